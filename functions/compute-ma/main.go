@@ -1,0 +1,58 @@
+// Compute-ma keeps exact moving averages of prices.
+//
+// It receives price events as CloudEvents (POST /), stores each as a price point and upserts the averages of its series
+// in one transaction, and answers 204 only once that is committed. Its effect is a function of the set of events: order,
+// duplicates, crashes and the number of copies do not matter. An event that can never succeed is written to the dead
+// letter topic and acknowledged; one that may succeed later is answered 503, and delivered again.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/postgres"
+	"marketdata/shared/priceevent"
+	"marketdata/shared/service"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "compute-ma:", err)
+		os.Exit(1) //nolint:gocritic // stop only undoes the signal handler
+	}
+}
+
+func run(ctx context.Context) error {
+	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	log := service.NewLogger("compute-ma", cfg.LogLevel)
+	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	producer := kafkaclient.NewProducer(cfg.KafkaServers)
+	defer producer.Close(cfg.ShutdownTimeout)
+
+	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log,
+		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check})
+	h := &handler{
+		store:       &pgStore{pool: pool, windows: cfg.Windows},
+		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
+		windows:     cfg.Windows,
+		log:         log,
+		now:         time.Now,
+		metrics:     newMetrics(srv.Metrics),
+	}
+	h.routes(srv, cfg.MaxEventBytes)
+	return srv.Run(ctx)
+}

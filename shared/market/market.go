@@ -1,0 +1,66 @@
+// Package market holds the words of the domain: symbols, exact prices, quotes, and the interface of a provider.
+//
+// It does no I/O. Adapters that talk to a provider live in its subfolders, one folder each.
+package market
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"time"
+
+	"marketdata/shared/fault"
+)
+
+// Symbol is an instrument's upper-case name, such as AAPL, BTC-USD or ^GSPC.
+type Symbol string
+
+var (
+	symbolPattern   = regexp.MustCompile(`^[A-Za-z0-9.\-^=/:_]{1,32}$`)
+	providerPattern = regexp.MustCompile(`^[a-z0-9_\-]{1,32}$`)
+)
+
+// ParseSymbol raises lower case and checks the form: 1 to 32 of A–Z 0–9 . - ^ = / : _ . Errors are Invalid with code
+// "invalid_symbol".
+func ParseSymbol(s string) (Symbol, error) {
+	// Checked before raising: Unicode has letters outside ASCII whose upper case is inside it.
+	if !symbolPattern.MatchString(s) {
+		return "", fault.New(fault.Invalid, "invalid_symbol", "symbol must be 1 to 32 of A-Z 0-9 . - ^ = / : _")
+	}
+	return Symbol(strings.ToUpper(s)), nil
+}
+
+// ParseProvider checks the form of a provider's name: 1 to 32 of a–z 0–9 _ - . It does not ask whether this
+// installation knows the provider. Errors are Invalid with code "invalid_provider".
+func ParseProvider(s string) (string, error) {
+	if !providerPattern.MatchString(s) {
+		return "", fault.New(fault.Invalid, "invalid_provider", "provider must be 1 to 32 of a-z 0-9 _ -")
+	}
+	return s, nil
+}
+
+// Quote is one observed price. ObservedAt is the provider's clock, or the receive time where it gives none.
+type Quote struct {
+	Symbol     Symbol
+	Provider   string
+	Price      Price
+	ObservedAt time.Time // UTC, microseconds
+	Currency   string    // as the provider names it (GBp is not GBP); empty if it does not say
+}
+
+// Response is a provider's raw answer, kept as evidence for the quote made of it.
+type Response struct {
+	Status     int // HTTP status
+	Body       []byte
+	ReceivedAt time.Time // our clock, UTC
+}
+
+// Provider turns a symbol into a quote.
+type Provider interface {
+	// Name is the provider's stable name, as in the API and in events.
+	Name() string
+	// Latest fetches one quote. Errors are fault errors with the codes symbol_not_found (NotFound), provider_malformed,
+	// provider_auth, provider_rate_limited, provider_unavailable and provider_timeout (all Unavailable). It must be
+	// safe for concurrent use and must end when ctx does.
+	Latest(ctx context.Context, symbol Symbol) (Quote, Response, error)
+}

@@ -1,0 +1,132 @@
+package market
+
+import (
+	"math/big"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/shopspring/decimal"
+
+	"marketdata/shared/fault"
+)
+
+// Digits a price may have: design limits that keep every sum of 50 prices small and every NUMERIC exact.
+const (
+	maxIntegerDigits  = 20
+	maxFractionDigits = 18
+	maxPriceText      = 64 // longest text worth parsing; bounds the exponent games of a hostile sender
+)
+
+// Price is an exact decimal without trailing zeros. The zero Price is 0, which no provider may quote.
+// It never passes through float64: not in JSON, not in Postgres, not in arithmetic.
+type Price struct{ d decimal.Decimal }
+
+// ParsePrice reads a JSON number: greater than 0, at most 20 digits before and 18 after the point; exponents are
+// accepted within the same bounds. Errors are Invalid with code "invalid_price".
+func ParsePrice(text string) (Price, error) {
+	if len(text) > maxPriceText || !isJSONNumber(text) {
+		return Price{}, fault.New(fault.Invalid, "invalid_price", "price is not a decimal number of reasonable length")
+	}
+	d, err := decimal.NewFromString(text)
+	if err != nil {
+		return Price{}, fault.Wrap(err, fault.Invalid, "invalid_price", "price is not a decimal number")
+	}
+	if d.Sign() <= 0 {
+		return Price{}, fault.New(fault.Invalid, "invalid_price", "price must be greater than 0")
+	}
+	// Bound the exponent before any digit is written out: 1e999999999 must cost nothing.
+	if e := int64(d.Exponent()); e > maxIntegerDigits || e < -maxPriceText {
+		return Price{}, fault.New(fault.Invalid, "invalid_price", "price is out of range")
+	}
+	p := NewPrice(d)
+	whole := len(p.d.Coefficient().String()) + int(p.d.Exponent())
+	if whole > maxIntegerDigits || int(-p.d.Exponent()) > maxFractionDigits {
+		return Price{}, fault.New(fault.Invalid, "invalid_price",
+			"price has more than %d digits before or %d after the point", maxIntegerDigits, maxFractionDigits)
+	}
+	return p, nil
+}
+
+// isJSONNumber checks RFC 8259 section 6, which is narrower than what decimal parsers take ("+1", ".5", "1.").
+func isJSONNumber(s string) bool {
+	s = strings.TrimPrefix(s, "-")
+	mantissa, exp, hasExp := strings.Cut(strings.ToLower(s), "e")
+	whole, frac, hasFrac := strings.Cut(mantissa, ".")
+	if !allDigits(whole) || (len(whole) > 1 && whole[0] == '0') || (hasFrac && !allDigits(frac)) {
+		return false
+	}
+	if hasExp {
+		exp = strings.TrimPrefix(strings.TrimPrefix(exp, "+"), "-")
+		return allDigits(exp) && len(exp) <= 9
+	}
+	return true
+}
+
+func allDigits(s string) bool {
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// NewPrice takes any decimal and cuts trailing zeros, so that equal values have equal representations.
+func NewPrice(d decimal.Decimal) Price {
+	if d.Sign() == 0 {
+		return Price{}
+	}
+	c, e := d.Coefficient(), d.Exponent()
+	ten, rem := big.NewInt(10), new(big.Int)
+	for {
+		q, r := new(big.Int).QuoRem(c, ten, rem)
+		if r.Sign() != 0 || e >= 0 {
+			break
+		}
+		c, e = q, e+1
+	}
+	if e > 0 { // 1e3 and 1000 are one value: write the zeros out
+		c = c.Mul(c, new(big.Int).Exp(ten, big.NewInt(int64(e)), nil))
+		e = 0
+	}
+	return Price{decimal.NewFromBigInt(c, e)}
+}
+
+// Decimal gives the exact value.
+func (p Price) Decimal() decimal.Decimal { return p.d }
+
+// Scale is the number of digits after the point.
+func (p Price) Scale() int32 { return -p.d.Exponent() }
+
+// Cmp compares by value: -1, 0 or +1.
+func (p Price) Cmp(q Price) int { return p.d.Cmp(q.d) }
+
+// String prints every digit, never an exponent.
+func (p Price) String() string { return p.d.String() }
+
+// MarshalJSON prints a JSON number with exact digits.
+func (p Price) MarshalJSON() ([]byte, error) { return []byte(p.d.String()), nil }
+
+// UnmarshalJSON accepts a JSON number under the rules of [ParsePrice]; a string is refused.
+func (p *Price) UnmarshalJSON(b []byte) error {
+	v, err := ParsePrice(string(b))
+	if err != nil {
+		return err
+	}
+	*p = v
+	return nil
+}
+
+// NumericValue implements pgtype.NumericValuer.
+func (p Price) NumericValue() (pgtype.Numeric, error) {
+	return pgtype.Numeric{Int: p.d.Coefficient(), Exp: p.d.Exponent(), Valid: true}, nil
+}
+
+// ScanNumeric implements pgtype.NumericScanner. NULL, NaN and infinities are errors.
+func (p *Price) ScanNumeric(n pgtype.Numeric) error {
+	if !n.Valid || n.NaN || n.InfinityModifier != pgtype.Finite {
+		return fault.New(fault.Internal, "invalid_price", "stored price is not a finite number")
+	}
+	*p = NewPrice(decimal.NewFromBigInt(n.Int, n.Exp))
+	return nil
+}

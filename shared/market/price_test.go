@@ -1,0 +1,60 @@
+package market_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+)
+
+func TestParsePrice(t *testing.T) {
+	t.Parallel()
+	good := map[string]string{
+		"150.25": "150.25", "150.250": "150.25", "1": "1", "100": "100", "1e2": "100", "1.5E-3": "0.0015",
+		"0.000000000000000001": "0.000000000000000001", "99999999999999999999": "99999999999999999999",
+		"12345678901234567890.123456789012345678": "12345678901234567890.123456789012345678",
+		"1.1000000000000000000000000":             "1.1",
+	}
+	for in, want := range good {
+		p, err := market.ParsePrice(in)
+		require.NoError(t, err, in)
+		require.Equal(t, want, p.String(), in)
+	}
+	bad := []string{
+		"", "0", "-1", "0.0", "+1", ".5", "1.", "01", "abc", "1e", "NaN", "Infinity", "0x10", `"1"`, "1 ", " 1", "1_0",
+		"100000000000000000000", "1e20", "0.0000000000000000001", "1e999999999", "1e-999999999", "1e99999999999",
+		strings.Repeat("1", 65), "null",
+	}
+	for _, in := range bad {
+		_, err := market.ParsePrice(in)
+		require.Equal(t, fault.Invalid, fault.KindOf(err), in)
+	}
+}
+
+func TestPriceJSONKeepsEveryDigit(t *testing.T) {
+	t.Parallel()
+	var v struct{ P market.Price }
+	require.NoError(t, json.Unmarshal([]byte(`{"P":100000000.000000010}`), &v))
+	out, err := json.Marshal(v)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"P":100000000.00000001}`, string(out))
+	require.Contains(t, string(out), "100000000.00000001")
+	require.Error(t, json.Unmarshal([]byte(`{"P":"1"}`), &v))
+}
+
+func TestParseSymbol(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]market.Symbol{"aapl": "AAPL", "BTC-USD": "BTC-USD", "^gspc": "^GSPC", "eur/usd": "EUR/USD", "a:b_c=1.": "A:B_C=1."} {
+		got, err := market.ParseSymbol(in)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for _, in := range []string{"", " ", "A B", "A\n", "ſ", "é", strings.Repeat("A", 33), "A;B"} {
+		_, err := market.ParseSymbol(in)
+		require.Equal(t, "invalid_symbol", fault.CodeOf(err), in)
+	}
+}

@@ -1,0 +1,9 @@
+// Package migrations embeds the schema: forward-only SQL files, applied in the order of their numbers.
+package migrations
+
+import "embed"
+
+// FS holds the numbered SQL files.
+//
+//go:embed *.sql
+var FS embed.FS

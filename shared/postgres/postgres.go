@@ -1,0 +1,74 @@
+// Package postgres opens the connection pool and classifies Postgres' errors. It knows no table; each function's SQL
+// lives in its own store.go, the schema in migrations/ (applied by package migrate, never at a function's start).
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"marketdata/shared/fault"
+)
+
+// Open makes a pool. It does not connect: a function serves /healthz before its database answers. The error never
+// contains the URL, which holds a password. The pool is safe for concurrent use.
+func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("DATABASE_URL is not a Postgres connection string")
+	}
+	// A planner that has no statistics yet would read a series' whole history: every query here is index-served.
+	for name, value := range map[string]string{"enable_bitmapscan": "off", "enable_seqscan": "off", "jit": "off"} {
+		if _, set := config.ConnConfig.RuntimeParams[name]; !set {
+			config.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	config.ConnConfig.ConnectTimeout = 5 * time.Second
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open pool: %w", err)
+	}
+	return pool, nil
+}
+
+// Retry runs f, again on a serialization failure (40001) or a deadlock (40P01): f may run up to five times, each time
+// in a new transaction of its own.
+func Retry(ctx context.Context, f func() error) error {
+	var err error
+	for range 5 {
+		err = f()
+		var pg *pgconn.PgError
+		if !errors.As(err, &pg) || (pg.Code != "40001" && pg.Code != "40P01") || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// Classify turns an error of pgx into a fault (source: PostgreSQL documentation, appendix A "Error Codes"). Classes 21,
+// 22 and 23 are Invalid, since the same values fail again; pgx.ErrNoRows is NotFound; a fault passes as it is; all
+// else, known or not, is Unavailable: unknown means transient. nil stays nil.
+func Classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := fault.As(err); ok {
+		return err
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fault.Wrap(err, fault.NotFound, "not_found", "there is no such row")
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && len(pg.Code) == 5 {
+		switch pg.Code[:2] {
+		case "21", "22", "23":
+			return fault.Wrap(err, fault.Invalid, "storage_refused", "the database refuses the values")
+		}
+	}
+	return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the database does not answer").After(time.Second)
+}

@@ -1,0 +1,62 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/postgres"
+)
+
+func TestClassify(t *testing.T) {
+	t.Parallel()
+	pg := func(code string) error { return fmt.Errorf("load: %w", &pgconn.PgError{Code: code}) }
+	cases := map[string]struct {
+		err  error
+		kind fault.Kind
+	}{
+		"no rows":            {fmt.Errorf("x: %w", pgx.ErrNoRows), fault.NotFound},
+		"numeric overflow":   {pg("22003"), fault.Invalid},
+		"check violation":    {pg("23514"), fault.Invalid},
+		"cardinality":        {pg("21000"), fault.Invalid},
+		"deadlock":           {pg("40P01"), fault.Unavailable},
+		"admin shutdown":     {pg("57P01"), fault.Unavailable},
+		"undefined table":    {pg("42P01"), fault.Unavailable},
+		"unknown":            {errors.New("boom"), fault.Unavailable},
+		"a fault, unchanged": {fmt.Errorf("x: %w", fault.New(fault.Conflict, "taken", "x")), fault.Conflict},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, c.kind, fault.KindOf(postgres.Classify(c.err)))
+		})
+	}
+	require.NoError(t, postgres.Classify(nil))
+}
+
+func TestOpenNeverShowsThePassword(t *testing.T) {
+	t.Parallel()
+	_, err := postgres.Open(t.Context(), "postgres://u:hunter2@h:notaport/x")
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestRetryRunsAgainOnDeadlockOnly(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	require.NoError(t, postgres.Retry(t.Context(), func() error {
+		if calls++; calls < 3 {
+			return fmt.Errorf("x: %w", &pgconn.PgError{Code: "40P01"})
+		}
+		return nil
+	}))
+	require.Equal(t, 3, calls)
+	calls = 0
+	require.Error(t, postgres.Retry(t.Context(), func() error { calls++; return errors.New("no") }))
+	require.Equal(t, 1, calls)
+}

@@ -1,0 +1,97 @@
+package priceevent_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/priceevent"
+)
+
+var now = time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC)
+
+const valid = `{"symbol":"aapl","price":150.250,"timestamp":"2024-03-20T12:30:00.1234567+02:00","source":"alpha_vantage",` +
+	`"raw_response_id":"0190f5d8-0000-7000-8000-000000000001","volume":[1,{"x":null}]}`
+
+func TestEncodeDecodeRoundTrip(t *testing.T) {
+	t.Parallel()
+	price, err := market.ParsePrice("150.25")
+	require.NoError(t, err)
+	want := priceevent.Observation{
+		Symbol: "AAPL", Provider: "alpha_vantage", Price: price,
+		ObservedAt:    time.Date(2024, 3, 20, 10, 30, 0, 123456000, time.UTC),
+		RawResponseID: uuid.MustParse("0190f5d8-0000-7000-8000-000000000001"),
+	}
+	got, err := priceevent.Decode([]byte(valid), 0, now)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	m, err := priceevent.Encode(want)
+	require.NoError(t, err)
+	require.Equal(t, "AAPL", m.Key)
+	require.Equal(t, "0190f5d8-0000-7000-8000-000000000001:AAPL:1710930600123456", m.Headers["ce_id"])
+	require.JSONEq(t, `{"symbol":"AAPL","price":150.25,"timestamp":"2024-03-20T10:30:00.123456Z","source":"alpha_vantage",
+		"raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`, string(m.Value))
+	again, err := priceevent.Decode(m.Value, 0, now)
+	require.NoError(t, err)
+	require.Equal(t, want, again)
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	with := func(old, repl string) string { return strings.Replace(valid, old, repl, 1) }
+	cases := map[string]struct{ data, code string }{
+		"no data":             {"", "no_data"},
+		"bytes":               {"\x00\xff\x01", "undecodable"},
+		"truncated":           {valid[:40], "undecodable"},
+		"two documents":       {valid + valid, "undecodable"},
+		"array":               {"[]", "invalid_schema"},
+		"null":                {"null", "invalid_schema"},
+		"number":              {"5", "invalid_schema"},
+		"missing price":       {with(`"price":150.250,`, ""), "invalid_schema"},
+		"other case of name":  {with(`"symbol"`, `"Symbol"`), "invalid_schema"},
+		"symbol null":         {with(`"aapl"`, `null`), "invalid_schema"},
+		"symbol number":       {with(`"aapl"`, `5`), "invalid_schema"},
+		"symbol empty":        {with(`"aapl"`, `""`), "invalid_symbol"},
+		"price string":        {with(`150.250`, `"150.25"`), "invalid_price"},
+		"price null":          {with(`150.250`, `null`), "invalid_price"},
+		"price zero":          {with(`150.250`, `0`), "invalid_price"},
+		"price negative":      {with(`150.250`, `-1`), "invalid_price"},
+		"price huge exponent": {with(`150.250`, `1e999999999`), "invalid_price"},
+		"source upper case":   {with(`alpha_vantage`, `Alpha`), "invalid_provider"},
+		"id no uuid":          {with(`0190f5d8`, `xxxx`), "invalid_schema"},
+		"time wrong":          {with(`2024-03-20T12`, `2024-13-20T12`), "invalid_timestamp"},
+		"before 1970":         {with(`2024-03-20T12`, `1969-03-20T12`), "invalid_timestamp"},
+		"over a day ahead":    {with(`2024-03-20T12`, `2024-03-21T15`), "invalid_timestamp"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := priceevent.Decode([]byte(c.data), 0, now)
+			require.Equal(t, c.code, fault.CodeOf(err))
+			require.True(t, fault.Permanent(err))
+		})
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(valid))
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o, err := priceevent.Decode(data, 0, now)
+		if err != nil {
+			require.True(t, fault.Permanent(err))
+			return
+		}
+		m, err := priceevent.Encode(o)
+		require.NoError(t, err)
+		again, err := priceevent.Decode(m.Value, 0, now)
+		require.NoError(t, err)
+		require.Equal(t, o, again)
+	})
+}

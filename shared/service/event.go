@@ -1,0 +1,113 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+
+	"marketdata/shared/fault"
+)
+
+// Delivery is one event as it came over HTTP: the decoded event and the very bytes it was made of.
+type Delivery struct {
+	Event  cloudevents.Event // valid
+	Header http.Header       // the request's headers
+	Body   []byte            // the request's body, byte for byte
+}
+
+// EventFunc handles one delivery. nil acknowledges it; an error is answered by its kind: Invalid 422 (dead letter sink),
+// anything else with a status that the platform retries.
+type EventFunc func(ctx context.Context, d Delivery) error
+
+// EventIngress receives CloudEvents over HTTP, binary or structured, and raw records of the OpenFaaS Kafka connector
+// (X-Topic, X-Kafka-*). It owns body limit, status and error body, which the SDK's own HTTP server does not let us (it
+// also strands requests when a client goes away; see the README's decisions).
+type EventIngress struct {
+	MaxBytes int64     // larger bodies are 413, which a KafkaSource sends to its dead letter sink at once
+	Handle   EventFunc // must be idempotent: deliveries repeat
+	// Refuse takes deliveries that are no valid CloudEvent; Event is then the zero Event. Its result is answered like
+	// that of Handle. nil answers them as Invalid.
+	Refuse func(ctx context.Context, d Delivery, reason error) error
+}
+
+// ServeHTTP answers 204, or a problem document with the event surface's status.
+func (in EventIngress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	err := in.receive(w, r)
+	if err != nil {
+		noteError(r.Context(), err)
+		writeProblem(w, newProblem(err, eventStatus(err), RequestID(r.Context())))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (in EventIngress) receive(w http.ResponseWriter, r *http.Request) (err error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, in.MaxBytes))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return fault.New(fault.Invalid, "body_too_large", "the event is larger than %d bytes", in.MaxBytes)
+	case err != nil: // the sender went away half-way; it will deliver again
+		return fault.Wrap(err, fault.Unavailable, "incomplete_request", "the request's body ended early")
+	}
+	d := Delivery{Header: r.Header, Body: body}
+	event, err := DecodeEvent(r.Header, body)
+	if err != nil {
+		if in.Refuse == nil {
+			return err
+		}
+		return guard(func() error { return in.Refuse(r.Context(), d, err) })
+	}
+	d.Event = event
+	return guard(func() error { return in.Handle(r.Context(), d) })
+}
+
+// guard turns a panic into a permanent error: the same event would panic again.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fault.Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()), fault.Invalid, "panic", "the handler failed on this event")
+		}
+	}()
+	return f()
+}
+
+// DecodeEvent reads a CloudEvent from an HTTP request's parts. A raw record with X-Topic becomes the event that a
+// KafkaSource makes of a plain record (type dev.knative.kafka.event, id partition:P/offset:O). Errors are Invalid with
+// code "undecodable".
+func DecodeEvent(header http.Header, body []byte) (cloudevents.Event, error) {
+	if topic := header.Get("X-Topic"); topic != "" && header.Get("Ce-Specversion") == "" {
+		return connectorEvent(header, topic, body)
+	}
+	r := &http.Request{Method: http.MethodPost, Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body))}
+	event, err := cloudevents.NewEventFromHTTPRequest(r)
+	if err != nil {
+		return cloudevents.Event{}, fault.Wrap(err, fault.Invalid, "undecodable", "the request is not a CloudEvent")
+	}
+	if err := event.Validate(); err != nil {
+		return cloudevents.Event{}, fault.Wrap(err, fault.Invalid, "undecodable", "the CloudEvent is not valid")
+	}
+	return *event, nil
+}
+
+func connectorEvent(header http.Header, topic string, body []byte) (cloudevents.Event, error) {
+	partition, offset := header.Get("X-Kafka-Partition"), header.Get("X-Kafka-Offset")
+	e := cloudevents.NewEvent()
+	e.SetType("dev.knative.kafka.event")
+	e.SetSource("/openfaas/kafka-connector#" + topic)
+	e.SetID("partition:" + partition + "/offset:" + offset)
+	e.SetExtension("kafkatopic", topic)
+	if err := e.SetData("application/json", body); err != nil {
+		return cloudevents.Event{}, fault.Wrap(err, fault.Invalid, "undecodable", "the record has no usable data")
+	}
+	if err := e.Validate(); err != nil {
+		return cloudevents.Event{}, fault.Wrap(err, fault.Invalid, "undecodable", "the delivery's X-Kafka headers are not usable")
+	}
+	return e, nil
+}
