@@ -1,0 +1,158 @@
+// Package ingest brings a price from a provider into the pipeline: fetch, store, publish.
+//
+// A fetched quote is stored as raw response and outbox row in one transaction, then published; the outbox row goes once
+// the broker has acknowledged it. What is stored is thus published at least once, whatever dies in between: a sweeper
+// ([Ingester.Sweep]) publishes what was left behind. Consumers are idempotent, so "at least" is enough.
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/market"
+	"marketdata/shared/postgres"
+	"marketdata/shared/priceevent"
+	"marketdata/shared/service"
+)
+
+// publishWait is how long a fetch waits for the broker's acknowledgement before it leaves the event to the sweeper.
+const publishWait = time.Second
+
+// Publisher produces one record and waits for its acknowledgement.
+type Publisher interface {
+	Produce(ctx context.Context, r kafkaclient.Record) error
+}
+
+// Ingester fetches, stores and publishes. Safe for concurrent use.
+type Ingester struct {
+	pool      *pgxpool.Pool
+	publisher Publisher
+	providers map[string]market.Provider
+	log       *slog.Logger
+	now       func() time.Time
+	topic     string
+}
+
+// New makes an ingester over the providers by name.
+func New(pool *pgxpool.Pool, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
+	return &Ingester{pool, publisher, providers, log, time.Now, priceevent.Topic}
+}
+
+// Known reports whether the provider's name is one of ours.
+func (in *Ingester) Known(provider string) bool { return in.providers[provider] != nil }
+
+// Result is a quote that is stored, and the raw response it came from.
+type Result struct {
+	Quote         market.Quote
+	RawResponseID uuid.UUID
+}
+
+// Fetch gets one quote and returns once it is stored; the event is published then or soon after. Errors are faults:
+// unknown_provider (Invalid), symbol_not_found (NotFound), provider_* and storage_unavailable (Unavailable). After an
+// error nothing is stored, unless the error is storage_unavailable: the commit may have happened.
+func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Symbol) (Result, error) {
+	p := in.providers[provider]
+	if p == nil {
+		return Result{}, fault.New(fault.Invalid, "unknown_provider", "there is no provider %q", provider)
+	}
+	quote, resp, err := p.Latest(ctx, symbol)
+	if err != nil {
+		return Result{}, fmt.Errorf("fetch %s from %s: %w", symbol, provider, err)
+	}
+	quote.ObservedAt = quote.ObservedAt.UTC().Truncate(time.Microsecond)
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Result{}, fmt.Errorf("make id: %w", err)
+	}
+	o := priceevent.Observation{
+		Symbol: quote.Symbol, Provider: quote.Provider, Price: quote.Price, ObservedAt: quote.ObservedAt, RawResponseID: id,
+	}
+	// What the consumer would refuse must not be stored: it would only become a dead letter.
+	if err := o.Validate(in.now()); err != nil {
+		return Result{}, fault.Wrap(err, fault.Unavailable, "provider_malformed", "the provider's quote is not usable")
+	}
+	record, err := in.record(ctx, o)
+	if err != nil {
+		return Result{}, err
+	}
+	rowID, err := in.store(ctx, o, resp, record)
+	if err != nil {
+		return Result{}, err
+	}
+	// The quote is safe now: a caller that goes away must not stop its publication.
+	in.publish(context.WithoutCancel(ctx), rowID, record)
+	return Result{quote, id}, nil
+}
+
+func (in *Ingester) record(ctx context.Context, o priceevent.Observation) (kafkaclient.Record, error) {
+	m, err := priceevent.Encode(o)
+	if err != nil {
+		return kafkaclient.Record{}, err
+	}
+	if t := service.Traceparent(ctx); t != "" {
+		m.Headers["traceparent"] = t
+	}
+	return kafkaclient.Record{Topic: in.topic, Key: []byte(m.Key), Value: m.Value, Headers: sortedHeaders(m.Headers)}, nil
+}
+
+// store writes raw response and outbox row in one transaction and gives the outbox row's id. The outbox row is not due
+// for a while: until then its publication is this process' business.
+func (in *Ingester) store(ctx context.Context, o priceevent.Observation, resp market.Response, r kafkaclient.Record) (int64, error) {
+	headers, err := json.Marshal(headerMap(r.Headers))
+	if err != nil {
+		return 0, fmt.Errorf("encode headers: %w", err)
+	}
+	var rowID int64
+	err = pgx.BeginFunc(ctx, in.pool, func(tx pgx.Tx) error {
+		const rawQuery = `
+			insert into raw_responses (id, provider, symbol, status, body, received_at)
+			values ($1, $2, $3, $4, $5, $6)`
+		if _, err := tx.Exec(ctx, rawQuery, o.RawResponseID, o.Provider, o.Symbol, resp.Status, resp.Body, resp.ReceivedAt); err != nil {
+			return fmt.Errorf("store raw response: %w", err)
+		}
+		const outboxQuery = `
+			insert into outbox (topic, key, value, headers, next_attempt_at)
+			values ($1, $2, $3, $4, now() + interval '10 seconds')
+			returning id`
+		if err := tx.QueryRow(ctx, outboxQuery, r.Topic, r.Key, r.Value, headers).Scan(&rowID); err != nil {
+			return fmt.Errorf("store outbox row: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, storageError(err)
+	}
+	return rowID, nil
+}
+
+// storageError makes every failure to store Unavailable: the values were validated, so a refusal is our own defect, and
+// the client can do no more than try again.
+func storageError(err error) error {
+	if err := postgres.Classify(err); fault.KindOf(err) == fault.Unavailable {
+		return err
+	}
+	return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the price could not be stored").After(time.Second)
+}
+
+// publish tries once; what fails stays in the outbox.
+func (in *Ingester) publish(ctx context.Context, rowID int64, r kafkaclient.Record) {
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	defer cancel()
+	if err := in.publisher.Produce(ctx, r); err != nil {
+		in.log.WarnContext(ctx, "event left to the outbox sweep", "outbox_id", rowID, "err", err)
+		return
+	}
+	if _, err := in.pool.Exec(ctx, "delete from outbox where id = $1", rowID); err != nil {
+		// The sweep will publish it once more: a duplicate, which costs nothing but its delivery.
+		in.log.WarnContext(ctx, "published event stays in the outbox", "outbox_id", rowID, "err", err)
+	}
+}

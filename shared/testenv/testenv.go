@@ -1,0 +1,187 @@
+// Package testenv gives tests real services: a Postgres database, a Redis namespace, Kafka topics of their own. It is
+// for tests only. The servers are those of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS; where one is missing
+// the test fails and says how to get it, so that a suite without services never looks green.
+package testenv
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/postgres"
+	"marketdata/shared/postgres/migrate"
+	"marketdata/shared/postgres/migrations"
+)
+
+// need returns the variable's value or fails the test with the remedy.
+func need(tb testing.TB, name string) string {
+	tb.Helper()
+	value := os.Getenv(name) //nolint:forbidigo // the one place where tests learn of their services
+	if value == "" {
+		tb.Fatalf("%s is not set: run 'make test', which starts the services, or set it to a server of yours", name)
+	}
+	return value
+}
+
+// PostgresURL makes a migrated database for this test and gives its URL; it is dropped at the end. Databases are cloned
+// from a template that is migrated once for each version of the schema.
+func PostgresURL(tb testing.TB) string {
+	tb.Helper()
+	server := need(tb, "DATABASE_URL")
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, server)
+	require.NoError(tb, err)
+	defer conn.Close(ctx) //nolint:errcheck // nothing depends on it
+	template, err := ensureTemplate(ctx, conn, server)
+	require.NoError(tb, err)
+	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	// Copying a template takes an exclusive hold of it: one test at a time, over all test processes.
+	_, err = conn.Exec(ctx, "select pg_advisory_lock(7306)")
+	require.NoError(tb, err)
+	_, err = conn.Exec(ctx, "create database "+name+" template "+template+" strategy=file_copy")
+	require.NoError(tb, err)
+	_, err = conn.Exec(ctx, "select pg_advisory_unlock(7306)")
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
+		conn, err := pgx.Connect(ctx, server)
+		require.NoError(tb, err)
+		defer conn.Close(ctx) //nolint:errcheck // nothing depends on it
+		_, err = conn.Exec(ctx, "drop database "+name+" with (force)")
+		require.NoError(tb, err)
+	})
+	return withDatabase(tb, server, name)
+}
+
+// Postgres is [PostgresURL] with a pool that is closed at the end.
+func Postgres(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	pool, err := postgres.Open(context.Background(), PostgresURL(tb))
+	require.NoError(tb, err)
+	tb.Cleanup(pool.Close)
+	return pool
+}
+
+var templateMutex sync.Mutex
+
+// ensureTemplate migrates a database named after the schema's hash, once per server.
+func ensureTemplate(ctx context.Context, conn *pgx.Conn, server string) (string, error) {
+	templateMutex.Lock()
+	defer templateMutex.Unlock()
+	sum := sha256.New()
+	err := fs.WalkDir(migrations.FS, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(migrations.FS, path)
+		fmt.Fprintf(sum, "%s %d\n%s", path, len(data), data)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("template_%x", sum.Sum(nil)[:8])
+	if _, err := conn.Exec(ctx, "select pg_advisory_lock(7305)"); err != nil {
+		return "", err
+	}
+	defer conn.Exec(ctx, "select pg_advisory_unlock(7305)") //nolint:errcheck // the connection's end unlocks too
+	var exists bool
+	if err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", name).Scan(&exists); err != nil || exists {
+		return name, err
+	}
+	building := name + "_building" // renamed once whole: a killed test run leaves no half template
+	for _, q := range []string{"drop database if exists " + building, "create database " + building} {
+		if _, err := conn.Exec(ctx, q); err != nil {
+			return "", err
+		}
+	}
+	url, err := replaceDatabase(server, building)
+	if err != nil {
+		return "", err
+	}
+	if err := migrate.Up(ctx, url); err != nil {
+		return "", err
+	}
+	_, err = conn.Exec(ctx, "alter database "+building+" rename to "+name)
+	return name, err
+}
+
+func withDatabase(tb testing.TB, server, name string) string {
+	tb.Helper()
+	url, err := replaceDatabase(server, name)
+	require.NoError(tb, err)
+	return url
+}
+
+// Redis gives a client of the shared server and a key prefix of this test's own; keys under it are removed at the end.
+func Redis(tb testing.TB) (client *redis.Client, prefix string) {
+	tb.Helper()
+	options, err := redis.ParseURL(need(tb, "REDIS_URL"))
+	require.NoError(tb, err)
+	client = redis.NewClient(options)
+	prefix = "test:" + uuid.NewString() + ":"
+	tb.Cleanup(func() {
+		ctx := context.Background()
+		keys := client.Scan(ctx, 0, prefix+"*", 1000).Iterator()
+		for keys.Next(ctx) {
+			require.NoError(tb, client.Del(ctx, keys.Val()).Err())
+		}
+		require.NoError(tb, client.Close())
+	})
+	return client, prefix
+}
+
+// Kafka gives the bootstrap servers.
+func Kafka(tb testing.TB) string {
+	tb.Helper()
+	return need(tb, "KAFKA_BOOTSTRAP_SERVERS")
+}
+
+// Topic makes a topic of this test's own and removes it at the end.
+func Topic(tb testing.TB, servers string, partitions int) string {
+	tb.Helper()
+	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": servers, "enable.metrics.push": false})
+	require.NoError(tb, err)
+	name := "test-" + uuid.NewString()
+	results, err := admin.CreateTopics(context.Background(), []kafka.TopicSpecification{{
+		Topic: name, NumPartitions: partitions, ReplicationFactor: 1, Config: map[string]string{"max.message.bytes": "2097152"},
+	}})
+	require.NoError(tb, err)
+	require.Equal(tb, kafka.ErrNoError, results[0].Error.Code())
+	tb.Cleanup(func() {
+		_, err := admin.DeleteTopics(context.Background(), []string{name})
+		require.NoError(tb, err)
+		admin.Close()
+	})
+	return name
+}
+
+// Records reads n records of a topic from its beginning, in order of arrival within each partition.
+func Records(tb testing.TB, servers, topic string, n int) []*kafka.Message {
+	tb.Helper()
+	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{
+		"bootstrap.servers": servers, "group.id": uuid.NewString(), "auto.offset.reset": "earliest",
+		"enable.auto.commit": false, "enable.metrics.push": false, "fetch.message.max.bytes": 4 << 20,
+	})
+	require.NoError(tb, err)
+	defer consumer.Close() //nolint:errcheck // nothing depends on it
+	require.NoError(tb, consumer.Subscribe(topic, nil))
+	var out []*kafka.Message
+	for len(out) < n {
+		m, err := consumer.ReadMessage(20_000_000_000) // 20 s: only a failure waits that long
+		require.NoError(tb, err, "%d of %d records", len(out), n)
+		out = append(out, m)
+	}
+	return out
+}
