@@ -97,7 +97,7 @@ func TestTALibVector(t *testing.T) {
 	closes := prices(t, strings.Split(string(bytes.TrimSpace(raw)), ",")...)
 	require.Len(t, closes, 252)
 	sma := func(window, index int) string {
-		return mean(closes[index:index+window]).Decimal().StringFixed(4)
+		return mean(closes[index : index+window]).Decimal().StringFixed(4)
 	}
 	require.Equal(t, "93.9130", sma(5, 0))
 	require.Equal(t, "109.0360", sma(5, 247))

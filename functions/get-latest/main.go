@@ -1,0 +1,67 @@
+// Get-latest answers the latest price of an instrument.
+//
+// GET /prices/latest looks into the cache; on a miss it fetches from the provider, stores the raw response and the price
+// event in one transaction, publishes the event, and answers. Delivery: a price that was answered is stored, and its
+// event is published at least once.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"marketdata/shared/ingest"
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/market/providers"
+	"marketdata/shared/postgres"
+	"marketdata/shared/pricecache"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/redisclient"
+	"marketdata/shared/service"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "get-latest:", err)
+		os.Exit(1) //nolint:gocritic // stop only undoes the signal handler
+	}
+}
+
+func run(ctx context.Context) error {
+	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	log := service.NewLogger("get-latest", cfg.LogLevel)
+	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	cache, err := redisclient.Open(string(cfg.RedisURL))
+	if err != nil {
+		return err
+	}
+	defer cache.Close() //nolint:errcheck // nothing is buffered
+	producer := kafkaclient.NewProducer(cfg.KafkaServers)
+	defer producer.Close(cfg.ShutdownTimeout)
+
+	shared := ratelimit.NewRedis(cache, "limit:")
+	limiter := &ratelimit.Fallback{
+		Shared: shared, Local: ratelimit.NewMemory(time.Now), Budget: cfg.Limits.Timeout, Copies: cfg.Limits.MaxCopies, Log: log,
+	}
+	// Redis is a readiness check only in so far as it loads the script: without Redis the function still answers.
+	warm := service.Check{Name: "redis", Ping: shared.Load}
+	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log,
+		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
+	h := newHandler(
+		ingest.New(pool, producer, providers.New(cfg.Providers), log),
+		pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL), cfg.DefaultProvider, log)
+	h.routes(srv, ratelimit.Middleware(limiter, cfg.Limits.TrustedProxies, ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}))
+	return srv.Run(ctx)
+}
