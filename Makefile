@@ -1,0 +1,70 @@
+# Everything a developer runs. 'make' alone lists the targets.
+SHELL       := /bin/sh
+LOCAL_DIR   ?= .local
+BIN         := $(LOCAL_DIR)/bin
+FUZZTIME    ?= 30s
+export LOCAL_DIR
+# One set of flags everywhere: another set would build the C parts anew.
+export GOFLAGS := -trimpath -buildvcs=false
+export CGO_ENABLED := 1
+
+GOLANGCI := v2.12.2
+FUNCTIONS := $(notdir $(wildcard functions/*))
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-unit race lint fmt bench fuzz cover clean-local check tools
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+tools: # what a build needs, each with its remedy
+	@command -v go >/dev/null || { echo "make: Go is not installed: see https://go.dev/doc/install (1.26 or newer)" >&2; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { echo "make: no C compiler: install one (Debian: apt-get install gcc libc6-dev, macOS: xcode-select --install)" >&2; exit 1; }
+
+build: tools ## build the functions and the local runtime into $(LOCAL_DIR)/bin
+	@mkdir -p $(BIN)
+	@echo "building the functions and the local runtime (the first time takes a minute or two) …"
+	@go build -o $(BIN)/ ./local $(addprefix ./functions/,$(FUNCTIONS))
+	@echo "built into $(BIN)"
+
+run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real providers)
+	@exec env $(if $(LIVE),LIVE=$(LIVE)) $(if $(DEMO),DEMO=$(DEMO)) $(if $(COPIES),COPIES=$(COPIES)) $(BIN)/local
+
+test: build ## every test, on real Postgres, Redis and Kafka that it starts and stops
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration -count=1 -shuffle=on $(TESTFLAGS) ./...
+
+test-unit: tools ## the tests that need nothing
+	@go test -short -shuffle=on ./...
+
+race: build ## every test under the race detector
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -race -tags integration -count=1 ./...
+
+$(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI):
+	@echo "building golangci-lint $(GOLANGCI) (once) …"
+	@mkdir -p $(LOCAL_DIR)/tools
+	@GOBIN=$(abspath $(LOCAL_DIR)/tools) CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	@mv $(LOCAL_DIR)/tools/golangci-lint $@
+
+lint: tools $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## golangci-lint with the house rules
+	@$(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) run ./...
+
+fmt: $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## format the Go code
+	@$(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) fmt ./...
+
+bench: build ## benchmarks of the hot paths
+	@$(BIN)/local exec -- go test -tags integration -run '^$$' -bench . -benchmem ./...
+
+fuzz: tools ## fuzz each decoder for FUZZTIME
+	@go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./shared/priceevent
+
+cover: build ## test coverage by package
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration -count=1 -cover ./...
+
+clean-local: ## remove the local runtime's data and builds
+	@if [ -f $(LOCAL_DIR)/postgres.elsewhere ]; then rm -rf "$$(cat $(LOCAL_DIR)/postgres.elsewhere)"; fi
+	@rm -rf $(LOCAL_DIR)
+	@echo "removed $(LOCAL_DIR)"
+
+check: lint test ## what CI runs
+	@go mod tidy -diff
+	@go vet -tags integration ./...

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/joho/godotenv"
+	"github.com/kelseyhightower/envconfig"
+
+	"marketdata/local/services"
+)
+
+// functionNames in the order in which they start.
+var functionNames = []string{"compute-ma", "dlq-inspector", "get-latest", "poll"}
+
+type config struct {
+	GatewayAddr  string `envconfig:"GATEWAY_ADDR" default:"localhost:8000"`
+	Dir          string `envconfig:"LOCAL_DIR" default:".local"`
+	Copies       string `envconfig:"COPIES"`                        // get-latest=3,compute-ma=2; 1 where not named
+	Demo         bool   `envconfig:"DEMO" default:"1"`              // polling jobs for the exchange's symbols
+	Live         bool   `envconfig:"LIVE"`                          // the real providers instead of the fake ones
+	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"` // where the event sources' manifests are
+	ExchangeSeed uint64 `envconfig:"EXCHANGE_SEED" default:"1"`     // of the fake prices
+	Install      bool   `envconfig:"LOCAL_INSTALL"`                 // may install Debian packages
+	CI           bool   `envconfig:"CI"`                            // a disposable machine: may install too
+	LocalStack   string `envconfig:"LOCAL_STACK"`                   // set in a shell that sourced .local/env
+	DatabaseURL  string `envconfig:"DATABASE_URL"`
+	RedisURL     string `envconfig:"REDIS_URL"`
+	Kafka        string `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
+	DLQToken     string `envconfig:"DLQ_TOKEN"`
+	copies       map[string]int
+}
+
+func loadConfig() (config, error) {
+	// .env sets what the environment does not.
+	if err := godotenv.Load(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return config{}, fmt.Errorf(".env: %w", err)
+	}
+	var c config
+	if err := envconfig.Process("", &c); err != nil {
+		return config{}, fmt.Errorf("config: %w", err)
+	}
+	return c, c.validate()
+}
+
+func (c *config) validate() error {
+	c.copies = map[string]int{}
+	for _, name := range functionNames {
+		c.copies[name] = 1
+	}
+	for _, part := range strings.Split(c.Copies, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		name, count, _ := strings.Cut(part, "=")
+		n, err := strconv.Atoi(count)
+		if _, known := c.copies[name]; !known || err != nil || n < 0 || n > 20 {
+			return fmt.Errorf("COPIES: %q is not of the form function=1..20, function one of %s", part, strings.Join(functionNames, " "))
+		}
+		c.copies[name] = n
+	}
+	return nil
+}
+
+// services says which services are given and where the others keep their data. In a shell that sourced an earlier
+// stack's variables those name that stack's servers: they are ignored, and that is said.
+func (c *config) services(dir string, say func(string)) services.Options {
+	o := services.Options{
+		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(),
+		DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, KafkaBootstrapServers: c.Kafka,
+	}
+	if c.LocalStack != "" {
+		say("LOCAL_STACK is set: DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS of that stack are ignored")
+		o.DatabaseURL, o.RedisURL, o.KafkaBootstrapServers = "", "", ""
+	}
+	return o
+}
+
+func inContainer() bool {
+	for _, mark := range []string{"/.dockerenv", "/run/.containerenv"} {
+		if _, err := os.Stat(mark); err == nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"marketdata/local/services"
+)
+
+// execute runs a command with the three service variables set: to what the environment names, or to throw-away servers
+// that end with the command.
+func execute(ctx context.Context, args []string) error {
+	if args[0] == "--" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return fmt.Errorf("exec: no command given")
+	}
+	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	// Not under TMPDIR: Postgres' user may not be able to pass through it.
+	dir, err := os.MkdirTemp("/var/tmp", "marketdata-exec-")
+	if err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	defer os.RemoveAll(dir)                      //nolint:errcheck // best effort
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // Postgres' user must pass; what is in it is private
+		return fmt.Errorf("open data folder: %w", err)
+	}
+	opts := cfg.services(dir, func(s string) { fmt.Fprintln(os.Stderr, s) })
+	opts.Durable = false
+	running, err := services.Start(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer running.Close()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the caller's own command
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(),
+		"DATABASE_URL="+running.DatabaseURL, "REDIS_URL="+running.RedisURL, "KAFKA_BOOTSTRAP_SERVERS="+running.KafkaBootstrapServers)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 15 * time.Second
+	return cmd.Run()
+}

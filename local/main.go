@@ -1,0 +1,35 @@
+// Local runs the whole system on one machine: backing services, the four functions as processes of their own, the event
+// sources that a Knative cluster would have, fake price providers, and a gateway.
+//
+//	local               run everything until Ctrl-C
+//	local exec -- CMD   run CMD against fresh, throw-away services, and end with its exit status
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	var err error
+	if args := os.Args[1:]; len(args) > 1 && args[0] == "exec" {
+		err = execute(ctx, args[1:])
+	} else {
+		err = run(ctx, stop, args)
+	}
+	stop()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(exit.ExitCode())
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "local:", err)
+		os.Exit(1)
+	}
+}

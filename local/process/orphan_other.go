@@ -1,0 +1,8 @@
+//go:build !linux
+
+package process
+
+import "syscall"
+
+// setOrphanSignal does nothing: only Linux can tie a child to its parent. The next start cleans up instead.
+func setOrphanSignal(*syscall.SysProcAttr, syscall.Signal) {}

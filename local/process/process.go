@@ -1,0 +1,149 @@
+// Package process keeps child processes running: each in a process group of its own, restarted when it dies, and never
+// outliving this process.
+package process
+
+import (
+	"fmt"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Options says what to run and how to stop it.
+type Options struct {
+	Name       string
+	Command    func() *exec.Cmd // makes the command anew for each start
+	StopSignal syscall.Signal   // asks it to stop
+	StopWait   time.Duration    // then its group is killed
+	Orphan     syscall.Signal   // sent by the kernel if this process dies (Linux only)
+	Say        func(string)     // told of unexpected ends
+}
+
+// Process is a child that is started again whenever it ends.
+type Process struct {
+	opts Options
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	stop chan struct{}
+	done chan struct{}
+	once sync.Once
+}
+
+const (
+	firstPause = 100 * time.Millisecond // before the first restart; doubles up to maxPause
+	maxPause   = 3 * time.Second
+	steady     = 10 * time.Second // a run this long starts the pauses anew
+)
+
+// Start starts the child; an error means that it could not be started at all.
+func Start(o Options) (*Process, error) {
+	p := &Process{opts: o, stop: make(chan struct{}), done: make(chan struct{})}
+	if err := p.launch(); err != nil {
+		return nil, err
+	}
+	go p.keep()
+	return p, nil
+}
+
+func (p *Process) launch() error {
+	cmd := p.opts.Command()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true // a terminal's Ctrl-C must reach us alone: we stop things in order
+	setOrphanSignal(cmd.SysProcAttr, p.opts.Orphan)
+	if err := launcher(cmd); err != nil {
+		return fmt.Errorf("start %s: %w", p.opts.Name, err)
+	}
+	p.mu.Lock()
+	p.cmd = cmd
+	p.mu.Unlock()
+	return nil
+}
+
+// PID of the child that runs now.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd.Process.Pid
+}
+
+func (p *Process) keep() {
+	defer close(p.done)
+	pause := firstPause
+	for {
+		started := time.Now()
+		err := p.cmd.Wait()
+		for {
+			select {
+			case <-p.stop:
+				return
+			default:
+			}
+			if time.Since(started) > steady {
+				pause = firstPause
+			}
+			p.opts.Say(fmt.Sprintf("%s ended (%v); starting it again", p.opts.Name, state(err)))
+			select {
+			case <-p.stop:
+				return
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, maxPause)
+			if err = p.launch(); err == nil {
+				break
+			}
+		}
+		select { // Stop may have signalled the old child while the new one started
+		case <-p.stop:
+			p.signal(p.opts.StopSignal)
+		default:
+		}
+	}
+}
+
+func state(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
+}
+
+// Stop asks the child to stop, kills its group after StopWait, and returns when it is gone. Safe to call twice.
+func (p *Process) Stop() {
+	p.once.Do(func() {
+		close(p.stop)
+		p.signal(p.opts.StopSignal)
+	})
+	select {
+	case <-p.done:
+	case <-time.After(p.opts.StopWait):
+		p.Kill()
+		<-p.done
+	}
+}
+
+// Kill kills the child's whole group at once; unless stopped, it is started again.
+func (p *Process) Kill() { _ = syscall.Kill(-p.PID(), syscall.SIGKILL) } // ESRCH: already gone
+
+func (p *Process) signal(s syscall.Signal) { _ = syscall.Kill(p.PID(), s) } // ESRCH: already gone
+
+var launches = sync.OnceValue(func() chan<- func() {
+	c := make(chan func())
+	go func() {
+		// The kernel sends the orphan signal when the starting *thread* ends: this one never does.
+		runtime.LockOSThread()
+		for f := range c {
+			f()
+		}
+	}()
+	return c
+})
+
+func launcher(cmd *exec.Cmd) error {
+	result := make(chan error, 1)
+	launches() <- func() { result <- cmd.Start() }
+	return <-result
+}

@@ -1,0 +1,52 @@
+package services
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// startKafka runs an in-process broker with a data folder: one machine, no replication, and so for development only.
+func (s *Services) startKafka(o Options) error {
+	dir := filepath.Join(o.Dir, "kafka")
+	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.DataDir(dir)}
+	if o.Durable {
+		opts = append(opts, kfake.SyncWrites())
+	}
+	// The port of the last start, if it is still free: clients in other shells find the broker again.
+	portFile := filepath.Join(o.Dir, "kafka.port")
+	cluster, err := tryPort(portFile, opts)
+	if err != nil {
+		if cluster, err = kfake.NewCluster(opts...); err != nil {
+			return fmt.Errorf("start kafka: %w", err)
+		}
+	}
+	s.stops = append(s.stops, cluster.Close)
+	s.KafkaBootstrapServers = strings.Join(cluster.ListenAddrs(), ",")
+	_, port, _ := strings.Cut(s.KafkaBootstrapServers, ":")
+	if err := os.WriteFile(portFile, []byte(port), 0o600); err != nil {
+		return fmt.Errorf("remember kafka's port: %w", err)
+	}
+	o.Say("kafka: embedded broker in this process (kfake, no replication) on " + s.KafkaBootstrapServers + ", data in " + dir)
+	return nil
+}
+
+func tryPort(portFile string, opts []kfake.Opt) (*kfake.Cluster, error) {
+	text, err := os.ReadFile(portFile) //nolint:gosec // our own file
+	if err != nil {
+		return nil, fmt.Errorf("read port: %w", err)
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, fmt.Errorf("read port: %w", err)
+	}
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.Ports(port)}, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("listen on port %d: %w", port, err)
+	}
+	return cluster, nil
+}

@@ -1,0 +1,89 @@
+package services
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"marketdata/local/process"
+)
+
+func (s *Services) startRedis(ctx context.Context, o Options) error {
+	for _, name := range []string{"redis-server", "valkey-server"} {
+		if binary, err := exec.LookPath(name); err == nil {
+			return s.startRedisServer(ctx, o, name, binary)
+		}
+	}
+	return s.startMiniredis(o)
+}
+
+func (s *Services) startRedisServer(ctx context.Context, o Options, name, binary string) error {
+	dir := filepath.Join(o.Dir, "redis")
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("make data folder of redis: %w", err)
+	}
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	log, err := logFile(o, "redis")
+	if err != nil {
+		return err
+	}
+	p, err := process.Start(process.Options{
+		Name: name,
+		Command: func() *exec.Cmd {
+			// noeviction: an evicted admission log would admit too many
+			cmd := exec.Command(binary, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, //nolint:gosec,noctx // found on PATH; ended by Stop
+				"--save", "60 1", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no")
+			cmd.Stdout, cmd.Stderr = log, log
+			return cmd
+		},
+		StopSignal: syscall.SIGTERM, StopWait: 5 * time.Second, Orphan: syscall.SIGTERM, Say: o.Say,
+	})
+	if err != nil {
+		return err
+	}
+	s.stops = append(s.stops, p.Stop, func() { _ = log.Close() })
+	s.RedisURL = fmt.Sprintf("redis://127.0.0.1:%d/0", port)
+	client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", port), MaxRetries: -1})
+	defer client.Close() //nolint:errcheck // only pinged
+	if err := await(ctx, 10*time.Second, func(ctx context.Context) error { return client.Ping(ctx).Err() }); err != nil {
+		return fmt.Errorf("redis does not answer: %w\n%s", err, tail(log.Name(), 5))
+	}
+	o.Say("redis: " + binary + " on 127.0.0.1:" + strconv.Itoa(port))
+	return nil
+}
+
+// startMiniredis is for machines without a Redis: its data lives in this process and is gone with it.
+func (s *Services) startMiniredis(o Options) error {
+	server := miniredis.NewMiniRedis()
+	if err := server.StartAddr("127.0.0.1:0"); err != nil {
+		return fmt.Errorf("start miniredis: %w", err)
+	}
+	// Its keys expire only when told that time has passed.
+	const step = 100 * time.Millisecond
+	tick, done := time.NewTicker(step), make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				server.FastForward(step)
+			}
+		}
+	}()
+	s.stops = append(s.stops, func() { tick.Stop(); close(done); server.Close() })
+	s.RedisURL = "redis://" + server.Addr() + "/0"
+	o.Say("redis: no redis-server on PATH, so miniredis in this process (expiry in steps of 0.1 s) on " + server.Addr())
+	return nil
+}

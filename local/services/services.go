@@ -1,0 +1,156 @@
+// Package services starts what the functions need behind them: Postgres, Redis and Kafka, each either the one that the
+// environment names or an embedded default.
+package services
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+// Options says where data goes and what is already there.
+type Options struct {
+	Dir     string // data folder; made if absent
+	Durable bool   // fsync on; off only for tests, whose data is thrown away
+	Say     func(string)
+
+	DatabaseURL           string // used as it is if set
+	RedisURL              string
+	KafkaBootstrapServers string
+	Install               bool // may install Debian packages
+}
+
+// Services are running; their addresses do not change while they run.
+type Services struct {
+	DatabaseURL           string
+	RedisURL              string
+	KafkaBootstrapServers string
+	stops                 []func()
+}
+
+// Topics that the pipeline needs, with their settings.
+var topics = []kafka.TopicSpecification{
+	{Topic: "price-events", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{"max.message.bytes": "2097152"}},
+	{Topic: "price-events-dlq", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
+		"max.message.bytes": "2097152", "retention.ms": "-1", // dead letters are kept for ever
+	}},
+}
+
+// Start starts what is not named and returns once all answer. On an error nothing is left running.
+func Start(ctx context.Context, o Options) (*Services, error) {
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to pass through
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	s := &Services{DatabaseURL: o.DatabaseURL, RedisURL: o.RedisURL, KafkaBootstrapServers: o.KafkaBootstrapServers}
+	err := s.start(ctx, o)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Services) start(ctx context.Context, o Options) error {
+	if s.DatabaseURL != "" {
+		o.Say("postgres: the server of DATABASE_URL")
+	} else if err := s.startPostgres(ctx, o); err != nil {
+		return err
+	}
+	if s.RedisURL != "" {
+		o.Say("redis: the server of REDIS_URL")
+	} else if err := s.startRedis(ctx, o); err != nil {
+		return err
+	}
+	if s.KafkaBootstrapServers != "" {
+		o.Say("kafka: the brokers of KAFKA_BOOTSTRAP_SERVERS")
+	} else if err := s.startKafka(o); err != nil {
+		return err
+	}
+	return ensureTopics(ctx, s.KafkaBootstrapServers)
+}
+
+// Close stops what Start started, Postgres first so that no transaction waits on anything. Safe to call twice.
+func (s *Services) Close() {
+	for _, stop := range s.stops {
+		stop()
+	}
+	s.stops = nil
+}
+
+// ensureTopics makes the topics; those that exist are left as they are.
+func ensureTopics(ctx context.Context, servers string) error {
+	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": servers, "enable.metrics.push": false})
+	if err != nil {
+		return fmt.Errorf("connect to kafka: %w", err)
+	}
+	defer admin.Close()
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	results, err := admin.CreateTopics(ctx, topics)
+	if err != nil {
+		return fmt.Errorf("create topics at KAFKA_BOOTSTRAP_SERVERS: %w", err)
+	}
+	for _, r := range results {
+		if code := r.Error.Code(); code != kafka.ErrNoError && code != kafka.ErrTopicAlreadyExists {
+			return fmt.Errorf("create topic %s: %w", r.Topic, r.Error)
+		}
+	}
+	return nil
+}
+
+// freePort asks the kernel for a port on loopback.
+func freePort() (int, error) {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close() //nolint:errcheck // nothing was accepted
+	addr, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return 0, errors.New("find a free port: not a TCP address")
+	}
+	return addr.Port, nil
+}
+
+// await tries until ready answers without error; it gives the last error after wait.
+func await(ctx context.Context, wait time.Duration, ready func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// logFile opens a service's own log in the data folder.
+func logFile(o Options, name string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(o.Dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log of %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// tail gives the last lines of a log, for an error that would otherwise only say "exit status 1".
+func tail(path string, lines int) string {
+	b, err := os.ReadFile(path) //nolint:gosec // our own log
+	if err != nil {
+		return ""
+	}
+	all := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(all[max(len(all)-lines, 0):], "\n")
+}
