@@ -9,7 +9,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 export CGO_ENABLED := 1
 
 GOLANGCI := v2.12.2
-FUNCTIONS := $(notdir $(wildcard functions/*))
+FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-unit race lint fmt bench fuzz cover clean-local check tools
