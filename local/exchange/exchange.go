@@ -1,0 +1,144 @@
+// Package exchange answers in the place of the price providers, in their exact shapes, from real monthly closes and a
+// seeded walk; and it misbehaves on request.
+//
+// Each provider is mounted under its name (/yfinance/…). Operators use /_admin/faults and /_admin/calls.
+package exchange
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Exchange is the fake of all providers. Safe for concurrent use.
+type Exchange struct {
+	seed   uint64
+	now    func() time.Time
+	closes map[string]int64
+	mux    *http.ServeMux
+
+	mu     sync.Mutex
+	faults []*fault
+	calls  map[[2]string]int // by provider and symbol
+}
+
+// Kinds of fault that can be asked for.
+var kinds = []string{
+	"extra_fields", "unknown_symbol", "bad_key", "no_key", "not_entitled", "limit_minute", "limit_day", "html", "truncated",
+	"bad_price", "timeout", "error_5xx", "oversized",
+}
+
+type fault struct {
+	Provider string `json:"provider"`
+	Symbol   string `json:"symbol,omitempty"` // empty: every symbol
+	Kind     string `json:"kind"`
+	Count    int    `json:"count,omitempty"`    // how many calls; 0: until deleted
+	DelayMS  int    `json:"delay_ms,omitempty"` // before the answer
+}
+
+// New makes an exchange whose prices are a function of seed, symbol and the second of now.
+func New(seed uint64, now func() time.Time) *Exchange {
+	e := &Exchange{seed: seed, now: now, closes: lastCloses(), mux: http.NewServeMux(), calls: map[[2]string]int{}}
+	e.mux.HandleFunc("PUT /_admin/faults", e.addFault)
+	e.mux.HandleFunc("DELETE /_admin/faults", e.clearFaults)
+	e.mux.HandleFunc("GET /_admin/calls", e.countCalls)
+	e.mux.HandleFunc("GET /yfinance/v8/finance/chart/{symbol}", e.yfinance)
+	return e
+}
+
+// Symbols lists what the exchange trades, sorted.
+func (e *Exchange) Symbols() []string {
+	var out []string
+	for s := range e.closes {
+		out = append(out, s)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// ServeHTTP answers as the provider of the path's first segment.
+func (e *Exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHTTP(w, r) }
+
+// called counts a call and gives the kind of fault it must show, empty for none. It waits the fault's delay, which for
+// the kind timeout is as long as the caller waits.
+func (e *Exchange) called(r *http.Request, provider, symbol string) string {
+	e.mu.Lock()
+	e.calls[[2]string{provider, symbol}]++
+	var hit *fault
+	for i, f := range e.faults {
+		if f.Provider == provider && (f.Symbol == "" || strings.EqualFold(f.Symbol, symbol)) {
+			copied := *f
+			hit = &copied
+			if f.Count--; f.Count == 0 {
+				e.faults = slices.Delete(e.faults, i, i+1)
+			} else if f.Count < 0 {
+				f.Count = 0 // until deleted
+			}
+			break
+		}
+	}
+	e.mu.Unlock()
+	if hit == nil {
+		return ""
+	}
+	delay := time.Duration(hit.DelayMS) * time.Millisecond
+	if hit.Kind == "timeout" && delay == 0 {
+		delay = time.Minute
+	}
+	if delay > 0 {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(delay):
+		}
+	}
+	return hit.Kind
+}
+
+func (e *Exchange) addFault(w http.ResponseWriter, r *http.Request) {
+	var f fault
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil || f.Provider == "" || !slices.Contains(kinds, f.Kind) || f.Count < 0 || f.DelayMS < 0 {
+		http.Error(w, "want {provider, symbol, kind, count, delay_ms}, kind one of "+strings.Join(kinds, " "), http.StatusBadRequest)
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = append(e.faults, &f)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Exchange) clearFaults(w http.ResponseWriter, _ *http.Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = nil
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Exchange) countCalls(w http.ResponseWriter, r *http.Request) {
+	provider, symbol := r.URL.Query().Get("provider"), strings.ToUpper(r.URL.Query().Get("symbol"))
+	e.mu.Lock()
+	n := 0
+	for k, c := range e.calls {
+		if (provider == "" || k[0] == provider) && (symbol == "" || k[1] == symbol) {
+			n += c
+		}
+	}
+	e.mu.Unlock()
+	writeJSON(w, http.StatusOK, map[string]int{"calls": n})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // an error means that the caller went away
+}
+
+func writeText(w http.ResponseWriter, status int, contentType, text string) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // an error means that the caller went away
+}

@@ -1,0 +1,67 @@
+package exchange
+
+import (
+	_ "embed"
+	"encoding/csv"
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"time"
+)
+
+//go:embed stocks.csv
+var stocks string
+
+// lastCloses reads each symbol's last real close, in cents: the rows of a symbol are in order of their dates.
+func lastCloses() map[string]int64 {
+	rows, err := csv.NewReader(strings.NewReader(stocks)).ReadAll()
+	if err != nil {
+		panic("embedded stocks.csv: " + err.Error()) // a defect of the build
+	}
+	closes := map[string]int64{}
+	for _, row := range rows[1:] {
+		whole, frac, _ := strings.Cut(row[2], ".")
+		var cents int64
+		if _, err := fmt.Sscan(whole+(frac + "00")[:2], &cents); err != nil {
+			panic("embedded stocks.csv: " + err.Error())
+		}
+		closes[row[0]] = cents
+	}
+	return closes
+}
+
+// waves of the walk: period in seconds and greatest deviation in hundredths of a percent.
+var waves = []struct{ period, swing int64 }{{20_000, 800}, {3_000, 300}, {300, 100}, {40, 40}, {1, 15}}
+
+// price is a pure function of (seed, symbol, second): the last real close, moved by value noise of several periods, so
+// that it wanders like a price, stays within about 13 % of the close, and can be asked for at any time in any order.
+func (e *Exchange) price(symbol string, second int64) (cents int64, known bool) {
+	base, known := e.closes[symbol]
+	if !known {
+		return 0, false
+	}
+	shift := int64(0) // in millionths
+	for i, w := range waves {
+		step, into := second/w.period, second%w.period
+		a, b := e.noise(symbol, i, step), e.noise(symbol, i, step+1)
+		shift += w.swing * (a + (b-a)*into/w.period) / 10
+	}
+	return max(base+base*shift/1_000_000, 1), true
+}
+
+// noise is a fixed value in -1000..1000.
+func (e *Exchange) noise(symbol string, wave int, step int64) int64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d/%s/%d/%d", e.seed, symbol, wave, step)
+	x := h.Sum64()
+	x ^= x >> 29 // FNV's low bits alone are too regular
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 32
+	return int64(x%2001) - 1000 //nolint:gosec // below 2001
+}
+
+// decimalCents prints cents as a decimal number.
+func decimalCents(cents int64) string { return fmt.Sprintf("%d.%02d", cents/100, cents%100) }
+
+// at gives the second of our clock.
+func (e *Exchange) at() time.Time { return e.now().UTC().Truncate(time.Second) }
