@@ -1,0 +1,80 @@
+package kafkasink_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/local/kafkasink"
+	"marketdata/shared/kafkaclient"
+)
+
+type producer struct {
+	records []kafkaclient.Record
+	err     error
+}
+
+func (p *producer) Produce(_ context.Context, r kafkaclient.Record) error {
+	p.records = append(p.records, r)
+	return p.err
+}
+
+func send(p *producer, method, body string, header map[string]string) int {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(method, "/", strings.NewReader(body))
+	for name, value := range header {
+		r.Header.Set(name, value)
+	}
+	kafkasink.Sink{Producer: p, Topic: "dlq", Log: slog.New(slog.DiscardHandler)}.ServeHTTP(w, r)
+	return w.Code
+}
+
+func attributes(extra ...string) map[string]string {
+	h := map[string]string{"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
+	for i := 0; i < len(extra); i += 2 {
+		h[extra[i]] = extra[i+1]
+	}
+	return h
+}
+
+func TestProducesBytesAsTheyAre(t *testing.T) {
+	t.Parallel()
+	p := &producer{}
+	body := "\x00\xff not json"
+	require.Equal(t, http.StatusAccepted, send(p, http.MethodPost, body,
+		attributes("ce-partitionkey", "AAPL", "ce-knativeerrorcode", "503", "content-type", "application/octet-stream")))
+	require.Len(t, p.records, 1)
+	r := p.records[0]
+	require.Equal(t, "dlq", r.Topic)
+	require.Equal(t, "AAPL", string(r.Key))
+	require.Equal(t, body, string(r.Value))
+	got := map[string]string{}
+	for _, h := range r.Headers {
+		got[h.Name] = string(h.Value)
+	}
+	require.Equal(t, map[string]string{
+		"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/s", "ce_type": "t", "ce_partitionkey": "AAPL",
+		"ce_knativeerrorcode": "503", "content-type": "application/octet-stream",
+	}, got)
+}
+
+func TestEventWithoutDataIsANullValue(t *testing.T) {
+	t.Parallel()
+	p := &producer{}
+	require.Equal(t, http.StatusAccepted, send(p, http.MethodPost, "", attributes()))
+	require.Nil(t, p.records[0].Value)
+}
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, http.StatusMethodNotAllowed, send(&producer{}, http.MethodGet, "", nil))
+	require.Equal(t, http.StatusBadRequest, send(&producer{}, http.MethodPost, "{}", map[string]string{"content-type": "application/json"}))
+	require.Equal(t, http.StatusBadRequest, send(&producer{}, http.MethodPost, "", map[string]string{"ce-specversion": "1.0"}))
+	require.Equal(t, http.StatusServiceUnavailable, send(&producer{err: errors.New("away")}, http.MethodPost, "x", attributes()))
+}

@@ -1,0 +1,280 @@
+package kafkasource
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Record is a Kafka record as the consumer sees it.
+type Record struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Key       []byte // nil: null
+	Value     []byte // nil: null
+	Headers   []Header
+	Timestamp time.Time // CreateTime or LogAppendTime
+}
+
+// Header is one Kafka header.
+type Header struct {
+	Name  string
+	Value []byte
+}
+
+// Event is what is delivered: attributes and extensions by name, and data.
+type Event struct {
+	Attributes  map[string]string // id, source, type, specversion, subject, time, dataschema and extensions
+	ContentType string            // empty: no Content-Type header at all
+	Data        []byte            // nil: the request has no body
+	Traceparent string            // only where the record carried one as a header of its own
+}
+
+var attributeName = regexp.MustCompile(`^[a-z0-9]+$`)
+
+// FromRecord makes the event that a KafkaSource makes of a record. Order of the tests, from the data plane's
+// KafkaMessageFactory and CloudEventDeserializer: structured if content-type is exactly a registered format; binary if
+// ce_specversion is there; anything else, and every half-broken CloudEvent, is a plain record.
+func FromRecord(r Record, s Spec) Event {
+	ev, err := cloudEvent(r)
+	if err != nil {
+		ev = plainRecord(r, s)
+	}
+	ev.Traceparent = lastHeader(r.Headers, "traceparent")
+	ev.Attributes["knativekafkapartition"] = strconv.FormatInt(int64(r.Partition), 10)
+	ev.Attributes["knativekafkaoffset"] = strconv.FormatInt(r.Offset, 10)
+	maps.Copy(ev.Attributes, s.Extensions) // spec.ceOverrides wins
+	return ev
+}
+
+var errPlain = errors.New("not a CloudEvent")
+
+func cloudEvent(r Record) (Event, error) {
+	contentType := lastHeader(r.Headers, "content-type")
+	format, _, _ := strings.Cut(contentType, ";")
+	switch {
+	case strings.TrimSpace(format) == "application/cloudevents+json": // case-sensitive, unlike the specification
+		return structured(r.Value)
+	case strings.HasPrefix(contentType, "application/cloudevents"):
+		return Event{}, errPlain
+	case lastHeader(r.Headers, "ce_specversion") == "":
+		return Event{}, errPlain
+	}
+	return binaryEvent(r)
+}
+
+// binaryEvent maps ce_ headers to attributes. Other headers are dropped and the record key is not mapped: only an explicit
+// ce_partitionkey survives (KafkaBinaryMessageReaderImpl).
+func binaryEvent(r Record) (Event, error) {
+	ev := Event{Attributes: map[string]string{}, ContentType: lastHeader(r.Headers, "content-type")}
+	for _, h := range r.Headers {
+		if name, ok := strings.CutPrefix(h.Name, "ce_"); ok {
+			name = strings.ToLower(name)
+			if !attributeName.MatchString(name) {
+				return Event{}, errPlain
+			}
+			ev.Attributes[name] = utf8Text(h.Value)
+		}
+	}
+	if v := ev.Attributes["specversion"]; v != "1.0" && v != "0.3" {
+		return Event{}, errPlain
+	}
+	for _, mandatory := range []string{"id", "source", "type"} {
+		if ev.Attributes[mandatory] == "" {
+			return Event{}, errPlain
+		}
+	}
+	if t := ev.Attributes["time"]; t != "" {
+		if _, err := time.Parse(time.RFC3339Nano, t); err != nil {
+			return Event{}, errPlain
+		}
+	}
+	if len(r.Value) > 0 {
+		ev.Data = r.Value
+	}
+	return ev, nil
+}
+
+// structured parses a whole event in JSON. Delivery is binary all the same, so JSON data is written anew, compactly:
+// prices should travel in binary mode, whose bytes pass untouched.
+func structured(value []byte) (Event, error) {
+	var e event.Event
+	if err := json.Unmarshal(value, &e); err != nil {
+		return Event{}, errPlain
+	}
+	if err := e.Validate(); err != nil {
+		return Event{}, errPlain
+	}
+	ev := Event{Attributes: map[string]string{
+		"specversion": e.SpecVersion(), "id": e.ID(), "source": e.Source(), "type": e.Type(),
+	}, ContentType: e.DataContentType()}
+	if e.Subject() != "" {
+		ev.Attributes["subject"] = e.Subject()
+	}
+	if e.DataSchema() != "" {
+		ev.Attributes["dataschema"] = e.DataSchema()
+	}
+	if !e.Time().IsZero() {
+		ev.Attributes["time"] = e.Time().Format(time.RFC3339Nano)
+	}
+	for name, v := range e.Extensions() {
+		ev.Attributes[name] = fmt.Sprint(v)
+	}
+	if data := e.Data(); len(data) > 0 {
+		ev.Data = data
+		if ev.ContentType == "" {
+			ev.ContentType = "application/json"
+		}
+	}
+	return ev, nil
+}
+
+// plainRecord is InvalidCloudEventInterceptor: the event of a record that is no CloudEvent.
+func plainRecord(r Record, s Spec) Event {
+	place := "partition:" + strconv.FormatInt(int64(r.Partition), 10)
+	offset := strconv.FormatInt(r.Offset, 10)
+	ev := Event{Attributes: map[string]string{
+		"specversion": "1.0",
+		"id":          place + "/offset:" + offset,
+		"source":      "/apis/v1/namespaces/" + s.Namespace + "/kafkasources/" + s.Name + "#" + r.Topic,
+		"type":        "dev.knative.kafka.event",
+		"subject":     place + "#" + offset,
+		"time":        r.Timestamp.UTC().Format("2006-01-02T15:04:05.999Z07:00"),
+	}, Data: r.Value}
+	if key, ok := keyText(r.Key, s.KeyType); ok {
+		ev.Attributes["key"], ev.Attributes["partitionkey"] = key, key
+	}
+	for _, h := range r.Headers {
+		if strings.EqualFold(h.Name, "content-type") {
+			ev.ContentType = strings.ToLower(utf8Text(h.Value))
+			continue
+		}
+		ev.Attributes["kafkaheader"+alphanumeric(h.Name)] = utf8Text(h.Value)
+	}
+	return ev
+}
+
+func alphanumeric(name string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			return c
+		}
+		return -1
+	}, strings.ToLower(name))
+}
+
+// keyText is KeyDeserializer: the label kafkasources.sources.knative.dev/key-type says how a key becomes text. A null or
+// empty key gives no extension.
+func keyText(key []byte, keyType string) (string, bool) {
+	if len(key) == 0 {
+		return "", false
+	}
+	switch {
+	case keyType == "byte-array":
+		return base64.StdEncoding.EncodeToString(key), true
+	case keyType == "int" && len(key) == 4:
+		return strconv.Itoa(int(int32(binary.BigEndian.Uint32(key)))), true //nolint:gosec // the sign bit is meant
+	case keyType == "float" && len(key) == 4:
+		return javaFloat(float64(math.Float32frombits(binary.BigEndian.Uint32(key))), 32), true
+	case keyType == "float" && len(key) == 8:
+		return javaFloat(math.Float64frombits(binary.BigEndian.Uint64(key)), 64), true
+	}
+	return utf8Text(key), true
+}
+
+// javaFloat prints as Java's toString does: always with a point, an exponent E from 10^7 on and below 10^-3.
+func javaFloat(f float64, bits int) string {
+	switch {
+	case math.IsNaN(f):
+		return "NaN"
+	case math.IsInf(f, 1):
+		return "Infinity"
+	case math.IsInf(f, -1):
+		return "-Infinity"
+	}
+	if abs := math.Abs(f); f == 0 || abs >= 1e-3 && abs < 1e7 {
+		s := strconv.FormatFloat(f, 'f', -1, bits)
+		if !strings.Contains(s, ".") {
+			s += ".0"
+		}
+		return s
+	}
+	mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, bits), "e")
+	if !strings.Contains(mantissa, ".") {
+		mantissa += ".0"
+	}
+	n, _ := strconv.Atoi(exponent)
+	return mantissa + "E" + strconv.Itoa(n)
+}
+
+// utf8Text decodes as Java does: bytes that are no UTF-8 become U+FFFD.
+func utf8Text(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
+
+func lastHeader(headers []Header, name string) string {
+	for i := len(headers) - 1; i >= 0; i-- {
+		if headers[i].Name == name {
+			return utf8Text(headers[i].Value)
+		}
+	}
+	return ""
+}
+
+// errUnsendable is a header value with a control character: the data plane's HTTP client refuses to write it.
+var errUnsendable = errors.New("an attribute has a control character and cannot be a header")
+
+// Request headers of a delivery (WebClientCloudEventSender): binary content mode, values without any percent-encoding,
+// one Latin-1 byte for each character and ? for those above U+00FF.
+func requestHeader(ev Event, namespace string) (http.Header, error) {
+	h := http.Header{
+		"User-Agent": {"Vert.x-WebClient/4.5.14"}, "Prefer": {"reply"}, "Kn-Namespace": {namespace},
+	}
+	set := func(name, value string) error {
+		encoded, err := latin1(value)
+		if err != nil {
+			return err
+		}
+		h.Set(name, encoded)
+		return nil
+	}
+	for name, value := range ev.Attributes {
+		if err := set("ce-"+name, value); err != nil {
+			return nil, err
+		}
+	}
+	if ev.ContentType != "" {
+		if err := set("content-type", ev.ContentType); err != nil {
+			return nil, err
+		}
+	}
+	if ev.Traceparent != "" {
+		return h, set("traceparent", ev.Traceparent)
+	}
+	return h, nil
+}
+
+func latin1(s string) (string, error) {
+	out := make([]byte, 0, len(s))
+	for _, c := range s {
+		switch {
+		case c < 0x20 && c != '\t' || c == 0x7F:
+			return "", errUnsendable
+		case c > 0xFF:
+			out = append(out, '?')
+		default:
+			out = append(out, byte(c))
+		}
+	}
+	return string(out), nil
+}

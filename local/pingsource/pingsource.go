@@ -1,0 +1,159 @@
+// Package pingsource emulates Knative's PingSource: it posts a CloudEvent to a sink on a cron schedule (knative/eventing
+// pkg/adapter/mtping). Ticks are not persisted: one missed, or whose retries are spent, is gone.
+package pingsource
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/robfig/cron/v3"
+)
+
+// Spec is a PingSource with its references resolved.
+type Spec struct {
+	Name, Namespace string
+	Schedule        string // 5 fields, or 6 with seconds; descriptors such as @hourly; never @every
+	Timezone        string // IANA name; empty: UTC
+	ContentType     string
+	Data            string
+	Extensions      map[string]string
+	Sink            string // URL
+	Jitter          bool   // 0 to 499 ms before each send, as Knative waits
+}
+
+// parser is the adapter's own set of fields.
+var parser = cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
+
+// Source ticks until closed.
+type Source struct {
+	spec     Spec
+	schedule cron.Schedule
+	client   *http.Client
+	log      *slog.Logger
+	cancel   context.CancelFunc
+	sends    sync.WaitGroup
+	done     chan struct{}
+}
+
+// Parse checks a schedule; the result gives the next tick after a time.
+func Parse(schedule, timezone string) (cron.Schedule, error) {
+	if strings.HasPrefix(schedule, "@every") {
+		return nil, fmt.Errorf("schedule %q: @every is not allowed", schedule)
+	}
+	if timezone == "" {
+		timezone = "UTC"
+	}
+	s, err := parser.Parse("CRON_TZ=" + timezone + " " + schedule)
+	if err != nil {
+		return nil, fmt.Errorf("schedule %q: %w", schedule, err)
+	}
+	return s, nil
+}
+
+// Start begins to tick.
+func Start(spec Spec, log *slog.Logger) (*Source, error) {
+	schedule, err := Parse(spec.Schedule, spec.Timezone)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Source{spec: spec, schedule: schedule, client: &http.Client{}, log: log.With("source", spec.Name), cancel: cancel, done: make(chan struct{})}
+	go s.run(ctx)
+	return s, nil
+}
+
+// Close stops ticking and waits for sends under way; waits between retries are cut short.
+func (s *Source) Close() {
+	s.cancel()
+	<-s.done
+	s.sends.Wait()
+}
+
+func (s *Source) run(ctx context.Context) {
+	defer close(s.done)
+	for {
+		timer := time.NewTimer(time.Until(s.schedule.Next(time.Now())))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		// Each tick on its own: cron does not wait for the one before, so overlap is the sink's business.
+		s.sends.Go(func() { s.tick(ctx) })
+	}
+}
+
+func (s *Source) tick(ctx context.Context) {
+	if s.spec.Jitter && !wait(ctx, time.Duration(rand.IntN(500))*time.Millisecond) { //nolint:gosec // jitter
+		return
+	}
+	header := http.Header{
+		"Ce-Specversion": {"1.0"}, "Ce-Id": {uuid.NewString()}, "Ce-Type": {"dev.knative.sources.ping"},
+		"Ce-Source": {"/apis/v1/namespaces/" + s.spec.Namespace + "/pingsources/" + s.spec.Name},
+		"Ce-Time":   {time.Now().UTC().Format(time.RFC3339Nano)}, "Kn-Namespace": {s.spec.Namespace},
+	}
+	if s.spec.ContentType != "" {
+		header.Set("Content-Type", s.spec.ContentType)
+	}
+	for name, value := range s.spec.Extensions {
+		header.Set("Ce-"+name, value)
+	}
+	// sdk-go: up to five retries after 100, 200, … 1600 ms, with the same id.
+	for pause := 100 * time.Millisecond; ; pause *= 2 {
+		status := s.post(ctx, header)
+		if status >= 200 && status < 300 {
+			return
+		}
+		if !retryable(status) || pause > 1600*time.Millisecond {
+			s.log.WarnContext(ctx, "tick lost", "status", status)
+			return
+		}
+		if !wait(ctx, pause) {
+			return
+		}
+	}
+}
+
+// retryable is sdk-go's set, 0 being a transport error: note that 500 is not in it.
+func retryable(status int) bool {
+	switch status {
+	case 0, 404, 413, 425, 429, 502, 503, 504:
+		return true
+	}
+	return false
+}
+
+func (s *Source) post(ctx context.Context, header http.Header) int {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.spec.Sink, strings.NewReader(s.spec.Data))
+	if err != nil {
+		return 0
+	}
+	req.Header = header.Clone()
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close() // nothing in it is used
+	return resp.StatusCode
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,60 @@
+package pingsource_test
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/local/pingsource"
+)
+
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 1, 10, 20, 32, 0, time.UTC)
+	for schedule, want := range map[string]time.Time{
+		"*/5 * * * * *": at.Add(3 * time.Second),
+		"* * * * *":     at.Add(28 * time.Second),
+		"@hourly":       time.Date(2026, 1, 1, 11, 0, 0, 0, time.UTC),
+	} {
+		s, err := pingsource.Parse(schedule, "")
+		require.NoError(t, err)
+		require.Equal(t, want, s.Next(at), schedule)
+	}
+	s, err := pingsource.Parse("0 9 * * *", "America/New_York")
+	require.NoError(t, err)
+	require.True(t, time.Date(2026, 1, 1, 14, 0, 0, 0, time.UTC).Equal(s.Next(at)))
+	for _, bad := range []string{"@every 5s", "", "* * *", "61 * * * * *"} {
+		_, err := pingsource.Parse(bad, "")
+		require.Error(t, err, bad)
+	}
+}
+
+func TestTickIsAnEventAndKeepsItsIDOverRetries(t *testing.T) {
+	t.Parallel()
+	got := make(chan http.Header, 16)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got <- r.Header.Clone()
+		if len(got) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+	s, err := pingsource.Start(pingsource.Spec{
+		Name: "tick", Namespace: "ns", Schedule: "* * * * * *", ContentType: "application/json", Data: "{}", Sink: server.URL,
+		Extensions: map[string]string{"x": "y"},
+	}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer s.Close()
+	require.Eventually(t, func() bool { return len(got) >= 2 }, 5*time.Second, 10*time.Millisecond)
+	first, second := <-got, <-got
+	require.Equal(t, first.Get("Ce-Id"), second.Get("Ce-Id"))
+	require.Equal(t, "dev.knative.sources.ping", first.Get("Ce-Type"))
+	require.Equal(t, "/apis/v1/namespaces/ns/pingsources/tick", first.Get("Ce-Source"))
+	require.Equal(t, "ns", first.Get("Kn-Namespace"))
+	require.Equal(t, "y", first.Get("Ce-X"))
+	require.Equal(t, "application/json", first.Get("Content-Type"))
+}

@@ -1,0 +1,203 @@
+package sources
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"marketdata/local/kafkasource"
+)
+
+// meta is what all manifests share.
+type meta struct {
+	APIVersion string     `json:"apiVersion"`
+	Kind       string     `json:"kind"`
+	Metadata   objectMeta `json:"metadata"`
+}
+
+type objectMeta struct {
+	Name        string            `json:"name"`
+	Namespace   string            `json:"namespace,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+type destination struct {
+	Ref *struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Name       string `json:"name"`
+		Namespace  string `json:"namespace,omitempty"`
+	} `json:"ref,omitempty"`
+	URI string `json:"uri,omitempty"`
+}
+
+type ceOverrides struct {
+	Extensions map[string]string `json:"extensions,omitempty"`
+}
+
+// kafkaSource is sources.knative.dev/v1 KafkaSource, with the members that we use.
+type kafkaSource struct {
+	meta
+	Spec struct {
+		Consumers        *int         `json:"consumers,omitempty"`
+		BootstrapServers []string     `json:"bootstrapServers"`
+		Topics           []string     `json:"topics"`
+		ConsumerGroup    string       `json:"consumerGroup"`
+		InitialOffset    string       `json:"initialOffset"`
+		Ordering         string       `json:"ordering"`
+		Delivery         *delivery    `json:"delivery,omitempty"`
+		Sink             destination  `json:"sink"`
+		CEOverrides      *ceOverrides `json:"ceOverrides,omitempty"`
+	} `json:"spec"`
+}
+
+type delivery struct {
+	Retry          *int         `json:"retry,omitempty"`
+	BackoffPolicy  string       `json:"backoffPolicy,omitempty"`
+	BackoffDelay   string       `json:"backoffDelay,omitempty"`
+	Timeout        string       `json:"timeout,omitempty"`
+	DeadLetterSink *destination `json:"deadLetterSink,omitempty"`
+}
+
+// pingSource is sources.knative.dev/v1 PingSource.
+type pingSource struct {
+	meta
+	Spec struct {
+		Schedule    string       `json:"schedule"`
+		Timezone    string       `json:"timezone,omitempty"`
+		ContentType string       `json:"contentType,omitempty"`
+		Data        string       `json:"data,omitempty"`
+		Sink        destination  `json:"sink"`
+		CEOverrides *ceOverrides `json:"ceOverrides,omitempty"`
+	} `json:"spec"`
+}
+
+// kafkaSink is eventing.knative.dev/v1alpha1 KafkaSink.
+type kafkaSink struct {
+	meta
+	Spec struct {
+		Topic             string   `json:"topic"`
+		NumPartitions     *int     `json:"numPartitions,omitempty"`
+		ReplicationFactor *int     `json:"replicationFactor,omitempty"`
+		BootstrapServers  []string `json:"bootstrapServers"`
+		ContentMode       string   `json:"contentMode"`
+	} `json:"spec"`
+}
+
+// manifests are the event sources of a folder.
+type manifests struct {
+	kafkaSources []kafkaSource
+	pingSources  []pingSource
+	kafkaSinks   []kafkaSink
+}
+
+// load reads the base folder's YAML files. Other kinds are none of our business; in ours an unknown member is an error,
+// since a cluster would prune it and behave otherwise than written.
+func load(dir string) (manifests, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "base", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		return manifests{}, fmt.Errorf("no manifests in %s", filepath.Join(dir, "base"))
+	}
+	sort.Strings(files)
+	var all manifests
+	for _, file := range files {
+		text, err := os.ReadFile(file) //nolint:gosec // the folder is the operator's choice
+		if err != nil {
+			return manifests{}, fmt.Errorf("read manifest: %w", err)
+		}
+		for _, doc := range bytes.Split(text, []byte("\n---")) {
+			if err := all.add(doc); err != nil {
+				return manifests{}, fmt.Errorf("%s: %w", file, err)
+			}
+		}
+	}
+	return all, nil
+}
+
+func (m *manifests) add(doc []byte) error {
+	var head meta
+	if err := yaml.Unmarshal(doc, &head); err != nil {
+		return err
+	}
+	switch head.APIVersion + " " + head.Kind {
+	case "sources.knative.dev/v1 KafkaSource":
+		return appendStrict(doc, &m.kafkaSources)
+	case "sources.knative.dev/v1 PingSource":
+		return appendStrict(doc, &m.pingSources)
+	case "eventing.knative.dev/v1alpha1 KafkaSink":
+		return appendStrict(doc, &m.kafkaSinks)
+	}
+	return nil
+}
+
+func appendStrict[T any](doc []byte, list *[]T) error {
+	var v T
+	if err := yaml.UnmarshalStrict(doc, &v); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	*list = append(*list, v)
+	return nil
+}
+
+// resolve applies the control plane's defaults (source.go, utils.go): absent delivery means 10 exponential retries from
+// 0.3 s; a delivery that is present is taken as written, unset members as zero retries, 200 ms, exponential, 600 s.
+func (d *delivery) resolve() (kafkasource.Delivery, error) {
+	if d == nil {
+		return kafkasource.Delivery{Retry: 10, Exponential: true, BackoffDelay: 300 * time.Millisecond, Timeout: 10 * time.Minute}, nil
+	}
+	out := kafkasource.Delivery{Exponential: true, BackoffDelay: 200 * time.Millisecond, Timeout: 10 * time.Minute}
+	if d.Retry != nil {
+		out.Retry = *d.Retry
+	}
+	switch d.BackoffPolicy {
+	case "", "exponential":
+	case "linear":
+		out.Exponential = false
+	default:
+		return out, fmt.Errorf("backoffPolicy %q is neither linear nor exponential", d.BackoffPolicy)
+	}
+	var err error
+	if d.BackoffDelay != "" {
+		if out.BackoffDelay, err = isoDuration(d.BackoffDelay); err != nil {
+			return out, err
+		}
+	}
+	if d.Timeout != "" {
+		if out.Timeout, err = isoDuration(d.Timeout); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+var isoPattern = regexp.MustCompile(`^PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?$`)
+
+// isoDuration reads an ISO 8601 duration of hours, minutes and seconds, such as PT1M30S.
+func isoDuration(s string) (time.Duration, error) {
+	m := isoPattern.FindStringSubmatch(s)
+	if m == nil || strings.Join(m[1:], "") == "" {
+		return 0, fmt.Errorf("duration %q is not ISO 8601 of the form PT1H2M3S", s)
+	}
+	total := time.Duration(0)
+	for i, unit := range []time.Duration{time.Hour, time.Minute, time.Second} {
+		if m[i+1] != "" {
+			f, err := strconv.ParseFloat(m[i+1], 64)
+			if err != nil {
+				return 0, fmt.Errorf("duration %q: %w", s, err)
+			}
+			total += time.Duration(f * float64(unit))
+		}
+	}
+	return total, nil
+}

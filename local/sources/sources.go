@@ -1,0 +1,213 @@
+// Package sources runs the event sources that the Knative manifests describe: KafkaSources, PingSources and KafkaSinks.
+// What runs locally is what is deployed.
+package sources
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"marketdata/local/kafkasink"
+	"marketdata/local/kafkasource"
+	"marketdata/local/pingsource"
+	"marketdata/shared/kafkaclient"
+)
+
+// Options says where manifests are and what their references mean here.
+type Options struct {
+	ManifestDir           string            // with a folder base/
+	KafkaBootstrapServers string            // in place of the manifests' bootstrapServers
+	Services              map[string]string // Knative Service by name → URL; sources of absent ones are left out
+	Log                   *slog.Logger
+}
+
+// Sources are running.
+type Sources struct {
+	kafka    []*kafkasource.Source
+	pings    []*pingsource.Source
+	sinks    []*http.Server
+	producer *kafkaclient.Producer
+	sinkURLs map[string]string
+}
+
+// Start starts everything in the folder. On an error nothing is left running.
+func Start(ctx context.Context, o Options) (*Sources, error) {
+	all, err := load(o.ManifestDir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sources{producer: kafkaclient.NewProducer(o.KafkaBootstrapServers), sinkURLs: map[string]string{}}
+	if err := s.start(ctx, all, o); err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	return s, nil
+}
+
+func (s *Sources) start(ctx context.Context, all manifests, o Options) error {
+	for _, m := range all.kafkaSinks {
+		if err := s.startSink(ctx, m, o.Log); err != nil {
+			return err
+		}
+	}
+	for _, m := range all.kafkaSources {
+		spec, skip, err := s.kafkaSpec(m, o)
+		if err != nil {
+			return fmt.Errorf("KafkaSource %s: %w", m.Metadata.Name, err)
+		}
+		if skip {
+			o.Log.Info("source left out: its sink does not run here", "source", m.Metadata.Name)
+			continue
+		}
+		consumers := 1
+		if m.Spec.Consumers != nil {
+			consumers = *m.Spec.Consumers
+		}
+		for range consumers {
+			source, err := kafkasource.Start(spec, o.Log)
+			if err != nil {
+				return fmt.Errorf("KafkaSource %s: %w", m.Metadata.Name, err)
+			}
+			s.kafka = append(s.kafka, source)
+		}
+	}
+	for _, m := range all.pingSources {
+		if err := s.startPing(m, o); err != nil {
+			return fmt.Errorf("PingSource %s: %w", m.Metadata.Name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Sources) startSink(ctx context.Context, m kafkaSink, log *slog.Logger) error {
+	if m.Spec.ContentMode != "binary" {
+		return fmt.Errorf("KafkaSink %s: contentMode must be written out as binary: only that keeps bytes as they are", m.Metadata.Name)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("KafkaSink %s: %w", m.Metadata.Name, err)
+	}
+	server := &http.Server{
+		Handler:           kafkasink.Sink{Producer: s.producer, Topic: m.Spec.Topic, Log: log.With("sink", m.Metadata.Name)},
+		ReadHeaderTimeout: 5 * time.Second,
+	}
+	go func() { _ = server.Serve(listener) }() // ends with Shutdown
+	s.sinks = append(s.sinks, server)
+	s.sinkURLs[m.Metadata.Name] = "http://" + listener.Addr().String()
+	return nil
+}
+
+func (s *Sources) kafkaSpec(m kafkaSource, o Options) (spec kafkasource.Spec, skip bool, err error) {
+	sink, found, err := s.url(m.Spec.Sink, o)
+	if err != nil || !found {
+		return spec, !found, err
+	}
+	d, err := m.Spec.Delivery.resolve()
+	if err != nil {
+		return spec, false, err
+	}
+	if m.Spec.Delivery != nil && m.Spec.Delivery.DeadLetterSink != nil {
+		if d.DeadLetterSink, found, err = s.url(*m.Spec.Delivery.DeadLetterSink, o); err != nil {
+			return spec, false, err
+		} else if !found {
+			return spec, false, errors.New("its dead letter sink is not there")
+		}
+	}
+	switch m.Spec.Ordering {
+	case "", "ordered", "unordered":
+	default:
+		return spec, false, fmt.Errorf("ordering %q is neither ordered nor unordered", m.Spec.Ordering)
+	}
+	offset := m.Spec.InitialOffset
+	if offset == "" {
+		offset = "latest"
+	}
+	spec = kafkasource.Spec{
+		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), BootstrapServers: o.KafkaBootstrapServers, Topics: m.Spec.Topics,
+		ConsumerGroup: m.Spec.ConsumerGroup, InitialOffset: offset, Ordered: m.Spec.Ordering != "unordered",
+		KeyType: m.Metadata.Labels["kafkasources.sources.knative.dev/key-type"], Sink: sink, Delivery: d,
+	}
+	if m.Spec.CEOverrides != nil {
+		spec.Extensions = m.Spec.CEOverrides.Extensions
+	}
+	return spec, false, nil
+}
+
+func (s *Sources) startPing(m pingSource, o Options) error {
+	sink, found, err := s.url(m.Spec.Sink, o)
+	if err != nil {
+		return err
+	}
+	if !found {
+		o.Log.Info("source left out: its sink does not run here", "source", m.Metadata.Name)
+		return nil
+	}
+	spec := pingsource.Spec{
+		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), Schedule: m.Spec.Schedule, Timezone: m.Spec.Timezone,
+		ContentType: m.Spec.ContentType, Data: m.Spec.Data, Sink: sink, Jitter: true,
+	}
+	if m.Spec.CEOverrides != nil {
+		spec.Extensions = m.Spec.CEOverrides.Extensions
+	}
+	ping, err := pingsource.Start(spec, o.Log)
+	if err == nil {
+		s.pings = append(s.pings, ping)
+	}
+	return err
+}
+
+// url resolves a destination: a Service by the options, a KafkaSink to its receiver here.
+func (s *Sources) url(d destination, o Options) (target string, found bool, err error) {
+	if d.Ref == nil {
+		return d.URI, d.URI != "", nil
+	}
+	switch d.Ref.Kind {
+	case "Service":
+		target, found = o.Services[d.Ref.Name]
+	case "KafkaSink":
+		target, found = s.sinkURLs[d.Ref.Name]
+	default:
+		return "", false, fmt.Errorf("a sink of kind %s is not known here", d.Ref.Kind)
+	}
+	return target + d.URI, found, nil
+}
+
+func namespace(m objectMeta) string {
+	if m.Namespace == "" {
+		return "default"
+	}
+	return m.Namespace
+}
+
+// Ready returns once every KafkaSource has its partitions.
+func (s *Sources) Ready(ctx context.Context) error {
+	for _, k := range s.kafka {
+		if err := k.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close stops ticks, then sources, then sinks.
+func (s *Sources) Close(ctx context.Context) error {
+	for _, p := range s.pings {
+		p.Close()
+	}
+	closed := make(chan error, len(s.kafka))
+	for _, k := range s.kafka {
+		go func() { closed <- k.Close() }()
+	}
+	var errs []error
+	for range s.kafka {
+		errs = append(errs, <-closed)
+	}
+	for _, server := range s.sinks {
+		errs = append(errs, server.Shutdown(ctx))
+	}
+	s.producer.Close(5 * time.Second)
+	return errors.Join(errs...)
+}
