@@ -1,5 +1,302 @@
 package main
 
-import "context"
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
 
-func run(context.Context, func(), []string) error { return nil }
+	"marketdata/local/exchange"
+	"marketdata/local/gateway"
+	"marketdata/local/services"
+	"marketdata/local/sources"
+	"marketdata/local/supervisor"
+	"marketdata/shared/postgres/migrate"
+)
+
+// parts that -only can choose from, in the order in which they start.
+var parts = []string{"services", "exchange", "functions", "sources", "gateway"}
+
+// stack is a running system. Parts stop in the reverse order of their start.
+type stack struct {
+	cfg    config
+	out    io.Writer
+	only   map[string]bool
+	stops  []func()
+	env    envFile
+	urls   map[string][]string // functions' addresses
+	gate   net.Listener
+	binDir string
+}
+
+// run starts the system, writes its addresses to LOCAL_DIR/env once it is ready, and waits for ctx to end. restore puts
+// the default handling of signals back, so that a second Ctrl-C ends the program at once.
+func run(ctx context.Context, restore func(), args []string) (err error) {
+	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	s := &stack{cfg: cfg, out: &syncWriter{w: os.Stdout}, urls: map[string][]string{}}
+	if err := s.flags(args); err != nil {
+		return err
+	}
+	unlock, err := s.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	defer func() {
+		restore()
+		s.say("stopping")
+		_ = os.Remove(s.envPath()) // absent if we never became ready
+		for i := len(s.stops) - 1; i >= 0; i-- {
+			s.stops[i]()
+		}
+		s.say("stopped")
+	}()
+	if err := s.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // stopped while starting: what failed failed because of that
+		}
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (s *stack) flags(args []string) error {
+	set := flag.NewFlagSet("local", flag.ContinueOnError)
+	only := set.String("only", "", "run only these parts, comma-separated: "+strings.Join(parts, ","))
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	s.only = map[string]bool{}
+	for _, p := range parts {
+		s.only[p] = *only == ""
+	}
+	for _, p := range strings.Split(*only, ",") {
+		if p == "" {
+			continue
+		}
+		if _, known := s.only[p]; !known {
+			return fmt.Errorf("-only: %q is none of %s", p, strings.Join(parts, ","))
+		}
+		s.only[p] = true
+	}
+	return nil
+}
+
+// prepare does what can fail early: folder, lock, the gateway's port.
+func (s *stack) prepare(ctx context.Context) (unlock func(), err error) {
+	if s.cfg.Dir, err = filepath.Abs(s.cfg.Dir); err != nil {
+		return nil, fmt.Errorf("LOCAL_DIR: %w", err)
+	}
+	if err := os.MkdirAll(s.cfg.Dir, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to pass through
+		return nil, fmt.Errorf("LOCAL_DIR: %w", err)
+	}
+	s.binDir = filepath.Join(s.cfg.Dir, "bin")
+	lock, err := os.OpenFile(filepath.Join(s.cfg.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("LOCAL_DIR: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("another stack runs on %s: stop it, or set LOCAL_DIR and GATEWAY_ADDR for this one", s.cfg.Dir)
+	}
+	unlock = func() { _ = lock.Close() }
+	_ = os.Remove(s.envPath()) // of a stack that was killed
+	if s.only["gateway"] {
+		if s.gate, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.GatewayAddr); err != nil {
+			unlock()
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return nil, fmt.Errorf("%s is taken by another program: stop that, or choose another port with GATEWAY_ADDR=localhost:8001", s.cfg.GatewayAddr)
+			}
+			return nil, fmt.Errorf("GATEWAY_ADDR: %w", err)
+		}
+		s.stops = append(s.stops, func() { _ = s.gate.Close() })
+	}
+	return unlock, nil
+}
+
+func (s *stack) envPath() string { return filepath.Join(s.cfg.Dir, "env") }
+
+func (s *stack) say(text string) { fmt.Fprintf(s.out, "%-15s %s\n", "local", text) }
+
+func (s *stack) start(ctx context.Context) error {
+	began := time.Now()
+	s.say("starting; data in " + s.cfg.Dir)
+	backing, err := s.startServices(ctx)
+	if err != nil {
+		return err
+	}
+	token, err := s.dlqToken()
+	if err != nil {
+		return err
+	}
+	s.env = envFile{
+		"LOCAL_STACK": s.cfg.Dir, "GATEWAY_URL": "http://" + s.cfg.GatewayAddr, "DATABASE_URL": backing.DatabaseURL,
+		"REDIS_URL": backing.RedisURL, "KAFKA_BOOTSTRAP_SERVERS": backing.KafkaBootstrapServers, "DLQ_TOKEN": token,
+	}
+	if err := s.startExchange(ctx); err != nil {
+		return err
+	}
+	ready, err := s.startFunctions(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.startSources(ctx, ready); err != nil {
+		return err
+	}
+	if err := s.startGateway(); err != nil {
+		return err
+	}
+	if err := s.env.write(s.envPath()); err != nil {
+		return err
+	}
+	s.banner(time.Since(began))
+	s.demo(ctx)
+	return nil
+}
+
+func (s *stack) startServices(ctx context.Context) (*services.Services, error) {
+	opts := s.cfg.services(s.cfg.Dir, s.say)
+	if !s.only["services"] {
+		return &services.Services{DatabaseURL: opts.DatabaseURL, RedisURL: opts.RedisURL, KafkaBootstrapServers: opts.KafkaBootstrapServers}, nil
+	}
+	backing, err := services.Start(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	s.stops = append(s.stops, backing.Close)
+	if err := migrate.Up(ctx, backing.DatabaseURL); err != nil {
+		return nil, fmt.Errorf("bring the schema up to date: %w", err)
+	}
+	s.say("schema is up to date")
+	return backing, nil
+}
+
+func (s *stack) startExchange(ctx context.Context) error {
+	if !s.only["exchange"] {
+		return nil
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("start exchange: %w", err)
+	}
+	s.serve(l, exchange.New(s.cfg.ExchangeSeed, time.Now))
+	s.env["EXCHANGE_URL"] = "http://" + l.Addr().String()
+	s.say("exchange: fake price providers on " + s.env["EXCHANGE_URL"])
+	return nil
+}
+
+func (s *stack) serve(l net.Listener, h http.Handler) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	go func() { _ = server.Serve(l) }() // ends with Close
+	s.stops = append(s.stops, func() { _ = server.Close() })
+}
+
+func (s *stack) startFunctions(ctx context.Context) (ready func(context.Context) error, err error) {
+	ready = func(context.Context) error { return nil }
+	if s.only["functions"] {
+		sup, err := supervisor.Start(ctx, supervisor.Options{
+			BinDir: s.binDir, Copies: s.cfg.copies, Order: functionNames, Env: s.functionEnv(), Out: s.out, Say: s.say,
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.stops = append(s.stops, sup.Stop)
+		s.urls, ready = sup.URLs(), sup.Ready
+	}
+	for _, name := range functionNames {
+		variable := strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_URL"
+		if given := os.Getenv(variable); given != "" && !s.only["functions"] { //nolint:forbidigo // one variable for each function, read by pattern
+			s.urls[name] = []string{given}
+		}
+		if list := s.urls[name]; len(list) > 0 {
+			s.env[variable], s.env[variable+"S"] = list[0], strings.Join(list, ",")
+			s.say(name + ": " + strings.Join(list, " "))
+		}
+	}
+	return ready, nil
+}
+
+func (s *stack) startSources(ctx context.Context, functionsReady func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	if s.only["sources"] {
+		single := map[string]string{}
+		for name, list := range s.urls {
+			single[name] = list[0]
+		}
+		if s.only["functions"] {
+			// Several copies stand behind one address on a platform, too: sources reach them through a balancer.
+			for name := range single {
+				u, err := s.balance(ctx, s.urls[name])
+				if err != nil {
+					return err
+				}
+				single[name] = u
+			}
+		}
+		running, err := sources.Start(ctx, sources.Options{
+			ManifestDir: s.cfg.ManifestDir, KafkaBootstrapServers: s.env["KAFKA_BOOTSTRAP_SERVERS"], Services: single, Log: s.logger("sources"),
+		})
+		if err != nil {
+			return err
+		}
+		s.stops = append(s.stops, func() {
+			stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			if err := running.Close(stop); err != nil {
+				s.say("sources: " + err.Error())
+			}
+		})
+		if err := running.Ready(bounded); err != nil {
+			return err
+		}
+		s.say("sources: have their partitions")
+	}
+	if err := functionsReady(bounded); err != nil {
+		return err
+	}
+	s.say("functions: ready")
+	return nil
+}
+
+func (s *stack) startGateway() error {
+	if !s.only["gateway"] {
+		return nil
+	}
+	h, err := gateway.New(s.urls, s.logger("gateway"))
+	if err != nil {
+		return err
+	}
+	s.serve(s.gate, h)
+	return nil
+}
+
+func (s *stack) logger(label string) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(supervisor.Readable(s.out, label), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// syncWriter keeps lines of several writers whole.
+type syncWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write writes b at once.
+func (s *syncWriter) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"marketdata/local/exchange"
+)
+
+// envFile is what a shell sources to reach every part.
+type envFile map[string]string
+
+// write puts the file in place whole, readable by its owner alone: it holds secrets.
+func (e envFile) write(path string) error {
+	names := make([]string, 0, len(e))
+	for name := range e {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var b bytes.Buffer
+	for _, name := range names {
+		fmt.Fprintf(&b, "export %s='%s'\n", name, strings.ReplaceAll(e[name], "'", `'\''`))
+	}
+	temp := path + ".new"
+	if err := os.WriteFile(temp, b.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// dlqToken is the environment's, else one that is made once for this folder.
+func (s *stack) dlqToken() (string, error) {
+	if s.cfg.DLQToken != "" {
+		return s.cfg.DLQToken, nil
+	}
+	file := filepath.Join(s.cfg.Dir, "dlq-token")
+	if b, err := os.ReadFile(file); err == nil && len(bytes.TrimSpace(b)) > 0 { //nolint:gosec // our own file
+		return string(bytes.TrimSpace(b)), nil
+	}
+	raw := make([]byte, 16)
+	_, _ = rand.Read(raw) // never fails (crypto/rand since Go 1.24)
+	token := hex.EncodeToString(raw)
+	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep the dead letter token: %w", err)
+	}
+	return token, nil
+}
+
+// functionEnv is the environment of every function: all of ours, and where things are.
+func (s *stack) functionEnv() []string {
+	env := append(os.Environ(),
+		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"],
+		"KAFKA_BOOTSTRAP_SERVERS="+s.env["KAFKA_BOOTSTRAP_SERVERS"], "DLQ_TOKEN="+s.env["DLQ_TOKEN"])
+	if base := s.env["EXCHANGE_URL"]; base != "" && !s.cfg.Live {
+		for _, p := range []string{"yfinance"} {
+			env = append(env, strings.ToUpper(p)+"_BASE_URL="+base+"/"+p)
+		}
+	}
+	return env
+}
+
+// balance serves one address for several copies, in turn, on loopback.
+func (s *stack) balance(ctx context.Context, list []string) (string, error) {
+	if len(list) == 1 {
+		return list[0], nil
+	}
+	var targets []*url.URL
+	for _, text := range list {
+		u, err := url.Parse(text)
+		if err != nil {
+			return "", fmt.Errorf("balance: %w", err)
+		}
+		targets = append(targets, u)
+	}
+	var next atomic.Uint64
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("balance: %w", err)
+	}
+	s.serve(l, &httputil.ReverseProxy{
+		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(targets[next.Add(1)%uint64(len(targets))]) },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 100},
+	})
+	return "http://" + l.Addr().String(), nil
+}
+
+func (s *stack) banner(took time.Duration) {
+	gate := s.env["GATEWAY_URL"]
+	lines := []string{
+		fmt.Sprintf("ready after %.1f s; Ctrl-C stops everything", took.Seconds()),
+		"page       " + gate + "/        API " + gate + "/docs/",
+		"variables  . " + s.envPath(),
+		"dead letter token " + s.env["DLQ_TOKEN"],
+		"try        curl '" + gate + "/prices/latest?symbol=AAPL&provider=yfinance'",
+		"try        curl '" + gate + "/averages/latest?symbol=AAPL&provider=yfinance&window=5'",
+		`try        . ` + s.envPath() + ` && psql "$DATABASE_URL" -c 'table symbol_averages'`,
+	}
+	for _, line := range lines {
+		s.say(line)
+	}
+}
+
+// demo makes one polling job for each of the exchange's symbols, once for this folder, so that the page moves at once.
+func (s *stack) demo(ctx context.Context) {
+	marker := filepath.Join(s.cfg.Dir, "demo-jobs")
+	if _, err := os.Stat(marker); err == nil || !s.cfg.Demo || len(s.urls["poll"]) == 0 {
+		return
+	}
+	for _, symbol := range exchange.New(0, time.Now).Symbols() {
+		if err := createJob(ctx, s.urls["poll"][0], symbol); err != nil {
+			s.say("demo: " + err.Error())
+			return
+		}
+	}
+	_ = os.WriteFile(marker, nil, 0o600) // without it the next start offers the same idempotency keys again
+	s.say("demo: every symbol of the exchange is polled each 5 s (DEMO=0 leaves that out)")
+}
+
+func createJob(ctx context.Context, poll, symbol string) error {
+	body, err := json.Marshal(map[string]any{"symbols": []string{symbol}, "interval": 5, "provider": "yfinance"})
+	if err != nil {
+		return fmt.Errorf("job for %s: %w", symbol, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, poll+"/prices/poll", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("job for %s: %w", symbol, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Idempotency-Key", "demo-"+symbol)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("job for %s: %w", symbol, err)
+	}
+	_ = resp.Body.Close() // nothing in it is used
+	if resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("job for %s: status %d", symbol, resp.StatusCode)
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+// Package supervisor runs the functions as processes of their own, as a platform would: started from nothing but their
+// environment, restarted when they crash, stopped by SIGTERM.
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"marketdata/local/process"
+)
+
+// Options says what to run.
+type Options struct {
+	BinDir string         // folder of the functions' binaries
+	Copies map[string]int // by function; those whose binary is absent are left out
+	Order  []string       // in which functions start
+	Env    []string       // NAME=value, for all of them
+	Out    io.Writer      // where readable logs go
+	Say    func(string)
+}
+
+// Supervisor keeps the functions running.
+type Supervisor struct {
+	urls  map[string][]string
+	procs []*process.Process
+}
+
+// stopWait is the functions' SHUTDOWN_TIMEOUT and a little.
+const stopWait = 11 * time.Second
+
+// Start starts every copy on a free port of loopback that it keeps over restarts.
+func Start(ctx context.Context, o Options) (*Supervisor, error) {
+	s := &Supervisor{urls: map[string][]string{}}
+	for _, name := range o.Order {
+		binary := filepath.Join(o.BinDir, name)
+		if _, err := os.Stat(binary); err != nil {
+			continue
+		}
+		for i := range o.Copies[name] {
+			label := name
+			if o.Copies[name] > 1 {
+				label += "/" + strconv.Itoa(i+1)
+			}
+			if err := s.startCopy(ctx, o, name, label, binary); err != nil {
+				s.Stop()
+				return nil, err
+			}
+		}
+	}
+	return s, nil
+}
+
+func (s *Supervisor) startCopy(ctx context.Context, o Options, name, label, binary string) error {
+	port, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", "PORT="+port, "K_SERVICE="+name)
+	p, err := process.Start(process.Options{
+		Name: label,
+		Command: func() *exec.Cmd {
+			cmd := exec.Command(binary) //nolint:gosec,noctx // our own build; ended by Stop
+			cmd.Env = env
+			cmd.Stdout = newReadable(o.Out, label)
+			cmd.Stderr = cmd.Stdout
+			return cmd
+		},
+		StopSignal: syscall.SIGTERM, StopWait: stopWait, Orphan: syscall.SIGKILL, Say: o.Say,
+	})
+	if err != nil {
+		return err
+	}
+	s.procs = append(s.procs, p)
+	s.urls[name] = append(s.urls[name], "http://127.0.0.1:"+port)
+	return nil
+}
+
+// URLs gives each running function's copies.
+func (s *Supervisor) URLs() map[string][]string { return s.urls }
+
+// Ready returns once every copy answers /readyz with 200.
+func (s *Supervisor) Ready(ctx context.Context) error {
+	client := &http.Client{Timeout: 3 * time.Second}
+	for name, urls := range s.urls {
+		for _, u := range urls {
+			for !answers(ctx, client, u+"/readyz") {
+				select {
+				case <-ctx.Done():
+					return fmt.Errorf("%s is not ready: see its log above", name)
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func answers(ctx context.Context, client *http.Client, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close() // nothing in it is used
+	return resp.StatusCode == http.StatusOK
+}
+
+// Stop stops all copies at once and returns when they are gone.
+func (s *Supervisor) Stop() {
+	var wg sync.WaitGroup
+	for _, p := range s.procs {
+		wg.Go(p.Stop)
+	}
+	wg.Wait()
+}
+
+func freePort(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close() //nolint:errcheck // nothing was accepted
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return port, nil
+}
