@@ -1,0 +1,95 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/service"
+)
+
+// access knows the operators by the SHA-256 of their tokens.
+type access struct {
+	operators []operator
+}
+
+type operator struct {
+	name string
+	sum  [sha256.Size]byte
+}
+
+func newAccess(tokens, token string) access {
+	var a access
+	for _, pair := range strings.Split(tokens, ",") {
+		if name, sum, ok := parseToken(pair); ok {
+			a.operators = append(a.operators, operator{name, sum})
+		}
+	}
+	if token != "" {
+		a.operators = append(a.operators, operator{"operator", sha256.Sum256([]byte(token))})
+	}
+	return a
+}
+
+func parseToken(pair string) (name string, sum [sha256.Size]byte, ok bool) {
+	name, text, found := strings.Cut(strings.TrimSpace(pair), ":")
+	raw, err := hex.DecodeString(text)
+	if !found || name == "" || err != nil || len(raw) != sha256.Size {
+		return "", sum, false
+	}
+	return name, [sha256.Size]byte(raw), true
+}
+
+// validTokens refuses a list with a pair that could never match; it does not repeat the pair.
+func validTokens(tokens string) error {
+	if tokens == "" {
+		return nil
+	}
+	for i, pair := range strings.Split(tokens, ",") {
+		if _, _, ok := parseToken(pair); !ok {
+			return fmt.Errorf("DLQ_TOKENS: pair %d is not name:sha256 in hex", i+1)
+		}
+	}
+	return nil
+}
+
+// who gives the operator of an Authorization header. Every token is compared, in constant time.
+func (a access) who(authorization string) (string, error) {
+	if len(a.operators) == 0 {
+		return "", fault.New(fault.Invalid, "unauthorized", "no operator token is configured, so these routes are closed")
+	}
+	scheme, token, _ := strings.Cut(authorization, " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", fault.New(fault.Invalid, "unauthorized", "send the operator token as 'Authorization: Bearer …'")
+	}
+	sum, name := sha256.Sum256([]byte(strings.TrimSpace(token))), ""
+	for _, o := range a.operators {
+		if subtle.ConstantTimeCompare(sum[:], o.sum[:]) == 1 {
+			name = o.name
+		}
+	}
+	if name == "" {
+		return "", fault.New(fault.Invalid, "unauthorized", "the operator token is not known")
+	}
+	return name, nil
+}
+
+type operatorKey struct{}
+
+// guard lets operators through and notes their names for the audit.
+func (a access) guard(ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	name, err := a.who(r.Header.Get("Authorization"))
+	if err != nil {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="dlq"`)
+		service.WriteProblem(w, r, err)
+		return
+	}
+	next(huma.WithValue(ctx, operatorKey{}, name))
+}

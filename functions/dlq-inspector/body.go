@@ -1,0 +1,92 @@
+package main
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// summary is a letter in a list: everything but what it holds.
+type summary struct {
+	ID            uuid.UUID `json:"id" format:"uuid"`
+	Status        string    `json:"status" enum:"open,replaying,resolved,sent,discarded"`
+	Code          string    `json:"code" doc:"Of the latest failure"`
+	Reason        string    `json:"reason"`
+	Fingerprint   string    `json:"fingerprint" doc:"The same for failures of one cause"`
+	Symbol        *string   `json:"symbol" nullable:"true"`
+	Topic         *string   `json:"topic" nullable:"true" doc:"Of the original record"`
+	Partition     *int32    `json:"partition" nullable:"true"`
+	Offset        *int64    `json:"offset" nullable:"true"`
+	Exact         bool      `json:"exact" doc:"Key, value and headers are the original record's own"`
+	FirstFailedAt time.Time `json:"first_failed_at"`
+	LastFailedAt  time.Time `json:"last_failed_at"`
+	FailureCount  int       `json:"failure_count"`
+	ReplayCount   int       `json:"replay_count"`
+}
+
+func summaryOf(l stored) summary {
+	s := summary{
+		ID: l.ID, Status: l.Status, Code: l.Code, Reason: l.Reason, Fingerprint: l.Fingerprint, Symbol: l.Symbol, Exact: l.Exact,
+		FirstFailedAt: l.FirstFailedAt.UTC(), LastFailedAt: l.LastFailedAt.UTC(), FailureCount: l.FailureCount, ReplayCount: l.ReplayCount,
+	}
+	if l.Origin != nil {
+		s.Topic, s.Partition, s.Offset = &l.Origin.Topic, &l.Origin.Partition, &l.Origin.Offset
+	}
+	return s
+}
+
+// letterBody is a letter whole.
+type letterBody struct {
+	summary
+	Value         *string           `json:"value" nullable:"true" doc:"null: the record has a null value"`
+	ValueEncoding string            `json:"value_encoding" enum:"text,base64"`
+	Key           *string           `json:"key" nullable:"true"`
+	KeyEncoding   string            `json:"key_encoding" enum:"text,base64"`
+	Headers       []headerBody      `json:"headers" doc:"Kafka headers in their order"`
+	Attributes    map[string]string `json:"attributes" doc:"CloudEvent attributes as they were delivered"`
+	ContentType   string            `json:"content_type,omitempty"`
+	RecordedAt    *time.Time        `json:"recorded_at" nullable:"true" doc:"The record's timestamp"`
+	Correction    int               `json:"correction" doc:"Greatest that the event or its replays carried"`
+	Failures      []failureBody     `json:"failures" doc:"Oldest first"`
+	Audit         []auditEntry      `json:"audit" doc:"Oldest first"`
+}
+
+type headerBody struct {
+	Name     string `json:"name"`
+	Value    string `json:"value"`
+	Encoding string `json:"encoding" enum:"text,base64"`
+}
+
+type failureBody struct {
+	Code     string    `json:"code"`
+	Reason   string    `json:"reason"`
+	Function string    `json:"function,omitempty"`
+	FailedAt time.Time `json:"failed_at"`
+}
+
+func bodyOf(l stored, failures []failure, trail []auditEntry) letterBody {
+	b := letterBody{
+		summary: summaryOf(l), ValueEncoding: "text", KeyEncoding: "text", Headers: []headerBody{}, Attributes: l.Attributes,
+		ContentType: l.ContentType, Correction: l.Correction, Failures: []failureBody{}, Audit: append([]auditEntry{}, trail...),
+	}
+	if l.Value != nil {
+		text, encoding := encode(l.Value)
+		b.Value, b.ValueEncoding = &text, encoding
+	}
+	if l.Key != nil {
+		text, encoding := encode(l.Key)
+		b.Key, b.KeyEncoding = &text, encoding
+	}
+	if l.RecordedAt != nil {
+		at := l.RecordedAt.UTC()
+		b.RecordedAt = &at
+	}
+	for _, h := range l.Headers {
+		value, encoding := encode(h.Value)
+		b.Headers = append(b.Headers, headerBody{h.Name, value, encoding})
+	}
+	for _, f := range failures {
+		b.Failures = append(b.Failures, failureBody{f.Code, f.Reason, f.Function, f.FailedAt.UTC()})
+	}
+	return b
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/service"
+)
+
+// maxBody is what both surfaces take: more than any letter of a topic whose records end at 2 MiB, base64 and all.
+const maxBody = 4 << 20
+
+type operatorStore interface {
+	replayStore
+	letter(ctx context.Context, id uuid.UUID) (stored, []failure, []auditEntry, error)
+	letters(ctx context.Context, f filter, before *uuid.UUID, limit int) ([]stored, error)
+	groups(ctx context.Context, limit int) ([]group, error)
+	stats(ctx context.Context) (map[string]int64, error)
+	recoverReplays(ctx context.Context) error
+}
+
+type handler struct {
+	store   operatorStore
+	intake  *intake
+	replay  *replayer
+	access  access
+	metrics metrics
+}
+
+func (h *handler) routes(srv *service.Service) {
+	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable})
+	srv.API.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
+	op := func(id, method, path, summary string, errs ...int) huma.Operation {
+		return huma.Operation{
+			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"dead letters"}, MaxBodyBytes: maxBody,
+			Errors:   append([]int{400, 401, 500, 503}, errs...),
+			Security: []map[string][]string{{"operator": {}}}, Middlewares: huma.Middlewares{h.access.guard},
+		}
+	}
+	service.Handle(srv.API, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest first"), h.list)
+	service.Handle(srv.API, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter", 404), h.show)
+	service.Handle(srv.API, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), h.groups)
+	service.Handle(srv.API, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), h.stats)
+	service.Handle(srv.API, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it", 404, 409, 413), h.replayOne)
+	service.Handle(srv.API, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside", 404, 409), h.discard)
+	service.Handle(srv.API, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again", 404, 409), h.restore)
+}
+
+// event takes dead letters and ticks. Its errors are Unavailable only: any other answer than 204 and 503 would send
+// the letter round for ever.
+func (h *handler) event(ctx context.Context, d service.Delivery) error {
+	if d.Event.Type() == "dev.knative.sources.ping" {
+		return h.store.recoverReplays(ctx)
+	}
+	return h.take(ctx, d)
+}
+
+func (h *handler) unreadable(ctx context.Context, d service.Delivery, _ error) error {
+	return h.take(ctx, d)
+}
+
+func (h *handler) take(ctx context.Context, d service.Delivery) error {
+	if err := h.intake.receive(ctx, d); err != nil {
+		return fault.Wrap(err, fault.Unavailable, fault.CodeOf(err), "the letter could not be stored").After(time.Second)
+	}
+	h.metrics.received.Inc()
+	return nil
+}
+
+type listRequest struct {
+	Status      string    `query:"status" enum:"open,replaying,resolved,sent,discarded"`
+	Fingerprint string    `query:"fingerprint" maxLength:"64"`
+	Symbol      string    `query:"symbol" maxLength:"32"`
+	Topic       string    `query:"topic" maxLength:"249"`
+	Q           string    `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
+	Since       time.Time `query:"since" doc:"Last failure at or after"`
+	Until       time.Time `query:"until" doc:"Last failure before"`
+	Limit       int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken   string    `query:"page_token" maxLength:"200"`
+}
+
+type listAnswer struct {
+	Body struct {
+		Messages      []summary `json:"messages"`
+		NextPageToken *string   `json:"next_page_token" nullable:"true" doc:"null at the end"`
+	}
+}
+
+func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
+	f := filter{Status: in.Status, Fingerprint: clean(in.Fingerprint), Symbol: clean(in.Symbol), Topic: clean(in.Topic), Q: clean(in.Q)}
+	if !in.Since.IsZero() {
+		f.Since = &in.Since
+	}
+	if !in.Until.IsZero() {
+		f.Until = &in.Until
+	}
+	var before *uuid.UUID
+	if in.PageToken != "" {
+		raw, err := base64.RawURLEncoding.DecodeString(in.PageToken)
+		id, err2 := uuid.FromBytes(raw)
+		if err != nil || err2 != nil {
+			return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+		}
+		before = &id
+	}
+	all, err := h.store.letters(ctx, f, before, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &listAnswer{}
+	out.Body.Messages = []summary{}
+	if len(all) > in.Limit {
+		all = all[:in.Limit]
+		last := all[len(all)-1].ID
+		token := base64.RawURLEncoding.EncodeToString(last[:])
+		out.Body.NextPageToken = &token
+	}
+	for _, l := range all {
+		out.Body.Messages = append(out.Body.Messages, summaryOf(l))
+	}
+	return out, nil
+}
+
+type letterRequest struct {
+	ID uuid.UUID `path:"id" format:"uuid"`
+}
+
+type letterAnswer struct{ Body letterBody }
+
+func (h *handler) show(ctx context.Context, in *letterRequest) (*letterAnswer, error) {
+	l, failures, trail, err := h.store.letter(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &letterAnswer{bodyOf(l, failures, trail)}, nil
+}
+
+type groupsAnswer struct {
+	Body struct {
+		Groups        []group `json:"groups"`
+		NextPageToken *string `json:"next_page_token" nullable:"true"`
+	}
+}
+
+func (h *handler) groups(ctx context.Context, in *struct {
+	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+},
+) (*groupsAnswer, error) {
+	all, err := h.store.groups(ctx, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	out := &groupsAnswer{}
+	out.Body.Groups = append([]group{}, all...)
+	return out, nil
+}
+
+type statsAnswer struct {
+	Body struct {
+		Statuses map[string]int64 `json:"statuses" doc:"Letters by status"`
+	}
+}
+
+func (h *handler) stats(ctx context.Context, _ *struct{}) (*statsAnswer, error) {
+	counts, err := h.store.stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &statsAnswer{}
+	out.Body.Statuses = counts
+	return out, nil
+}
+
+type replayRequest struct {
+	ID   uuid.UUID `path:"id" format:"uuid"`
+	Body *struct {
+		Value         *string `json:"value,omitempty" doc:"Replaces the event's value; checked against the event's schema first"`
+		ValueEncoding string  `json:"value_encoding,omitempty" enum:"text,base64"`
+		Reason        string  `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
+		Force         bool    `json:"force,omitempty" doc:"Replay although MAX_REPLAYS is reached"`
+	}
+}
+
+func (h *handler) replayOne(ctx context.Context, in *replayRequest) (*letterAnswer, error) {
+	o := order{who: who(ctx)}
+	if in.Body != nil {
+		o.reason, o.force = in.Body.Reason, in.Body.Force
+		if in.Body.Value != nil {
+			value, err := decode(*in.Body.Value, in.Body.ValueEncoding)
+			if err != nil {
+				return nil, fault.Wrap(err, fault.Invalid, "invalid_parameter", "value is not %s", in.Body.ValueEncoding)
+			}
+			o.value, o.edited = value, true
+		}
+	}
+	if err := h.replay.run(ctx, in.ID, o); err != nil {
+		h.metrics.replays.WithLabelValues("error").Inc()
+		return nil, err
+	}
+	answer, err := h.show(ctx, &letterRequest{in.ID})
+	if err == nil {
+		h.metrics.replays.WithLabelValues(answer.Body.Status).Inc()
+	}
+	return answer, err
+}
+
+type reasonRequest struct {
+	ID   uuid.UUID `path:"id" format:"uuid"`
+	Body *struct {
+		Reason string `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
+	}
+}
+
+func (h *handler) discard(ctx context.Context, in *reasonRequest) (*letterAnswer, error) {
+	return h.move(ctx, in, "discard", "open", "discarded")
+}
+
+func (h *handler) restore(ctx context.Context, in *reasonRequest) (*letterAnswer, error) {
+	return h.move(ctx, in, "restore", "discarded", "open")
+}
+
+func (h *handler) move(ctx context.Context, in *reasonRequest, action, from, to string) (*letterAnswer, error) {
+	reason := ""
+	if in.Body != nil {
+		reason = in.Body.Reason
+	}
+	_, err := h.store.transition(ctx, in.ID, who(ctx), action, reason, func(s *state) error {
+		if s.Status != from {
+			return fault.New(fault.Conflict, "not_"+from, "the letter is %s, not %s", s.Status, from)
+		}
+		s.Status = to
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h.show(ctx, &letterRequest{in.ID})
+}
+
+func who(ctx context.Context) string {
+	name, _ := ctx.Value(operatorKey{}).(string)
+	return name
+}
+
+type metrics struct {
+	received prometheus.Counter
+	replays  *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer) metrics {
+	m := metrics{
+		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "dead_letters_received_total", Help: "Deliveries of dead letters stored."}),
+		replays:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dead_letter_replays_total", Help: "Replays by the letter's status after."}, []string{"status"}),
+	}
+	r.MustRegister(m.received, m.replays)
+	return m
+}

@@ -1,0 +1,58 @@
+// Dlq-inspector keeps dead letters and brings them back.
+//
+// It receives every record of the dead letter topic as a CloudEvent (POST /), reads the record itself and its original
+// from Kafka, and stores the letter byte for byte. Operators see letters under /dlq, replay them to the function that
+// refused them, and discard them. Delivery: the same dead letter record again changes nothing; what cannot be read is
+// stored raw; only trouble that may pass is answered 503.
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/postgres"
+	"marketdata/shared/priceevent"
+	"marketdata/shared/service"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "dlq-inspector:", err)
+		os.Exit(1) //nolint:gocritic // stop only undoes the signal handler
+	}
+}
+
+func run(ctx context.Context) error {
+	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	log := service.NewLogger("dlq-inspector", cfg.LogLevel)
+	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	reader := kafkaclient.NewReader(cfg.KafkaServers)
+	defer reader.Close()
+	srv := service.New("dlq-inspector", "Dead letters: see, replay, discard.", cfg.Config, log,
+		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check})
+	store := &pgStore{pool: pool}
+	h := &handler{
+		store:   store,
+		intake:  &intake{store: store, records: reader, dlqTopic: priceevent.DeadLetterTopic, topics: []string{priceevent.Topic, priceevent.DeadLetterTopic}, now: time.Now},
+		replay:  &replayer{store: store, target: cfg.ComputeMAURL, client: &http.Client{Timeout: 30 * time.Second}, maxReplays: cfg.MaxReplays, now: time.Now},
+		access:  newAccess(string(cfg.Tokens), string(cfg.Token)),
+		metrics: newMetrics(srv.Metrics),
+	}
+	h.routes(srv)
+	return srv.Run(ctx)
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"marketdata/shared/postgres"
+)
+
+// state is what operators change about a letter.
+type state struct {
+	Status      string `json:"status"`
+	ReplayCount int    `json:"replay_count"`
+	Correction  int    `json:"correction"`
+
+	token *uuid.UUID
+	lease *time.Duration
+}
+
+// stored is a letter as it is read.
+type stored struct {
+	ID uuid.UUID
+	state
+	Origin        *place
+	RecordedAt    *time.Time
+	Exact         bool
+	Key           []byte
+	Value         []byte
+	Headers       []header
+	Attributes    map[string]string
+	ContentType   string
+	Code          string
+	Reason        string
+	Fingerprint   string
+	Symbol        *string
+	FirstFailedAt time.Time
+	LastFailedAt  time.Time
+	FailureCount  int
+}
+
+const storedColumns = `id, status, replay_count, correction, replay_token, topic, partition, record_offset, recorded_at, exact, key, value,
+	headers, attributes, content_type, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, failure_count`
+
+func scanStored(row pgx.CollectableRow) (l stored, err error) {
+	var topic *string
+	var partition *int32
+	var offset *int64
+	var headers, attributes []byte
+	err = row.Scan(&l.ID, &l.Status, &l.ReplayCount, &l.Correction, &l.token, &topic, &partition, &offset, &l.RecordedAt, &l.Exact, &l.Key, &l.Value,
+		&headers, &attributes, &l.ContentType, &l.Code, &l.Reason, &l.Fingerprint, &l.Symbol, &l.FirstFailedAt, &l.LastFailedAt, &l.FailureCount)
+	if err != nil {
+		return l, err
+	}
+	if topic != nil && partition != nil && offset != nil {
+		l.Origin = &place{*topic, *partition, *offset}
+	}
+	if err := json.Unmarshal(headers, &l.Headers); err != nil {
+		return l, err
+	}
+	return l, json.Unmarshal(attributes, &l.Attributes)
+}
+
+// correctionOf reads the extension of that name; what is no number counts as 0.
+func correctionOf(attributes map[string]string) int {
+	n, err := strconv.ParseInt(attributes["correction"], 10, 32)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// letter reads one letter whole. NotFound with code "message_not_found".
+func (s *pgStore) letter(ctx context.Context, id uuid.UUID) (stored, []failure, []auditEntry, error) {
+	rows, err := s.pool.Query(ctx, "select "+storedColumns+" from dead_letters where id = $1", id)
+	if err != nil {
+		return stored{}, nil, nil, notFound(err)
+	}
+	l, err := pgx.CollectExactlyOneRow(rows, scanStored)
+	if err != nil {
+		return stored{}, nil, nil, notFound(err)
+	}
+	rows, err = s.pool.Query(ctx, "select code, reason, function, failed_at from dead_letter_failures where letter_id = $1 order by id limit 1000", id)
+	if err != nil {
+		return stored{}, nil, nil, postgres.Classify(err)
+	}
+	failures, err := pgx.CollectRows(rows, pgx.RowToStructByPos[failure])
+	if err != nil {
+		return stored{}, nil, nil, postgres.Classify(err)
+	}
+	rows, err = s.pool.Query(ctx, "select at, who, action, reason, before, after from dead_letter_audit where letter_id = $1 order by id limit 1000", id)
+	if err != nil {
+		return stored{}, nil, nil, postgres.Classify(err)
+	}
+	trail, err := pgx.CollectRows(rows, pgx.RowToStructByPos[auditEntry])
+	return l, failures, trail, postgres.Classify(err)
+}
+
+// auditEntry is one change of a letter.
+type auditEntry struct {
+	At     time.Time       `json:"at"`
+	Who    string          `json:"who"`
+	Action string          `json:"action"`
+	Reason string          `json:"reason,omitempty"`
+	Before json.RawMessage `json:"before"`
+	After  json.RawMessage `json:"after"`
+}
+
+// filter selects letters; zero members select all.
+type filter struct {
+	Status, Fingerprint, Symbol, Topic, Q string
+	Since, Until                          *time.Time
+}
+
+// letters lists newest letters first, from before (exclusive) downwards, without values.
+func (s *pgStore) letters(ctx context.Context, f filter, before *uuid.UUID, limit int) ([]stored, error) {
+	const q = `
+		select id, status, replay_count, correction, replay_token, topic, partition, record_offset, recorded_at, exact, key, null::bytea,
+			'[]'::jsonb, attributes, content_type, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, failure_count
+		from dead_letters
+		where ($1 = '' or status = $1) and ($2 = '' or fingerprint = $2) and ($3 = '' or symbol = $3) and ($4 = '' or topic = $4)
+			and ($5::timestamptz is null or last_failed_at >= $5) and ($6::timestamptz is null or last_failed_at < $6)
+			and ($7 = '' or strpos(lower(concat_ws(' ', code, reason, symbol, event_source, event_id)), lower($7)) > 0)
+			and ($8::uuid is null or id < $8)
+		order by id desc
+		limit $9`
+	rows, err := s.pool.Query(ctx, q, f.Status, f.Fingerprint, f.Symbol, f.Topic, f.Since, f.Until, f.Q, before, limit)
+	if err != nil {
+		return nil, postgres.Classify(err)
+	}
+	all, err := pgx.CollectRows(rows, scanStored)
+	return all, postgres.Classify(err)
+}
+
+// group is the letters of one cause.
+type group struct {
+	Fingerprint string    `json:"fingerprint"`
+	Code        string    `json:"code"`
+	Reason      string    `json:"reason" doc:"Of one letter of the group"`
+	Letters     int64     `json:"letters"`
+	Open        int64     `json:"open"`
+	First       time.Time `json:"first_failed_at"`
+	Last        time.Time `json:"last_failed_at"`
+}
+
+// groups counts letters by fingerprint, largest open groups first.
+func (s *pgStore) groups(ctx context.Context, limit int) ([]group, error) {
+	const q = `
+		select fingerprint, min(code), min(reason), count(*), count(*) filter (where status = 'open'), min(first_failed_at), max(last_failed_at)
+		from dead_letters
+		group by fingerprint
+		order by 5 desc, 4 desc, 1
+		limit $1`
+	rows, err := s.pool.Query(ctx, q, limit)
+	if err != nil {
+		return nil, postgres.Classify(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[group])
+	return all, postgres.Classify(err)
+}
+
+// stats counts letters by status.
+func (s *pgStore) stats(ctx context.Context) (map[string]int64, error) {
+	rows, err := s.pool.Query(ctx, "select status, count(*) from dead_letters group by status")
+	if err != nil {
+		return nil, postgres.Classify(err)
+	}
+	out := map[string]int64{"open": 0, "replaying": 0, "resolved": 0, "sent": 0, "discarded": 0}
+	var status string
+	var n int64
+	_, err = pgx.ForEachRow(rows, []any{&status, &n}, func() error {
+		out[status] = n
+		return nil
+	})
+	return out, postgres.Classify(err)
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+
+	"marketdata/shared/market"
+	"marketdata/shared/market/providers"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/service"
+)
+
+type config struct {
+	service.Config
+	Providers       providers.Config
+	Limits          ratelimit.Config
+	PollLimit       ratelimit.Limit `envconfig:"RATE_LIMIT_POLL" default:"10/1m"`
+	DatabaseURL     service.Secret  `envconfig:"DATABASE_URL"`
+	RedisURL        service.Secret  `envconfig:"REDIS_URL"`
+	KafkaServers    string          `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
+	DefaultProvider string          `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
+	CacheTTL        time.Duration   `envconfig:"CACHE_TTL" default:"60s"` // polls fill get-latest's cache, too
+	StaleTTL        time.Duration   `envconfig:"STALE_TTL" default:"10m"`
+}
+
+func loadConfig() (config, error) {
+	var c config
+	if err := envconfig.Process("", &c); err != nil {
+		return config{}, fmt.Errorf("config: %w", err)
+	}
+	return c, c.validate()
+}
+
+// validate reports every fault at once.
+func (c config) validate() error {
+	errs := []error{c.Config.Validate(), c.Providers.Validate()}
+	for name, value := range map[string]string{
+		"DATABASE_URL": string(c.DatabaseURL), "REDIS_URL": string(c.RedisURL), "KAFKA_BOOTSTRAP_SERVERS": c.KafkaServers,
+	} {
+		if value == "" {
+			errs = append(errs, errors.New(name+" is not set"))
+		}
+	}
+	if _, err := market.ParseProvider(c.DefaultProvider); err != nil {
+		errs = append(errs, errors.New("DEFAULT_PROVIDER is no provider's name"))
+	}
+	if c.CacheTTL < time.Second || c.StaleTTL < c.CacheTTL {
+		errs = append(errs, errors.New("CACHE_TTL must be at least 1s and STALE_TTL at least CACHE_TTL"))
+	}
+	return errors.Join(errs...)
+}

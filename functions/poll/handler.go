@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/service"
+)
+
+type store interface {
+	tickStore
+	create(ctx context.Context, c jobConfig, client, key string) (id string, err error)
+	job(ctx context.Context, id string) (job, []result, error)
+	jobs(ctx context.Context, status, after string, limit int) ([]job, error)
+	setStatus(ctx context.Context, id, status string) error
+	remove(ctx context.Context, id string) error
+}
+
+type handler struct {
+	store           store
+	known           func(provider string) bool
+	defaultProvider string
+	tick            *ticker
+}
+
+type middleware = func(huma.Context, func(huma.Context))
+
+// maxTickBytes bounds the body of a tick, which says nothing that we read.
+const maxTickBytes = 64 << 10
+
+func (h *handler) routes(srv *service.Service, client, createLimit, otherLimit middleware) {
+	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: maxTickBytes, Handle: h.event})
+	op := func(id, method, path, summary string, status int, errs ...int) huma.Operation {
+		return huma.Operation{
+			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"polling"}, DefaultStatus: status,
+			Errors: append([]int{400, 429, 500, 503}, errs...), Middlewares: huma.Middlewares{otherLimit},
+		}
+	}
+	create := op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted, 409, 413, 415)
+	create.Middlewares = huma.Middlewares{createLimit, client}
+	service.Handle(srv.API, create, h.create)
+	service.Handle(srv.API, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list)
+	service.Handle(srv.API, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show)
+	service.Handle(srv.API, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus("paused"))
+	service.Handle(srv.API, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus("active"))
+	service.Handle(srv.API, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove)
+}
+
+// event takes ticks. PingSource tries 503 again, and 500 not.
+func (h *handler) event(ctx context.Context, d service.Delivery) error {
+	if d.Event.Type() != "dev.knative.sources.ping" {
+		return fault.New(fault.Invalid, "invalid_type", "event type is not dev.knative.sources.ping")
+	}
+	return h.tick.run(ctx)
+}
+
+type clientKey struct{}
+
+// withClient notes who asks: idempotency keys are each client's own.
+func withClient(trusted ratelimit.Proxies) middleware {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, _ := humago.Unwrap(ctx)
+		next(huma.WithValue(ctx, clientKey{}, ratelimit.Client(r, trusted)))
+	}
+}
+
+type createRequest struct {
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Repeats with the same key give the same job for 24 hours"`
+	Body           struct {
+		Symbols  []string `json:"symbols" minItems:"1" maxItems:"100" doc:"Instruments; duplicates are folded"`
+		Interval int      `json:"interval,omitempty" minimum:"5" maximum:"86400" default:"60" doc:"Seconds between two fetches"`
+		Provider string   `json:"provider,omitempty" maxLength:"32" doc:"DEFAULT_PROVIDER if absent"`
+	}
+}
+
+type createAnswer struct {
+	Location string `header:"Location" doc:"Path of the job"`
+	Body     createBody
+}
+
+type createBody struct {
+	JobID  string     `json:"job_id" example:"poll_0190f5d800007000800000000000abcd"`
+	Status string     `json:"status" enum:"accepted"`
+	Config configBody `json:"config"`
+}
+
+type configBody struct {
+	Symbols  []market.Symbol `json:"symbols"`
+	Interval int             `json:"interval" doc:"Seconds"`
+	Provider string          `json:"provider"`
+}
+
+func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer, error) {
+	provider := in.Body.Provider
+	if provider == "" {
+		provider = h.defaultProvider
+	}
+	if !h.known(provider) {
+		return nil, fault.New(fault.Invalid, "unknown_provider", "there is no provider of that name")
+	}
+	c, err := normalise(in.Body.Symbols, in.Body.Interval, provider)
+	if err != nil {
+		return nil, err
+	}
+	client, _ := ctx.Value(clientKey{}).(string)
+	id, err := h.store.create(ctx, c, client, in.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	return &createAnswer{Location: "/prices/poll/" + id, Body: createBody{id, "accepted", configBody(c)}}, nil
+}
+
+type jobBody struct {
+	JobID     string       `json:"job_id"`
+	Status    string       `json:"status" enum:"active,paused"`
+	Config    configBody   `json:"config"`
+	CreatedAt time.Time    `json:"created_at"`
+	NextRunAt time.Time    `json:"next_run_at"`
+	LastRunAt *time.Time   `json:"last_run_at" nullable:"true" doc:"null before the first run"`
+	Runs      int64        `json:"runs" doc:"Recorded runs"`
+	Failures  int64        `json:"failures" doc:"Runs in which at least one symbol failed"`
+	Results   []resultBody `json:"results,omitempty" doc:"Last result of each symbol"`
+}
+
+type resultBody struct {
+	Symbol    market.Symbol  `json:"symbol"`
+	At        time.Time      `json:"at"`
+	Price     service.Number `json:"price,omitempty"`
+	Timestamp *time.Time     `json:"timestamp,omitempty" doc:"When the provider observed the price"`
+	Code      *string        `json:"code,omitempty" doc:"Code of the problem if it failed"`
+}
+
+func bodyOf(j job, results []result) jobBody {
+	b := jobBody{
+		JobID: j.ID, Status: j.Status, Config: configBody(j.Config), CreatedAt: j.CreatedAt.UTC(), NextRunAt: j.NextRunAt.UTC(),
+		LastRunAt: utc(j.LastRunAt), Runs: j.Runs, Failures: j.Failures,
+	}
+	for _, r := range results {
+		one := resultBody{Symbol: r.Symbol, At: r.At.UTC(), Timestamp: utc(r.ObservedAt), Code: r.Code}
+		if r.Price != nil {
+			one.Price = service.Number(r.Price.String())
+		}
+		b.Results = append(b.Results, one)
+	}
+	return b
+}
+
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	return &u
+}
+
+type jobRequest struct {
+	ID string `path:"job_id" maxLength:"64"`
+}
+
+type jobAnswer struct{ Body jobBody }
+
+func (h *handler) show(ctx context.Context, in *jobRequest) (*jobAnswer, error) {
+	j, results, err := h.store.job(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &jobAnswer{bodyOf(j, results)}, nil
+}
+
+func (h *handler) setStatus(status string) func(context.Context, *jobRequest) (*jobAnswer, error) {
+	return func(ctx context.Context, in *jobRequest) (*jobAnswer, error) {
+		if err := h.store.setStatus(ctx, in.ID, status); err != nil {
+			return nil, err
+		}
+		return h.show(ctx, in)
+	}
+}
+
+func (h *handler) remove(ctx context.Context, in *jobRequest) (*struct{}, error) {
+	return nil, h.store.remove(ctx, in.ID)
+}
+
+type listRequest struct {
+	Status    string `query:"status" enum:"active,paused"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken string `query:"page_token" maxLength:"200" doc:"next_page_token of the page before"`
+}
+
+type listAnswer struct {
+	Body struct {
+		Jobs          []jobBody `json:"jobs"`
+		NextPageToken *string   `json:"next_page_token" nullable:"true" doc:"null at the end"`
+	}
+}
+
+func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
+	after, err := base64.RawURLEncoding.DecodeString(in.PageToken)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+	}
+	jobs, err := h.store.jobs(ctx, in.Status, string(after), in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &listAnswer{}
+	out.Body.Jobs = []jobBody{}
+	if len(jobs) > in.Limit {
+		jobs = jobs[:in.Limit]
+		token := base64.RawURLEncoding.EncodeToString([]byte(jobs[len(jobs)-1].ID))
+		out.Body.NextPageToken = &token
+	}
+	for _, j := range jobs {
+		out.Body.Jobs = append(out.Body.Jobs, bodyOf(j, nil))
+	}
+	return out, nil
+}
