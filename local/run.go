@@ -127,6 +127,18 @@ func (s *stack) prepare(ctx context.Context) (unlock func(), err error) {
 	return unlock, nil
 }
 
+// gatewayURL keeps the configured name, and takes the port from the listener where any will do.
+func (s *stack) gatewayURL() string {
+	host, port, err := net.SplitHostPort(s.cfg.GatewayAddr)
+	if err == nil && port == "0" && s.gate != nil {
+		_, port, _ = net.SplitHostPort(s.gate.Addr().String())
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
 func (s *stack) envPath() string { return filepath.Join(s.cfg.Dir, "env") }
 
 func (s *stack) say(text string) { fmt.Fprintf(s.out, "%-15s %s\n", "local", text) }
@@ -143,7 +155,7 @@ func (s *stack) start(ctx context.Context) error {
 		return err
 	}
 	s.env = envFile{
-		"LOCAL_STACK": s.cfg.Dir, "GATEWAY_URL": "http://" + s.cfg.GatewayAddr, "DATABASE_URL": backing.DatabaseURL,
+		"LOCAL_STACK": s.cfg.Dir, "GATEWAY_URL": s.gatewayURL(), "DATABASE_URL": backing.DatabaseURL,
 		"REDIS_URL": backing.RedisURL, "KAFKA_BOOTSTRAP_SERVERS": backing.KafkaBootstrapServers, "DLQ_TOKEN": token,
 	}
 	if err := s.startExchange(ctx); err != nil {
@@ -217,7 +229,7 @@ func (s *stack) startFunctions(ctx context.Context) (ready func(context.Context)
 		s.urls, ready = sup.URLs(), sup.Ready
 	}
 	for _, name := range functionNames {
-		variable := strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_URL"
+		variable := supervisor.Variable(name)
 		if given := os.Getenv(variable); given != "" && !s.only["functions"] { //nolint:forbidigo // one variable for each function, read by pattern
 			s.urls[name] = []string{given}
 		}

@@ -94,9 +94,12 @@ func (s *stack) balance(ctx context.Context, list []string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("balance: %w", err)
 	}
+	transport := &http.Transport{MaxIdleConnsPerHost: 100}
+	// A connection that was opened but never used would hold up the function's shutdown for 5 s.
+	s.stops = append(s.stops, transport.CloseIdleConnections)
 	s.serve(l, &httputil.ReverseProxy{
 		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(targets[next.Add(1)%uint64(len(targets))]) },
-		Transport: &http.Transport{MaxIdleConnsPerHost: 100},
+		Transport: transport,
 	})
 	return "http://" + l.Addr().String(), nil
 }

@@ -109,6 +109,7 @@ func (s *Source) Close() error {
 	s.cancel()
 	<-s.stopped
 	s.workers.Wait()
+	s.sender.client.CloseIdleConnections() // one opened but never used would hold up the sink's shutdown for 5 s
 	s.commit()
 	if err := s.consumer.Close(); err != nil {
 		return fmt.Errorf("close consumer of %s: %w", s.spec.Name, err)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,35 +42,54 @@ const stopWait = 11 * time.Second
 // Start starts every copy on a free port of loopback that it keeps over restarts.
 func Start(ctx context.Context, o Options) (*Supervisor, error) {
 	s := &Supervisor{urls: map[string][]string{}}
+	var copies []functionCopy
 	for _, name := range o.Order {
-		binary := filepath.Join(o.BinDir, name)
-		if _, err := os.Stat(binary); err != nil {
+		if _, err := os.Stat(filepath.Join(o.BinDir, name)); err != nil {
 			continue
 		}
 		for i := range o.Copies[name] {
-			label := name
-			if o.Copies[name] > 1 {
-				label += "/" + strconv.Itoa(i+1)
-			}
-			if err := s.startCopy(ctx, o, name, label, binary); err != nil {
-				s.Stop()
+			port, err := freePort(ctx)
+			if err != nil {
 				return nil, err
 			}
+			s.urls[name] = append(s.urls[name], "http://127.0.0.1:"+port)
+			copies = append(copies, functionCopy{name, i, port})
+		}
+	}
+	// Every function is told where the others are: dlq-inspector replays to compute-ma.
+	for name, urls := range s.urls {
+		o.Env = append(o.Env, Variable(name)+"="+urls[0])
+	}
+	for _, c := range copies {
+		if err := s.startCopy(o, c); err != nil {
+			s.Stop()
+			return nil, err
 		}
 	}
 	return s, nil
 }
 
-func (s *Supervisor) startCopy(ctx context.Context, o Options, name, label, binary string) error {
-	port, err := freePort(ctx)
-	if err != nil {
-		return err
+// Variable is the name of the environment variable with a function's address.
+func Variable(function string) string {
+	return strings.ToUpper(strings.ReplaceAll(function, "-", "_")) + "_URL"
+}
+
+type functionCopy struct {
+	name  string
+	index int
+	port  string
+}
+
+func (s *Supervisor) startCopy(o Options, c functionCopy) error {
+	label := c.name
+	if o.Copies[c.name] > 1 {
+		label += "/" + strconv.Itoa(c.index+1)
 	}
-	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", "PORT="+port, "K_SERVICE="+name)
+	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", "PORT="+c.port, "K_SERVICE="+c.name)
 	p, err := process.Start(process.Options{
 		Name: label,
 		Command: func() *exec.Cmd {
-			cmd := exec.Command(binary) //nolint:gosec,noctx // our own build; ended by Stop
+			cmd := exec.Command(filepath.Join(o.BinDir, c.name)) //nolint:gosec,noctx // our own build; ended by Stop
 			cmd.Env = env
 			cmd.Stdout = newReadable(o.Out, label)
 			cmd.Stderr = cmd.Stdout
@@ -81,7 +101,6 @@ func (s *Supervisor) startCopy(ctx context.Context, o Options, name, label, bina
 		return err
 	}
 	s.procs = append(s.procs, p)
-	s.urls[name] = append(s.urls[name], "http://127.0.0.1:"+port)
 	return nil
 }
 

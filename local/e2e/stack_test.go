@@ -1,0 +1,239 @@
+//go:build integration
+
+// Package e2e drives the built binaries through the local runtime, as a user does: HTTP, Kafka and SQL only.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+)
+
+// stack is a running local system with a folder of its own.
+type stack struct {
+	dir  string
+	env  map[string]string
+	cmd  *exec.Cmd
+	out  *safeBuffer
+	done chan error
+	pool *pgxpool.Pool
+}
+
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// newDir makes a folder that Postgres' user can pass, with the built binaries in it.
+func newDir(t *testing.T) string {
+	t.Helper()
+	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' has put the binaries
+	require.NotEmpty(t, bin, "E2E_BIN_DIR is not set: run 'make test', which builds the binaries first")
+	dir, err := os.MkdirTemp("/var/tmp", "marketdata-e2e-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	require.NoError(t, os.Chmod(dir, 0o711)) //nolint:gosec // what is in it is private
+	require.NoError(t, os.Symlink(bin, filepath.Join(dir, "bin")))
+	return dir
+}
+
+// start runs bin/local on dir until the test ends, and returns once it is ready.
+func start(t *testing.T, dir string, extra ...string) *stack {
+	t.Helper()
+	s := &stack{dir: dir, out: &safeBuffer{}, done: make(chan error, 1)}
+	s.cmd = exec.Command(filepath.Join(dir, "bin", "local")) //nolint:gosec,noctx // stopped below
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		switch name { // a stack of its own, whatever services the other tests share
+		case "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE":
+		default:
+			s.cmd.Env = append(s.cmd.Env, v)
+		}
+	}
+	knative, err := filepath.Abs("../../knative")
+	require.NoError(t, err)
+	s.cmd.Env = append(append(s.cmd.Env, "LOCAL_DIR="+dir, "GATEWAY_ADDR=127.0.0.1:0", "KNATIVE_DIR="+knative, "DEMO=0"), extra...)
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	_ = os.Remove(filepath.Join(dir, "env")) // of a stack that was killed; its address is no sign that this one is ready
+	require.NoError(t, s.cmd.Start())
+	go func() { s.done <- s.cmd.Wait() }()
+	t.Cleanup(func() {
+		s.stop(t)
+		if t.Failed() {
+			t.Log(s.out.String())
+		}
+	})
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(filepath.Join(dir, "env"))
+		return err == nil || len(s.done) > 0
+	}, 60*time.Second, 10*time.Millisecond)
+	s.readEnv(t)
+	s.pool, err = pgxpool.New(context.Background(), s.env["DATABASE_URL"])
+	require.NoError(t, err)
+	return s
+}
+
+func (s *stack) readEnv(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "env"))
+	require.NoError(t, err, s.out.String())
+	s.env = map[string]string{}
+	for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+		name, value, found := strings.Cut(strings.TrimPrefix(line, "export "), "=")
+		require.True(t, found, line)
+		s.env[name] = strings.Trim(value, "'")
+	}
+}
+
+// stop asks the stack to stop and waits until it has; safe to call twice.
+func (s *stack) stop(t *testing.T) {
+	t.Helper()
+	if s.cmd == nil {
+		return
+	}
+	if s.pool != nil {
+		s.pool.Close()
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may be gone already
+	select {
+	case <-s.done:
+	case <-time.After(20 * time.Second):
+		_ = s.cmd.Process.Kill()
+		t.Error("the stack did not stop in time")
+	}
+	s.cmd = nil
+}
+
+// pids gives the processes whose program is the stack's own binary of that name.
+func (s *stack) pids(t *testing.T, name string) []int {
+	t.Helper()
+	var out []int
+	entries, err := os.ReadDir("/proc")
+	require.NoError(t, err)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if program, _, _ := strings.Cut(string(line), "\x00"); err == nil && program == filepath.Join(s.dir, "bin", name) {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// postmaster gives the pid of the stack's Postgres.
+func (s *stack) postmaster(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "postgres", "postmaster.pid"))
+	require.NoError(t, err)
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	require.NoError(t, err)
+	return pid
+}
+
+// call makes a request and gives status and body.
+func call(t *testing.T, method, url string, body string, header ...string) (int, []byte, http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // read whole
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, b, resp.Header
+}
+
+func (s *stack) get(t *testing.T, path string) (int, map[string]any) {
+	t.Helper()
+	status, body, _ := call(t, http.MethodGet, s.env["GATEWAY_URL"]+path, "")
+	var v map[string]any
+	require.NoError(t, json.Unmarshal(body, &v), string(body))
+	return status, v
+}
+
+// produce writes records to a topic and waits for their acknowledgement.
+func (s *stack) produce(t *testing.T, messages ...*kafka.Message) {
+	t.Helper()
+	p, err := kafka.NewProducer(&kafka.ConfigMap{
+		"bootstrap.servers": s.env["KAFKA_BOOTSTRAP_SERVERS"], "acks": "all", "message.max.bytes": 2 << 20, "enable.metrics.push": false,
+	})
+	require.NoError(t, err)
+	defer p.Close()
+	done := make(chan kafka.Event, len(messages))
+	topic := "price-events"
+	for _, m := range messages {
+		m.TopicPartition.Topic = &topic
+		if m.TopicPartition.Partition == 0 {
+			m.TopicPartition.Partition = kafka.PartitionAny
+		}
+		require.NoError(t, p.Produce(m, done))
+	}
+	for range messages {
+		m, ok := (<-done).(*kafka.Message)
+		require.True(t, ok)
+		require.NoError(t, m.TopicPartition.Error)
+	}
+}
+
+// rows gives a query's rows as text.
+func (s *stack) rows(t *testing.T, query string, args ...any) []string {
+	t.Helper()
+	rows, err := s.pool.Query(t.Context(), query, args...)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var out []string
+	for rows.Next() {
+		var line string
+		require.NoError(t, rows.Scan(&line))
+		out = append(out, line)
+	}
+	if rows.Err() != nil {
+		return []string{rows.Err().Error()}
+	}
+	return out
+}
+
+// eventually waits until the query's rows are as wanted.
+func (s *stack) eventually(t *testing.T, want []string, query string, args ...any) {
+	t.Helper()
+	var got []string
+	require.Eventually(t, func() bool {
+		got = s.rows(t, query, args...)
+		return strings.Join(got, "\n") == strings.Join(want, "\n")
+	}, 60*time.Second, 50*time.Millisecond, "want %v, last got %v", want, &got)
+}
