@@ -19,14 +19,15 @@ var functionNames = []string{"compute-ma", "dlq-inspector", "get-latest", "poll"
 type config struct {
 	GatewayAddr  string `envconfig:"GATEWAY_ADDR" default:"localhost:8000"`
 	Dir          string `envconfig:"LOCAL_DIR" default:".local"`
-	Copies       string `envconfig:"COPIES"`                        // get-latest=3,compute-ma=2; 1 where not named
-	Demo         bool   `envconfig:"DEMO" default:"1"`              // polling jobs for the exchange's symbols
-	Live         bool   `envconfig:"LIVE"`                          // the real providers instead of the fake ones
-	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"` // where the event sources' manifests are
-	ExchangeSeed uint64 `envconfig:"EXCHANGE_SEED" default:"1"`     // of the fake prices
-	Install      bool   `envconfig:"LOCAL_INSTALL"`                 // may install Debian packages
-	CI           bool   `envconfig:"CI"`                            // a disposable machine: may install too
-	LocalStack   string `envconfig:"LOCAL_STACK"`                   // set in a shell that sourced .local/env
+	Copies       string `envconfig:"COPIES"`                              // get-latest=3,compute-ma=2; 1 where not named
+	Demo         bool   `envconfig:"DEMO" default:"1"`                    // polling jobs for the exchange's symbols
+	Live         bool   `envconfig:"LIVE"`                                // the real providers instead of the fake ones
+	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"`       // where the event sources' manifests are
+	ExchangeSeed uint64 `envconfig:"EXCHANGE_SEED" default:"1"`           // of the fake prices
+	ExchangeAddr string `envconfig:"EXCHANGE_ADDR" default:"127.0.0.1:0"` // of the fake providers
+	Install      bool   `envconfig:"LOCAL_INSTALL"`                       // may install Debian packages
+	CI           bool   `envconfig:"CI"`                                  // a disposable machine: may install too
+	LocalStack   string `envconfig:"LOCAL_STACK"`                         // set in a shell that sourced .local/env
 	DatabaseURL  string `envconfig:"DATABASE_URL"`
 	RedisURL     string `envconfig:"REDIS_URL"`
 	Kafka        string `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`

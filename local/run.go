@@ -66,7 +66,7 @@ func run(ctx context.Context, restore func(), args []string) (err error) {
 	}()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // stopped while starting: what failed failed because of that
+			return nil // stopped while starting: what failed failed because of that
 		}
 		return err
 	}
@@ -141,7 +141,9 @@ func (s *stack) gatewayURL() string {
 
 func (s *stack) envPath() string { return filepath.Join(s.cfg.Dir, "env") }
 
-func (s *stack) say(text string) { fmt.Fprintf(s.out, "%-15s %s\n", "local", text) }
+func (s *stack) say(text string) {
+	_, _ = fmt.Fprintf(s.out, "%-15s %s\n", "local", text) // a closed terminal is no reason to stop
+}
 
 func (s *stack) start(ctx context.Context) error {
 	began := time.Now()
@@ -200,7 +202,7 @@ func (s *stack) startExchange(ctx context.Context) error {
 	if !s.only["exchange"] {
 		return nil
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.ExchangeAddr)
 	if err != nil {
 		return fmt.Errorf("start exchange: %w", err)
 	}

@@ -129,8 +129,8 @@ func (h *handler) decode(d service.Delivery) (priceevent.Observation, error) {
 }
 
 type averageQuery struct {
-	Symbol   string `query:"symbol" required:"true" maxLength:"32" doc:"Instrument, such as AAPL"`
-	Provider string `query:"provider" default:"yfinance" maxLength:"32" doc:"Provider of the series"`
+	Symbol   string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
+	Provider string `query:"provider" default:"yfinance" doc:"Provider of the series"`
 	Window   int    `query:"window" default:"5" doc:"Points in the window; one of MA_WINDOWS"`
 }
 

@@ -76,7 +76,7 @@ func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 	}
 
 	shuffled := &pgStore{pool: testenv.Postgres(t), windows: []int{5, 20, 50}}
-	rng := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // a reproducible sequence
+	rng := rand.New(rand.NewPCG(3, 4))
 	twice := append([]priceevent.Observation{}, all...)
 	for i, o := range all {
 		if i%3 == 0 {

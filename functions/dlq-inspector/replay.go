@@ -126,10 +126,10 @@ func (r *replayer) deliver(ctx context.Context, l stored, value []byte, token uu
 	}
 	defer resp.Body.Close() //nolint:errcheck // read below
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	switch {
-	case resp.StatusCode == http.StatusNoContent:
+	switch resp.StatusCode {
+	case http.StatusNoContent:
 		return nil
-	case resp.StatusCode == http.StatusUnprocessableEntity || resp.StatusCode == http.StatusRequestEntityTooLarge:
+	case http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
 		var problem struct{ Code, Detail string }
 		if json.Unmarshal(body, &problem) != nil || problem.Code == "" {
 			problem.Code, problem.Detail = "http_"+strconv.Itoa(resp.StatusCode), "the function refuses the event"

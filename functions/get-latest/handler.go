@@ -52,8 +52,8 @@ func (h *handler) routes(srv *service.Service, limit func(huma.Context, func(hum
 }
 
 type priceQuery struct {
-	Symbol      string `query:"symbol" required:"true" maxLength:"32" doc:"Instrument, such as AAPL; lower case is raised"`
-	Provider    string `query:"provider" maxLength:"32" doc:"Provider; DEFAULT_PROVIDER if absent"`
+	Symbol      string `query:"symbol" required:"true" doc:"Instrument, such as AAPL; lower case is raised"`
+	Provider    string `query:"provider" doc:"Provider; DEFAULT_PROVIDER if absent"`
 	IfNoneMatch string `header:"If-None-Match" doc:"ETag of the price the client has"`
 }
 

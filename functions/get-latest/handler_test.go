@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -109,6 +111,7 @@ func TestMissAnswersTheDocumentedBody(t *testing.T) {
 	b := setup(t)
 	w, _ := b.get(t, "/prices/latest?symbol=aapl&provider=yfinance")
 	require.Equal(t, http.StatusOK, w.Code)
+	//nolint:testifylint // byte for byte: JSONEq would let the digits pass through float64
 	require.Equal(t, `{"symbol":"AAPL","price":150.250000000000000001,"timestamp":"2024-03-20T10:30:00Z","provider":"yfinance"}`+"\n", w.Body.String())
 	require.Equal(t, "MISS", w.Header().Get("X-Cache"))
 	require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"))
@@ -164,26 +167,29 @@ func TestCacheTroubleNeverFailsARequest(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	of := func(kind fault.Kind, code string) error { return fault.New(kind, code, "x").After(1500 * time.Millisecond) }
+	of := func(kind fault.Kind, code string) error {
+		return fault.New(kind, code, "x").After(1500 * time.Millisecond)
+	}
 	cases := map[string]struct {
 		query  string
 		err    error
 		status int
 		code   string
 	}{
-		"no symbol":           {"", nil, 400, "invalid_parameter"},
-		"empty symbol":        {"symbol=", nil, 400, "invalid_symbol"},
-		"bad symbol":          {"symbol=A%20B", nil, 400, "invalid_symbol"},
-		"unknown parameter":   {"symbol=AAPL&x=1", nil, 400, "invalid_parameter"},
-		"unknown provider":    {"symbol=AAPL&provider=nobody", nil, 400, "unknown_provider"},
-		"not found":           {"symbol=AAPL", of(fault.NotFound, "symbol_not_found"), 404, "symbol_not_found"},
-		"malformed":           {"symbol=AAPL", of(fault.Unavailable, "provider_malformed"), 502, "provider_malformed"},
-		"auth":                {"symbol=AAPL", of(fault.Unavailable, "provider_auth"), 502, "provider_auth"},
-		"rate limited":        {"symbol=AAPL", of(fault.Unavailable, "provider_rate_limited"), 503, "provider_rate_limited"},
-		"unavailable":         {"symbol=AAPL", of(fault.Unavailable, "provider_unavailable"), 503, "provider_unavailable"},
-		"timeout":             {"symbol=AAPL", of(fault.Unavailable, "provider_timeout"), 504, "provider_timeout"},
-		"storage":             {"symbol=AAPL", of(fault.Unavailable, "storage_unavailable"), 503, "storage_unavailable"},
-		"unknown error":       {"symbol=AAPL", errors.New("password=hunter2"), 500, "internal"},
+		"no symbol":         {"", nil, 400, "invalid_parameter"},
+		"empty symbol":      {"symbol=", nil, 400, "invalid_parameter"},
+		"long symbol":       {"symbol=" + strings.Repeat("A", 33), nil, 400, "invalid_symbol"},
+		"bad symbol":        {"symbol=A%20B", nil, 400, "invalid_symbol"},
+		"unknown parameter": {"symbol=AAPL&x=1", nil, 400, "invalid_parameter"},
+		"unknown provider":  {"symbol=AAPL&provider=nobody", nil, 400, "unknown_provider"},
+		"not found":         {"symbol=AAPL", of(fault.NotFound, "symbol_not_found"), 404, "symbol_not_found"},
+		"malformed":         {"symbol=AAPL", of(fault.Unavailable, "provider_malformed"), 502, "provider_malformed"},
+		"auth":              {"symbol=AAPL", of(fault.Unavailable, "provider_auth"), 502, "provider_auth"},
+		"rate limited":      {"symbol=AAPL", of(fault.Unavailable, "provider_rate_limited"), 503, "provider_rate_limited"},
+		"unavailable":       {"symbol=AAPL", of(fault.Unavailable, "provider_unavailable"), 503, "provider_unavailable"},
+		"timeout":           {"symbol=AAPL", of(fault.Unavailable, "provider_timeout"), 504, "provider_timeout"},
+		"storage":           {"symbol=AAPL", of(fault.Unavailable, "storage_unavailable"), 503, "storage_unavailable"},
+		"unknown error":     {"symbol=AAPL", errors.New("password=hunter2"), 500, "internal"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -206,32 +212,33 @@ func TestErrors(t *testing.T) {
 
 func TestOneFetchHoweverManyWait(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	release, entered := make(chan struct{}), make(chan struct{}, 100)
-	result, err := b.fetch.fetch(t.Context())
-	require.NoError(t, err)
-	b.fetch.fetch = func(context.Context) (ingest.Result, error) {
-		entered <- struct{}{}
-		<-release
-		return result, nil
-	}
-	codes := make(chan int, 20)
-	for range 20 {
-		go func() {
-			w := httptest.NewRecorder()
-			b.http.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/prices/latest?symbol=AAPL", nil))
-			codes <- w.Code
-		}()
-	}
-	<-entered
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	w := httptest.NewRecorder()
-	b.http.ServeHTTP(w, httptest.NewRequestWithContext(cancelled, http.MethodGet, "/prices/latest?symbol=AAPL", nil))
-	require.Equal(t, http.StatusServiceUnavailable, w.Code, "who goes away waits no longer")
-	close(release)
-	for range 20 {
-		require.Equal(t, http.StatusOK, <-codes)
-	}
-	require.LessOrEqual(t, b.fetch.calls.Load(), int64(20))
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		release := make(chan struct{})
+		result, err := b.fetch.fetch(t.Context())
+		require.NoError(t, err)
+		b.fetch.fetch = func(context.Context) (ingest.Result, error) {
+			<-release
+			return result, nil
+		}
+		codes := make(chan int, 20)
+		for range 20 {
+			go func() {
+				w := httptest.NewRecorder()
+				b.http.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/prices/latest?symbol=AAPL", nil))
+				codes <- w.Code
+			}()
+		}
+		synctest.Wait() // all of them wait: one for the provider, the others for that one
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		w := httptest.NewRecorder()
+		b.http.ServeHTTP(w, httptest.NewRequestWithContext(cancelled, http.MethodGet, "/prices/latest?symbol=AAPL", nil))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code, "who goes away waits no longer")
+		close(release)
+		for range 20 {
+			require.Equal(t, http.StatusOK, <-codes)
+		}
+		require.EqualValues(t, 1, b.fetch.calls.Load())
+	})
 }

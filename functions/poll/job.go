@@ -9,8 +9,6 @@ import (
 	"marketdata/shared/market"
 )
 
-const maxSymbols = 100
-
 // jobConfig is what a client asks for, normalised.
 type jobConfig struct {
 	Symbols  []market.Symbol `json:"symbols"`

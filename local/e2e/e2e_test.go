@@ -75,6 +75,7 @@ func TestPipeline(t *testing.T) {
 // closes plays the real monthly closes as plain records, in order under one provider's name and shuffled with a third
 // twice under another: both must leave the same averages, equal to the exact means.
 func closes(t *testing.T, s *stack) {
+	t.Helper()
 	f, err := os.Open("../exchange/stocks.csv")
 	require.NoError(t, err)
 	defer f.Close() //nolint:errcheck // only read
@@ -97,7 +98,7 @@ func closes(t *testing.T, s *stack) {
 		}
 		prices[row[0]][at], _ = new(big.Rat).SetString(row[2])
 	}
-	rng := rand.New(rand.NewPCG(5, 6)) //nolint:gosec // a reproducible sequence
+	rng := rand.New(rand.NewPCG(5, 6))
 	rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	s.produce(t, inOrder...)
 	s.produce(t, shuffled...)
@@ -125,8 +126,9 @@ func closes(t *testing.T, s *stack) {
 }
 
 func poison(t *testing.T, s *stack) {
+	t.Helper()
 	random := make([]byte, 333)
-	rng := rand.New(rand.NewPCG(1, 9)) //nolint:gosec // a reproducible sequence
+	rng := rand.New(rand.NewPCG(1, 9))
 	for i := range random {
 		random[i] = byte(rng.IntN(256))
 	}
@@ -195,6 +197,7 @@ func poison(t *testing.T, s *stack) {
 }
 
 func polling(t *testing.T, s *stack) {
+	t.Helper()
 	status, body, header := call(t, http.MethodPost, s.env["GATEWAY_URL"]+"/prices/poll", `{"symbols":["msft","IBM","MSFT"],"interval":5}`, "Content-Type", "application/json")
 	require.Equal(t, http.StatusAccepted, status, string(body))
 	require.Contains(t, string(body), `"status":"accepted","config":{"symbols":["MSFT","IBM"],"interval":5,"provider":"yfinance"}`)
@@ -216,6 +219,7 @@ func polling(t *testing.T, s *stack) {
 // kills kills one copy of compute-ma, then the other, then Postgres, while records flow; at the end every record counts
 // once.
 func kills(t *testing.T, s *stack) {
+	t.Helper()
 	const n = 600
 	at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 	flow := func(from, to int) {
@@ -239,6 +243,7 @@ func kills(t *testing.T, s *stack) {
 }
 
 func restart(t *testing.T, s *stack) {
+	t.Helper()
 	before := s.rows(t, "select concat_ws(' ', symbol, provider, window_size, average) from symbol_averages where provider = 'in_order' order by 1")
 	require.NotEmpty(t, before)
 	postmaster := s.postmaster(t)

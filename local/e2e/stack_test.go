@@ -56,10 +56,10 @@ func newDir(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' has put the binaries
 	require.NotEmpty(t, bin, "E2E_BIN_DIR is not set: run 'make test', which builds the binaries first")
-	dir, err := os.MkdirTemp("/var/tmp", "marketdata-e2e-")
+	dir, err := os.MkdirTemp("/var/tmp", "marketdata-e2e-") //nolint:usetesting // a test's own folder is closed to Postgres' user
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o711)) //nolint:gosec // what is in it is private
+	require.NoError(t, os.Chmod(dir, 0o711)) // what is in it is private
 	require.NoError(t, os.Symlink(bin, filepath.Join(dir, "bin")))
 	return dir
 }
@@ -68,7 +68,7 @@ func newDir(t *testing.T) string {
 func start(t *testing.T, dir string, extra ...string) *stack {
 	t.Helper()
 	s := &stack{dir: dir, out: &safeBuffer{}, done: make(chan error, 1)}
-	s.cmd = exec.Command(filepath.Join(dir, "bin", "local")) //nolint:gosec,noctx // stopped below
+	s.cmd = exec.Command(filepath.Join(dir, "bin", "local")) // stopped below
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
 		switch name { // a stack of its own, whatever services the other tests share

@@ -52,12 +52,12 @@ func (e *Exchange) price(symbol string, second int64) (cents int64, known bool) 
 // noise is a fixed value in -1000..1000.
 func (e *Exchange) noise(symbol string, wave int, step int64) int64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%d/%s/%d/%d", e.seed, symbol, wave, step)
+	_, _ = fmt.Fprintf(h, "%d/%s/%d/%d", e.seed, symbol, wave, step) // a hash takes everything
 	x := h.Sum64()
 	x ^= x >> 29 // FNV's low bits alone are too regular
 	x *= 0xbf58476d1ce4e5b9
 	x ^= x >> 32
-	return int64(x%2001) - 1000 //nolint:gosec // below 2001
+	return int64(x%2001) - 1000
 }
 
 // decimalCents prints cents as a decimal number.

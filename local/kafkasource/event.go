@@ -273,7 +273,7 @@ func latin1(s string) (string, error) {
 		case c > 0xFF:
 			out = append(out, '?')
 		default:
-			out = append(out, byte(c))
+			out = append(out, byte(c)) //nolint:gosec // at most 0xFF here
 		}
 	}
 	return string(out), nil

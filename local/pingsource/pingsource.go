@@ -92,7 +92,7 @@ func (s *Source) run(ctx context.Context) {
 }
 
 func (s *Source) tick(ctx context.Context) {
-	if s.spec.Jitter && !wait(ctx, time.Duration(rand.IntN(500))*time.Millisecond) { //nolint:gosec // jitter
+	if s.spec.Jitter && !wait(ctx, time.Duration(rand.IntN(500))*time.Millisecond) {
 		return
 	}
 	header := http.Header{

@@ -15,7 +15,7 @@ func TestRestartsWhatDiesAndStopsForGood(t *testing.T) {
 	t.Parallel()
 	said := make(chan string, 10)
 	p, err := process.Start(process.Options{
-		Name: "child", Command: func() *exec.Cmd { return exec.Command("sleep", "600") }, //nolint:noctx // ended by Stop
+		Name: "child", Command: func() *exec.Cmd { return exec.Command("sleep", "600") },
 		StopSignal: syscall.SIGTERM, StopWait: 5 * time.Second, Say: func(s string) { said <- s },
 	})
 	require.NoError(t, err)
@@ -33,7 +33,7 @@ func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
 	t.Parallel()
 	p, err := process.Start(process.Options{
 		Name:       "stubborn",
-		Command:    func() *exec.Cmd { return exec.Command("sh", "-c", "trap '' TERM; while :; do sleep 1; done") }, //nolint:noctx // ended by Stop
+		Command:    func() *exec.Cmd { return exec.Command("sh", "-c", "trap '' TERM; while :; do sleep 1; done") },
 		StopSignal: syscall.SIGTERM, StopWait: 100 * time.Millisecond, Say: func(string) {},
 	})
 	require.NoError(t, err)
@@ -44,6 +44,6 @@ func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
 
 func TestWhatCannotStartIsAnError(t *testing.T) {
 	t.Parallel()
-	_, err := process.Start(process.Options{Name: "nothing", Command: func() *exec.Cmd { return exec.Command("/does/not/exist") }}) //nolint:noctx // never runs
+	_, err := process.Start(process.Options{Name: "nothing", Command: func() *exec.Cmd { return exec.Command("/does/not/exist") }})
 	require.Error(t, err)
 }

@@ -31,7 +31,9 @@ func (r *readable) Write(b []byte) (int, error) {
 		if !found {
 			return len(b), nil
 		}
-		fmt.Fprintf(r.out, "%-15s %s\n", r.label, format(line))
+		if _, err := fmt.Fprintf(r.out, "%-15s %s\n", r.label, format(line)); err != nil {
+			return len(b), err
+		}
 		r.rest = append([]byte(nil), rest...)
 	}
 }

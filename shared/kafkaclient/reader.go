@@ -49,7 +49,8 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 		return nil, unavailable(fmt.Errorf("open reader: %w", err))
 	}
 	go func() {
-		for range c.Logs() { //nolint:revive // emptied: what the logs tell reaches callers as errors
+		for range c.Logs() {
+			continue // emptied: what the logs tell reaches callers as errors
 		}
 	}()
 	r.c = c
@@ -116,7 +117,7 @@ func gone() error {
 func readError(err error) error {
 	var ke kafka.Error
 	if errors.As(err, &ke) {
-		switch ke.Code() {
+		switch ke.Code() { //nolint:exhaustive // all other codes are trouble that may pass
 		case kafka.ErrOffsetOutOfRange, kafka.ErrAutoOffsetReset, kafka.ErrUnknownTopicOrPart, kafka.ErrUnknownTopic, kafka.ErrUnknownPartition:
 			return fault.Wrap(err, fault.NotFound, "record_gone", "there is no record at this place")
 		}

@@ -52,7 +52,7 @@ func TestNoWindowAdmitsMoreAndNoneIsRefusedNeedlessly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, advance := open()
-			rng := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // a reproducible sequence
+			rng := rand.New(rand.NewPCG(7, 7))
 			limit := Limit{5, time.Minute}
 			now, admitted := start, []time.Time{}
 			for range 3000 {

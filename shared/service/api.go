@@ -39,7 +39,7 @@ func frameworkProblem(requestID string, status int, msg string, errs []error) *P
 	}
 	var details []string
 	for _, err := range errs {
-		if d, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // the library's own values, never wrapped
+		if d, ok := err.(huma.ErrorDetailer); ok { // the library's own values, never wrapped
 			detail := d.ErrorDetail()
 			details = append(details, strings.TrimSpace(detail.Location+" "+detail.Message))
 		}

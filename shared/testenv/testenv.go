@@ -85,7 +85,10 @@ func ensureTemplate(ctx context.Context, conn *pgx.Conn, server string) (string,
 			return err
 		}
 		data, err := fs.ReadFile(migrations.FS, path)
-		fmt.Fprintf(sum, "%s %d\n%s", path, len(data), data)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(sum, "%s %d\n%s", path, len(data), data)
 		return err
 	})
 	if err != nil {
