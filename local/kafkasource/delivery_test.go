@@ -1,0 +1,189 @@
+package kafkasource
+
+import (
+	"context"
+	"encoding/base64"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// sink answers with the statuses given, the last one for ever, and keeps what it was sent.
+type sink struct {
+	mu       sync.Mutex
+	statuses []int
+	body     string
+	kne      string
+	got      []*http.Request
+	bodies   []string
+}
+
+func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, _ := io.ReadAll(r.Body)
+	s.got, s.bodies = append(s.got, r), append(s.bodies, string(b))
+	status := s.statuses[0]
+	if len(s.statuses) > 1 {
+		s.statuses = s.statuses[1:]
+	}
+	if s.kne != "" {
+		w.Header().Set("Kne-Reason", s.kne)
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, s.body)
+}
+
+func (s *sink) open(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// testSender notes the waits instead of waiting.
+func testSender(waits *[]time.Duration) *sender {
+	s := newSender("ns", slog.New(slog.DiscardHandler))
+	s.sleep = func(_ context.Context, d time.Duration) error {
+		*waits = append(*waits, d)
+		return nil
+	}
+	return s
+}
+
+var ev = Event{Attributes: map[string]string{"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}, Data: []byte("data")}
+
+func TestRetryLadder(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		delivery Delivery
+		want     []time.Duration
+	}{
+		"linear":      {Delivery{Retry: 3, BackoffDelay: time.Second}, []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}},
+		"exponential": {Delivery{Retry: 3, Exponential: true, BackoffDelay: 300 * time.Millisecond}, []time.Duration{600 * time.Millisecond, 1200 * time.Millisecond, 2400 * time.Millisecond}},
+		"none":        {Delivery{}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var waits []time.Duration
+			target := &sink{statuses: []int{503}}
+			c.delivery.Timeout = 5 * time.Second
+			require.NoError(t, testSender(&waits).deliver(t.Context(), ev, target.open(t), c.delivery))
+			require.Equal(t, c.want, waits)
+			require.Len(t, target.got, c.delivery.Retry+1)
+		})
+	}
+}
+
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	for status, attempts := range map[int]int{
+		200: 1, 202: 1, 204: 1, 299: 1,
+		404: 2, 408: 2, 409: 2, 429: 2, 500: 2, 502: 2, 503: 2, 504: 2, 599: 2,
+		300: 1, 302: 1, 400: 1, 401: 1, 403: 1, 405: 1, 410: 1, 413: 1, 415: 1, 422: 1, 425: 1,
+	} {
+		var waits []time.Duration
+		target, dead := &sink{statuses: []int{status}}, &sink{statuses: []int{202}}
+		d := Delivery{Retry: 1, Timeout: 5 * time.Second, DeadLetterSink: dead.open(t)}
+		require.NoError(t, testSender(&waits).deliver(t.Context(), ev, target.open(t), d))
+		require.Len(t, target.got, attempts, "%d", status)
+		if status < 300 {
+			require.Empty(t, dead.got, "%d", status)
+		} else {
+			require.Len(t, dead.got, 1, "%d", status)
+		}
+	}
+}
+
+func TestDeadLetterCarriesTheAnswer(t *testing.T) {
+	t.Parallel()
+	var waits []time.Duration
+	target := &sink{statuses: []int{422}, body: strings.Repeat("x", 2000), kne: "bad"}
+	dead := &sink{statuses: []int{202}}
+	url := target.open(t)
+	require.NoError(t, testSender(&waits).deliver(t.Context(), ev, url, Delivery{Timeout: 5 * time.Second, DeadLetterSink: dead.open(t)}))
+	h := dead.got[0].Header
+	require.Equal(t, "data", dead.bodies[0])
+	require.Equal(t, "1", h.Get("ce-id"), "id and source stay")
+	require.Equal(t, url, h.Get("ce-knativeerrordest"))
+	require.Equal(t, "422", h.Get("ce-knativeerrorcode"))
+	require.Equal(t, base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", 1024))), h.Get("ce-knativeerrordata"))
+	require.Equal(t, "bad", h.Get("ce-reason"))
+}
+
+func TestNoAnswerLeavesOnlyTheDestination(t *testing.T) {
+	t.Parallel()
+	var waits []time.Duration
+	dead := &sink{statuses: []int{202}}
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	require.NoError(t, testSender(&waits).deliver(t.Context(), ev, gone.URL, Delivery{Retry: 2, Timeout: 5 * time.Second, DeadLetterSink: dead.open(t)}))
+	require.Len(t, waits, 2)
+	require.Equal(t, gone.URL, dead.got[0].Header.Get("ce-knativeerrordest"))
+	require.Empty(t, dead.got[0].Header.Get("ce-knativeerrorcode"))
+	require.Empty(t, dead.got[0].Header.Get("ce-knativeerrordata"))
+}
+
+func TestUnsendableAttributeIsRetriedAndLost(t *testing.T) {
+	t.Parallel()
+	var waits []time.Duration
+	target, dead := &sink{statuses: []int{204}}, &sink{statuses: []int{202}}
+	bad := Event{Attributes: map[string]string{"key": "\x01"}}
+	require.NoError(t, testSender(&waits).deliver(t.Context(), bad, target.open(t), Delivery{Retry: 2, Timeout: time.Second, DeadLetterSink: dead.open(t)}))
+	require.Len(t, waits, 4, "the ladder, and the same ladder to the dead letter sink")
+	require.Empty(t, target.got)
+	require.Empty(t, dead.got)
+}
+
+func TestStoppingCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
+	t.Parallel()
+	s := newSender("ns", slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	target := &sink{statuses: []int{503}}
+	s.sleep = func(ctx context.Context, d time.Duration) error { cancel(); return sleep(ctx, d) }
+	require.Error(t, s.deliver(ctx, ev, target.open(t), Delivery{Retry: 5, BackoffDelay: time.Hour, Timeout: time.Second}))
+	require.Len(t, target.got, 1)
+}
+
+func TestTheRequestHasNoBodyWithoutData(t *testing.T) {
+	t.Parallel()
+	var waits []time.Duration
+	target := &sink{statuses: []int{204}}
+	require.NoError(t, testSender(&waits).deliver(t.Context(), Event{Attributes: ev.Attributes}, target.open(t), Delivery{Timeout: time.Second}))
+	require.Equal(t, http.MethodPost, target.got[0].Method)
+	require.Empty(t, target.bodies[0])
+	require.Empty(t, target.got[0].Header.Get("Content-Type"))
+	require.Empty(t, target.got[0].Header.Get("Accept-Encoding"))
+}
+
+func TestOffsetsCommitTheFirstThatIsNotDone(t *testing.T) {
+	t.Parallel()
+	o, p := newOffsets(), partition{"t", 0}
+	require.Nil(t, o.received(p, 5), "not assigned")
+	o.assign(p)
+	require.Empty(t, o.commitable())
+	g := o.received(p, 5)
+	o.received(p, 6)
+	o.received(p, 9) // 7 and 8 are no records: transaction markers
+	require.Equal(t, map[partition]int64{p: 5}, o.commitable())
+	o.committed(p, 5)
+	o.done(g, 6)
+	require.Empty(t, o.commitable())
+	o.done(g, 5)
+	require.Equal(t, map[partition]int64{p: 9}, o.commitable())
+	o.committed(p, 9)
+	o.done(g, 9)
+	require.Equal(t, map[partition]int64{p: 10}, o.commitable())
+	o.revoke(p)
+	require.Empty(t, o.commitable(), "the partition is another's now")
+	o.assign(p)
+	o.done(g, 10) // a late result of the time before
+	require.Empty(t, o.commitable())
+}
