@@ -123,12 +123,8 @@ func (p *Producer) Check(ctx context.Context) error {
 	if err != nil {
 		return unavailable(err)
 	}
-	wait := time.Second
-	if deadline, ok := ctx.Deadline(); ok {
-		wait = max(time.Until(deadline), time.Millisecond)
-	}
 	topic := "price-events"
-	if _, err := producer.GetMetadata(&topic, false, int(wait.Milliseconds())); err != nil {
+	if _, err := producer.GetMetadata(&topic, false, millisecondsLeft(ctx)); err != nil {
 		return unavailable(err)
 	}
 	return nil

@@ -66,13 +66,16 @@ func (r *Reader) Read(ctx context.Context, topic string, partition int32, offset
 	if err != nil {
 		return Stored{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	if err := exists(ctx, c, topic, partition); err != nil {
+		return Stored{}, err
+	}
 	place := kafka.TopicPartition{Topic: &topic, Partition: partition, Offset: kafka.Offset(offset)}
 	if err := c.Assign([]kafka.TopicPartition{place}); err != nil {
 		return Stored{}, unavailable(err)
 	}
 	defer c.Unassign() //nolint:errcheck // the next read assigns anew
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
 	for ctx.Err() == nil {
 		switch e := c.Poll(50).(type) {
 		case *kafka.Message:
@@ -97,6 +100,33 @@ func (r *Reader) Read(ctx context.Context, topic string, partition int32, offset
 		}
 	}
 	return Stored{}, unavailable(ctx.Err())
+}
+
+// exists asks for the partition first: the client would wait long for one that might still appear, and a letter that
+// names a place which never was must not be taken for trouble that passes.
+func exists(ctx context.Context, c *kafka.Consumer, topic string, partition int32) error {
+	m, err := c.GetMetadata(&topic, false, millisecondsLeft(ctx))
+	if err != nil {
+		return unavailable(err)
+	}
+	t := m.Topics[topic]
+	if code := t.Error.Code(); code != kafka.ErrNoError {
+		return readError(t.Error)
+	}
+	for _, p := range t.Partitions {
+		if p.ID == partition {
+			return nil
+		}
+	}
+	return gone()
+}
+
+func millisecondsLeft(ctx context.Context) int {
+	wait := time.Second
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = max(time.Until(deadline), time.Millisecond)
+	}
+	return int(wait.Milliseconds())
 }
 
 func stored(m *kafka.Message) Stored {
@@ -133,12 +163,8 @@ func (r *Reader) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	wait := time.Second
-	if deadline, ok := ctx.Deadline(); ok {
-		wait = max(time.Until(deadline), time.Millisecond)
-	}
 	topic := "price-events-dlq"
-	if _, err := c.GetMetadata(&topic, false, int(wait.Milliseconds())); err != nil {
+	if _, err := c.GetMetadata(&topic, false, millisecondsLeft(ctx)); err != nil {
 		return unavailable(err)
 	}
 	return nil

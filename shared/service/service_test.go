@@ -153,13 +153,13 @@ func TestEventStatuses(t *testing.T) {
 		err    error
 		status int
 	}{
-		"acknowledged":               {nil, 204},
-		"invalid":                    {fault.New(fault.Invalid, "bad", "x"), 422},
-		"not found is never 404":     {fault.New(fault.NotFound, "gone", "x"), 422},
-		"conflict":                   {fault.New(fault.Conflict, "taken", "x"), 409},
-		"limited":                    {fault.New(fault.Limited, "slow", "x"), 429},
-		"unavailable":                {fault.New(fault.Unavailable, "away", "x"), 503},
-		"unknown means transient":    {errors.New("boom"), 500},
+		"acknowledged":            {nil, 204},
+		"invalid":                 {fault.New(fault.Invalid, "bad", "x"), 422},
+		"not found is never 404":  {fault.New(fault.NotFound, "gone", "x"), 422},
+		"conflict":                {fault.New(fault.Conflict, "taken", "x"), 409},
+		"limited":                 {fault.New(fault.Limited, "slow", "x"), 429},
+		"unavailable":             {fault.New(fault.Unavailable, "away", "x"), 503},
+		"unknown means transient": {errors.New("boom"), 500},
 	}
 	for name, c := range cases {
 		err = c.err

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/kafkaclient"
+)
+
+func headersOf(pairs ...string) []kafkaclient.Header {
+	var out []kafkaclient.Header
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, kafkaclient.Header{Name: pairs[i], Value: []byte(pairs[i+1])})
+	}
+	return out
+}
+
+var at = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func TestHeaderFamilies(t *testing.T) {
+	t.Parallel()
+	four, eight := make([]byte, 4), make([]byte, 8)
+	binary.BigEndian.PutUint32(four, 3)
+	binary.BigEndian.PutUint64(eight, 1234567)
+	problem := base64.StdEncoding.EncodeToString([]byte(`{"code":"body_too_large","detail":"the event is larger"}`))
+	cases := map[string]struct {
+		headers []kafkaclient.Header
+		origin  *place
+		code    string
+		reason  string
+	}{
+		"ours": {
+			headersOf("dlq-topic", "t", "dlq-partition", "3", "dlq-offset", "9", "dlq-code", "invalid_price", "dlq-reason", "r", "dlq-failed-at", "2024-02-01T00:00:00Z", "__connect.errors.topic", "other"),
+			&place{"t", 3, 9}, "invalid_price", "r",
+		},
+		"connect": {
+			headersOf("__connect.errors.topic", "t", "__connect.errors.partition", "3", "__connect.errors.offset", "9", "__connect.errors.exception.class.name", "E", "__connect.errors.exception.message", "m"),
+			&place{"t", 3, 9}, "E", "m",
+		},
+		"streams": {
+			headersOf("__streams.errors.topic", "t", "__streams.errors.partition", "3", "__streams.errors.offset", "9", "__streams.errors.exception", "E", "__streams.errors.message", "m"),
+			&place{"t", 3, 9}, "E", "m",
+		},
+		"spring": {
+			headersOf("kafka_dlt-original-topic", "t", "kafka_dlt-original-partition", string(four), "kafka_dlt-original-offset", string(eight), "kafka_dlt-exception-fqcn", "E", "kafka_dlt-exception-message", "m"),
+			&place{"t", 3, 1234567}, "E", "m",
+		},
+		"knative with our problem": {
+			headersOf("ce_kafkatopic", "t", "ce_knativekafkapartition", "3", "ce_knativekafkaoffset", "9", "ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "413", "ce_knativeerrordata", problem),
+			&place{"t", 3, 9}, "body_too_large", "the event is larger",
+		},
+		"knative with raw text":  {headersOf("ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "500", "ce_knativeerrordata", "oops!"), nil, "http_500", "the function answered with status 500: oops!"},
+		"knative without answer": {headersOf("ce_knativeerrordest", "http://f"), nil, "delivery_failed", "no answer from the function"},
+		"nothing":                {nil, nil, "unknown", ""},
+		"a place that is none":   {headersOf("dlq-topic", "t", "dlq-partition", "-1", "dlq-offset", "x"), nil, "unknown", ""},
+		"invalid bytes":          {headersOf("dlq-code", "a\xff\x00b"), nil, "a\uFFFD\uFFFDb", ""},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, c.origin, origin(c.headers))
+			f := why(c.headers, at)
+			require.Equal(t, c.code, f.Code)
+			require.Equal(t, c.reason, f.Reason)
+			if name == "ours" {
+				require.Equal(t, time.Date(2024, 2, 1, 0, 0, 0, 0, time.UTC), f.FailedAt)
+			} else {
+				require.Equal(t, at, f.FailedAt)
+			}
+		})
+	}
+}
+
+func TestFingerprintIsOneForOneCause(t *testing.T) {
+	t.Parallel()
+	same := func(a, b string) bool {
+		return fingerprint(failure{Code: "x", Reason: a}) == fingerprint(failure{Code: "x", Reason: b})
+	}
+	require.True(t, same("row 17 of 0190f5d8-0000-7000-8000-000000000001", "row 4 of ffffffff-0000-7000-8000-000000000001"))
+	require.True(t, same(`member "price" at 0xdeadbeef`, `member "time" at 0x1`))
+	require.False(t, same("price", "timestamp"))
+	require.NotEqual(t, fingerprint(failure{Code: "x"}), fingerprint(failure{Code: "y"}))
+}
+
+func TestTruncateKeepsWholeCharacters(t *testing.T) {
+	t.Parallel()
+	got := truncate(strings.Repeat("é", 10), 5)
+	require.True(t, utf8.ValidString(got))
+	require.LessOrEqual(t, len(got), 5)
+}
+
+func TestAttributesLeaveOutTheFailureAndTheRecord(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, map[string]string{"id": "1", "type": "t", "correction": "2"}, attributes(headersOf(
+		"ce_id", "1", "ce_type", "t", "ce_correction", "2", "ce_knativeerrorcode", "503", "ce_knativekafkaoffset", "9", "ce_kafkatopic", "t", "dlq-code", "x")))
+	require.Equal(t, 2, correctionOf(map[string]string{"correction": "2"}))
+	require.Zero(t, correctionOf(map[string]string{"correction": "x"}))
+}
+
+func TestSymbolOf(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "AAPL", symbolOf([]byte(`{"symbol":"aapl","price":"x"}`), nil, nil))
+	require.Equal(t, "MSFT", symbolOf([]byte("junk"), map[string]string{"type": "marketdata.price.observed.v1", "subject": "MSFT"}, nil))
+	require.Equal(t, "IBM", symbolOf([]byte("junk"), map[string]string{"type": "x"}, []byte("IBM")))
+	require.Empty(t, symbolOf([]byte("junk"), nil, []byte{0xFF}))
+}
+
+func TestEncodeAndDecode(t *testing.T) {
+	t.Parallel()
+	for _, b := range [][]byte{{}, []byte("text é"), {0xFF}, {'a', 0}} {
+		value, encoding := encode(b)
+		back, err := decode(value, encoding)
+		require.NoError(t, err)
+		require.Equal(t, string(b), string(back))
+		require.Equal(t, utf8.Valid(b) && !strings.Contains(string(b), "\x00"), encoding == "text")
+	}
+	_, err := decode("!", "base64")
+	require.Error(t, err)
+}
+
+func TestAccess(t *testing.T) {
+	t.Parallel()
+	sum := sha256.Sum256([]byte("anna's"))
+	a := newAccess("anna:"+hex.EncodeToString(sum[:]), "shared")
+	for header, want := range map[string]string{"Bearer anna's": "anna", "bearer shared": "operator"} {
+		got, err := a.who(header)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic shared", "shared"} {
+		_, err := a.who(header)
+		require.Equal(t, "unauthorized", fault.CodeOf(err), header)
+	}
+	_, err := newAccess("", "").who("Bearer ")
+	require.ErrorContains(t, err, "no operator token is configured")
+	require.Error(t, validTokens("anna:short"))
+	require.NoError(t, validTokens(""))
+	require.NotContains(t, validTokens("anna:secret").Error(), "secret")
+}

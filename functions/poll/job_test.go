@@ -1,0 +1,53 @@
+package main
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+)
+
+func TestNormalise(t *testing.T) {
+	t.Parallel()
+	c, err := normalise([]string{"msft", "AAPL", "MSFT", "aapl"}, 60, "yfinance")
+	require.NoError(t, err)
+	require.Equal(t, []market.Symbol{"MSFT", "AAPL"}, c.Symbols)
+	a, err := c.fingerprint()
+	require.NoError(t, err)
+	same, err := normalise([]string{"MSFT", "AAPL"}, 60, "yfinance")
+	require.NoError(t, err)
+	b, err := same.fingerprint()
+	require.NoError(t, err)
+	require.Equal(t, a, b)
+	for _, bad := range [][]string{nil, {""}, {"A B"}, {strings.Repeat("A", 33)}} {
+		_, err := normalise(bad, 60, "yfinance")
+		require.Equal(t, fault.Invalid, fault.KindOf(err))
+	}
+}
+
+// However late a tick comes: the period is one of created + k × interval, the newest that is due, and the next is later
+// than now.
+func TestPeriod(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 1))
+	created := time.Date(2024, 1, 1, 0, 0, 0, 123456000, time.UTC)
+	for range 2000 {
+		interval := time.Duration(5+rng.IntN(86396)) * time.Second
+		now := created.Add(time.Duration(rng.Int64N(int64(30 * 24 * time.Hour))))
+		due, next := period(created, now, interval)
+		require.Zero(t, due.Sub(created)%interval)
+		require.False(t, due.After(now))
+		require.True(t, next.After(now))
+		require.Equal(t, interval, next.Sub(due))
+	}
+	due, next := period(created, created, time.Minute)
+	require.Equal(t, created, due, "a new job is due at once")
+	require.Equal(t, created.Add(time.Minute), next)
+	due, _ = period(created, created.Add(-time.Hour), time.Minute)
+	require.Equal(t, created, due, "a clock that was set back makes no period before the first")
+}

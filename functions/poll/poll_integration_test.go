@@ -1,0 +1,304 @@
+//go:build integration
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/ingest"
+	"marketdata/shared/market"
+	"marketdata/shared/pricecache"
+	"marketdata/shared/service"
+	"marketdata/shared/testenv"
+)
+
+type fakeIngest struct {
+	mu     sync.Mutex
+	calls  map[string]int
+	during func(symbol market.Symbol)
+	sweeps int
+}
+
+func (f *fakeIngest) Fetch(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+	f.mu.Lock()
+	f.calls[provider+" "+string(symbol)]++
+	during := f.during
+	f.mu.Unlock()
+	if during != nil {
+		during(symbol)
+	}
+	if symbol == "BAD" {
+		return ingest.Result{}, fault.New(fault.NotFound, "symbol_not_found", "x")
+	}
+	p, err := market.ParsePrice("1.5")
+	if err != nil {
+		return ingest.Result{}, err
+	}
+	return ingest.Result{Quote: market.Quote{Symbol: symbol, Provider: provider, Price: p, ObservedAt: time.Now().UTC().Truncate(time.Microsecond)}}, nil
+}
+
+func (f *fakeIngest) Sweep(context.Context, int) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sweeps++
+	return 0, nil
+}
+
+type noCache struct{}
+
+func (noCache) Put(context.Context, market.Quote, uuid.UUID) (pricecache.Entry, error) {
+	return pricecache.Entry{}, nil
+}
+
+type bundle struct {
+	store  *pgStore
+	ingest *fakeIngest
+	tick   *ticker
+	http   http.Handler
+}
+
+func setup(t *testing.T) bundle {
+	t.Helper()
+	b := bundle{store: &pgStore{pool: testenv.Postgres(t)}, ingest: &fakeIngest{calls: map[string]int{}}}
+	log := slog.New(slog.DiscardHandler)
+	b.tick = &ticker{store: b.store, ingest: b.ingest, cache: noCache{}, log: log, metrics: newMetrics(prometheus.NewRegistry())}
+	srv := service.New("poll", "", service.Config{}, log)
+	h := &handler{store: b.store, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick}
+	pass := func(ctx huma.Context, next func(huma.Context)) { next(ctx) }
+	h.routes(srv, withClient(nil), pass, pass)
+	b.http = srv.Handler()
+	return b
+}
+
+func (b bundle) do(method, target, body string, header ...string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	b.http.ServeHTTP(w, r)
+	return w
+}
+
+func (b bundle) create(t *testing.T, body string, header ...string) string {
+	t.Helper()
+	w := b.do(http.MethodPost, "/prices/poll", body, header...)
+	require.Equal(t, http.StatusAccepted, w.Code, w.Body.String())
+	var v struct {
+		JobID string `json:"job_id"`
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &v))
+	require.Equal(t, "/prices/poll/"+v.JobID, w.Header().Get("Location"))
+	return v.JobID
+}
+
+func (b bundle) show(t *testing.T, id string) (v jobBody) {
+	t.Helper()
+	w := b.do(http.MethodGet, "/prices/poll/"+id, "")
+	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+	require.NoError(t, json.NewDecoder(bytes.NewReader(w.Body.Bytes())).Decode(&v))
+	return v
+}
+
+func (b bundle) exec(t *testing.T, query string, args ...any) {
+	t.Helper()
+	_, err := b.store.pool.Exec(t.Context(), query, args...)
+	require.NoError(t, err)
+}
+
+func (b bundle) runs(t *testing.T, id string) (n int) {
+	t.Helper()
+	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select count(*) from polling_runs where job_id = $1", id).Scan(&n))
+	return n
+}
+
+func TestCreateAndRun(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.do(http.MethodPost, "/prices/poll", `{"symbols":["aapl","BAD","AAPL"]}`)
+	require.Equal(t, http.StatusAccepted, w.Code)
+	require.Contains(t, w.Body.String(), `"status":"accepted","config":{"symbols":["AAPL","BAD"],"interval":60,"provider":"yfinance"}`)
+	id := b.create(t, `{"symbols":["AAPL"],"interval":5}`)
+	tick := b.do(http.MethodPost, "/", "{}", "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "dev.knative.sources.ping")
+	require.Equal(t, http.StatusNoContent, tick.Code)
+	require.Equal(t, map[string]int{"yfinance AAPL": 1, "yfinance BAD": 1}, b.ingest.calls, "each series once however many jobs want it")
+	require.Equal(t, 1, b.ingest.sweeps)
+	v := b.show(t, id)
+	require.EqualValues(t, 1, v.Runs)
+	require.Zero(t, v.Failures)
+	require.Equal(t, v.CreatedAt.Add(5*time.Second), v.NextRunAt)
+	require.Len(t, v.Results, 1)
+	require.Equal(t, service.Number("1.5"), v.Results[0].Price)
+	first := b.show(t, strings.TrimPrefix(w.Header().Get("Location"), "/prices/poll/"))
+	require.EqualValues(t, 1, first.Failures)
+	require.Equal(t, "symbol_not_found", *first.Results[1].Code)
+	require.NoError(t, b.tick.run(t.Context()))
+	require.Equal(t, 1, b.runs(t, id), "not due again")
+}
+
+func TestBadRequests(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for body, code := range map[string]string{
+		`{}`: "invalid_parameter", `{"symbols":[]}`: "invalid_parameter", `{"symbols":["A B"]}`: "invalid_symbol", `{"symbols":["A"],"interval":4}`: "invalid_parameter",
+		`{"symbols":["A"],"interval":86401}`: "invalid_parameter", `{"symbols":["A"],"provider":"nobody"}`: "unknown_provider", `{"symbols":["A"],"x":1}`: "invalid_parameter",
+		`{"symbols":"A"}`: "invalid_parameter", `{"symbols":["A"],"interval":"5"}`: "invalid_parameter", `[`: "invalid_parameter",
+	} {
+		w := b.do(http.MethodPost, "/prices/poll", body)
+		require.Equal(t, http.StatusBadRequest, w.Code, body)
+		require.Contains(t, w.Body.String(), `"code":"`+code+`"`, body)
+	}
+	require.Equal(t, http.StatusNotFound, b.do(http.MethodGet, "/prices/poll/nope", "").Code)
+	require.Equal(t, http.StatusNotFound, b.do(http.MethodDelete, "/prices/poll/nope", "").Code)
+	require.Equal(t, http.StatusNotFound, b.do(http.MethodPost, "/prices/poll/nope/pause", "").Code)
+	require.Equal(t, http.StatusBadRequest, b.do(http.MethodGet, "/prices/poll?status=weird", "").Code)
+	require.Equal(t, http.StatusBadRequest, b.do(http.MethodGet, "/prices/poll?page_token=%21", "").Code)
+	other := b.do(http.MethodPost, "/", "{}", "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "other")
+	require.Equal(t, http.StatusUnprocessableEntity, other.Code)
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ids := make(chan string, 10)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			w := b.do(http.MethodPost, "/prices/poll", `{"symbols":["AAPL"]}`, "Idempotency-Key", "k")
+			ids <- w.Header().Get("Location")
+		})
+	}
+	wg.Wait()
+	first := <-ids
+	require.NotEmpty(t, first)
+	for range 9 {
+		require.Equal(t, first, <-ids)
+	}
+	w := b.do(http.MethodPost, "/prices/poll", `{"symbols":["MSFT"]}`, "Idempotency-Key", "k")
+	require.Equal(t, http.StatusConflict, w.Code)
+	require.Contains(t, w.Body.String(), "idempotency_conflict")
+	b.exec(t, "update polling_idempotency_keys set created_at = now() - interval '25 hours'")
+	require.NotEqual(t, first, "/prices/poll/"+b.create(t, `{"symbols":["MSFT"]}`, "Idempotency-Key", "k"), "kept for 24 hours")
+	b.exec(t, "update polling_idempotency_keys set created_at = now() - interval '25 hours'")
+	require.NoError(t, b.tick.run(t.Context()))
+	var n int
+	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select count(*) from polling_idempotency_keys").Scan(&n))
+	require.Zero(t, n)
+}
+
+func TestOverlappingTicksRunAPeriodOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.create(t, `{"symbols":["AAPL"],"interval":5}`)
+	var wg sync.WaitGroup
+	errs := make(chan error, 8)
+	for range 8 {
+		wg.Go(func() { errs <- b.tick.run(context.Background()) })
+	}
+	wg.Wait()
+	for range 8 {
+		require.NoError(t, <-errs)
+	}
+	require.Equal(t, 1, b.runs(t, id))
+	require.Equal(t, 1, b.ingest.calls["yfinance AAPL"])
+}
+
+func TestMissedPeriodsRunOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.create(t, `{"symbols":["AAPL"],"interval":5}`)
+	b.exec(t, "update polling_jobs set created_at = created_at - interval '17 seconds', next_run_at = created_at - interval '17 seconds'")
+	require.NoError(t, b.tick.run(t.Context()))
+	require.Equal(t, 1, b.runs(t, id))
+	v := b.show(t, id)
+	require.Equal(t, v.CreatedAt.Add(20*time.Second), v.NextRunAt)
+}
+
+// A tick that is slower than its lease fetches, but the run is the other's.
+func TestTakeoverRecordsOneRun(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.create(t, `{"symbols":["AAPL"],"interval":5}`)
+	taken := false
+	b.ingest.during = func(market.Symbol) {
+		if taken {
+			return
+		}
+		taken = true
+		b.exec(t, "update polling_jobs set lease_expires_at = now() - interval '1 second'")
+		require.NoError(t, b.tick.run(t.Context()))
+		require.Equal(t, 1, b.runs(t, id))
+	}
+	require.NoError(t, b.tick.run(t.Context()))
+	require.Equal(t, 1, b.runs(t, id))
+	require.EqualValues(t, 1, b.show(t, id).Runs)
+	require.Equal(t, 2, b.ingest.calls["yfinance AAPL"])
+}
+
+func TestPauseResumeDelete(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.create(t, `{"symbols":["AAPL"],"interval":5}`)
+	require.Equal(t, http.StatusOK, b.do(http.MethodPost, "/prices/poll/"+id+"/pause", "").Code)
+	require.NoError(t, b.tick.run(t.Context()))
+	require.Zero(t, b.runs(t, id))
+	require.Equal(t, "paused", b.show(t, id).Status)
+	require.Equal(t, http.StatusOK, b.do(http.MethodPost, "/prices/poll/"+id+"/resume", "").Code)
+	require.NoError(t, b.tick.run(t.Context()))
+	require.Equal(t, 1, b.runs(t, id))
+	require.Equal(t, http.StatusNoContent, b.do(http.MethodDelete, "/prices/poll/"+id, "").Code)
+	require.Equal(t, http.StatusNotFound, b.do(http.MethodGet, "/prices/poll/"+id, "").Code)
+}
+
+func TestListPages(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	want := map[string]bool{}
+	for range 5 {
+		want[b.create(t, `{"symbols":["AAPL"]}`)] = true
+	}
+	token, pages := "", 0
+	for {
+		w := b.do(http.MethodGet, "/prices/poll?status=active&limit=2&page_token="+token, "")
+		require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+		var v struct {
+			Jobs []jobBody
+			Next *string `json:"next_page_token"`
+		}
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &v))
+		for _, j := range v.Jobs {
+			require.True(t, want[j.JobID])
+			delete(want, j.JobID)
+		}
+		if pages++; v.Next == nil {
+			break
+		}
+		token = *v.Next
+	}
+	require.Equal(t, 3, pages)
+	require.Empty(t, want)
+}
+
+func TestDatabaseTroubleIs503(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, "alter table polling_jobs rename to away")
+	w := b.do(http.MethodPost, "/", "{}", "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "dev.knative.sources.ping")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, "which PingSource tries again")
+}
