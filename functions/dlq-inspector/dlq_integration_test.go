@@ -133,10 +133,16 @@ func (b bundle) letterOf(t *testing.T, value []byte, extra ...kafkaclient.Header
 	t.Helper()
 	b.produce(t, kafkaclient.Record{Topic: b.topic, Key: []byte{0, 255}, Value: value, Headers: []kafkaclient.Header{{Name: "raw", Value: []byte{1, 0}}}})
 	h := append([]kafkaclient.Header{
-		{Name: "ce_specversion", Value: []byte("1.0")}, {Name: "ce_id", Value: []byte("e1")}, {Name: "ce_source", Value: []byte("/providers/x")},
-		{Name: "ce_type", Value: []byte("marketdata.price.observed.v1")}, {Name: "ce_knativekafkaoffset", Value: []byte("0")},
-		{Name: "dlq-topic", Value: []byte(b.topic)}, {Name: "dlq-partition", Value: []byte("0")}, {Name: "dlq-offset", Value: []byte("0")},
-		{Name: "dlq-code", Value: []byte("invalid_price")}, {Name: "dlq-reason", Value: []byte("price must be greater than 0")},
+		{Name: "ce_specversion", Value: []byte("1.0")},
+		{Name: "ce_id", Value: []byte("e1")},
+		{Name: "ce_source", Value: []byte("/providers/x")},
+		{Name: "ce_type", Value: []byte("marketdata.price.observed.v1")},
+		{Name: "ce_knativekafkaoffset", Value: []byte("0")},
+		{Name: "dlq-topic", Value: []byte(b.topic)},
+		{Name: "dlq-partition", Value: []byte("0")},
+		{Name: "dlq-offset", Value: []byte("0")},
+		{Name: "dlq-code", Value: []byte("invalid_price")},
+		{Name: "dlq-reason", Value: []byte("price must be greater than 0")},
 	}, extra...)
 	b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: value, Headers: h})
 }
@@ -179,9 +185,14 @@ func TestLetterThatCirculatedIsFollowedBack(t *testing.T) {
 	b.letterOf(t, poison)
 	for hop := range 2 { // the inspector was away: the dead letter sink wrote the letter to its own topic again
 		b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: poison, Headers: []kafkaclient.Header{
-			{Name: "ce_specversion", Value: []byte("1.0")}, {Name: "ce_id", Value: []byte("e1")}, {Name: "ce_source", Value: []byte("/providers/x")},
-			{Name: "ce_type", Value: []byte("t")}, {Name: "ce_kafkatopic", Value: []byte(b.dlq)}, {Name: "ce_knativekafkapartition", Value: []byte("0")},
-			{Name: "ce_knativekafkaoffset", Value: fmt.Append(nil, hop)}, {Name: "ce_knativeerrorcode", Value: []byte("503")},
+			{Name: "ce_specversion", Value: []byte("1.0")},
+			{Name: "ce_id", Value: []byte("e1")},
+			{Name: "ce_source", Value: []byte("/providers/x")},
+			{Name: "ce_type", Value: []byte("t")},
+			{Name: "ce_kafkatopic", Value: []byte(b.dlq)},
+			{Name: "ce_knativekafkapartition", Value: []byte("0")},
+			{Name: "ce_knativekafkaoffset", Value: fmt.Append(nil, hop)},
+			{Name: "ce_knativeerrorcode", Value: []byte("503")},
 		}})
 	}
 	require.Equal(t, 204, b.deliver(t, 2, poison))

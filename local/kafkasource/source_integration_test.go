@@ -161,7 +161,7 @@ func TestManyRecordsOnManyPartitionsWithARebalance(t *testing.T) {
 	got := make(chan string, 10*n)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got <- r.Header.Get("ce-id")
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(server.Close)
 	first := w.start(t, server.URL, nil)

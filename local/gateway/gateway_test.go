@@ -1,0 +1,105 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/local/gateway"
+)
+
+type backend struct {
+	name string
+	got  *http.Request
+}
+
+func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.got = r
+	if r.URL.Path == "/openapi.json" {
+		_, _ = w.Write([]byte(`{"paths":{"/prices/latest":{"x":"` + b.name + `"},"/prices/poll":{"x":"` + b.name + `"},"/dry-run":{}},"components":{"schemas":{"S` + b.name + `":{}}}}`))
+		return
+	}
+	_, _ = w.Write([]byte(b.name))
+}
+
+func setup(t *testing.T) (http.Handler, map[string]*backend) {
+	t.Helper()
+	backends, targets := map[string]*backend{}, map[string][]string{}
+	for _, name := range []string{"get-latest", "poll", "compute-ma", "dlq-inspector"} {
+		b := &backend{name: name}
+		server := httptest.NewServer(b)
+		t.Cleanup(server.Close)
+		backends[name], targets[name] = b, []string{server.URL}
+	}
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	targets["dlq-inspector"] = []string{gone.URL}
+	h, err := gateway.New(targets, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return h, backends
+}
+
+func do(h http.Handler, method, target string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	h, _ := setup(t)
+	for path, want := range map[string]string{
+		"/prices/latest?symbol=A": "get-latest", "/prices/history": "get-latest", "/prices/poll": "poll", "/prices/poll/x/pause": "poll", "/averages/latest": "compute-ma",
+	} {
+		w := do(h, http.MethodGet, path)
+		require.Equal(t, http.StatusOK, w.Code, path)
+		require.Equal(t, want, w.Body.String(), path)
+	}
+	for _, path := range []string{"/dry-run", "/metrics", "/readyz", "/prices", "/prices/latestx", "/averagesx"} {
+		w := do(h, http.MethodPost, path)
+		require.Equal(t, http.StatusNotFound, w.Code, path)
+		require.Contains(t, w.Body.String(), `"code":"route_not_found"`)
+	}
+	require.Equal(t, http.StatusNotFound, do(h, http.MethodPost, "/").Code)
+	w := do(h, http.MethodGet, "/dlq/messages")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Contains(t, w.Body.String(), `"code":"function_unavailable"`)
+}
+
+func TestTheClientsWordOnAddressesIsDropped(t *testing.T) {
+	t.Parallel()
+	h, backends := setup(t)
+	do(h, http.MethodGet, "/prices/latest", "X-Forwarded-For", "1.1.1.1", "X-Forwarded-For", "2.2.2.2", "Forwarded", "for=3.3.3.3")
+	require.Equal(t, []string{"192.0.2.1"}, backends["get-latest"].got.Header.Values("X-Forwarded-For"))
+}
+
+func TestMergedDocumentHasEachPathOfItsOwner(t *testing.T) {
+	t.Parallel()
+	h, _ := setup(t)
+	var doc struct {
+		OpenAPI    string
+		Paths      map[string]map[string]string
+		Components struct{ Schemas map[string]any }
+	}
+	require.NoError(t, json.Unmarshal(do(h, http.MethodGet, "/openapi.json").Body.Bytes(), &doc))
+	require.Equal(t, "3.1.0", doc.OpenAPI)
+	require.Equal(t, map[string]map[string]string{"/prices/latest": {"x": "get-latest"}, "/prices/poll": {"x": "poll"}}, doc.Paths)
+	require.Len(t, doc.Components.Schemas, 3)
+}
+
+func TestPages(t *testing.T) {
+	t.Parallel()
+	h, _ := setup(t)
+	w := do(h, http.MethodGet, "/")
+	require.Contains(t, w.Body.String(), "<h1>Market data</h1>")
+	require.Equal(t, http.StatusOK, do(h, http.MethodGet, "/docs/").Code)
+	require.Equal(t, http.StatusFound, do(h, http.MethodGet, "/docs").Code)
+}

@@ -1,0 +1,70 @@
+package sources
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/local/kafkasource"
+)
+
+func TestTheManifestsThatAreDeployed(t *testing.T) {
+	t.Parallel()
+	all, err := load("../../knative")
+	require.NoError(t, err)
+	require.Len(t, all.kafkaSources, 2)
+	require.Len(t, all.pingSources, 2)
+	require.Len(t, all.kafkaSinks, 1)
+	for _, s := range all.kafkaSources {
+		require.Equal(t, "unordered", s.Spec.Ordering)
+		require.Equal(t, "earliest", s.Spec.InitialOffset)
+		require.NotEmpty(t, s.Spec.ConsumerGroup)
+		require.Equal(t, "byte-array", s.Metadata.Labels["kafkasources.sources.knative.dev/key-type"])
+		require.Equal(t, s.Spec.Topics[0], s.Spec.CEOverrides.Extensions["kafkatopic"])
+		require.Equal(t, "price-events-dlq", s.Spec.Delivery.DeadLetterSink.Ref.Name)
+		d, err := s.Spec.Delivery.resolve()
+		require.NoError(t, err)
+		require.Equal(t, kafkasource.Delivery{Retry: 150, BackoffDelay: time.Second, Timeout: 30 * time.Second}, d)
+	}
+}
+
+func TestDeliveryDefaults(t *testing.T) {
+	t.Parallel()
+	var absent *delivery
+	d, err := absent.resolve()
+	require.NoError(t, err)
+	require.Equal(t, kafkasource.Delivery{Retry: 10, Exponential: true, BackoffDelay: 300 * time.Millisecond, Timeout: 10 * time.Minute}, d)
+	d, err = (&delivery{}).resolve()
+	require.NoError(t, err)
+	require.Equal(t, kafkasource.Delivery{Exponential: true, BackoffDelay: 200 * time.Millisecond, Timeout: 10 * time.Minute}, d, "nothing is merged")
+	_, err = (&delivery{BackoffPolicy: "quadratic"}).resolve()
+	require.Error(t, err)
+}
+
+func TestUnknownMembersAreErrors(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "base"), 0o700))
+	text := "apiVersion: sources.knative.dev/v1\nkind: PingSource\nmetadata: {name: x}\nspec: {shedule: '* * * * *'}\n"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "base", "x.yaml"), []byte(text), 0o600))
+	_, err := load(dir)
+	require.ErrorContains(t, err, "shedule")
+	_, err = load(t.TempDir())
+	require.Error(t, err)
+}
+
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{"PT1S": time.Second, "PT0.3S": 300 * time.Millisecond, "PT1H2M3S": time.Hour + 2*time.Minute + 3*time.Second} {
+		d, err := isoDuration(text)
+		require.NoError(t, err)
+		require.Equal(t, want, d)
+	}
+	for _, bad := range []string{"", "PT", "1s", "P1D", "PT-1S"} {
+		_, err := isoDuration(bad)
+		require.Error(t, err, bad)
+	}
+}
