@@ -60,6 +60,7 @@ func TestPipeline(t *testing.T) {
 	})
 
 	t.Run("closes in any order and repeated give exact means", func(t *testing.T) { closes(t, s) }) //nolint:paralleltest // in order
+	t.Run("published vectors come out exact", func(t *testing.T) { vectors(t, s) })                 //nolint:paralleltest // in order
 	t.Run("poison is kept, and does not stop what follows", func(t *testing.T) { poison(t, s) })    //nolint:paralleltest // in order
 	t.Run("a job polls", func(t *testing.T) { polling(t, s) })                                      //nolint:paralleltest // in order
 	t.Run("killed functions and database lose nothing", func(t *testing.T) { kills(t, s) })         //nolint:paralleltest // in order
@@ -123,6 +124,38 @@ func closes(t *testing.T, s *stack) {
 	require.Equal(t, want, s.rows(t, q, "in_order"))
 	all := "select concat_ws(' ', symbol, window_size, average, points_used, complete, as_of, oldest) from symbol_averages where provider = $1 order by 1"
 	require.Equal(t, s.rows(t, all, "in_order"), s.rows(t, all, "shuffled"))
+}
+
+// vectors plays two published series, for each of their five-point averages under a symbol of its own with all that came
+// before it, shuffled.
+func vectors(t *testing.T, s *stack) {
+	t.Helper()
+	raw, err := os.ReadFile("../../functions/compute-ma/testdata/talib_close252.txt")
+	require.NoError(t, err)
+	tulip := strings.Fields("81.59 81.06 82.87 83.00 83.61 83.15 82.84 83.99 84.55 84.36 85.53 86.54 86.89 87.77 87.29")
+	talib := strings.Split(strings.TrimSpace(string(raw)), ",")
+	require.Len(t, talib, 252)
+	want := []string{"TALIB000 93.913", "TALIB247 109.036"}
+	for i, average := range strings.Fields("82.426 82.738 83.094 83.318 83.628 83.778 84.254 84.994 85.574 86.218 86.804") {
+		want = append(want, fmt.Sprintf("TULIP%03d %s", i, average))
+	}
+	var events []*kafka.Message
+	play := func(name string, series []string) {
+		for i := range series {
+			at := time.Date(2020, 1, 1, 0, 0, i, 0, time.UTC).Format(time.RFC3339)
+			events = append(events, event(name, series[i], at, "vector", uuid.NewSHA1(uuid.Nil, fmt.Append(nil, name, i))))
+		}
+	}
+	play("TALIB000", talib[:5])
+	play("TALIB247", talib)
+	for i := range len(tulip) - 4 {
+		play(fmt.Sprintf("TULIP%03d", i), tulip[:i+5])
+	}
+	rng := rand.New(rand.NewPCG(7, 8))
+	rng.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	s.produce(t, events...)
+	s.eventually(t, []string{fmt.Sprint(len(events))}, "select count(*)::text from price_points where provider = 'vector'")
+	require.Equal(t, want, s.rows(t, "select symbol || ' ' || average from symbol_averages where provider = 'vector' and window_size = 5 order by 1"))
 }
 
 func poison(t *testing.T, s *stack) {

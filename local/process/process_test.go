@@ -1,6 +1,9 @@
 package process_test
 
 import (
+	"bufio"
+	"io"
+	"os"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -31,15 +34,29 @@ func TestRestartsWhatDiesAndStopsForGood(t *testing.T) {
 
 func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
 	t.Parallel()
+	// The pipe's writing end is held by the child and by its own child: it ends when both are dead, whoever reaps them.
+	out, in, err := os.Pipe()
+	require.NoError(t, err)
+	defer out.Close()
 	p, err := process.Start(process.Options{
-		Name:       "stubborn",
-		Command:    func() *exec.Cmd { return exec.Command("sh", "-c", "trap '' TERM; while :; do sleep 1; done") },
+		Name: "stubborn",
+		Command: func() *exec.Cmd {
+			cmd := exec.Command("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 600; done")
+			cmd.Stdout = in
+			return cmd
+		},
 		StopSignal: syscall.SIGTERM, StopWait: 100 * time.Millisecond, Say: func(string) {},
 	})
 	require.NoError(t, err)
-	pid := p.PID()
+	lines := bufio.NewReader(out)
+	_, err = lines.ReadString('\n')
+	require.NoError(t, err)
 	p.Stop()
-	require.ErrorIs(t, syscall.Kill(-pid, 0), syscall.ESRCH)
+	require.NoError(t, in.Close())
+	require.NoError(t, out.SetReadDeadline(time.Now().Add(5*time.Second)))
+	rest, err := io.ReadAll(lines)
+	require.NoError(t, err, "something of the group is still alive")
+	require.Empty(t, rest)
 }
 
 func TestWhatCannotStartIsAnError(t *testing.T) {
