@@ -37,7 +37,7 @@ func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
 	// The pipe's writing end is held by the child and by its own child: it ends when both are dead, whoever reaps them.
 	out, in, err := os.Pipe()
 	require.NoError(t, err)
-	defer out.Close()
+	defer out.Close() //nolint:errcheck // only read
 	p, err := process.Start(process.Options{
 		Name: "stubborn",
 		Command: func() *exec.Cmd {
