@@ -1,80 +1,74 @@
 package main
 
 import (
-	"math/big"
-	"time"
-
 	"github.com/shopspring/decimal"
 
-	"marketdata/shared/market"
+	"marketdata/functions/compute-ma/internal/series"
+)
+
+// Kinds of moving average that a history can be asked for.
+const (
+	kindSMA = "sma" // simple: the mean
+	kindWMA = "wma" // weighted: the newest point counts window times, the oldest once
+	kindEMA = "ema" // exponential, seeded with the mean of the first window points (TA-Lib's classic way)
 )
 
 const (
-	maxWindow   = 50 // points in the largest window: bounds what one event has to read
-	extraPlaces = 12 // digits past the points' greatest scale, for means that do not end
+	places      = 12 // digits after the point of a wma and an ema
+	statePlaces = 30 // digits that an ema carries on: 18 past those shown, so that no chain of rounding reaches them
 )
 
-// point is one stored price of a series.
-type point struct {
-	observedAt time.Time
-	price      market.Price
-}
-
-// average is the mean of the newest points of a series within one window.
-type average struct {
-	window, pointsUsed int
-	mean               market.Price
-	asOf, oldest       time.Time
-}
-
-// averages computes each window's mean from a series' newest points, newest first. A window larger than the series
-// uses what there is; pointsUsed tells.
-func averages(points []point, windows []int) []average {
-	out := make([]average, 0, len(windows))
-	for _, w := range windows {
-		n := min(w, len(points))
-		if n == 0 {
-			continue
-		}
-		prices := make([]market.Price, n)
-		for i := range n {
-			prices[i] = points[i].price
-		}
-		out = append(out, average{w, n, mean(prices), points[0].observedAt, points[n-1].observedAt})
+// sma gives the exact mean of each full window over points, oldest first; element i belongs to point i+window-1.
+func sma(points []series.Point, window int) []decimal.Decimal {
+	values := make([]series.Value, len(points))
+	for i, p := range points {
+		values[i] = p.Price
+	}
+	var out []decimal.Decimal
+	for end := window; end <= len(values); end++ {
+		out = append(out, series.Mean(values[end-window:end]).Decimal())
 	}
 	return out
 }
 
-// mean is exact where the decimal expansion of sum/n ends, to its last digit; where it does not end it is rounded to
-// the prices' greatest scale + 12 places (a tie cannot arise: it would end). prices must not be empty.
-func mean(prices []market.Price) market.Price {
-	sum, scale := decimal.Zero, int32(0)
-	for _, p := range prices {
-		sum = sum.Add(p.Decimal())
-		scale = max(scale, p.Scale())
+// wma gives the weighted average of each full window, as sma does: Σ i·p(i) / (1+2+…+window), i = 1 for the oldest point.
+// Sums roll on: they are exact, so they do not drift. A tie rounds away from zero.
+func wma(points []series.Point, window int) []decimal.Decimal {
+	n, weights := decimal.NewFromInt(int64(window)), decimal.NewFromInt(int64(window)*int64(window+1)/2)
+	var out []decimal.Decimal
+	sum, weighted := decimal.Zero, decimal.Zero
+	for i, p := range points {
+		price := p.Price.Decimal()
+		if i < window {
+			weighted = weighted.Add(price.Mul(decimal.NewFromInt(int64(i + 1))))
+			sum = sum.Add(price)
+		} else {
+			weighted = weighted.Add(price.Mul(n)).Sub(sum)
+			sum = sum.Add(price).Sub(points[i-window].Price.Decimal())
+		}
+		if i >= window-1 {
+			out = append(out, weighted.DivRound(weights, places))
+		}
 	}
-	n := int64(len(prices))
-	q := new(big.Rat).SetFrac(sum.Shift(scale).BigInt(), big.NewInt(n)) // sum·10^scale / n, reduced
-	places := extraPlaces
-	if twos, fives, ends := factors(q.Denom().Int64()); ends {
-		places = max(twos, fives) // a fraction over 2^a·5^b has exactly max(a, b) decimal places
-	}
-	scaled := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(places)), nil)
-	scaled.Mul(scaled, q.Num())
-	quotient, remainder := new(big.Int).QuoRem(scaled, q.Denom(), new(big.Int))
-	if remainder.Lsh(remainder, 1).Cmp(q.Denom()) >= 0 {
-		quotient.Add(quotient, big.NewInt(1))
-	}
-	return market.NewPrice(decimal.NewFromBigInt(quotient, -scale-int32(places)))
+	return out
 }
 
-// factors counts the factors 2 and 5 of n ≥ 1; ends reports that there are no others.
-func factors(n int64) (twos, fives int, ends bool) {
-	for ; n%2 == 0; n /= 2 {
-		twos++
+// ema gives the exponential average after each point: ema + (price - ema) · 2/(window+1). Without a state, the first window
+// points are the seed and give one value, their mean. Values are what the next step goes on from: [statePlaces] digits.
+func ema(points []series.Point, window int, state *decimal.Decimal) []decimal.Decimal {
+	var out []decimal.Decimal
+	if state == nil {
+		if len(points) < window {
+			return nil
+		}
+		seed := sma(points[:window], window)[0].Round(statePlaces)
+		out, state, points = append(out, seed), &seed, points[window:]
 	}
-	for ; n%5 == 0; n /= 5 {
-		fives++
+	old, both := decimal.NewFromInt(int64(window-1)), decimal.NewFromInt(int64(window+1))
+	now := *state
+	for _, p := range points {
+		now = now.Mul(old).Add(p.Price.Decimal().Add(p.Price.Decimal())).DivRound(both, statePlaces)
+		out = append(out, now)
 	}
-	return twos, fives, n == 1
+	return out
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"math/big"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -11,6 +9,7 @@ import (
 	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/market"
 )
 
@@ -25,95 +24,85 @@ func prices(t *testing.T, texts ...string) []market.Price {
 	return out
 }
 
-func TestMean(t *testing.T) {
-	t.Parallel()
-	cases := map[string]struct {
-		prices []string
-		want   string
-	}{
-		"one":                        {[]string{"150.25"}, "150.25"},
-		"ends":                       {[]string{"1", "2"}, "1.5"},
-		"ends, deep":                 {[]string{"0.000000000000000001", "0.000000000000000002"}, "0.0000000000000000015"},
-		"never ends: scale 0 + 12":   {[]string{"1", "1", "2"}, "1.333333333333"},
-		"never ends: rounds up":      {[]string{"1", "2", "2"}, "1.666666666667"},
-		"never ends: greatest scale": {[]string{"0.1", "0.25", "1"}, "0.45"},
-		"never ends: scale 2 + 12":   {[]string{"0.01", "0.01", "0.02"}, "0.01333333333333"},
-		"divisible though over 3":    {[]string{"1", "2", "3"}, "2"},
-		"over 6, reduced to halves":  {[]string{"1", "1", "1", "1", "1", "4"}, "1.5"},
-		"nothing lost between sizes": {[]string{"99999999999999999999", "0.000000000000000001"}, "49999999999999999999.5000000000000000005"},
+// closes makes a series of prices, one a second.
+func closes(t *testing.T, texts ...string) []series.Point {
+	t.Helper()
+	out := make([]series.Point, len(texts))
+	for i, p := range prices(t, texts...) {
+		out[i] = series.Point{At: int64(i) * 1e6, Price: series.NewValue(p.Decimal())}
 	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			require.Equal(t, c.want, mean(prices(t, c.prices...)).String())
-		})
-	}
+	return out
 }
 
-// The mean against exact rationals: it is the nearest decimal of its scale, and exact wherever one exists.
-func TestMeanAgainstRationals(t *testing.T) {
-	t.Parallel()
-	rng := rand.New(rand.NewPCG(1, 2))
-	for range 5000 {
-		n := 1 + rng.IntN(maxWindow)
-		all, sum, scale := make([]market.Price, n), new(big.Rat), int32(0)
-		for i := range all {
-			all[i] = market.NewPrice(decimal.New(1+rng.Int64N(1e12), -int32(rng.IntN(19))))
-			sum.Add(sum, all[i].Decimal().Rat())
-			scale = max(scale, all[i].Scale())
-		}
-		want := sum.Quo(sum, big.NewRat(int64(n), 1))
-		got := mean(all)
-		if _, _, ends := factors64(want.Denom()); ends {
-			require.Zero(t, want.Cmp(got.Decimal().Rat()), "%v", all)
-			continue
-		}
-		require.LessOrEqual(t, got.Scale(), scale+extraPlaces)
-		gap := new(big.Rat).Sub(want, got.Decimal().Rat())
-		unit := decimal.New(1, -scale-extraPlaces).Rat()
-		require.Negative(t, gap.Abs(gap).Cmp(unit.Quo(unit, big.NewRat(2, 1))), "%v", all)
+func fixed(values []decimal.Decimal, places int32) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = v.StringFixed(places)
 	}
+	return out
 }
 
-func factors64(n *big.Int) (twos, fives int, ends bool) {
-	n = new(big.Int).Set(n)
-	for _, f := range []int64{2, 5} {
-		for {
-			q, r := new(big.Int).QuoRem(n, big.NewInt(f), new(big.Int))
-			if r.Sign() != 0 {
-				break
-			}
-			n = q
-		}
-	}
-	return 0, 0, n.Cmp(big.NewInt(1)) == 0
-}
-
-// TA-Lib's regression series; expected values from its own test, completed by exact arithmetic.
-func TestTALibVector(t *testing.T) {
-	t.Parallel()
+// talib is the 252 daily closes of TA-Lib's regression test; expected values from that test, completed by exact arithmetic.
+func talib(t *testing.T) []series.Point {
+	t.Helper()
 	raw, err := os.ReadFile("testdata/talib_close252.txt")
 	require.NoError(t, err)
-	closes := prices(t, strings.Split(string(bytes.TrimSpace(raw)), ",")...)
-	require.Len(t, closes, 252)
-	sma := func(window, index int) string {
-		return mean(closes[index : index+window]).Decimal().StringFixed(4)
+	points := closes(t, strings.Split(string(bytes.TrimSpace(raw)), ",")...)
+	require.Len(t, points, 252)
+	return points
+}
+
+func requireAt(t *testing.T, got []string, want map[int]string) {
+	t.Helper()
+	for i, w := range want {
+		require.Equal(t, w, got[i], "index %d", i)
 	}
-	require.Equal(t, "93.9130", sma(5, 0))
-	require.Equal(t, "109.0360", sma(5, 247))
-	for i, want := range map[int]string{0: "93.1575", 1: "94.5950", 2: "94.7350", 250: "108.3100"} {
-		require.Equal(t, want, sma(2, i))
-	}
-	for i, want := range map[int]string{0: "90.4263", 1: "90.2180", 2: "89.9617", 29: "87.1217", 221: "107.9530", 222: "108.4237"} {
-		require.Equal(t, want, sma(30, i))
-	}
+}
+
+func TestTALibVector(t *testing.T) {
+	t.Parallel()
+	points := talib(t)
+	requireAt(t, fixed(sma(points, 5), 4), map[int]string{0: "93.9130", 247: "109.0360"})
+	requireAt(t, fixed(sma(points, 2), 4), map[int]string{0: "93.1575", 1: "94.5950", 2: "94.7350", 250: "108.3100"})
+	requireAt(t, fixed(sma(points, 30), 4), map[int]string{
+		0: "90.4263", 1: "90.2180", 2: "89.9617", 29: "87.1217", 221: "107.9530", 222: "108.4237",
+	})
+	requireAt(t, fixed(wma(points, 30), 4), map[int]string{0: "88.5677", 1: "88.2338", 2: "88.0342", 29: "87.1912"})
+	require.Len(t, wma(points, 30), 223)
+	requireAt(t, fixed(ema(points, 10, nil), 4), map[int]string{0: "93.2255", 1: "93.7527", 20: "86.4637", 242: "108.9752"})
+	require.Len(t, ema(points, 10, nil), 243)
 }
 
 func TestTulipVector(t *testing.T) {
 	t.Parallel()
-	in := prices(t, strings.Fields("81.59 81.06 82.87 83.00 83.61 83.15 82.84 83.99 84.55 84.36 85.53 86.54 86.89 87.77 87.29")...)
+	points := closes(t, strings.Fields("81.59 81.06 82.87 83.00 83.61 83.15 82.84 83.99 84.55 84.36 85.53 86.54 86.89 87.77 87.29")...)
 	want := strings.Fields("82.426 82.738 83.094 83.318 83.628 83.778 84.254 84.994 85.574 86.218 86.804")
-	for i, w := range want {
-		require.Equal(t, w, mean(in[i:i+5]).String())
+	for i, v := range sma(points, 5) {
+		require.Equal(t, want[i], v.String(), "exact")
+	}
+	require.Equal(t, strings.Fields("82.825 83.066 83.100 83.399 83.809 84.053 84.637 85.399 86.031 86.763 87.121"), fixed(wma(points, 5), 3))
+}
+
+func TestWindowsThatAreNotFullHaveNoAverage(t *testing.T) {
+	t.Parallel()
+	four := closes(t, "1", "2", "3", "4")
+	require.Empty(t, sma(four, 5))
+	require.Empty(t, wma(four, 5))
+	require.Empty(t, ema(four, 5, nil))
+	require.Len(t, sma(four, 4), 1)
+	require.Equal(t, []string{"3.0"}, fixed(wma(four, 4), 1))
+	require.Equal(t, []string{"2.5"}, fixed(ema(four, 4, nil), 1))
+	require.Equal(t, []string{"1", "2", "3", "4"}, fixed(ema(four, 1, nil), 0), "of one point the average is the price")
+}
+
+// An ema can be cut anywhere: going on from its state gives the very digits.
+func TestEMAGoesOnFromItsState(t *testing.T) {
+	t.Parallel()
+	points := talib(t)
+	whole := ema(points, 7, nil)
+	for _, cut := range []int{7, 8, 100, 251} {
+		first := ema(points[:cut], 7, nil)
+		rest := ema(points[cut:], 7, &first[len(first)-1])
+		require.Equal(t, fixed(whole, statePlaces), fixed(append(first, rest...), statePlaces))
 	}
 }

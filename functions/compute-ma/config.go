@@ -6,6 +6,7 @@ import (
 
 	"github.com/kelseyhightower/envconfig"
 
+	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/service"
 )
 
@@ -39,8 +40,8 @@ func (c config) validate() error {
 	}
 	seen := map[int]bool{}
 	for _, w := range c.Windows {
-		if w < 1 || w > maxWindow || seen[w] {
-			errs = append(errs, fmt.Errorf("MA_WINDOWS: %d is repeated or not within 1 to %d", w, maxWindow))
+		if w < 1 || w > series.MaxPoints || seen[w] {
+			errs = append(errs, fmt.Errorf("MA_WINDOWS: %d is repeated or not within 1 to %d", w, series.MaxPoints))
 		}
 		seen[w] = true
 	}

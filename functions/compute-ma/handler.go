@@ -2,27 +2,28 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/prometheus/client_golang/prometheus"
 
+	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
 
-type store interface {
+type eventApplier interface {
 	apply(ctx context.Context, o priceevent.Observation) (effect, error)
-	latestAverage(ctx context.Context, symbol market.Symbol, provider string, window int) (latest, error)
+}
+
+type dryRunner interface {
+	dryRun(ctx context.Context, o priceevent.Observation) (effect, []series.Average, error)
 }
 
 type deadLetterWriter interface {
@@ -30,20 +31,28 @@ type deadLetterWriter interface {
 }
 
 type handler struct {
-	store       store
+	events      eventApplier
+	dryRuns     dryRunner
+	reads       reader
 	deadLetters deadLetterWriter
 	windows     []int
+	maxBytes    int64 // of one event
 	log         *slog.Logger
 	now         func() time.Time
 	metrics     metrics
 }
 
-func (h *handler) routes(srv *service.Service, maxEventBytes int64) {
-	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: maxEventBytes, Handle: h.receive, Refuse: h.refuse})
-	service.Handle(srv.API, huma.Operation{
-		OperationID: "latest-average", Method: http.MethodGet, Path: "/averages/latest", Tags: []string{"averages"},
-		Summary: "The newest moving average of a series", Errors: []int{400, 404, 500, 503},
-	}, h.latestAverage)
+func (h *handler) routes(srv *service.Service) {
+	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: h.maxBytes, Handle: h.receive, Refuse: h.refuse})
+	srv.Mux.HandleFunc("POST /dry-run", h.dryRun)
+	op := func(id, path, summary string, errs ...int) huma.Operation {
+		return huma.Operation{
+			OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"averages"},
+			Errors: append([]int{400, 500, 503}, errs...),
+		}
+	}
+	service.Handle(srv.API, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), h.latestAverage)
+	service.Handle(srv.API, op("average-history", "/averages/history", "Moving averages computed from the stored points"), h.averageHistory)
 }
 
 // receive handles one event. 204 means: committed, a duplicate, or dead-lettered.
@@ -52,29 +61,26 @@ func (h *handler) receive(ctx context.Context, d service.Delivery) error {
 	if err == nil {
 		var did effect
 		if did, err = h.apply(ctx, d, o); err == nil {
-			h.metrics.events.WithLabelValues(string(did)).Inc()
+			h.metrics.applied(did)
 			return nil
 		}
 	}
 	return h.refuse(ctx, d, err)
 }
 
-// platformIgnoresStatus reports a delivery of the OpenFaaS connector, which acknowledges whatever is answered.
-func platformIgnoresStatus(d service.Delivery) bool { return d.Header.Get("X-Topic") != "" }
-
-// apply stores o, with a few brief retries of its own where the platform has none.
+// apply commits o, with a few brief retries of its own where the platform has none.
 func (h *handler) apply(ctx context.Context, d service.Delivery, o priceevent.Observation) (effect, error) {
-	did, err := h.store.apply(ctx, o)
-	if !platformIgnoresStatus(d) {
+	did, err := h.events.apply(ctx, o)
+	if !service.IgnoresStatus(d.Header) {
 		return did, err
 	}
 	for wait := 250 * time.Millisecond; err != nil && !fault.Permanent(err) && wait <= 2*time.Second; wait *= 2 {
 		select {
 		case <-ctx.Done():
-			return "", err
+			return effect{}, err
 		case <-time.After(wait):
 		}
-		did, err = h.store.apply(ctx, o)
+		did, err = h.events.apply(ctx, o)
 	}
 	return did, err
 }
@@ -84,7 +90,7 @@ func (h *handler) apply(ctx context.Context, d service.Delivery, o priceevent.Ob
 // wants its true verdict instead.
 func (h *handler) refuse(ctx context.Context, d service.Delivery, reason error) error {
 	transient := !fault.Permanent(reason)
-	if transient && !platformIgnoresStatus(d) {
+	if transient && !service.IgnoresStatus(d.Header) {
 		h.metrics.events.WithLabelValues("retry").Inc()
 		return reason
 	}
@@ -93,6 +99,9 @@ func (h *handler) refuse(ctx context.Context, d service.Delivery, reason error) 
 		return reason
 	}
 	letter := kafkaclient.DeadLetter{Header: d.Header, Body: d.Body, Err: reason, Function: "compute-ma", FailedAt: h.now()}
+	if service.IgnoresStatus(d.Header) {
+		ctx = context.WithoutCancel(ctx) // the connector does not come again: this is the event's last chance
+	}
 	if err := h.deadLetters.Write(ctx, letter); err != nil {
 		// Whatever kept the letter from the topic, the event must come again: never lose it over its dead letter.
 		return fault.Wrap(err, fault.Unavailable, "dead_letter_failed", "the dead letter could not be written").After(time.Second)
@@ -107,7 +116,7 @@ func (h *handler) refuse(ctx context.Context, d service.Delivery, reason error) 
 
 // isReplay reports an event that dlq-inspector delivers again: it has replayid and comes from no Kafka topic.
 func isReplay(d service.Delivery) bool {
-	return d.Header.Get("Ce-Replayid") != "" && d.Header.Get("Ce-Knativekafkaoffset") == "" && !platformIgnoresStatus(d)
+	return d.Header.Get("Ce-Replayid") != "" && d.Header.Get("Ce-Knativekafkaoffset") == "" && !service.IgnoresStatus(d.Header)
 }
 
 // eventTypes are what a price event may arrive as: ours, or a plain Kafka record (KafkaSource's type for it).
@@ -115,85 +124,71 @@ var eventTypes = []string{priceevent.Type, "dev.knative.kafka.event"}
 
 func (h *handler) decode(d service.Delivery) (priceevent.Observation, error) {
 	if !slices.Contains(eventTypes, d.Event.Type()) {
-		return priceevent.Observation{}, fault.New(fault.Invalid, "invalid_type", "event type is not %s", priceevent.Type)
+		return priceevent.Observation{}, fault.New(fault.Invalid, priceevent.CodeInvalidType, "event type is not %s", priceevent.Type)
 	}
 	correction := 0
 	if v, ok := d.Event.Extensions()["correction"]; ok {
 		n, err := types.ToInteger(v)
 		if err != nil || n < 0 {
-			return priceevent.Observation{}, fault.New(fault.Invalid, "invalid_schema", "extension correction is not an integer of 0 or more")
+			return priceevent.Observation{}, fault.New(fault.Invalid, priceevent.CodeInvalidSchema, "extension correction is not an integer of 0 or more")
 		}
 		correction = int(n)
 	}
 	return priceevent.Decode(d.Event.Data(), correction, h.now())
 }
 
-type averageQuery struct {
-	Symbol   string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
-	Provider string `query:"provider" default:"yfinance" doc:"Provider of the series"`
-	Window   int    `query:"window" default:"5" doc:"Points in the window; one of MA_WINDOWS"`
+// verdict is what POST / would have made of an event.
+type verdict struct {
+	Verdict  string        `json:"verdict"` // applied, duplicate, dead_letter or retry
+	Status   int           `json:"status"`  // of the answer that a replay would get: 204, 422 or 503
+	Effect   string        `json:"effect,omitempty"`
+	Late     bool          `json:"late,omitempty"`
+	Code     string        `json:"code,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+	Averages []averageBody `json:"averages,omitempty"` // as they would be
 }
 
-type averageAnswer struct{ Body averageBody }
-
-type averageBody struct {
-	Symbol     string         `json:"symbol" example:"AAPL"`
-	Provider   string         `json:"provider" example:"yfinance"`
-	Window     int            `json:"window" doc:"Points in the window" example:"5"`
-	Average    service.Number `json:"average" doc:"Exact mean of the points used"`
-	PointsUsed int            `json:"points_used" doc:"Fewer than window until the series has that many points"`
-	Complete   bool           `json:"complete" doc:"Whether points_used equals window"`
-	AsOf       time.Time      `json:"as_of" doc:"Observation time of the newest point used"`
-	Oldest     time.Time      `json:"oldest" doc:"Observation time of the oldest point used"`
-}
-
-func (h *handler) latestAverage(ctx context.Context, in *averageQuery) (*averageAnswer, error) {
-	symbol, err := market.ParseSymbol(in.Symbol)
+// dryRun does everything that POST / would do with the event, rolls it back, and tells. No dead letter is written.
+func (h *handler) dryRun(w http.ResponseWriter, r *http.Request) {
+	d, err := service.ReadDelivery(w, r, h.maxBytes)
+	if err != nil && !fault.Permanent(err) {
+		service.WriteEventProblem(w, r, err)
+		return
+	}
+	v := verdict{Verdict: "applied", Status: http.StatusNoContent}
+	if err == nil {
+		err = h.rehearse(r.Context(), d, &v)
+	}
 	if err != nil {
-		return nil, err
-	}
-	provider, err := market.ParseProvider(in.Provider)
-	if err != nil {
-		return nil, err
-	}
-	if !slices.Contains(h.windows, in.Window) {
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "window must be one of %s", join(h.windows))
-	}
-	l, err := h.store.latestAverage(ctx, symbol, provider, in.Window)
-	if err != nil {
-		return nil, fmt.Errorf("latest average: %w", err)
-	}
-	return &averageAnswer{averageBody{
-		Symbol: string(symbol), Provider: provider, Window: l.window, Average: service.Number(l.mean.String()),
-		PointsUsed: l.pointsUsed, Complete: l.complete, AsOf: l.asOf.UTC(), Oldest: l.oldest.UTC(),
-	}}, nil
-}
-
-func join(numbers []int) string {
-	s := ""
-	for i, n := range numbers {
-		if i > 0 {
-			s += ", "
+		v = verdict{Verdict: "retry", Status: service.EventStatus(err), Code: fault.CodeOf(err)}
+		if fault.Permanent(err) {
+			v.Verdict = "dead_letter"
 		}
-		s += strconv.Itoa(n)
+		if f, ok := fault.As(err); ok {
+			v.Reason = f.Detail
+		}
 	}
-	return s
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // an error here means that the caller went away
 }
 
-// metrics counts events by what became of them.
-type metrics struct {
-	events, deadLetters *prometheus.CounterVec
-}
-
-func newMetrics(r prometheus.Registerer) metrics {
-	m := metrics{
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "compute_ma_events_total", Help: "Events by outcome.",
-		}, []string{"outcome"}),
-		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "compute_ma_dead_letters_total", Help: "Dead letters written, by code.",
-		}, []string{"code"}),
+func (h *handler) rehearse(ctx context.Context, d service.Delivery, v *verdict) error {
+	o, err := h.decode(d)
+	if err != nil {
+		return err
 	}
-	r.MustRegister(m.events, m.deadLetters)
-	return m
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	did, averages, err := h.dryRuns.dryRun(ctx, o)
+	if err != nil {
+		return err
+	}
+	v.Effect, v.Late = did.outcome, did.late
+	if did.outcome == duplicate {
+		v.Verdict = duplicate
+	}
+	for _, a := range averages {
+		v.Averages = append(v.Averages, bodyOf(string(o.Symbol), o.Provider, a))
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -14,9 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
@@ -24,7 +25,9 @@ import (
 type fakeStore struct {
 	applied []priceevent.Observation
 	errs    []error // one for each call; then none
-	latest  latest
+	effect  effect
+	average series.Average
+	history []series.Point
 	err     error
 }
 
@@ -33,15 +36,35 @@ func (s *fakeStore) apply(_ context.Context, o priceevent.Observation) (effect, 
 		err := s.errs[0]
 		s.errs = s.errs[1:]
 		if err != nil {
-			return "", err
+			return effect{}, err
 		}
 	}
 	s.applied = append(s.applied, o)
-	return inserted, nil
+	return s.effect, nil
 }
 
-func (s *fakeStore) latestAverage(context.Context, market.Symbol, string, int) (latest, error) {
-	return s.latest, s.err
+func (s *fakeStore) dryRun(ctx context.Context, o priceevent.Observation) (effect, []series.Average, error) {
+	did, err := s.apply(ctx, o)
+	return did, []series.Average{s.average}, err
+}
+
+func (s *fakeStore) latestAverage(context.Context, seriesKey, int) (series.Average, error) {
+	return s.average, s.err
+}
+
+func (s *fakeStore) points(_ context.Context, _ seriesKey, r timeRange, limit int) ([]series.Point, error) {
+	var out []series.Point
+	for _, p := range s.history {
+		if p.At >= r.from && p.At < r.to && len(out) < limit {
+			out = append(out, p)
+		}
+	}
+	return out, s.err
+}
+
+func (s *fakeStore) pointsBefore(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
+	all, err := s.points(ctx, k, r, len(s.history))
+	return all[max(len(all)-limit, 0):], err
 }
 
 type fakeDLQ struct {
@@ -64,14 +87,15 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	b := bundle{store: &fakeStore{}, dlq: &fakeDLQ{}}
+	b := bundle{store: &fakeStore{effect: effect{outcome: inserted}}, dlq: &fakeDLQ{}}
 	log := slog.New(slog.DiscardHandler)
 	srv := service.New("compute-ma", "", service.Config{}, log)
 	h := &handler{
-		store: b.store, deadLetters: b.dlq, windows: []int{5, 20}, log: log, metrics: newMetrics(prometheus.NewRegistry()),
+		events: b.store, dryRuns: b.store, reads: b.store, deadLetters: b.dlq, windows: []int{5, 20}, maxBytes: 1 << 20,
+		log: log, metrics: newMetrics(srv.Metrics),
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) },
 	}
-	h.routes(srv, 1<<20)
+	h.routes(srv)
 	b.http = srv.Handler()
 	return b
 }
@@ -86,6 +110,12 @@ func (b bundle) post(body string, header ...string) int {
 	w := httptest.NewRecorder()
 	b.http.ServeHTTP(w, r)
 	return w.Code
+}
+
+func (b bundle) get(target string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+	return w
 }
 
 func ce(extra ...string) []string {
@@ -124,6 +154,7 @@ func TestPoisonIsDeadLetteredThenAcknowledged(t *testing.T) {
 		"no CloudEvent":    {good, nil, "undecodable"},
 		"no id":            {good, []string{"Ce-Specversion", "1.0", "Ce-Source", "/s", "Ce-Type", "t"}, "undecodable"},
 		"a day ahead":      {strings.Replace(good, "2024-03-20T10", "2024-03-22T10", 1), ce(), "invalid_timestamp"},
+		"batch":            {"[]", []string{"Content-Type", "application/cloudevents-batch+json"}, "undecodable"},
 		"a lying replayid": {"x", ce("Ce-Replayid", "1", "Ce-Knativekafkaoffset", "5"), "undecodable"},
 	}
 	for name, c := range cases {
@@ -192,12 +223,10 @@ func TestLatestAverage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	at := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
-	b.store.latest = latest{average: average{5, 5, prices(t, "150.250000000000000001")[0], at, at.Add(-time.Hour)}, complete: true}
-	get := func(query string) *httptest.ResponseRecorder {
-		w := httptest.NewRecorder()
-		b.http.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/averages/latest?"+query, nil))
-		return w
+	b.store.average = series.Average{
+		Window: 5, PointsUsed: 5, Mean: closes(t, "150.250000000000000001")[0].Price, AsOf: at.UnixMicro(), Oldest: at.Add(-time.Hour).UnixMicro(),
 	}
+	get := func(query string) *httptest.ResponseRecorder { return b.get("/averages/latest?" + query) }
 	w := get("symbol=aapl&provider=yfinance&window=5")
 	require.Equal(t, 200, w.Code)
 	//nolint:testifylint // byte for byte: JSONEq would let the digits pass through float64
@@ -220,5 +249,151 @@ func TestConfigReportsEveryFault(t *testing.T) {
 	err := config{Windows: []int{0, 51, 5, 5}}.validate()
 	for _, text := range []string{"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "MA_WINDOWS: 0", "MA_WINDOWS: 51", "MA_WINDOWS: 5 ", "MAX_EVENT_BYTES", "SHUTDOWN_TIMEOUT"} {
 		require.ErrorContains(t, err, text)
+	}
+}
+
+// A 413 sends a KafkaSource's event to its sink; the connector would take it for an acknowledgement.
+func TestOversizedEvent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	big := `{"x":"` + strings.Repeat("x", 1<<20) + `"}`
+	require.Equal(t, 413, b.post(big, ce()...))
+	require.Empty(t, b.dlq.letters)
+	require.Equal(t, 204, b.post(big, "X-Topic", "price-events", "X-Kafka-Partition", "1", "X-Kafka-Offset", "2"))
+	require.Len(t, b.dlq.letters, 1)
+	require.Equal(t, "body_too_large", fault.CodeOf(b.dlq.letters[0].Err))
+	require.Equal(t, big, string(b.dlq.letters[0].Body))
+}
+
+func TestDryRunTellsAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.store.average = series.Average{Window: 5, PointsUsed: 1, Mean: closes(t, "150.25")[0].Price, AsOf: 1e6, Oldest: 1e6}
+	ask := func(body string, header ...string) string {
+		r := httptest.NewRequest(http.MethodPost, "/dry-run", strings.NewReader(body))
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		w := httptest.NewRecorder()
+		b.http.ServeHTTP(w, r)
+		require.Equal(t, 200, w.Code, w.Body.String())
+		return strings.TrimSpace(w.Body.String())
+	}
+	b.store.effect = effect{inserted, true}
+	require.Equal(t, `{"verdict":"applied","status":204,"effect":"inserted","late":true,"averages":[{"symbol":"AAPL","provider":"yfinance","window":5,`+ //nolint:testifylint // byte for byte
+		`"average":150.25,"points_used":1,"complete":false,"as_of":"1970-01-01T00:00:01Z","oldest":"1970-01-01T00:00:01Z"}]}`, ask(good, ce()...))
+	b.store.effect = effect{outcome: duplicate}
+	require.Contains(t, ask(good, ce()...), `{"verdict":"duplicate","status":204,"effect":"duplicate"`)
+	require.JSONEq(t, `{"verdict":"dead_letter","status":422,"code":"undecodable","reason":"data is not JSON"}`, ask("junk", ce()...))
+	require.JSONEq(t, `{"verdict":"dead_letter","status":422,"code":"undecodable","reason":"the request is not a CloudEvent"}`, ask(good))
+	require.Contains(t, ask(strings.Repeat("x", 1<<20+1), ce()...), `{"verdict":"dead_letter","status":413,"code":"body_too_large"`)
+	b.store.errs = []error{fault.New(fault.Unavailable, "storage_unavailable", "the database does not answer")}
+	require.JSONEq(t, `{"verdict":"retry","status":503,"code":"storage_unavailable","reason":"the database does not answer"}`, ask(good, ce()...))
+	require.Empty(t, b.dlq.letters)
+}
+
+// A handler that panics on an event has refused it for ever: its dead letter is written like any other.
+func TestPanicOnOneEventIsItsDeadLetter(t *testing.T) {
+	t.Parallel()
+	for name, header := range map[string][]string{"KafkaSource": ce(), "OpenFaaS": {"X-Topic", "t", "X-Kafka-Partition", "0", "X-Kafka-Offset", "1"}} {
+		b := setup(t)
+		b.store.errs = []error{nil}
+		panicking := &handler{
+			events: panics{}, deadLetters: b.dlq, maxBytes: 1 << 20, log: slog.New(slog.DiscardHandler),
+			now: time.Now, metrics: newMetrics(prometheus.NewRegistry()),
+		}
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(good))
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		service.EventIngress{MaxBytes: 1 << 20, Handle: panicking.receive, Refuse: panicking.refuse}.ServeHTTP(w, r)
+		require.Equal(t, 204, w.Code, name)
+		require.Len(t, b.dlq.letters, 1, name)
+		require.Equal(t, priceevent.CodePanic, fault.CodeOf(b.dlq.letters[0].Err), name)
+	}
+}
+
+type panics struct{}
+
+func (panics) apply(context.Context, priceevent.Observation) (effect, error) { panic("boom") }
+
+func TestOutcomesShowInTheMetrics(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, did := range []effect{{inserted, false}, {inserted, true}, {corrected, false}, {duplicate, false}, {duplicate, false}} {
+		b.store.effect = did
+		require.Equal(t, 204, b.post(good, ce()...))
+	}
+	require.Equal(t, 204, b.post("junk", ce()...))
+	b.store.errs = []error{fault.New(fault.Unavailable, "storage_unavailable", "x")}
+	require.Equal(t, 503, b.post(good, ce()...))
+	text := b.get("/metrics").Body.String()
+	for _, line := range []string{
+		`compute_ma_events_total{outcome="inserted"} 2`, `compute_ma_events_total{outcome="corrected"} 1`,
+		`compute_ma_events_total{outcome="duplicate"} 2`, `compute_ma_events_total{outcome="dead_letter"} 1`,
+		`compute_ma_events_total{outcome="retry"} 1`, `compute_ma_late_points_total 1`,
+		`compute_ma_dead_letters_total{code="undecodable"} 1`, `compute_ma_dead_letters_total{code="no_data"} 0`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+}
+
+func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.store.history = talib(t)
+	type page struct {
+		Averages []struct {
+			AsOf       string          `json:"as_of"`
+			Average    json.RawMessage `json:"average"`
+			Underlying []struct{ Price json.RawMessage }
+		}
+		Next *string `json:"next_page_token"`
+	}
+	read := func(query string) (p page) {
+		w := b.get("/averages/history?symbol=TALIB&" + query)
+		require.Equal(t, 200, w.Code, w.Body.String())
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
+		return p
+	}
+	for _, kind := range []string{"sma", "wma", "ema"} {
+		query := "kind=" + kind + "&window=30&start=1970-01-01T00:00:05Z"
+		whole := read(query)
+		require.Len(t, whole.Averages, 252-5-29, "only full windows of the range")
+		require.Nil(t, whole.Next)
+		var joined page
+		token, pages := "", 0
+		for {
+			p := read(query + "&limit=50" + token)
+			joined.Averages = append(joined.Averages, p.Averages...)
+			if pages++; p.Next == nil {
+				break
+			}
+			token = "&page_token=" + *p.Next
+		}
+		require.Equal(t, 5, pages)
+		require.Equal(t, whole, joined, kind)
+		require.Equal(t, "1970-01-01T00:00:34Z", whole.Averages[0].AsOf)
+
+		expanded := read(query + "&expand_underlying=true&limit=60")
+		require.Equal(t, whole.Averages[59].Average, expanded.Averages[59].Average)
+		require.Len(t, expanded.Averages[0].Underlying, 30)
+		require.JSONEq(t, "94.625", string(expanded.Averages[0].Underlying[0].Price), "the range's first point")
+	}
+	exact := read("window=5")
+	require.Equal(t, "93.913", string(exact.Averages[0].Average))
+	require.Empty(t, read("window=500").Averages)
+
+	token := *read("limit=3").Next
+	for query, code := range map[string]string{
+		"kind=hma": "invalid_parameter", "window=0": "invalid_parameter", "window=501": "invalid_parameter", "start=yesterday": "invalid_parameter",
+		"start=2024-01-02&end=2024-01-01": "invalid_parameter", "limit=0": "invalid_parameter", "page_token=x": "invalid_parameter",
+		"window=6&page_token=" + token: "invalid_parameter", "expand_underlying=true&limit=10000&window=11": "invalid_parameter",
+		"provider=X": "invalid_provider",
+	} {
+		w := b.get("/averages/history?symbol=TALIB&" + query)
+		require.Equal(t, 400, w.Code, query)
+		require.Contains(t, w.Body.String(), `"code":"`+code+`"`, query)
 	}
 }

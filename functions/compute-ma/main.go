@@ -45,14 +45,14 @@ func run(ctx context.Context) error {
 
 	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check})
+	m := newMetrics(srv.Metrics)
+	store := &pgStore{pool: pool, windows: cfg.Windows}
+	events := newApplier(store, m.batch)
+	defer events.close() // after the server: what is in flight is committed, then the pool closes
 	h := &handler{
-		store:       &pgStore{pool: pool, windows: cfg.Windows},
+		events: events, dryRuns: store, reads: store, windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
-		windows:     cfg.Windows,
-		log:         log,
-		now:         time.Now,
-		metrics:     newMetrics(srv.Metrics),
 	}
-	h.routes(srv, cfg.MaxEventBytes)
+	h.routes(srv)
 	return srv.Run(ctx)
 }

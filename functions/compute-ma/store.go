@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"marketdata/shared/fault"
-	"marketdata/shared/market"
+	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 )
@@ -18,155 +22,421 @@ import (
 type pgStore struct {
 	pool    *pgxpool.Pool
 	windows []int
+	known   knownSeries
 }
 
 // effect is what an event did to its point.
-type effect string
+type effect struct {
+	outcome string // inserted, corrected or duplicate
+	late    bool   // it is older than the newest point that its series had
+}
 
 const (
-	inserted  effect = "inserted"  // a new point
-	corrected effect = "corrected" // replaced the point's price by one of greater rank
-	duplicate effect = "duplicate" // the point already has this rank or a greater one
+	inserted  = "inserted"  // a new point
+	corrected = "corrected" // replaced the point's price by one of greater rank
+	duplicate = "duplicate" // the point already has this rank or a greater one
 )
 
-// apply writes one observation and its series' averages in one READ COMMITTED transaction. Statements, in this order:
-// the point; the series' row, made if absent and locked; the newest points; the averages. Under the lock the read sees
-// every committed point of the series, so the last writer always writes the right averages. Idempotency key: (symbol,
-// provider, observed_at) with the rank. Errors as [postgres.Classify]; deadlocks are retried inside.
-func (s *pgStore) apply(ctx context.Context, o priceevent.Observation) (effect, error) {
-	var did effect
+// seriesKey names a series.
+type seriesKey struct{ symbol, provider string }
+
+func compareKeys(a, b seriesKey) int {
+	if c := strings.Compare(a.symbol, b.symbol); c != 0 { // bytes, as the columns' collation "C"
+		return c
+	}
+	return strings.Compare(a.provider, b.provider)
+}
+
+// pointKey names a point.
+type pointKey struct {
+	seriesKey
+	at int64 // microseconds since 1970
+}
+
+func keyOf(o priceevent.Observation) pointKey {
+	return pointKey{seriesKey{string(o.Symbol), o.Provider}, o.ObservedAt.UnixMicro()}
+}
+
+// apply writes observations and the averages of their series in one READ COMMITTED transaction and gives the effect of
+// each. Statements, in this order: the points; the lock on each series' row, which has its newest points; the rows and the
+// averages that follow from them; all in sorted order. Under the lock the newest points hold what every committed
+// transaction merged into them, so the last writer always writes the right averages. Of several observations of one
+// point the one of the greatest rank counts. Idempotency key: (symbol, provider, observed_at) with the rank.
+// Serialization failures and deadlocks are retried inside. Errors are pgx's own: the caller classifies.
+func (s *pgStore) apply(ctx context.Context, all []priceevent.Observation) ([]effect, error) {
+	b := newBatch(all)
 	err := postgres.Retry(ctx, func() error {
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			var err error
-			did, err = s.applyTx(ctx, tx, o)
-			return err
-		})
+		err := s.commit(ctx, b)
+		if errors.Is(err, errSeriesGone) {
+			s.known.forget(b.series)
+			err = s.commit(ctx, b)
+		}
+		return err
 	})
-	if err != nil {
-		return "", postgres.Classify(err)
-	}
-	return did, nil
+	return b.effects, err
 }
 
-func (s *pgStore) applyTx(ctx context.Context, tx pgx.Tx, o priceevent.Observation) (effect, error) {
-	did, err := upsertPoint(ctx, tx, o)
-	if err != nil || did == duplicate {
-		return did, err // a duplicate's averages were committed together with its point
+func (s *pgStore) commit(ctx context.Context, b *batch) error {
+	if err := s.known.ensure(ctx, s.pool, b.series); err != nil {
+		return err
 	}
-	if err := lockSeries(ctx, tx, o.Symbol, o.Provider); err != nil {
-		return "", err
-	}
-	points, err := newest(ctx, tx, o.Symbol, o.Provider, maxWindow)
-	if err != nil {
-		return "", err
-	}
-	return did, s.upsertAverages(ctx, tx, o.Symbol, o.Provider, averages(points, s.windows))
+	return s.run(ctx, b, "commit")
 }
 
-func upsertPoint(ctx context.Context, tx pgx.Tx, o priceevent.Observation) (effect, error) {
-	const q = `
-		insert into price_points as p (symbol, provider, observed_at, price, raw_response_id, correction)
-		values ($1, $2, $3, $4, $5, $6)
-		on conflict on constraint price_points_pk do update
-		set price = excluded.price, raw_response_id = excluded.raw_response_id, correction = excluded.correction,
-		    received_at = now()
-		where (excluded.correction, excluded.raw_response_id, excluded.price) > (p.correction, p.raw_response_id, p.price)
-		returning xmax = 0`
-	var isNew bool
-	rows, err := tx.Query(ctx, q, o.Symbol, o.Provider, o.ObservedAt, o.Price, o.RawResponseID, o.Correction)
-	if err != nil {
-		return "", fmt.Errorf("upsert point: %w", err)
+// dryRun is apply, rolled back; it gives the averages that would be written, too.
+func (s *pgStore) dryRun(ctx context.Context, o priceevent.Observation) (effect, []series.Average, error) {
+	b := newBatch([]priceevent.Observation{o})
+	if err := postgres.Retry(ctx, func() error { return s.run(ctx, b, "rollback") }); err != nil {
+		return effect{}, nil, err
 	}
-	changed := false
-	for rows.Next() {
-		changed = true
-		if err := rows.Scan(&isNew); err != nil {
-			return "", fmt.Errorf("upsert point: %w", err)
+	if len(b.averages) == 0 {
+		return b.effects[0], nil, nil
+	}
+	return b.effects[0], b.averages[0].all, nil
+}
+
+func (s *pgStore) run(ctx context.Context, b *batch, end string) error {
+	return s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		err := b.run(ctx, c.Conn(), s.windows, end)
+		if err != nil && c.Conn().PgConn().TxStatus() != 'I' {
+			_, _ = c.Exec(ctx, "rollback") // if that fails too, the pool drops the connection
+		}
+		return err
+	})
+}
+
+// batch is one transaction's work: distinct points, sorted, and their distinct series, sorted.
+type batch struct {
+	all     []priceevent.Observation
+	winners []int // index into all of each point's observation of the greatest rank, sorted by point
+	series  []seriesKey
+	effects []effect // of each observation
+	changed map[pointKey]bool
+
+	averages []seriesAverages // to write
+}
+
+// seriesAverages are the averages of one series.
+type seriesAverages struct {
+	seriesKey
+	newest series.Newest
+	all    []series.Average
+}
+
+func newBatch(all []priceevent.Observation) *batch {
+	b := &batch{all: all, winners: make([]int, len(all))}
+	keys := make([]pointKey, len(all))
+	for i, o := range all {
+		keys[i], b.winners[i] = keyOf(o), i
+	}
+	// Of one point the greatest rank first, so that compacting keeps it.
+	slices.SortFunc(b.winners, func(i, j int) int {
+		if c := compareKeys(keys[i].seriesKey, keys[j].seriesKey); c != 0 {
+			return c
+		}
+		if keys[i].at != keys[j].at {
+			if keys[i].at < keys[j].at {
+				return -1
+			}
+			return 1
+		}
+		return all[j].CompareRank(all[i])
+	})
+	b.winners = slices.CompactFunc(b.winners, func(i, j int) bool { return keys[i] == keys[j] })
+	for _, i := range b.winners {
+		if n := len(b.series); n == 0 || b.series[n-1] != keys[i].seriesKey {
+			b.series = append(b.series, keys[i].seriesKey)
 		}
 	}
-	switch err := rows.Err(); {
-	case err != nil:
-		return "", fmt.Errorf("upsert point: %w", err)
-	case !changed:
-		return duplicate, nil
-	case isNew:
-		return inserted, nil
-	}
-	return corrected, nil
+	return b
 }
 
-// lockSeries makes the series' row if absent and locks it until the transaction ends.
-func lockSeries(ctx context.Context, tx pgx.Tx, symbol market.Symbol, provider string) error {
-	if _, err := tx.Exec(ctx, `
-		insert into price_series (symbol, provider) values ($1, $2)
-		on conflict on constraint price_series_pk do nothing`, symbol, provider); err != nil {
-		return fmt.Errorf("make series: %w", err)
+// run makes the transaction in two round trips, one more for each series whose newest points are not known.
+func (b *batch) run(ctx context.Context, conn *pgx.Conn, windows []int, end string) error {
+	b.effects = make([]effect, len(b.all))
+	for i := range b.effects {
+		b.effects[i].outcome = duplicate
 	}
-	if _, err := tx.Exec(ctx, `
-		select 1 from price_series where symbol = $1 and provider = $2 for update`, symbol, provider); err != nil {
-		return fmt.Errorf("lock series: %w", err)
-	}
-	return nil
-}
-
-func newest(ctx context.Context, tx pgx.Tx, symbol market.Symbol, provider string, n int) ([]point, error) {
-	rows, err := tx.Query(ctx, `
-		select observed_at, price
-		from price_points
-		where symbol = $1 and provider = $2
-		order by observed_at desc
-		limit $3`, symbol, provider, n)
+	newest, err := b.writePoints(ctx, conn, end == "commit")
 	if err != nil {
-		return nil, fmt.Errorf("read newest points: %w", err)
+		return err
 	}
-	points, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p point, err error) {
-		err = row.Scan(&p.observedAt, &p.price)
-		return p, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read newest points: %w", err)
+	if err := b.merge(ctx, conn, newest, windows); err != nil {
+		return err
 	}
-	return points, nil
+	var second pgx.Batch
+	b.queueAverages(&second)
+	second.Queue(end)
+	return finish(ctx, conn, &second, end)
 }
 
-func (s *pgStore) upsertAverages(ctx context.Context, tx pgx.Tx, symbol market.Symbol, provider string, all []average) error {
-	const q = `
-		insert into symbol_averages (symbol, provider, window_size, average, points_used, complete, as_of, oldest)
-		values ($1, $2, $3, $4, $5, $6, $7, $8)
-		on conflict on constraint symbol_averages_pk do update
-		set average = excluded.average, points_used = excluded.points_used, complete = excluded.complete,
-		    as_of = excluded.as_of, oldest = excluded.oldest, updated_at = now()`
-	var batch pgx.Batch
-	for _, a := range all {
-		batch.Queue(q, symbol, provider, a.window, a.mean, a.pointsUsed, a.pointsUsed == a.window, a.asOf, a.oldest)
+// finish sends what remains of the transaction. A commit of a failed transaction is answered as a rollback, without an error.
+func finish(ctx context.Context, conn *pgx.Conn, last *pgx.Batch, end string) error {
+	results := conn.SendBatch(ctx, last)
+	var err error
+	for range last.Len() {
+		tag, execErr := results.Exec()
+		if err = execErr; err != nil {
+			break
+		}
+		if tag.String() == "ROLLBACK" && end == "commit" {
+			err = errors.New("the transaction was rolled back")
+		}
 	}
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
 		return fmt.Errorf("write averages: %w", err)
 	}
 	return nil
 }
 
-// latest is a stored average as it is read.
-type latest struct {
-	average
-	complete  bool
-	updatedAt time.Time
-}
+const (
+	upsertPoints = `
+		insert into price_points as p (symbol, provider, observed_at, price, raw_response_id, correction)
+		select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[]::numeric[], $5::uuid[], $6::integer[])
+		on conflict on constraint price_points_pk do update
+		set price = excluded.price, raw_response_id = excluded.raw_response_id, correction = excluded.correction,
+		    received_at = now()
+		where (excluded.correction, excluded.raw_response_id, excluded.price) > (p.correction, p.raw_response_id, p.price)
+		returning symbol, provider, observed_at, xmax = 0`
+	// A statement of its own: it must see what other transactions committed while this one waited for the lock.
+	lockSeries = `
+		select k.n, s.newest
+		from unnest($1::text[], $2::text[]) with ordinality as k (symbol, provider, n)
+		join price_series s on s.symbol = k.symbol and s.provider = k.provider
+		order by k.n
+		for update of s`
+)
 
-// latestAverage reads one average. NotFound with code "average_not_found" before the series' first point.
-func (s *pgStore) latestAverage(ctx context.Context, symbol market.Symbol, provider string, window int) (latest, error) {
-	const q = `
-		select window_size, points_used, average, as_of, oldest, complete, updated_at
-		from symbol_averages
-		where symbol = $1 and provider = $2 and window_size = $3`
-	var l latest
-	err := s.pool.QueryRow(ctx, q, symbol, provider, window).
-		Scan(&l.window, &l.pointsUsed, &l.mean, &l.asOf, &l.oldest, &l.complete, &l.updatedAt)
-	err = postgres.Classify(err)
-	if fault.KindOf(err) == fault.NotFound {
-		return latest{}, fault.Wrap(err, fault.NotFound, "average_not_found", "no price of %s from %s has been seen yet", symbol, provider)
+// errSeriesGone means that a series' row, made before, is not there: somebody emptied the table.
+var errSeriesGone = errors.New("a series' row is gone")
+
+// writePoints begins the transaction, writes the points and locks their series. It notes each point's effect and gives
+// the newest points of each series as they are stored, nil where they are not known.
+func (b *batch) writePoints(ctx context.Context, conn *pgx.Conn, rowsMustExist bool) (newest [][]byte, err error) {
+	var first pgx.Batch
+	first.Queue("begin")
+	first.Queue(upsertPoints, b.pointColumns()...)
+	symbols, providers := b.seriesColumns()
+	first.Queue(lockSeries, symbols, providers)
+	results := conn.SendBatch(ctx, &first)
+	defer func() {
+		if closeErr := results.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("write points: %w", closeErr)
+		}
+	}()
+	if _, err := results.Exec(); err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
 	}
-	return l, err
+	if err := b.readEffects(results); err != nil {
+		return nil, fmt.Errorf("write points: %w", err)
+	}
+	newest = make([][]byte, len(b.series))
+	rows, err := results.Query()
+	if err != nil {
+		return nil, fmt.Errorf("lock series: %w", err)
+	}
+	locked := 0
+	var n int64
+	var value []byte
+	_, err = pgx.ForEachRow(rows, []any{&n, &value}, func() error {
+		newest[n-1], value = value, nil
+		locked++
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock series: %w", err)
+	}
+	if locked < len(b.series) && rowsMustExist {
+		return nil, errSeriesGone
+	}
+	return newest, nil
 }
 
-var _ store = (*pgStore)(nil)
+func (b *batch) pointColumns() []any {
+	n := len(b.winners)
+	symbols, providers, prices := make([]string, n), make([]string, n), make([]string, n)
+	times, ids, corrections := make([]time.Time, n), make([]uuid.UUID, n), make([]int32, n)
+	for i, w := range b.winners {
+		o := b.all[w]
+		symbols[i], providers[i], prices[i] = string(o.Symbol), o.Provider, o.Price.String()
+		times[i], ids[i], corrections[i] = o.ObservedAt, o.RawResponseID, int32(o.Correction) //nolint:gosec // checked when decoded
+	}
+	return []any{symbols, providers, times, prices, ids, corrections}
+}
+
+func (b *batch) seriesColumns() (symbols, providers []string) {
+	symbols, providers = make([]string, len(b.series)), make([]string, len(b.series))
+	for i, k := range b.series {
+		symbols[i], providers[i] = k.symbol, k.provider
+	}
+	return symbols, providers
+}
+
+// readEffects notes which points changed: rows come back for those alone.
+func (b *batch) readEffects(results pgx.BatchResults) error {
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	var k pointKey
+	var at time.Time
+	var isNew bool
+	outcomes := make(map[pointKey]string, len(b.winners))
+	if _, err := pgx.ForEachRow(rows, []any{&k.symbol, &k.provider, &at, &isNew}, func() error {
+		k.at = at.UnixMicro()
+		outcomes[k] = corrected
+		if isNew {
+			outcomes[k] = inserted
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	b.changed = make(map[pointKey]bool, len(outcomes))
+	for _, w := range b.winners {
+		k := keyOf(b.all[w])
+		if outcome, ok := outcomes[k]; ok {
+			b.effects[w].outcome, b.changed[k] = outcome, true
+		}
+	}
+	return nil
+}
+
+const (
+	updateSeries = `
+		update price_series s
+		set newest = k.newest
+		from unnest($1::text[], $2::text[], $3::bytea[]) as k (symbol, provider, newest)
+		where s.symbol = k.symbol and s.provider = k.provider`
+	upsertAverages = `
+		insert into symbol_averages (symbol, provider, window_size, average, points_used, complete, as_of, oldest)
+		select symbol, provider, window_size, average, points_used, points_used = window_size, as_of, oldest
+		from unnest($1::text[], $2::text[], $3::integer[], $4::text[]::numeric[], $5::integer[], $6::timestamptz[], $7::timestamptz[])
+			as k (symbol, provider, window_size, average, points_used, as_of, oldest)
+		on conflict on constraint symbol_averages_pk do update
+		set average = excluded.average, points_used = excluded.points_used, complete = excluded.complete,
+		    as_of = excluded.as_of, oldest = excluded.oldest, updated_at = now()`
+)
+
+// merge puts the points that changed into the newest points of their series. A series whose newest points stay as they
+// are is not written.
+func (b *batch) merge(ctx context.Context, conn *pgx.Conn, stored [][]byte, windows []int) error {
+	b.averages = b.averages[:0]
+	next := 0
+	for i, k := range b.series {
+		from := next
+		for next < len(b.winners) && keyOf(b.all[b.winners[next]]).seriesKey == k {
+			next++
+		}
+		newest, changed, err := b.mergeSeries(ctx, conn, k, stored[i], b.winners[from:next])
+		if err != nil {
+			return err
+		}
+		if changed {
+			b.averages = append(b.averages, seriesAverages{k, newest, newest.Averages(windows)})
+		}
+	}
+	return nil
+}
+
+func (b *batch) mergeSeries(ctx context.Context, conn *pgx.Conn, k seriesKey, stored []byte, winners []int) (series.Newest, bool, error) {
+	newest, err := series.Decode(stored)
+	rebuilt := err != nil // null, or of another version
+	if rebuilt {
+		// Under the lock: a statement of its own sees all that is committed, and our own points.
+		if newest, err = readNewest(ctx, conn, k); err != nil {
+			return newest, false, err
+		}
+	}
+	changed := rebuilt
+	for _, w := range winners {
+		o := b.all[w]
+		if !b.changed[keyOf(o)] {
+			continue
+		}
+		at := o.ObservedAt.UnixMicro()
+		b.effects[w].late = b.effects[w].outcome == inserted && len(newest.Points) > 0 && at < newest.Points[0].At
+		if newest.Put(series.Point{At: at, Price: series.NewValue(o.Price.Decimal())}) {
+			changed = true
+		}
+	}
+	return newest, changed, nil
+}
+
+// queueAverages queues the series' rows and their averages, as columns.
+func (b *batch) queueAverages(queue *pgx.Batch) {
+	if len(b.averages) == 0 {
+		return
+	}
+	var symbols, providers, rowSymbols, rowProviders, means []string
+	var encoded [][]byte
+	var windows, used []int32
+	var asOf, oldest []time.Time
+	for _, s := range b.averages {
+		rowSymbols, rowProviders = append(rowSymbols, s.symbol), append(rowProviders, s.provider)
+		encoded = append(encoded, s.newest.Append(nil))
+		for _, a := range s.all {
+			symbols, providers, means = append(symbols, s.symbol), append(providers, s.provider), append(means, a.Mean.String())
+			windows, used = append(windows, int32(a.Window)), append(used, int32(a.PointsUsed)) //nolint:gosec // at most 50
+			asOf, oldest = append(asOf, time.UnixMicro(a.AsOf)), append(oldest, time.UnixMicro(a.Oldest))
+		}
+	}
+	queue.Queue(updateSeries, rowSymbols, rowProviders, encoded)
+	queue.Queue(upsertAverages, symbols, providers, windows, means, used, asOf, oldest)
+}
+
+// maxKnown bounds the memory of [knownSeries]; above it, all are forgotten and made sure of again.
+const maxKnown = 100_000
+
+// knownSeries remembers which series have their row, so that it is made once and not with every event. Rows are made
+// in a transaction of their own, before any lock is held: in whatever order series are born, locks are taken sorted.
+type knownSeries struct {
+	mu   sync.Mutex
+	rows map[seriesKey]bool
+}
+
+func (n *knownSeries) missing(all []seriesKey) (out []seriesKey) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, k := range all {
+		if !n.rows[k] {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// ensure makes the rows that are not known to exist.
+func (n *knownSeries) ensure(ctx context.Context, pool *pgxpool.Pool, all []seriesKey) error {
+	missing := n.missing(all)
+	if len(missing) == 0 {
+		return nil
+	}
+	symbols, providers := (&batch{series: missing}).seriesColumns()
+	if _, err := pool.Exec(ctx, `
+		insert into price_series (symbol, provider)
+		select * from unnest($1::text[], $2::text[])
+		on conflict on constraint price_series_pk do nothing`, symbols, providers); err != nil {
+		return fmt.Errorf("make series: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.rows == nil || len(n.rows) > maxKnown {
+		n.rows = map[seriesKey]bool{}
+	}
+	for _, k := range missing {
+		n.rows[k] = true
+	}
+	return nil
+}
+
+func (n *knownSeries) forget(all []seriesKey) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, k := range all {
+		delete(n.rows, k)
+	}
+}

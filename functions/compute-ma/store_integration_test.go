@@ -9,14 +9,13 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sort"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
@@ -45,37 +44,17 @@ func stocks(t *testing.T) []priceevent.Observation {
 	return out
 }
 
-// dump prints the tables without our own clock: what must be the same after any schedule.
-func dump(t *testing.T, pool *pgxpool.Pool) string {
-	t.Helper()
-	var out strings.Builder
-	for _, q := range []string{
-		"select (symbol, provider, observed_at, price, raw_response_id, correction)::text from price_points order by symbol, provider, observed_at",
-		"select (symbol, provider, window_size, average, points_used, complete, as_of, oldest)::text from symbol_averages order by 1",
-	} {
-		rows, err := pool.Query(t.Context(), q)
-		require.NoError(t, err)
-		for rows.Next() {
-			var line string
-			require.NoError(t, rows.Scan(&line))
-			out.WriteString(line + "\n")
-		}
-		require.NoError(t, rows.Err())
-	}
-	return out.String()
-}
-
 func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 	t.Parallel()
 	all := stocks(t)
 	inOrder := &pgStore{pool: testenv.Postgres(t), windows: []int{5, 20, 50}}
 	for _, o := range all {
-		did, err := inOrder.apply(t.Context(), o)
+		did, err := inOrder.apply(t.Context(), []priceevent.Observation{o})
 		require.NoError(t, err)
-		require.Equal(t, inserted, did)
+		require.Equal(t, inserted, did[0].outcome)
 	}
+	require.Equal(t, model(all, inOrder.windows), dump(t, inOrder.pool, ""))
 
-	shuffled := &pgStore{pool: testenv.Postgres(t), windows: []int{5, 20, 50}}
 	rng := rand.New(rand.NewPCG(3, 4))
 	twice := append([]priceevent.Observation{}, all...)
 	for i, o := range all {
@@ -84,8 +63,12 @@ func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 		}
 	}
 	rng.Shuffle(len(twice), func(i, j int) { twice[i], twice[j] = twice[j], twice[i] })
-	applyAll(t, shuffled, twice, 8)
-	require.Equal(t, dump(t, inOrder.pool), dump(t, shuffled.pool))
+	shuffled := &pgStore{pool: testenv.Postgres(t), windows: []int{5, 20, 50}}
+	for batch := range slices.Chunk(twice, 37) {
+		_, err := shuffled.apply(t.Context(), batch)
+		require.NoError(t, err)
+	}
+	require.Equal(t, dump(t, inOrder.pool, ""), dump(t, shuffled.pool, ""))
 
 	bySymbol := map[market.Symbol][]priceevent.Observation{}
 	for _, o := range all {
@@ -94,63 +77,17 @@ func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 	require.Len(t, bySymbol, 5)
 	for symbol, points := range bySymbol {
 		sort.Slice(points, func(i, j int) bool { return points[i].ObservedAt.After(points[j].ObservedAt) })
-		got, err := inOrder.latestAverage(t.Context(), symbol, "history", 5)
+		got, err := inOrder.latestAverage(t.Context(), seriesKey{string(symbol), "history"}, 5)
 		require.NoError(t, err)
 		sum := new(big.Rat)
 		for _, p := range points[:5] {
 			sum.Add(sum, p.Price.Decimal().Rat())
 		}
-		require.Zero(t, sum.Quo(sum, big.NewRat(5, 1)).Cmp(got.mean.Decimal().Rat()), symbol)
-		require.True(t, got.complete)
-		require.Equal(t, points[0].ObservedAt, got.asOf.UTC())
-		require.Equal(t, points[4].ObservedAt, got.oldest.UTC())
+		require.Zero(t, sum.Quo(sum, big.NewRat(5, 1)).Cmp(got.Mean.Decimal().Rat()), symbol)
+		require.True(t, got.Complete())
+		require.Equal(t, points[0].ObservedAt.UnixMicro(), got.AsOf)
+		require.Equal(t, points[4].ObservedAt.UnixMicro(), got.Oldest)
 	}
-}
-
-func applyAll(t *testing.T, s *pgStore, all []priceevent.Observation, workers int) {
-	t.Helper()
-	queue := make(chan priceevent.Observation)
-	errs := make(chan error, len(all))
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for o := range queue {
-				_, err := s.apply(context.Background(), o)
-				errs <- err
-			}
-		})
-	}
-	for _, o := range all {
-		queue <- o
-	}
-	close(queue)
-	wg.Wait()
-	close(errs)
-	for err := range errs {
-		require.NoError(t, err)
-	}
-}
-
-// Later points would heal a wrong average: only points next to each other in the stream, in flight at once, show
-// whether transactions on one series serialise.
-func TestAdjacentPointsOfOneSeriesSerialise(t *testing.T) {
-	t.Parallel()
-	s := &pgStore{pool: testenv.Postgres(t), windows: []int{5}}
-	at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
-	var all []priceevent.Observation
-	for symbol := range 300 {
-		for i, p := range prices(t, "1", "2", "6") {
-			all = append(all, priceevent.Observation{
-				Symbol: market.Symbol(fmt.Sprintf("S%d", symbol)), Provider: "p", Price: p,
-				ObservedAt: at.Add(time.Duration(i) * time.Second), RawResponseID: uuid.New(),
-			})
-		}
-	}
-	applyAll(t, s, all, 12)
-	var wrong int
-	require.NoError(t, s.pool.QueryRow(t.Context(),
-		"select count(*) from symbol_averages where average <> 3 or points_used <> 3").Scan(&wrong))
-	require.Zero(t, wrong)
 }
 
 func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
@@ -171,7 +108,7 @@ func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 			symbol := market.Symbol(fmt.Sprintf("S%d%d", i, j))
 			for _, o := range []priceevent.Observation{a, b} {
 				o.Symbol, o.Provider, o.ObservedAt = symbol, "p", at
-				_, err := s.apply(t.Context(), o)
+				_, err := s.apply(t.Context(), []priceevent.Observation{o})
 				require.NoError(t, err)
 			}
 			var correction int
@@ -183,10 +120,10 @@ func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 			require.Equal(t, want.Correction, correction)
 			require.Equal(t, want.RawResponseID, id)
 			require.Equal(t, want.Price, price)
-			got, err := s.latestAverage(t.Context(), symbol, "p", 5)
+			got, err := s.latestAverage(t.Context(), seriesKey{string(symbol), "p"}, 5)
 			require.NoError(t, err)
-			require.Equal(t, want.Price, got.mean)
-			require.False(t, got.complete)
+			require.Equal(t, want.Price.String(), got.Mean.String())
+			require.False(t, got.Complete())
 		}
 	}
 }
@@ -194,7 +131,128 @@ func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 func TestNoAverageBeforeTheFirstPoint(t *testing.T) {
 	t.Parallel()
 	s := &pgStore{pool: testenv.Postgres(t), windows: []int{5}}
-	_, err := s.latestAverage(t.Context(), "AAPL", "yfinance", 5)
+	_, err := s.latestAverage(t.Context(), seriesKey{"AAPL", "yfinance"}, 5)
 	require.Equal(t, "average_not_found", fault.CodeOf(err))
 	require.Equal(t, fault.NotFound, fault.KindOf(err))
+}
+
+func observation(symbol string, at time.Time, p market.Price) priceevent.Observation {
+	return priceevent.Observation{Symbol: market.Symbol(symbol), Provider: "p", Price: p, ObservedAt: at, RawResponseID: uuid.New()}
+}
+
+var instant = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func TestEffectsOfOneBatch(t *testing.T) {
+	t.Parallel()
+	s := &pgStore{pool: testenv.Postgres(t), windows: []int{5}}
+	p := prices(t, "1", "2")
+	first := observation("A", instant.Add(time.Hour), p[0])
+	better, same, other := first, first, observation("B", instant, p[0])
+	better.Correction = 1
+	better.Price = p[1]
+	late := observation("A", instant, p[0])
+	effects, err := s.apply(t.Context(), []priceevent.Observation{first, other, same})
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{inserted, duplicate}, []string{effects[0].outcome, effects[2].outcome}, "one of two equals")
+	require.Equal(t, effect{outcome: inserted}, effects[1])
+	effects, err = s.apply(t.Context(), []priceevent.Observation{late, first, better})
+	require.NoError(t, err)
+	require.Equal(t, []effect{{inserted, true}, {duplicate, false}, {corrected, false}}, effects)
+	effects, err = s.apply(t.Context(), []priceevent.Observation{better, late})
+	require.NoError(t, err)
+	require.Equal(t, []effect{{outcome: duplicate}, {outcome: duplicate}}, effects)
+}
+
+// An event that the database alone refuses must not take its neighbours along, nor be tried for ever.
+func TestOneRefusedEventFailsAlone(t *testing.T) {
+	t.Parallel()
+	pool := testenv.Postgres(t)
+	_, err := pool.Exec(t.Context(), "alter table price_points add constraint refuses_seven check (price <> 7)")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), "alter table symbol_averages add constraint refuses_eight check (average <> 8)")
+	require.NoError(t, err)
+	store := &pgStore{pool: pool, windows: []int{5}}
+	blocked := make(chan struct{})
+	a := newApplier(gated{store, blocked}, func(int, time.Duration) {})
+	defer a.close()
+	var wg sync.WaitGroup
+	errs := make([]error, 10)
+	for i, text := range []string{"1", "2", "3", "7", "4", "5", "8", "6", "9", "10"} {
+		wg.Go(func() {
+			_, errs[i] = a.apply(t.Context(), observation(fmt.Sprint("S", i), instant, prices(t, text)[0]))
+		})
+	}
+	close(blocked)
+	wg.Wait()
+	for i, err := range errs {
+		if i == 3 || i == 6 {
+			require.Equal(t, priceevent.CodeStorageRefused, fault.CodeOf(err))
+			require.True(t, fault.Permanent(err))
+			continue
+		}
+		require.NoError(t, err, i)
+	}
+	var rows int
+	require.NoError(t, pool.QueryRow(t.Context(), "select count(*) from symbol_averages").Scan(&rows))
+	require.Equal(t, 8, rows)
+}
+
+// gated holds commits back until the gate opens, so that what is in flight meets in one batch.
+type gated struct {
+	batchStore
+	gate chan struct{}
+}
+
+func (g gated) apply(ctx context.Context, all []priceevent.Observation) ([]effect, error) {
+	<-g.gate
+	return g.batchStore.apply(ctx, all)
+}
+
+func TestDryRunOfTheStoreLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := &pgStore{pool: testenv.Postgres(t), windows: []int{2, 5}}
+	p := prices(t, "1", "2")
+	did, averages, err := s.dryRun(t.Context(), observation("A", instant, p[0]))
+	require.NoError(t, err)
+	require.Equal(t, effect{outcome: inserted}, did)
+	require.Len(t, averages, 2)
+	require.Empty(t, dump(t, s.pool, ""))
+	var rows int
+	require.NoError(t, s.pool.QueryRow(t.Context(), "select count(*) from price_series").Scan(&rows))
+	require.Zero(t, rows)
+
+	kept := observation("A", instant, p[0])
+	_, err = s.apply(t.Context(), []priceevent.Observation{kept})
+	require.NoError(t, err)
+	before := dump(t, s.pool, "")
+	did, averages, err = s.dryRun(t.Context(), observation("A", instant.Add(-time.Second), p[1]))
+	require.NoError(t, err)
+	require.Equal(t, effect{inserted, true}, did)
+	require.Equal(t, "1.5", averages[0].Mean.String())
+	did, averages, err = s.dryRun(t.Context(), kept)
+	require.NoError(t, err)
+	require.Equal(t, effect{outcome: duplicate}, did)
+	require.Empty(t, averages)
+	require.Equal(t, before, dump(t, s.pool, ""))
+}
+
+// Rows that somebody removed, and newest points that nobody knows, are made anew from the points.
+func TestSeriesRowsHealFromThePoints(t *testing.T) {
+	t.Parallel()
+	s := &pgStore{pool: testenv.Postgres(t), windows: modelWindows}
+	var all []priceevent.Observation
+	for i := range 60 {
+		all = append(all, observation("A", instant.Add(time.Duration(i)*time.Second), prices(t, fmt.Sprint(i+1))[0]))
+	}
+	for i, damage := range []string{
+		"update price_series set newest = null", "delete from price_series", `update price_series set newest = '\xff00'`, "delete from symbol_averages",
+	} {
+		_, err := s.apply(t.Context(), all[i*12:i*12+12])
+		require.NoError(t, err)
+		_, err = s.pool.Exec(t.Context(), damage)
+		require.NoError(t, err)
+	}
+	_, err := s.apply(t.Context(), all[48:])
+	require.NoError(t, err)
+	require.Equal(t, model(all, s.windows), dump(t, s.pool, ""))
 }

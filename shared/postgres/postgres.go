@@ -50,9 +50,18 @@ func Retry(ctx context.Context, f func() error) error {
 	return err
 }
 
-// Classify turns an error of pgx into a fault (source: PostgreSQL documentation, appendix A "Error Codes"). Classes 21,
-// 22 and 23 are Invalid, since the same values fail again; pgx.ErrNoRows is NotFound; a fault passes as it is; all
-// else, known or not, is Unavailable: unknown means transient. nil stays nil.
+// Class gives the SQLSTATE class of the Postgres error in err's chain, its first two characters; empty if there is none.
+func Class(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && len(pg.Code) == 5 {
+		return pg.Code[:2]
+	}
+	return ""
+}
+
+// Classify turns an error of pgx into a fault (source: PostgreSQL documentation, appendix A "Error Codes"). Classes 22
+// (data exception) and 23 (integrity constraint violation) are Invalid, since the same values fail again; pgx.ErrNoRows is
+// NotFound; a fault passes as it is; all else, known or not, is Unavailable: unknown means transient. nil stays nil.
 func Classify(err error) error {
 	if err == nil {
 		return nil
@@ -63,12 +72,8 @@ func Classify(err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fault.Wrap(err, fault.NotFound, "not_found", "there is no such row")
 	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && len(pg.Code) == 5 {
-		switch pg.Code[:2] {
-		case "21", "22", "23":
-			return fault.Wrap(err, fault.Invalid, "storage_refused", "the database refuses the values")
-		}
+	if class := Class(err); class == "22" || class == "23" {
+		return fault.Wrap(err, fault.Invalid, "storage_refused", "the database refuses the values")
 	}
 	return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the database does not answer").After(time.Second)
 }

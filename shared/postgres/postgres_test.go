@@ -23,7 +23,7 @@ func TestClassify(t *testing.T) {
 		"no rows":            {fmt.Errorf("x: %w", pgx.ErrNoRows), fault.NotFound},
 		"numeric overflow":   {pg("22003"), fault.Invalid},
 		"check violation":    {pg("23514"), fault.Invalid},
-		"cardinality":        {pg("21000"), fault.Invalid},
+		"cardinality":        {pg("21000"), fault.Unavailable},
 		"deadlock":           {pg("40P01"), fault.Unavailable},
 		"admin shutdown":     {pg("57P01"), fault.Unavailable},
 		"undefined table":    {pg("42P01"), fault.Unavailable},

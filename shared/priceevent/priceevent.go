@@ -6,7 +6,9 @@ package priceevent
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,6 +38,18 @@ type Observation struct {
 	ObservedAt    time.Time // UTC, cut to microseconds: what Postgres can hold
 	RawResponseID uuid.UUID
 	Correction    int // CloudEvent extension "correction": greater wins; 0 if absent
+}
+
+// CompareRank orders observations of one point: of several the greatest counts, whatever the order in which they come.
+// Rank = (correction, raw_response_id as 16 bytes, price), compared always, also at equal price.
+func (o Observation) CompareRank(p Observation) int {
+	if c := cmp.Compare(o.Correction, p.Correction); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(o.RawResponseID[:], p.RawResponseID[:]); c != 0 {
+		return c
+	}
+	return o.Price.Cmp(p.Price)
 }
 
 // body is the JSON value of the event. Unknown members are allowed and ignored.
@@ -82,67 +96,65 @@ func Encode(o Observation) (Message, error) {
 	}, nil
 }
 
-// Decode reads the JSON value of an event and validates it against our clock. All errors are Invalid: the same bytes
-// can never succeed (a timestamp too far ahead could, in time, but by then it is a lie about the past). Codes: no_data,
-// undecodable, invalid_schema, invalid_symbol, invalid_provider, invalid_price, invalid_timestamp.
+// Decode reads the JSON value of an event and validates it against our clock. All errors are Invalid with one of the codes
+// of [Refusals]: the same bytes can never succeed (a timestamp too far ahead could, in time, but by then it is a lie about
+// the past).
 func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	if len(data) == 0 {
-		return Observation{}, fault.New(fault.Invalid, "no_data", "event has no data")
+		return Observation{}, fault.New(fault.Invalid, CodeNoData, "event has no data")
 	}
 	members, err := decodeObject(data)
 	if err != nil {
 		return Observation{}, err
 	}
-	var o Observation
-	texts := map[string]string{}
-	for _, name := range []string{"symbol", "timestamp", "source", "raw_response_id"} {
-		var s *string
-		if err := json.Unmarshal(members[name], &s); err != nil || s == nil {
-			return Observation{}, fault.New(fault.Invalid, "invalid_schema", "member %q must be a string", name)
+	var text [4]string
+	for i, name := range [...]string{"symbol", "timestamp", "source", "raw_response_id"} {
+		if text[i], err = stringMember(members, name); err != nil {
+			return Observation{}, err
 		}
-		texts[name] = *s
 	}
-	if o.Symbol, err = market.ParseSymbol(texts["symbol"]); err != nil {
+	o := Observation{Correction: correction}
+	if o.Symbol, err = market.ParseSymbol(text[0]); err != nil {
 		return Observation{}, err
 	}
-	if o.Provider, err = market.ParseProvider(texts["source"]); err != nil {
+	if o.Provider, err = market.ParseProvider(text[2]); err != nil {
 		return Observation{}, err
 	}
 	if members["price"] == nil {
-		return Observation{}, fault.New(fault.Invalid, "invalid_schema", "member \"price\" is missing")
+		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "member \"price\" is missing")
 	}
 	if o.Price, err = market.ParsePrice(string(members["price"])); err != nil {
 		return Observation{}, err
 	}
-	if o.RawResponseID, err = uuid.Parse(texts["raw_response_id"]); err != nil {
-		return Observation{}, fault.New(fault.Invalid, "invalid_schema", "raw_response_id is not a UUID")
+	if o.RawResponseID, err = uuid.Parse(text[3]); err != nil {
+		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "raw_response_id is not a UUID")
 	}
-	if o.ObservedAt, err = time.Parse(time.RFC3339Nano, texts["timestamp"]); err != nil {
-		return Observation{}, fault.New(fault.Invalid, "invalid_timestamp", "timestamp is not RFC 3339")
+	if o.ObservedAt, err = time.Parse(time.RFC3339Nano, text[1]); err != nil {
+		return Observation{}, fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is not RFC 3339")
 	}
 	o.ObservedAt = o.ObservedAt.UTC().Truncate(time.Microsecond)
-	o.Correction = correction
-	return o, o.Validate(now)
+	return o, o.validateRest(now)
 }
 
 // decodeObject reads exactly one JSON object. Names are compared exactly: encoding/json into a struct would fold case.
 func decodeObject(data []byte) (map[string]json.RawMessage, error) {
-	if !json.Valid(data) {
-		return nil, fault.New(fault.Invalid, "undecodable", "data is not JSON")
-	}
-	if b := bytes.TrimLeft(data, " \t\r\n"); b[0] != '{' {
-		return nil, fault.New(fault.Invalid, "invalid_schema", "data is not a JSON object")
-	}
-	var members map[string]json.RawMessage
+	members := make(map[string]json.RawMessage, 8)
 	if err := json.Unmarshal(data, &members); err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "undecodable", "data is not a JSON object")
-	}
-	for name := range members {
-		if len(members[name]) == 0 {
-			delete(members, name)
+		var wrongType *json.UnmarshalTypeError
+		if errors.As(err, &wrongType) {
+			return nil, fault.New(fault.Invalid, CodeInvalidSchema, "data is not a JSON object")
 		}
+		return nil, fault.New(fault.Invalid, CodeUndecodable, "data is not JSON")
 	}
 	return members, nil
+}
+
+func stringMember(members map[string]json.RawMessage, name string) (string, error) {
+	var s *string
+	if err := json.Unmarshal(members[name], &s); err != nil || s == nil {
+		return "", fault.New(fault.Invalid, CodeInvalidSchema, "member %q must be a string", name)
+	}
+	return *s, nil
 }
 
 // Validate checks what a type cannot: the ingest side calls it before it stores, so that nothing is stored that the
@@ -157,14 +169,19 @@ func (o Observation) Validate(now time.Time) error {
 	if _, err := market.ParsePrice(o.Price.String()); err != nil {
 		return err
 	}
+	return o.validateRest(now)
+}
+
+// validateRest checks what is not checked by parsing.
+func (o Observation) validateRest(now time.Time) error {
 	if o.ObservedAt.Before(time.Unix(0, 0)) {
-		return fault.New(fault.Invalid, "invalid_timestamp", "timestamp is before 1970")
+		return fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is before 1970")
 	}
 	if o.ObservedAt.After(now.Add(MaxAhead)) {
-		return fault.New(fault.Invalid, "invalid_timestamp", "timestamp is more than 24 h ahead")
+		return fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is more than 24 h ahead")
 	}
 	if o.Correction < 0 {
-		return fault.New(fault.Invalid, "invalid_schema", "correction must not be negative")
+		return fault.New(fault.Invalid, CodeInvalidSchema, "correction must not be negative")
 	}
 	return nil
 }

@@ -31,48 +31,81 @@ type EventFunc func(ctx context.Context, d Delivery) error
 type EventIngress struct {
 	MaxBytes int64     // larger bodies are 413, which a KafkaSource sends to its dead letter sink at once
 	Handle   EventFunc // must be idempotent: deliveries repeat
-	// Refuse takes deliveries that are no valid CloudEvent; Event is then the zero Event. Its result is answered like
-	// that of Handle. nil answers them as Invalid.
+	// Refuse takes deliveries that are no valid CloudEvent (Event is then the zero Event), or on which Handle panicked. Its
+	// result is answered like that of Handle. nil answers them as Invalid.
 	Refuse func(ctx context.Context, d Delivery, reason error) error
 }
 
 // ServeHTTP answers 204, or a problem document with the event surface's status.
 func (in EventIngress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	err := in.receive(w, r)
-	if err != nil {
-		noteError(r.Context(), err)
-		writeProblem(w, newProblem(err, eventStatus(err), RequestID(r.Context())))
+	if err := in.receive(w, r); err != nil {
+		WriteEventProblem(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (in EventIngress) receive(w http.ResponseWriter, r *http.Request) (err error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, in.MaxBytes))
-	var tooLarge *http.MaxBytesError
+// WriteEventProblem answers a request of the event surface with err's problem document.
+func WriteEventProblem(w http.ResponseWriter, r *http.Request, err error) {
+	noteError(r.Context(), err)
+	writeProblem(w, newProblem(err, EventStatus(err), RequestID(r.Context())))
+}
+
+func (in EventIngress) receive(w http.ResponseWriter, r *http.Request) error {
+	d, err := ReadDelivery(w, r, in.MaxBytes)
 	switch {
-	case errors.As(err, &tooLarge):
-		return fault.New(fault.Invalid, "body_too_large", "the event is larger than %d bytes", in.MaxBytes)
-	case err != nil: // the sender went away half-way; it will deliver again
-		return fault.Wrap(err, fault.Unavailable, "incomplete_request", "the request's body ended early")
-	}
-	d := Delivery{Header: r.Header, Body: body}
-	event, err := DecodeEvent(r.Header, body)
-	if err != nil {
-		if in.Refuse == nil {
+	case err == nil:
+		if err = guard(func() error { return in.Handle(r.Context(), d) }); fault.CodeOf(err) != codePanic {
 			return err
 		}
-		return guard(func() error { return in.Refuse(r.Context(), d, err) })
+	case d.Header == nil:
+		return err
 	}
-	d.Event = event
-	return guard(func() error { return in.Handle(r.Context(), d) })
+	if in.Refuse == nil {
+		return err
+	}
+	return guard(func() error { return in.Refuse(r.Context(), d, err) })
 }
+
+// maxRecordBytes is what a topic of ours takes: a raw record can be no larger.
+const maxRecordBytes = 2 << 20
+
+// ReadDelivery reads one event of at most maxBytes. Errors: Unavailable "incomplete_request" for a body that ended early,
+// Invalid "body_too_large"; both without a Delivery; Invalid "undecodable" for what is no valid CloudEvent, with header
+// and body all the same. A raw record that is too large comes with its Delivery, too: its connector takes every answer
+// for an acknowledgement, so that a 413 alone would lose it.
+func ReadDelivery(w http.ResponseWriter, r *http.Request, maxBytes int64) (Delivery, error) {
+	limit := maxBytes
+	if IgnoresStatus(r.Header) {
+		limit = max(limit, maxRecordBytes)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var over *http.MaxBytesError
+	tooLarge := fault.New(fault.Invalid, "body_too_large", "the event is larger than %d bytes", maxBytes)
+	switch {
+	case errors.As(err, &over):
+		return Delivery{}, tooLarge
+	case err != nil: // the sender went away half-way; it will deliver again
+		return Delivery{}, fault.Wrap(err, fault.Unavailable, "incomplete_request", "the request's body ended early")
+	}
+	d := Delivery{Header: r.Header, Body: body}
+	if int64(len(body)) > maxBytes {
+		return d, tooLarge
+	}
+	d.Event, err = DecodeEvent(r.Header, body)
+	return d, err
+}
+
+// IgnoresStatus reports a delivery of the OpenFaaS Kafka connector, which acknowledges whatever is answered.
+func IgnoresStatus(h http.Header) bool { return h.Get("X-Topic") != "" }
+
+const codePanic = "panic"
 
 // guard turns a panic into a permanent error: the same event would panic again.
 func guard(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fault.Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()), fault.Invalid, "panic", "the handler failed on this event")
+			err = fault.Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()), fault.Invalid, codePanic, "the function failed on this event")
 		}
 	}()
 	return f()

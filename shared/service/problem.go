@@ -80,10 +80,10 @@ func queryStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// eventStatus is the status of a kind on the event surface. Knative retries 404, 408, 409, 429 and every 5xx and sends
+// EventStatus is the status of an error on the event surface. Knative retries 404, 408, 409, 429 and every 5xx and sends
 // all else to the dead letter sink at once (WebClientCloudEventSender.isRetryableStatusCode): a permanent failure must
 // be none of those.
-func eventStatus(err error) int {
+func EventStatus(err error) int {
 	if fault.CodeOf(err) == "body_too_large" {
 		return http.StatusRequestEntityTooLarge
 	}

@@ -1,0 +1,236 @@
+package coalesce_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/functions/compute-ma/internal/coalesce"
+)
+
+var errSpoilt = errors.New("one item spoils the batch")
+
+// recorder is a commit that notes its batches and, while held, waits.
+type recorder struct {
+	batches [][]int
+	gate    chan struct{} // closed or nil: commits pass
+	bad     map[int]error
+	panics  map[int]bool
+}
+
+func (r *recorder) commit(ctx context.Context, items []int) ([]string, error) {
+	r.batches = append(r.batches, slices.Clone(items))
+	if r.gate != nil {
+		select {
+		case <-r.gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	out := make([]string, len(items))
+	for i, item := range items {
+		if r.panics[item] {
+			panic(item)
+		}
+		if err := r.bad[item]; err != nil {
+			return nil, err
+		}
+		out[i] = string(rune('a' + item))
+	}
+	return out, nil
+}
+
+func options() coalesce.Options {
+	return coalesce.Options{
+		Lanes: 1, MaxBatch: 10, MaxQueue: 100, Spread: 1, Timeout: time.Minute,
+		Split: func(err error) bool {
+			_, panicked := errors.AsType[*coalesce.PanicError](err)
+			return panicked || errors.Is(err, errSpoilt)
+		},
+	}
+}
+
+type answer struct {
+	result string
+	err    error
+}
+
+// ask calls Do in the background; the answer is there once synctest.Wait returns.
+func ask(ctx context.Context, c *coalesce.Coalescer[int, string], shard uint64, item int) *answer {
+	a := &answer{}
+	go func() { a.result, a.err = c.Do(ctx, shard, item) }()
+	synctest.Wait()
+	return a
+}
+
+func TestWhatWaitsSharesTheNextCommit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{gate: make(chan struct{})}
+		c := coalesce.New(r.commit, options())
+		var all []*answer
+		for i := range 13 {
+			all = append(all, ask(t.Context(), c, 0, i))
+		}
+		require.Equal(t, [][]int{{0}}, r.batches, "a lone item is not kept waiting for company")
+		close(r.gate)
+		synctest.Wait()
+		require.Equal(t, [][]int{{0}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, {11, 12}}, r.batches)
+		for i, a := range all {
+			require.Equal(t, answer{result: string(rune('a' + i))}, *a)
+		}
+		c.Close()
+	})
+}
+
+func TestOneBadItemNeverFailsItsNeighbours(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{gate: make(chan struct{}), bad: map[int]error{2: errSpoilt}, panics: map[int]bool{4: true}}
+		c := coalesce.New(r.commit, options())
+		var all []*answer
+		for i := range 6 {
+			all = append(all, ask(t.Context(), c, 0, i))
+		}
+		close(r.gate)
+		synctest.Wait()
+		require.Equal(t, [][]int{{0}, {1, 2, 3, 4, 5}, {1}, {2}, {3}, {4}, {5}}, r.batches)
+		for i, a := range all {
+			switch i {
+			case 2:
+				require.ErrorIs(t, a.err, errSpoilt)
+			case 4:
+				panicked, ok := errors.AsType[*coalesce.PanicError](a.err)
+				require.True(t, ok)
+				require.Equal(t, 4, panicked.Value)
+				require.Contains(t, a.err.Error(), "coalesce_test.go", "the stack is for the log")
+			default:
+				require.Equal(t, answer{result: string(rune('a' + i))}, *a)
+			}
+		}
+		c.Close()
+	})
+}
+
+func TestTroubleOfTheWholeBatchIsEverybodys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		away := errors.New("database is away")
+		r := &recorder{gate: make(chan struct{}), bad: map[int]error{2: away}}
+		c := coalesce.New(r.commit, options())
+		var all []*answer
+		for i := range 4 {
+			all = append(all, ask(t.Context(), c, 0, i))
+		}
+		close(r.gate)
+		synctest.Wait()
+		require.Equal(t, [][]int{{0}, {1, 2, 3}}, r.batches, "not tried again one by one")
+		require.NoError(t, all[0].err)
+		for _, a := range all[1:] {
+			require.ErrorIs(t, a.err, away)
+		}
+		c.Close()
+	})
+}
+
+func TestCallerThatGoesAwayTakesOutOnlyWhatStillWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{gate: make(chan struct{})}
+		c := coalesce.New(r.commit, options())
+		ctx, cancel := context.WithCancel(t.Context())
+		underWay := ask(ctx, c, 0, 0)
+		waits := ask(ctx, c, 0, 1)
+		stays := ask(t.Context(), c, 0, 2)
+		cancel()
+		synctest.Wait()
+		require.ErrorIs(t, underWay.err, context.Canceled)
+		require.ErrorIs(t, waits.err, context.Canceled)
+		close(r.gate)
+		synctest.Wait()
+		require.Equal(t, [][]int{{0}, {2}}, r.batches, "the commit under way went on; the one that waited never began")
+		require.Equal(t, answer{result: "c"}, *stays)
+		c.Close()
+	})
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{gate: make(chan struct{})}
+		o := options()
+		o.MaxQueue = 2
+		c := coalesce.New(r.commit, o)
+		var all []*answer
+		for i := range 4 {
+			all = append(all, ask(t.Context(), c, 0, i))
+		}
+		require.ErrorIs(t, all[3].err, coalesce.ErrFull, "at once, not after the queue has moved")
+		close(r.gate)
+		synctest.Wait()
+		require.Equal(t, [][]int{{0}, {1, 2}}, r.batches)
+		c.Close()
+	})
+}
+
+func TestCloseCommitsWhatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{gate: make(chan struct{})}
+		c := coalesce.New(r.commit, options())
+		first, second := ask(t.Context(), c, 0, 0), ask(t.Context(), c, 0, 1)
+		closed := false
+		go func() { c.Close(); closed = true }()
+		synctest.Wait()
+		require.False(t, closed, "not before all have their outcome")
+		require.ErrorIs(t, ask(t.Context(), c, 0, 2).err, coalesce.ErrClosed)
+		close(r.gate)
+		synctest.Wait()
+		require.True(t, closed)
+		require.Equal(t, answer{result: "a"}, *first)
+		require.Equal(t, answer{result: "b"}, *second)
+	})
+}
+
+func TestCommitThatHangsEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{gate: make(chan struct{})}
+		c := coalesce.New(r.commit, options())
+		began := time.Now()
+		_, err := c.Do(t.Context(), 0, 0)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Minute, time.Since(began))
+		c.Close()
+	})
+}
+
+// With little to do one lane takes all; beyond Spread each shard has its own, and one slow commit holds up no other's.
+func TestLanes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gates := map[int]chan struct{}{0: make(chan struct{}), 1: make(chan struct{})}
+		began := make(chan int, 10)
+		c := coalesce.New(func(_ context.Context, items []int) ([]int, error) {
+			began <- items[0]
+			<-gates[items[0]%2]
+			return items, nil
+		}, coalesce.Options{Lanes: 2, MaxBatch: 10, MaxQueue: 10, Spread: 3, Timeout: time.Minute, Split: func(error) bool { return false }})
+		for i := range 4 {
+			go func() { _, _ = c.Do(t.Context(), uint64(i), i) }() // #nosec G115 -- small
+			synctest.Wait()
+		}
+		require.Equal(t, 0, <-began)
+		require.Equal(t, 3, <-began, "the third in flight and later go by shard: 2 to the busy lane, 3 to the other")
+		require.Empty(t, began)
+		close(gates[0])
+		close(gates[1])
+		c.Close()
+		require.Equal(t, 1, <-began, "1 and 2 waited for lane 0")
+	})
+}

@@ -1,0 +1,197 @@
+package series
+
+import (
+	"math/big"
+	"math/bits"
+	"strconv"
+	"strings"
+
+	"github.com/shopspring/decimal"
+)
+
+// Value is an exact positive decimal, coefficient·10^-scale, without trailing zeros after the point. Most prices fit
+// the small form; the wide one takes any. The zero Value is no price.
+type Value struct {
+	small uint64
+	wide  *big.Int // set only where small is too small
+	scale uint8    // digits after the point
+}
+
+// NewValue takes a decimal greater than 0 with at most 255 digits after the point.
+func NewValue(d decimal.Decimal) Value {
+	coefficient, scale := d.Coefficient(), -d.Exponent()
+	if scale < 0 {
+		coefficient.Mul(coefficient, power(int(-scale)))
+		scale = 0
+	}
+	return trimmed(coefficient, int(scale))
+}
+
+// trimmed takes over c.
+func trimmed(c *big.Int, scale int) Value {
+	if c.IsUint64() {
+		return trimmedSmall(c.Uint64(), scale)
+	}
+	quotient, remainder := new(big.Int), new(big.Int)
+	for scale > 0 {
+		if quotient.QuoRem(c, ten, remainder); remainder.Sign() != 0 {
+			break
+		}
+		c.Set(quotient)
+		scale--
+	}
+	if c.IsUint64() {
+		return Value{small: c.Uint64(), scale: uint8(scale)} //nolint:gosec // at most 255, see NewValue
+	}
+	return Value{wide: c, scale: uint8(scale)} //nolint:gosec // at most 255, see NewValue
+}
+
+func trimmedSmall(c uint64, scale int) Value {
+	for scale > 0 && c%10 == 0 {
+		c, scale = c/10, scale-1
+	}
+	return Value{small: c, scale: uint8(scale)} //nolint:gosec // at most 255, see NewValue
+}
+
+var ten = big.NewInt(10)
+
+func power(n int) *big.Int { return new(big.Int).Exp(ten, big.NewInt(int64(n)), nil) }
+
+// Decimal gives the value to a library that calculates.
+func (v Value) Decimal() decimal.Decimal {
+	return decimal.NewFromBigInt(v.coefficient(), -int32(v.scale))
+}
+
+// coefficient gives a copy.
+func (v Value) coefficient() *big.Int {
+	if v.wide != nil {
+		return new(big.Int).Set(v.wide)
+	}
+	return new(big.Int).SetUint64(v.small)
+}
+
+// String prints every digit, never an exponent.
+func (v Value) String() string {
+	var digits string
+	if v.wide != nil {
+		digits = v.wide.String()
+	} else {
+		digits = strconv.FormatUint(v.small, 10)
+	}
+	scale := int(v.scale)
+	if scale == 0 {
+		return digits
+	}
+	if missing := scale + 1 - len(digits); missing > 0 {
+		digits = strings.Repeat("0", missing) + digits
+	}
+	return digits[:len(digits)-scale] + "." + digits[len(digits)-scale:]
+}
+
+// extraPlaces are the digits past the points' greatest scale of a mean that does not end.
+const extraPlaces = 12
+
+// Mean is exact where the decimal expansion of sum/n ends, to its last digit; where it does not end it is rounded to the
+// values' greatest scale + 12 places (a tie cannot arise: it would end). values must not be empty.
+func Mean(values []Value) Value {
+	if v, ok := smallMean(values); ok {
+		return v
+	}
+	return wideMean(values)
+}
+
+// smallMean is Mean in machine words; ok is false where they are too small.
+func smallMean(values []Value) (mean Value, ok bool) {
+	scale := uint8(0)
+	for _, v := range values {
+		if v.wide != nil {
+			return Value{}, false
+		}
+		scale = max(scale, v.scale)
+	}
+	var sum uint64
+	for _, v := range values {
+		up := scale - v.scale
+		if up >= uint8(len(powers)) {
+			return Value{}, false
+		}
+		hi, term := bits.Mul64(v.small, powers[up])
+		var carry uint64
+		if sum, carry = bits.Add64(sum, term, 0); hi|carry != 0 {
+			return Value{}, false
+		}
+	}
+	n := uint64(len(values))
+	places := decimalPlaces(sum, n)
+	if places < 0 {
+		places = extraPlaces
+	}
+	if places >= len(powers) {
+		return Value{}, false
+	}
+	hi, lo := bits.Mul64(sum, powers[places])
+	if hi >= n {
+		return Value{}, false // the quotient would not fit
+	}
+	quotient, remainder := bits.Div64(hi, lo, n)
+	if remainder >= n-remainder && remainder != 0 {
+		if quotient++; quotient == 0 {
+			return Value{}, false
+		}
+	}
+	return trimmedSmall(quotient, int(scale)+places), true
+}
+
+// powers are 10^0 to 10^19, all that fit a word.
+var powers = func() (p [20]uint64) {
+	p[0] = 1
+	for i := 1; i < len(p); i++ {
+		p[i] = p[i-1] * 10
+	}
+	return p
+}()
+
+// decimalPlaces gives the places at which the expansion of sum/n ends, -1 if it does not: in lowest terms a fraction
+// over 2^a·5^b has exactly max(a, b) decimal places, and one over anything else has no end.
+func decimalPlaces(sum, n uint64) int {
+	for a, b := sum, n; ; { // Euclid
+		if b == 0 {
+			n /= a
+			break
+		}
+		a, b = b, a%b
+	}
+	twos, fives := 0, 0
+	for ; n%2 == 0; n /= 2 {
+		twos++
+	}
+	for ; n%5 == 0; n /= 5 {
+		fives++
+	}
+	if n != 1 {
+		return -1
+	}
+	return max(twos, fives)
+}
+
+// wideMean is Mean for values of any size.
+func wideMean(values []Value) Value {
+	sum, scale := new(big.Int), 0
+	for _, v := range values {
+		scale = max(scale, int(v.scale))
+	}
+	for _, v := range values {
+		sum.Add(sum, new(big.Int).Mul(v.coefficient(), power(scale-int(v.scale))))
+	}
+	n := uint64(len(values))
+	places := decimalPlaces(new(big.Int).Mod(sum, new(big.Int).SetUint64(n)).Uint64(), n) // gcd(sum, n) = gcd(sum mod n, n)
+	if places < 0 {
+		places = extraPlaces
+	}
+	divisor := new(big.Int).SetUint64(n)
+	quotient, remainder := sum.QuoRem(sum.Mul(sum, power(places)), divisor, new(big.Int))
+	if remainder.Lsh(remainder, 1).Cmp(divisor) >= 0 {
+		quotient.Add(quotient, big.NewInt(1))
+	}
+	return trimmed(quotient, scale+places)
+}
