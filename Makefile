@@ -51,8 +51,10 @@ lint: tools $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## golangci-lint with t
 fmt: $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## format the Go code
 	@$(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) fmt ./...
 
-bench: build ## benchmarks of the hot paths
-	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration -run '^$$' -bench . -benchmem ./...
+BENCH ?= .
+bench: build ## benchmarks of the hot paths (BENCH=regexp, PKG=folders, BENCH_LARGE=1: also on 10 million points)
+	@$(BIN)/local exec -durable -- env E2E_BIN_DIR=$(abspath $(BIN)) BENCH_LARGE=$(BENCH_LARGE) \
+		go test -tags integration -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m $(or $(PKG),./...)
 
 fuzz: tools ## fuzz each decoder for FUZZTIME
 	@go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./shared/priceevent

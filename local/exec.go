@@ -12,9 +12,13 @@ import (
 )
 
 // execute runs a command with the three service variables set: to what the environment names, or to throw-away servers
-// that end with the command.
+// that end with the command. -durable before -- keeps Postgres' default durability, which benchmarks want.
 func execute(ctx context.Context, args []string) error {
-	if args[0] == "--" {
+	durable := args[0] == "-durable"
+	if durable {
+		args = args[1:]
+	}
+	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
 	if len(args) == 0 {
@@ -34,7 +38,7 @@ func execute(ctx context.Context, args []string) error {
 		return fmt.Errorf("open data folder: %w", err)
 	}
 	opts := cfg.services(dir, func(s string) { fmt.Fprintln(os.Stderr, s) })
-	opts.Durable = false
+	opts.Durable = durable
 	running, err := services.Start(ctx, opts)
 	if err != nil {
 		return err

@@ -1,8 +1,8 @@
 // Local runs the whole system on one machine: backing services, the four functions as processes of their own, the event
 // sources that a Knative cluster would have, fake price providers, and a gateway.
 //
-//	local               run everything until Ctrl-C
-//	local exec -- CMD   run CMD against fresh, throw-away services, and end with its exit status
+//	local                          run everything until Ctrl-C
+//	local exec [-durable] -- CMD   run CMD against fresh, throw-away services, and end with its exit status
 package main
 
 import (

@@ -57,6 +57,8 @@ func (h *handler) routes(srv *service.Service) {
 
 // receive handles one event. 204 means: committed, a duplicate, or dead-lettered.
 func (h *handler) receive(ctx context.Context, d service.Delivery) error {
+	h.metrics.inFlight.Inc()
+	defer h.metrics.inFlight.Dec()
 	o, err := h.decode(d)
 	if err == nil {
 		var did effect
@@ -99,10 +101,7 @@ func (h *handler) refuse(ctx context.Context, d service.Delivery, reason error) 
 		return reason
 	}
 	letter := kafkaclient.DeadLetter{Header: d.Header, Body: d.Body, Err: reason, Function: "compute-ma", FailedAt: h.now()}
-	if service.IgnoresStatus(d.Header) {
-		ctx = context.WithoutCancel(ctx) // the connector does not come again: this is the event's last chance
-	}
-	if err := h.deadLetters.Write(ctx, letter); err != nil {
+	if err := h.bury(ctx, d, letter); err != nil {
 		// Whatever kept the letter from the topic, the event must come again: never lose it over its dead letter.
 		return fault.Wrap(err, fault.Unavailable, "dead_letter_failed", "the dead letter could not be written").After(time.Second)
 	}
@@ -112,6 +111,18 @@ func (h *handler) refuse(ctx context.Context, d service.Delivery, reason error) 
 	h.log.WarnContext(ctx, "dead letter written", "code", fault.CodeOf(reason), "err", reason, "request_id", service.RequestID(ctx),
 		"topic", from.Topic, "partition", from.Partition, "offset", from.Offset)
 	return nil
+}
+
+// deadLetterTimeout is how long the broker may take: after it the answer must still reach the platform within its 25 s.
+const deadLetterTimeout = 10 * time.Second
+
+func (h *handler) bury(ctx context.Context, d service.Delivery, letter kafkaclient.DeadLetter) error {
+	if service.IgnoresStatus(d.Header) {
+		ctx = context.WithoutCancel(ctx) // the connector does not come again: this is the event's last chance
+	}
+	ctx, cancel := context.WithTimeout(ctx, deadLetterTimeout)
+	defer cancel()
+	return h.deadLetters.Write(ctx, letter)
 }
 
 // isReplay reports an event that dlq-inspector delivers again: it has replayid and comes from no Kafka topic.

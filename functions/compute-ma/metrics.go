@@ -13,6 +13,7 @@ type metrics struct {
 	events      *prometheus.CounterVec // by outcome
 	deadLetters *prometheus.CounterVec // by code
 	late        prometheus.Counter
+	inFlight    prometheus.Gauge
 	batchEvents prometheus.Histogram
 	batchTime   prometheus.Histogram
 
@@ -30,6 +31,9 @@ func newMetrics(r prometheus.Registerer) metrics {
 		late: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "compute_ma_late_points_total", Help: "Inserted points that are older than their series' newest.",
 		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "compute_ma_events_in_flight", Help: "Events taken in and not answered yet.",
+		}),
 		batchEvents: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "compute_ma_batch_events", Help: "Events in one transaction.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200},
 		}),
@@ -41,7 +45,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 	for _, reason := range priceevent.Refusals { // an alert on an increase needs the zero before it
 		m.deadLetters.WithLabelValues(reason.Code)
 	}
-	r.MustRegister(m.events, m.deadLetters, m.late, m.batchEvents, m.batchTime)
+	r.MustRegister(m.events, m.deadLetters, m.late, m.inFlight, m.batchEvents, m.batchTime)
 	return m
 }
 

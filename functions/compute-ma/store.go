@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"marketdata/functions/compute-ma/internal/series"
@@ -258,11 +258,13 @@ func (b *batch) writePoints(ctx context.Context, conn *pgx.Conn, rowsMustExist b
 func (b *batch) pointColumns() []any {
 	n := len(b.winners)
 	symbols, providers, prices := make([]string, n), make([]string, n), make([]string, n)
-	times, ids, corrections := make([]time.Time, n), make([]uuid.UUID, n), make([]int32, n)
+	times, corrections := make([]time.Time, n), make([]int32, n)
+	ids := make(pgtype.FlatArray[pgtype.UUID], n) // []uuid.UUID would be encoded by reflection
 	for i, w := range b.winners {
 		o := b.all[w]
 		symbols[i], providers[i], prices[i] = string(o.Symbol), o.Provider, o.Price.String()
-		times[i], ids[i], corrections[i] = o.ObservedAt, o.RawResponseID, int32(o.Correction) //nolint:gosec // checked when decoded
+		times[i], corrections[i] = o.ObservedAt, int32(o.Correction) //nolint:gosec // checked when decoded
+		ids[i] = pgtype.UUID{Bytes: o.RawResponseID, Valid: true}
 	}
 	return []any{symbols, providers, times, prices, ids, corrections}
 }

@@ -10,8 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
 	"marketdata/shared/fault"
@@ -103,58 +106,98 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	if len(data) == 0 {
 		return Observation{}, fault.New(fault.Invalid, CodeNoData, "event has no data")
 	}
-	members, err := decodeObject(data)
+	m, err := decodeMembers(data)
 	if err != nil {
 		return Observation{}, err
 	}
-	var text [4]string
-	for i, name := range [...]string{"symbol", "timestamp", "source", "raw_response_id"} {
-		if text[i], err = stringMember(members, name); err != nil {
-			return Observation{}, err
+	for i, text := range m.texts {
+		if text == nil {
+			return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "member %q must be a string", textMembers[i])
 		}
 	}
 	o := Observation{Correction: correction}
-	if o.Symbol, err = market.ParseSymbol(text[0]); err != nil {
+	if o.Symbol, err = market.ParseSymbol(*m.texts[0]); err != nil {
 		return Observation{}, err
 	}
-	if o.Provider, err = market.ParseProvider(text[2]); err != nil {
+	if o.Provider, err = market.ParseProvider(*m.texts[2]); err != nil {
 		return Observation{}, err
 	}
-	if members["price"] == nil {
+	if m.price == "" {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "member \"price\" is missing")
 	}
-	if o.Price, err = market.ParsePrice(string(members["price"])); err != nil {
+	if o.Price, err = market.ParsePrice(m.price); err != nil {
 		return Observation{}, err
 	}
-	if o.RawResponseID, err = uuid.Parse(text[3]); err != nil {
+	if o.RawResponseID, err = uuid.Parse(*m.texts[3]); err != nil {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "raw_response_id is not a UUID")
 	}
-	if o.ObservedAt, err = time.Parse(time.RFC3339Nano, text[1]); err != nil {
+	if o.ObservedAt, err = time.Parse(time.RFC3339Nano, *m.texts[1]); err != nil {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is not RFC 3339")
 	}
 	o.ObservedAt = o.ObservedAt.UTC().Truncate(time.Microsecond)
 	return o, o.validateRest(now)
 }
 
-// decodeObject reads exactly one JSON object. Names are compared exactly: encoding/json into a struct would fold case.
-func decodeObject(data []byte) (map[string]json.RawMessage, error) {
-	members := make(map[string]json.RawMessage, 8)
-	if err := json.Unmarshal(data, &members); err != nil {
-		var wrongType *json.UnmarshalTypeError
-		if errors.As(err, &wrongType) {
-			return nil, fault.New(fault.Invalid, CodeInvalidSchema, "data is not a JSON object")
-		}
-		return nil, fault.New(fault.Invalid, CodeUndecodable, "data is not JSON")
-	}
-	return members, nil
+// textMembers are the members that must be strings.
+var textMembers = [...]string{"symbol", "timestamp", "source", "raw_response_id"}
+
+// members are those of the body that count.
+type members struct {
+	texts [len(textMembers)]*string // nil: absent or no string
+	price string                    // the JSON value as it stands; empty: absent
 }
 
-func stringMember(members map[string]json.RawMessage, name string) (string, error) {
-	var s *string
-	if err := json.Unmarshal(members[name], &s); err != nil || s == nil {
-		return "", fault.New(fault.Invalid, CodeInvalidSchema, "member %q must be a string", name)
+// decodeMembers reads exactly one JSON object. Names are compared exactly, which encoding/json into a struct would not do; of
+// a name that is repeated the last counts, as there.
+func decodeMembers(data []byte) (members, error) {
+	var m members
+	notJSON := fault.New(fault.Invalid, CodeUndecodable, "data is not JSON")
+	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if dec.PeekKind() != '{' {
+		if _, err := dec.ReadValue(); err != nil || !atEnd(dec) {
+			return m, notJSON
+		}
+		return m, fault.New(fault.Invalid, CodeInvalidSchema, "data is not a JSON object")
 	}
-	return *s, nil
+	if _, err := dec.ReadToken(); err != nil {
+		return m, notJSON
+	}
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return m, notJSON
+		}
+		i := slices.Index(textMembers[:], name.String())
+		isPrice := name.String() == "price"
+		if i >= 0 && dec.PeekKind() == '"' {
+			token, err := dec.ReadToken()
+			if err != nil {
+				return m, notJSON
+			}
+			text := token.String()
+			m.texts[i] = &text
+			continue
+		}
+		value, err := dec.ReadValue()
+		switch {
+		case err != nil:
+			return m, notJSON
+		case i >= 0:
+			m.texts[i] = nil
+		case isPrice:
+			m.price = string(value)
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil || !atEnd(dec) {
+		return m, notJSON
+	}
+	return m, nil
+}
+
+// atEnd reports that nothing but white space follows.
+func atEnd(dec *jsontext.Decoder) bool {
+	_, err := dec.ReadToken()
+	return errors.Is(err, io.EOF)
 }
 
 // Validate checks what a type cannot: the ingest side calls it before it stores, so that nothing is stored that the

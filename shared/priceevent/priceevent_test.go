@@ -1,6 +1,7 @@
 package priceevent_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -93,5 +94,42 @@ func FuzzDecode(f *testing.F) {
 		again, err := priceevent.Decode(m.Value, 0, now)
 		require.NoError(t, err)
 		require.Equal(t, o, again)
+	})
+}
+
+// A hostile body must cost no more than its length: deep nesting ends the decoding, not the process.
+func TestDecodeBoundsNesting(t *testing.T) {
+	t.Parallel()
+	for _, open := range []string{"[", `{"a":`} {
+		_, err := priceevent.Decode([]byte(strings.Repeat(open, 200_000)), 0, now)
+		require.Equal(t, "undecodable", fault.CodeOf(err))
+	}
+}
+
+// The decoder against the standard library's: the same bodies are JSON, and of a repeated name the last counts.
+func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
+	f.Add([]byte(valid))
+	f.Add([]byte(`{"symbol":"A","symbol":"B","Symbol":"C"} `))
+	f.Add([]byte(`[1]`))
+	f.Add([]byte("\"\xff\""))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, err := priceevent.Decode(data, 0, now)
+		if len(data) == 0 {
+			require.Equal(t, "no_data", fault.CodeOf(err))
+			return
+		}
+		require.Equal(t, !json.Valid(data), fault.CodeOf(err) == "undecodable", "%v", err)
+		var members map[string]json.RawMessage
+		if err != nil || json.Unmarshal(data, &members) != nil {
+			return
+		}
+		o, err := priceevent.Decode(data, 0, now)
+		require.NoError(t, err)
+		var symbol string
+		require.NoError(t, json.Unmarshal(members["symbol"], &symbol))
+		require.Equal(t, strings.ToUpper(symbol), string(o.Symbol))
+		price, err := market.ParsePrice(string(members["price"]))
+		require.NoError(t, err)
+		require.Equal(t, price, o.Price)
 	})
 }

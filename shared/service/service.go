@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -96,9 +97,20 @@ func New(name, description string, config Config, log *slog.Logger, checks ...Ch
 // Handler is the whole server as a handler: routes inside request id, log line, metrics and problem documents.
 func (s *Service) Handler() http.Handler { return s.observe }
 
+// gcPercent is how much garbage may gather, in percent of what lives: a function keeps a few megabytes alive, and to collect
+// each time as much again has gathered takes a tenth of its time under load. GOGC in the environment goes before it.
+const gcPercent = 400
+
+func tuneGC() {
+	if set := debug.SetGCPercent(gcPercent); set != 100 { // 100: Go's default
+		debug.SetGCPercent(set)
+	}
+}
+
 // Run serves until ctx ends, then stops accepting, lets requests in flight finish within ShutdownTimeout, and returns
 // nil. It logs the address it listens on.
 func (s *Service) Run(ctx context.Context) error {
+	tuneGC()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(s.config.Host, fmt.Sprint(s.config.Port)))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

@@ -170,16 +170,26 @@ func Topic(tb testing.TB, servers string, partitions int) string {
 	return name
 }
 
+// EachRecord reads a topic from its beginning, in order of arrival within each partition, until see has seen enough. A topic
+// that holds too little fails the test.
+func EachRecord(tb testing.TB, servers, topic string, see func(value []byte) (more bool)) {
+	tb.Helper()
+	consumer := newConsumer(tb, servers, topic)
+	defer consumer.Close() //nolint:errcheck // nothing depends on it
+	for {
+		m, err := consumer.ReadMessage(20_000_000_000) // 20 s: only a failure waits that long
+		require.NoError(tb, err, "the topic holds no more records")
+		if !see(m.Value) {
+			return
+		}
+	}
+}
+
 // Records reads n records of a topic from its beginning, in order of arrival within each partition.
 func Records(tb testing.TB, servers, topic string, n int) []*kafka.Message {
 	tb.Helper()
-	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{
-		"bootstrap.servers": servers, "group.id": uuid.NewString(), "auto.offset.reset": "earliest",
-		"enable.auto.commit": false, "enable.metrics.push": false, "fetch.message.max.bytes": 4 << 20,
-	})
-	require.NoError(tb, err)
+	consumer := newConsumer(tb, servers, topic)
 	defer consumer.Close() //nolint:errcheck // nothing depends on it
-	require.NoError(tb, consumer.Subscribe(topic, nil))
 	var out []*kafka.Message
 	for len(out) < n {
 		m, err := consumer.ReadMessage(20_000_000_000) // 20 s: only a failure waits that long
@@ -187,4 +197,15 @@ func Records(tb testing.TB, servers, topic string, n int) []*kafka.Message {
 		out = append(out, m)
 	}
 	return out
+}
+
+func newConsumer(tb testing.TB, servers, topic string) *kafka.Consumer {
+	tb.Helper()
+	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{
+		"bootstrap.servers": servers, "group.id": uuid.NewString(), "auto.offset.reset": "earliest",
+		"enable.auto.commit": false, "enable.metrics.push": false, "fetch.message.max.bytes": 4 << 20,
+	})
+	require.NoError(tb, err)
+	require.NoError(tb, consumer.Subscribe(topic, nil))
+	return consumer
 }

@@ -1,0 +1,336 @@
+//go:build integration
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/shopspring/decimal"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/market"
+	"marketdata/shared/postgres"
+	"marketdata/shared/priceevent"
+	"marketdata/shared/service"
+	"marketdata/shared/testenv"
+)
+
+const (
+	rounds    = 9 // of each program, in turn; the figures are medians
+	roundTime = 700 * time.Millisecond
+	serveAs   = "COMPUTE_MA_BENCHMARK_SERVES" // makes the test binary one of the two limits instead of a test
+)
+
+// TestMain lets the test binary be the programs that the built one is measured against.
+func TestMain(m *testing.M) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch os.Getenv(serveAs) { //nolint:forbidigo // the benchmark's own switch, in no production code
+	case "no-op":
+		err = serveNoOp(ctx)
+	case "insert-only":
+		err = serveInsertOnly(ctx)
+	default:
+		os.Exit(m.Run()) //nolint:gocritic // stop only undoes the signal handler
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// serveNoOp is what HTTP alone costs: a handler that reads the event and answers.
+func serveNoOp(ctx context.Context) error {
+	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:forbidigo // as above
+		if r.Method == http.MethodPost {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})}
+	go func() { <-ctx.Done(); _ = server.Close() }()
+	if err := server.ListenAndServe(); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// serveInsertOnly is the program without the averages: same ingress, same coalescer, the points in one round trip.
+func serveInsertOnly(ctx context.Context) error {
+	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	log := service.NewLogger("compute-ma", cfg.LogLevel)
+	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	producer := kafkaclient.NewProducer(cfg.KafkaServers)
+	defer producer.Close(cfg.ShutdownTimeout)
+	srv := service.New("compute-ma", "", cfg.Config, log)
+	m := newMetrics(srv.Metrics)
+	store := &pgStore{pool: pool, windows: cfg.Windows}
+	events := newApplier(insertOnly{store}, m.batch)
+	defer events.close()
+	h := &handler{
+		events: events, dryRuns: store, reads: store, windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
+		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
+	}
+	h.routes(srv)
+	return srv.Run(ctx)
+}
+
+type insertOnly struct{ *pgStore }
+
+func (s insertOnly) apply(ctx context.Context, all []priceevent.Observation) ([]effect, error) {
+	b := newBatch(all)
+	b.effects = make([]effect, len(all))
+	var queue pgx.Batch
+	queue.Queue(upsertPoints, b.pointColumns()...)
+	results := s.pool.SendBatch(ctx, &queue)
+	if err := b.readEffects(results); err != nil {
+		return nil, err
+	}
+	return b.effects, results.Close()
+}
+
+// program is one that is measured.
+type program struct {
+	name    string
+	url     string
+	rates   []float64 // events a second, of each round
+	medians []float64 // milliseconds
+	tails   []float64 // 99th percentile, milliseconds
+}
+
+// startProgram runs a command until the benchmark ends, its log in a file.
+func startProgram(b *testing.B, name, path string, env ...string) *program {
+	b.Helper()
+	l, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(b, err)
+	require.NoError(b, l.Close())
+	log, err := os.Create(filepath.Join(b.TempDir(), name+".log"))
+	require.NoError(b, err)
+	cmd := exec.Command(path)
+	cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", "PORT="+port), env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	require.NoError(b, cmd.Start())
+	b.Cleanup(func() {
+		require.NoError(b, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(b, cmd.Wait())
+		require.NoError(b, log.Close())
+	})
+	p := &program{name: name, url: "http://127.0.0.1:" + port + "/"}
+	require.Eventually(b, func() bool {
+		resp, err := http.Get(p.url + "readyz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode < 300
+	}, 10*time.Second, 5*time.Millisecond)
+	return p
+}
+
+// load posts events for roundTime from inFlight callers and notes the rate and the time of an event. Every event is new.
+func (p *program) load(b *testing.B, client *http.Client, inFlight, symbols int, clock *atomic.Int64) {
+	b.Helper()
+	var mu sync.Mutex
+	var all []time.Duration
+	var wg sync.WaitGroup
+	failed := make(chan error, inFlight)
+	began := time.Now()
+	for range inFlight {
+		wg.Go(func() {
+			var mine []time.Duration
+			for time.Since(began) < roundTime {
+				one := time.Now()
+				if err := post(client, p.url, symbols, clock.Add(1)); err != nil {
+					failed <- err
+					return
+				}
+				mine = append(mine, time.Since(one))
+			}
+			mu.Lock()
+			all = append(all, mine...)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	took := time.Since(began)
+	close(failed)
+	for err := range failed {
+		require.NoError(b, err)
+	}
+	slices.Sort(all)
+	p.rates = append(p.rates, float64(len(all))/took.Seconds())
+	p.medians = append(p.medians, all[len(all)/2].Seconds()*1000)
+	p.tails = append(p.tails, all[len(all)*99/100].Seconds()*1000)
+}
+
+func post(client *http.Client, url string, symbols int, tick int64) error {
+	symbol := "S" + strconv.Itoa(rand.IntN(symbols))
+	at := time.UnixMicro(1_700_000_000_000_000 + tick*1000).UTC().Format(time.RFC3339Nano)
+	id := uuid.UUID{6: 0x70, 8: 0x80, 12: byte(tick >> 24), 13: byte(tick >> 16), 14: byte(tick >> 8), 15: byte(tick)}.String()
+	body := `{"symbol":"` + symbol + `","price":` + strconv.Itoa(100+int(tick%50)) + `.25,"timestamp":"` + at + `","source":"yfinance","raw_response_id":"` + id + `"}`
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return err
+	}
+	// As a KafkaSource delivers: design.md section 5.
+	req.Header = http.Header{
+		"Ce-Specversion": {"1.0"}, "Ce-Id": {id + ":" + symbol}, "Ce-Source": {"/providers/yfinance"}, "Ce-Type": {priceevent.Type},
+		"Ce-Subject": {symbol}, "Ce-Partitionkey": {symbol}, "Ce-Time": {at}, "Content-Type": {"application/json"},
+		"Ce-Kafkatopic": {"price-events"}, "Ce-Knativekafkapartition": {"3"}, "Ce-Knativekafkaoffset": {strconv.FormatInt(tick, 10)},
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Clone(values)
+	slices.Sort(sorted)
+	return sorted[len(sorted)/2]
+}
+
+// ratio is the median of the rounds' ratios: what drifts between rounds drops out.
+func ratio(p, q *program) float64 {
+	all := make([]float64, len(p.rates))
+	for i := range all {
+		all[i] = p.rates[i] / q.rates[i]
+	}
+	return median(all)
+}
+
+// BenchmarkThroughput measures the built binary, logs going to a file, against Postgres with its default durability,
+// beside the two limits: a no-op POST handler and the program without the averages. One axis at a time around 50 events in
+// flight, 100 symbols, empty table; BENCH_LARGE=1 adds a table of 10 million points.
+func BenchmarkThroughput(b *testing.B) {
+	type setting struct{ inFlight, symbols, stored int }
+	settings := []setting{{50, 100, 0}, {1, 100, 0}, {4, 100, 0}, {12, 100, 0}, {200, 100, 0}, {50, 5, 0}, {50, 5000, 0}}
+	if os.Getenv("BENCH_LARGE") != "" { //nolint:forbidigo // the benchmark's own
+		settings = append(settings, setting{50, 100, 10_000_000})
+	}
+	for _, s := range settings {
+		b.Run(fmt.Sprintf("%d_in_flight/%d_symbols/%d_points", s.inFlight, s.symbols, s.stored), func(b *testing.B) {
+			for range b.N {
+				compare(b, s.inFlight, s.symbols, s.stored)
+			}
+		})
+	}
+}
+
+func compare(b *testing.B, inFlight, symbols, stored int) {
+	b.Helper()
+	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
+	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
+	kafka := "KAFKA_BOOTSTRAP_SERVERS=" + testenv.Kafka(b)
+	database := func(stored int) string {
+		url := testenv.PostgresURL(b)
+		if stored > 0 {
+			fill(b, url, symbols, stored)
+		}
+		return "DATABASE_URL=" + url
+	}
+	noOp := startProgram(b, "no-op", os.Args[0], serveAs+"=no-op")
+	insert := startProgram(b, "insert-only", os.Args[0], serveAs+"=insert-only", database(0), kafka)
+	programs := []*program{noOp, insert, startProgram(b, "compute-ma", filepath.Join(bin, "compute-ma"), database(0), kafka)}
+	if stored > 0 {
+		programs = append(programs, startProgram(b, "large", filepath.Join(bin, "compute-ma"), database(stored), kafka))
+	}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: inFlight, DisableCompression: true}}
+	var clock atomic.Int64
+	for round := range rounds + 1 {
+		for _, p := range programs {
+			p.load(b, client, inFlight, symbols, &clock)
+			if round == 0 { // a warm-up: connections, prepared statements, the series' first rows
+				p.rates, p.medians, p.tails = nil, nil, nil
+			}
+		}
+	}
+	ma := programs[2]
+	b.ReportMetric(median(ma.rates), "events/s")
+	b.ReportMetric(ratio(ma, noOp), "of_no-op")
+	b.ReportMetric(ratio(ma, insert), "of_insert-only")
+	b.ReportMetric(ratio(insert, noOp), "insert-only_of_no-op")
+	b.ReportMetric(median(ma.medians), "p50_ms")
+	b.ReportMetric(median(ma.tails)/median(ma.medians), "p99/p50")
+	if stored > 0 {
+		b.ReportMetric(ratio(programs[3], ma), "large_of_empty")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// fill stores points of the years before those of the load, and their series' rows as they would be.
+func fill(b *testing.B, url string, symbols, points int) {
+	b.Helper()
+	pool, err := postgres.Open(b.Context(), url)
+	require.NoError(b, err)
+	defer pool.Close()
+	for _, q := range []string{
+		fmt.Sprintf(`insert into price_points (symbol, provider, observed_at, price, raw_response_id)
+			select 'S' || i %% %d, 'yfinance', timestamptz '2015-01-01Z' + make_interval(secs => i), 100 + i %% 50, gen_random_uuid()
+			from generate_series(0, %d) i`, symbols, points-1),
+		"checkpoint",
+	} {
+		_, err := pool.Exec(b.Context(), q)
+		require.NoError(b, err)
+	}
+}
+
+// A lone event is not kept waiting for company.
+func BenchmarkLoneEvent(b *testing.B) {
+	store := &pgStore{pool: testenv.Postgres(b), windows: []int{5, 20, 50}}
+	events := newApplier(store, func(int, time.Duration) {})
+	b.Cleanup(events.close)
+	tick := 0
+	price := market.NewPrice(decimal.New(15025, -2))
+	next := func() priceevent.Observation {
+		tick++
+		return observation("LONE", instant.Add(time.Duration(tick)*time.Second), price)
+	}
+	b.Run("coalesced", func(b *testing.B) {
+		for b.Loop() {
+			_, err := events.apply(b.Context(), next())
+			require.NoError(b, err)
+		}
+	})
+	b.Run("alone", func(b *testing.B) {
+		for b.Loop() {
+			_, err := store.apply(b.Context(), []priceevent.Observation{next()})
+			require.NoError(b, err)
+		}
+	})
+}
