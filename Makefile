@@ -56,8 +56,12 @@ bench: build ## benchmarks of the hot paths (BENCH=regexp, PKG=folders, BENCH_LA
 	@$(BIN)/local exec -durable -- env E2E_BIN_DIR=$(abspath $(BIN)) BENCH_LARGE=$(BENCH_LARGE) \
 		go test -tags integration -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m $(or $(PKG),./...)
 
-fuzz: tools ## fuzz each decoder for FUZZTIME
-	@go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./shared/priceevent
+fuzz: tools ## fuzz every decoder, each for FUZZTIME
+	@for file in $$(grep -l --include='*_test.go' -r '^func Fuzz' functions shared local); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$file); do \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
+		done; \
+	done
 
 cover: build ## test coverage by package
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration -count=1 -cover ./...

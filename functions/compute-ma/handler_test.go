@@ -83,6 +83,7 @@ type bundle struct {
 	store *fakeStore
 	dlq   *fakeDLQ
 	http  http.Handler
+	now   func() time.Time
 }
 
 func setup(t *testing.T) bundle {
@@ -96,7 +97,7 @@ func setup(t *testing.T) bundle {
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) },
 	}
 	h.routes(srv)
-	b.http = srv.Handler()
+	b.http, b.now = srv.Handler(), h.now
 	return b
 }
 

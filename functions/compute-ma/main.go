@@ -4,6 +4,8 @@
 // in one transaction, and answers 204 only once that is committed. Its effect is a function of the set of events: order,
 // duplicates, crashes and the number of copies do not matter. An event that can never succeed is written to the dead
 // letter topic and acknowledged; one that may succeed later is answered 503, and delivered again.
+//
+// "compute-ma rebuild" computes all averages anew from the stored points, and ends.
 package main
 
 import (
@@ -23,13 +25,13 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "compute-ma:", err)
 		os.Exit(1) //nolint:gocritic // stop only undoes the signal handler
 	}
 }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context, args []string) error {
 	cfg, err := loadConfig()
 	if err != nil {
 		return err
@@ -40,13 +42,16 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer pool.Close()
+	store := &pgStore{pool: pool, windows: cfg.Windows}
+	if len(args) > 0 && args[0] == "rebuild" {
+		return rebuild(ctx, store, log)
+	}
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
 	defer producer.Close(cfg.ShutdownTimeout)
 
 	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check})
 	m := newMetrics(srv.Metrics)
-	store := &pgStore{pool: pool, windows: cfg.Windows}
 	events := newApplier(store, m.batch)
 	defer events.close() // after the server: what is in flight is committed, then the pool closes
 	h := &handler{

@@ -112,6 +112,7 @@ type batch struct {
 	series  []seriesKey
 	effects []effect // of each observation
 	changed map[pointKey]bool
+	rebuild bool // whatever the series' rows say, the points are read
 
 	averages []seriesAverages // to write
 }
@@ -346,7 +347,7 @@ func (b *batch) merge(ctx context.Context, conn *pgx.Conn, stored [][]byte, wind
 
 func (b *batch) mergeSeries(ctx context.Context, conn *pgx.Conn, k seriesKey, stored []byte, winners []int) (series.Newest, bool, error) {
 	newest, err := series.Decode(stored)
-	rebuilt := err != nil // null, or of another version
+	rebuilt := err != nil || b.rebuild // null, or of another version
 	if rebuilt {
 		// Under the lock: a statement of its own sees all that is committed, and our own points.
 		if newest, err = readNewest(ctx, conn, k); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"math/rand/v2"
 	"os"
@@ -255,4 +256,23 @@ func TestSeriesRowsHealFromThePoints(t *testing.T) {
 	_, err := s.apply(t.Context(), all[48:])
 	require.NoError(t, err)
 	require.Equal(t, model(all, s.windows), dump(t, s.pool, ""))
+}
+
+func TestRebuildFollowsThePoints(t *testing.T) {
+	t.Parallel()
+	s := &pgStore{pool: testenv.Postgres(t), windows: modelWindows}
+	all := stocks(t)
+	_, err := s.apply(t.Context(), all)
+	require.NoError(t, err)
+	want := dump(t, s.pool, "")
+	for _, damage := range []string{
+		"update symbol_averages set average = 1, points_used = 1", "truncate symbol_averages, price_series", "update price_series set newest = '\\x01'",
+		"insert into symbol_averages select symbol, provider, 7, 1, 1, true, now(), now() from price_series",
+	} {
+		_, err := s.pool.Exec(t.Context(), damage)
+		require.NoError(t, err)
+		require.NoError(t, rebuild(t.Context(), s, slog.New(slog.DiscardHandler)))
+		require.Equal(t, want, dump(t, s.pool, ""), damage)
+	}
+	require.NoError(t, rebuild(t.Context(), &pgStore{pool: testenv.Postgres(t), windows: []int{5}}, slog.New(slog.DiscardHandler)), "of nothing")
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"marketdata/shared/priceevent"
 )
 
 // summary is a letter in a list: everything but what it holds.
@@ -12,6 +14,8 @@ type summary struct {
 	Status        string    `json:"status" enum:"open,replaying,resolved,sent,discarded"`
 	Code          string    `json:"code" doc:"Of the latest failure"`
 	Reason        string    `json:"reason"`
+	Meaning       string    `json:"meaning,omitempty" doc:"What the code says, if it is one of compute-ma's"`
+	Remedy        string    `json:"remedy,omitempty" doc:"What can be done about it"`
 	Fingerprint   string    `json:"fingerprint" doc:"The same for failures of one cause"`
 	Symbol        *string   `json:"symbol" nullable:"true"`
 	Topic         *string   `json:"topic" nullable:"true" doc:"Of the original record"`
@@ -28,6 +32,9 @@ func summaryOf(l stored) summary {
 	s := summary{
 		ID: l.ID, Status: l.Status, Code: l.Code, Reason: l.Reason, Fingerprint: l.Fingerprint, Symbol: l.Symbol, Exact: l.Exact,
 		FirstFailedAt: l.FirstFailedAt.UTC(), LastFailedAt: l.LastFailedAt.UTC(), FailureCount: l.FailureCount, ReplayCount: l.ReplayCount,
+	}
+	if r, ok := priceevent.Explain(l.Code); ok {
+		s.Meaning, s.Remedy = r.Meaning, r.Remedy
 	}
 	if l.Origin != nil {
 		s.Topic, s.Partition, s.Offset = &l.Origin.Topic, &l.Origin.Partition, &l.Origin.Offset

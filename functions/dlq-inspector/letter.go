@@ -17,6 +17,7 @@ import (
 
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market"
+	"marketdata/shared/priceevent"
 )
 
 // place is where a record stands on a topic.
@@ -136,7 +137,7 @@ func knativeFailure(headers []kafkaclient.Header, f *failure) {
 		return
 	}
 	f.Function = destination
-	f.Code, f.Reason = "delivery_failed", "no answer from the function"
+	f.Code, f.Reason = priceevent.CodeDeliveryFailed, "no answer from the function"
 	if code != "" {
 		f.Code, f.Reason = "http_"+code, "the function answered with status "+code
 	}

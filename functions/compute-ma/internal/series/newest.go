@@ -119,6 +119,7 @@ func Decode(b []byte) (Newest, error) {
 		p := Point{At: at, Price: Value{scale: r.byte()}}
 		if p.Price.small = r.uvarint(); p.Price.small == 0 {
 			p.Price.wide = new(big.Int).SetBytes(r.bytes(r.uvarint()))
+			r.bad = r.bad || p.Price.wide.IsUint64() // a small one has one form only
 		}
 		if n := len(points); n == MaxPoints || n > 0 && points[n-1].At <= at {
 			return Newest{}, ErrEncoding

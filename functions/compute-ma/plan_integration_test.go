@@ -1,0 +1,71 @@
+//go:build integration
+
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/postgres"
+	"marketdata/shared/testenv"
+)
+
+// Reads stay flat as the table grows: every read of points is an index scan that needs no sort, for the plan that a
+// prepared statement ends with, also while the planner has no statistics (until autovacuum comes by it would sort a
+// symbol's whole history, were it not for the pool's settings).
+func TestReadsOfPointsAreIndexScans(t *testing.T) {
+	t.Parallel()
+	pool, err := postgres.Open(t.Context(), testenv.PostgresURL(t))
+	require.NoError(t, err)
+	defer pool.Close()
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	exec := func(sql string) {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	exec("alter table price_points set (autovacuum_enabled = off)")
+	exec(`insert into price_points (symbol, provider, observed_at, price, raw_response_id)
+		select 'S' || i % 20, 'p', timestamptz '2020-01-01Z' + make_interval(secs => i), 1, gen_random_uuid() from generate_series(1, 50000) i`)
+	exec("set plan_cache_mode = force_generic_plan")
+	key, bounds := "'S1', 'p'", "'2020-01-01Z', '2030-01-01Z', 50"
+	for name, q := range map[string]struct{ sql, args string }{
+		"down": {selectPointsDown, key + ", " + bounds}, "up": {selectPointsUp, key + ", " + bounds},
+	} {
+		exec(fmt.Sprintf("prepare %s as %s", name, q.sql))
+	}
+	explain := func(sql string) string {
+		rows, err := conn.Query(t.Context(), "explain (costs off) "+sql)
+		require.NoError(t, err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return strings.Join(lines, "\n")
+	}
+	for _, analysed := range []bool{false, true} {
+		if analysed {
+			exec("analyze price_points")
+		}
+		for name, scan := range map[string]string{"down": "Index Scan Backward using price_points_pk", "up": "Index Scan using price_points_pk"} {
+			plan := explain(fmt.Sprintf("execute %s (%s, %s)", name, key, bounds))
+			require.Contains(t, plan, scan)
+			require.NotContains(t, plan, "Sort")
+			require.NotContains(t, plan, "Bitmap")
+			require.NotContains(t, plan, "Seq Scan")
+		}
+		plan := explain(adoptSeries)
+		require.Contains(t, plan, "using price_points_pk")
+		require.NotContains(t, plan, "Seq Scan")
+	}
+	// The series' rows and averages, too, are found by their keys, in the order in which they must be locked.
+	exec("insert into price_series select 'S' || i, 'p' from generate_series(1, 5000) i")
+	exec("prepare lock_series as " + lockSeries)
+	exec("prepare update_series as " + updateSeries)
+	require.Contains(t, explain(`execute lock_series ('{S1,S2}', '{p,p}')`), "using price_series_pk")
+	require.NotContains(t, explain(`execute lock_series ('{S1,S2}', '{p,p}')`), "Seq Scan")
+	require.Contains(t, explain(`execute update_series ('{S1,S2}', '{p,p}', '{"\\x01","\\x01"}')`), "using price_series_pk")
+}
