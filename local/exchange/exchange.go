@@ -1,7 +1,8 @@
 // Package exchange answers in the place of the price providers, in their exact shapes, from real monthly closes and a
 // seeded walk; and it misbehaves on request.
 //
-// Each provider is mounted under its name (/yfinance/…). Operators use /_admin/faults and /_admin/calls.
+// Each provider is mounted under its name (/yfinance/…) and described by one venue in a file of its own. Operators use
+// /_admin/faults and /_admin/calls (admin.go).
 package exchange
 
 import (
@@ -25,18 +26,56 @@ type Exchange struct {
 	calls  map[[2]string]int // by provider and symbol
 }
 
-// Kinds of fault that can be asked for.
-var kinds = []string{
-	"extra_fields", "unknown_symbol", "bad_key", "no_key", "not_entitled", "limit_minute", "limit_day", "html", "truncated",
-	"bad_price", "timeout", "error_5xx", "oversized",
+// venue is how one provider speaks.
+type venue struct {
+	name   string
+	routes map[string]func(quote) any // body of a quote, by path under the name
+	symbol func(*http.Request) string
+	key    func(*http.Request) string // nil: the provider needs none. Any key will do
+	pair   map[string]string          // instrument of our table by symbol; nil: the symbol is the instrument
+	// refuse gives the provider's words for a fault, among them error_5xx; false for a fault that is no refusal.
+	refuse func(kind string, q quote) (reply, bool)
+	page   string // the web page that stands where data should
 }
 
-type fault struct {
-	Provider string `json:"provider"`
-	Symbol   string `json:"symbol,omitempty"` // empty: every symbol
-	Kind     string `json:"kind"`
-	Count    int    `json:"count,omitempty"`    // how many calls; 0: until deleted
-	DelayMS  int    `json:"delay_ms,omitempty"` // before the answer
+// quote is what a venue makes a body of.
+type quote struct {
+	symbol   string
+	price    string // decimal
+	previous string // decimal; the real close that the walk began with
+	at       time.Time
+	key      string // the caller's
+	kind     string // extra_fields and bad_price change the body
+}
+
+type reply struct {
+	status      int
+	contentType string
+	body        string
+	header      map[string]string
+}
+
+func jsonReply(status int, body string) reply { return reply{status, "application/json", body, nil} }
+func htmlReply(status int, body string) reply { return reply{status, "text/html", body, nil} }
+
+// venues lists the providers in the order of the documentation.
+func venues() []venue {
+	return []venue{yfinance, alphaVantage, finnhub, twelveData, binance, coinbase}
+}
+
+// Provider is a provider that the exchange stands in for.
+type Provider struct {
+	Name     string
+	NeedsKey bool
+}
+
+// Providers lists whom the exchange answers for.
+func Providers() []Provider {
+	var out []Provider
+	for _, v := range venues() {
+		out = append(out, Provider{v.name, v.key != nil})
+	}
+	return out
 }
 
 // New makes an exchange whose prices are a function of seed, symbol and the second of now.
@@ -45,15 +84,22 @@ func New(seed uint64, now func() time.Time) *Exchange {
 	e.mux.HandleFunc("PUT /_admin/faults", e.addFault)
 	e.mux.HandleFunc("DELETE /_admin/faults", e.clearFaults)
 	e.mux.HandleFunc("GET /_admin/calls", e.countCalls)
-	e.mux.HandleFunc("GET /yfinance/v8/finance/chart/{symbol}", e.yfinance)
+	for _, v := range venues() {
+		for path, body := range v.routes {
+			e.mux.HandleFunc("GET /"+v.name+path, e.serve(v, body))
+		}
+	}
 	return e
 }
 
-// Symbols lists what the exchange trades, sorted.
+// Symbols lists the stocks that yfinance, alpha_vantage, finnhub and twelve_data trade here, sorted. (binance and
+// coinbase trade pairs of coins, under names of their own.)
 func (e *Exchange) Symbols() []string {
 	var out []string
 	for s := range e.closes {
-		out = append(out, s)
+		if !isCoin(s) {
+			out = append(out, s)
+		}
 	}
 	slices.Sort(out)
 	return out
@@ -62,83 +108,64 @@ func (e *Exchange) Symbols() []string {
 // ServeHTTP answers as the provider of the path's first segment.
 func (e *Exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHTTP(w, r) }
 
-// called counts a call and gives the kind of fault it must show, empty for none. It waits the fault's delay, which for
-// the kind timeout is as long as the caller waits.
-func (e *Exchange) called(r *http.Request, provider, symbol string) string {
-	e.mu.Lock()
-	e.calls[[2]string{provider, symbol}]++
-	var hit *fault
-	for i, f := range e.faults {
-		if f.Provider == provider && (f.Symbol == "" || strings.EqualFold(f.Symbol, symbol)) {
-			copied := *f
-			hit = &copied
-			if f.Count--; f.Count == 0 {
-				e.faults = slices.Delete(e.faults, i, i+1)
-			} else if f.Count < 0 {
-				f.Count = 0 // until deleted
-			}
-			break
+// serve answers a venue's calls: a fault that was asked for first, then as the provider would, who looks at the key
+// before the symbol.
+func (e *Exchange) serve(v venue, body func(quote) any) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q := quote{symbol: strings.ToUpper(v.symbol(r)), at: e.now().UTC().Truncate(time.Second)}
+		if v.key != nil {
+			q.key = v.key(r)
 		}
-	}
-	e.mu.Unlock()
-	if hit == nil {
-		return ""
-	}
-	delay := time.Duration(hit.DelayMS) * time.Millisecond
-	if hit.Kind == "timeout" && delay == 0 {
-		delay = time.Minute
-	}
-	if delay > 0 {
-		select {
-		case <-r.Context().Done():
-		case <-time.After(delay):
+		q.kind = e.called(r, v.name, q.symbol)
+		cents, known := e.price(v.instrument(q.symbol), q.at.Unix())
+		q.price, q.previous = decimalCents(cents), decimalCents(e.closes[v.instrument(q.symbol)])
+		refusal, refused := v.refuse(q.kind, q)
+		switch {
+		case refused:
+		case q.kind == "html":
+			refusal = htmlReply(http.StatusOK, v.page)
+		case v.key != nil && q.key == "":
+			refusal, _ = v.refuse("no_key", q)
+		case !known:
+			refusal, _ = v.refuse("unknown_symbol", q)
+		default:
+			refusal = jsonReply(http.StatusOK, spoil(q.kind, body(q)))
 		}
+		refusal.write(w)
 	}
-	return hit.Kind
 }
 
-func (e *Exchange) addFault(w http.ResponseWriter, r *http.Request) {
-	var f fault
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil || f.Provider == "" || !slices.Contains(kinds, f.Kind) || f.Count < 0 || f.DelayMS < 0 {
-		http.Error(w, "want {provider, symbol, kind, count, delay_ms}, kind one of "+strings.Join(kinds, " "), http.StatusBadRequest)
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.faults = append(e.faults, &f)
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func (e *Exchange) clearFaults(w http.ResponseWriter, _ *http.Request) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.faults = nil
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func (e *Exchange) countCalls(w http.ResponseWriter, r *http.Request) {
-	provider, symbol := r.URL.Query().Get("provider"), strings.ToUpper(r.URL.Query().Get("symbol"))
-	e.mu.Lock()
-	n := 0
-	for k, c := range e.calls {
-		if (provider == "" || k[0] == provider) && (symbol == "" || k[1] == symbol) {
-			n += c
+func (v venue) instrument(symbol string) string {
+	if v.pair == nil {
+		if isCoin(symbol) {
+			return "" // a pair's name is no stock's
 		}
+		return symbol
 	}
-	e.mu.Unlock()
-	writeJSON(w, http.StatusOK, map[string]int{"calls": n})
+	return v.pair[symbol]
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that the caller went away
+// spoil prints a body, cut or blown up if the fault is about that.
+func spoil(kind string, body any) string {
+	b, err := json.Marshal(body)
+	if err != nil {
+		panic("exchange: " + err.Error()) // a body is made of maps and texts
+	}
+	switch text := string(b); kind {
+	case "truncated":
+		return text[:len(text)/2]
+	case "oversized":
+		return text[:len(text)-1] + `,"padding":"` + strings.Repeat("x", 4<<20) + `"}`
+	default:
+		return text
+	}
 }
 
-func writeText(w http.ResponseWriter, status int, contentType, text string) {
-	w.Header().Set("Content-Type", contentType)
-	w.WriteHeader(status)
-	_, _ = w.Write([]byte(text)) // an error means that the caller went away
+func (p reply) write(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", p.contentType)
+	for name, value := range p.header {
+		w.Header().Set(name, value)
+	}
+	w.WriteHeader(p.status)
+	_, _ = w.Write([]byte(p.body)) // an error means that the caller went away
 }

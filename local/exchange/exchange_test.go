@@ -2,8 +2,11 @@ package exchange_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,113 +16,216 @@ import (
 	"marketdata/local/exchange"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
-	"marketdata/shared/market/upstream"
-	"marketdata/shared/market/yfinance"
+	"marketdata/shared/market/providers"
+	"marketdata/shared/secret"
 )
 
-func setup(t *testing.T, now func() time.Time) (*httptest.Server, *yfinance.Provider) {
+// What adapters make of the exchange's answers and faults is the business of their conformance tests.
+
+func setup(t *testing.T, now func() time.Time) (http.Handler, map[string]market.Provider) {
 	t.Helper()
-	server := httptest.NewServer(exchange.New(1, now))
+	e := exchange.New(1, now)
+	server := httptest.NewServer(e)
 	t.Cleanup(server.Close)
-	return server, yfinance.New(server.URL+"/yfinance", upstream.New(300*time.Millisecond))
+	t.Cleanup(server.CloseClientConnections)
+	const key = secret.Value("any-key-will-do")
+	return e, providers.New(providers.Config{
+		Timeout: 20 * time.Second, YFinanceBaseURL: server.URL + "/yfinance", BinanceBaseURL: server.URL + "/binance", CoinbaseBaseURL: server.URL + "/coinbase",
+		AlphaVantageBaseURL: server.URL + "/alpha_vantage", FinnhubBaseURL: server.URL + "/finnhub", TwelveDataBaseURL: server.URL + "/twelve_data",
+		AlphaVantageKey: key, FinnhubKey: key, TwelveDataKey: key,
+	})
+}
+
+func call(t *testing.T, e http.Handler, method, target, body string, header ...string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	e.ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+func price(t *testing.T, p market.Provider, symbol market.Symbol) market.Price {
+	t.Helper()
+	q, _, err := p.Latest(t.Context(), symbol)
+	require.NoError(t, err)
+	return q.Price
 }
 
 func TestPriceIsAFunctionOfTheSecond(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC)
-	_, p := setup(t, func() time.Time { return at })
-	first, resp, err := p.Latest(t.Context(), "AAPL")
+	_, all := setup(t, func() time.Time { return at })
+	q, _, err := all["yfinance"].Latest(t.Context(), "AAPL")
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, resp.Status)
-	require.Equal(t, at.Truncate(time.Second), first.ObservedAt)
-	require.Equal(t, "USD", first.Currency)
-	again, _, err := p.Latest(t.Context(), "AAPL")
-	require.NoError(t, err)
-	require.Equal(t, first.Price, again.Price)
+	require.Equal(t, at.Truncate(time.Second), q.ObservedAt)
 	seen := map[string]bool{}
+	low, err := market.ParsePrice("190")
+	require.NoError(t, err)
+	high, err := market.ParsePrice("260")
+	require.NoError(t, err)
 	for range 200 {
 		at = at.Add(time.Second)
-		q, _, err := p.Latest(t.Context(), "AAPL")
-		require.NoError(t, err)
-		require.Equal(t, -1, mustPrice(t, "190").Cmp(q.Price)) // the last real close is 223.02
-		require.Equal(t, 1, mustPrice(t, "260").Cmp(q.Price))
-		seen[q.Price.String()] = true
+		p := price(t, all["yfinance"], "AAPL")
+		require.Equal(t, 1, p.Cmp(low), "the last real close is 223.02")
+		require.Equal(t, -1, p.Cmp(high))
+		require.Equal(t, p, price(t, all["yfinance"], "AAPL"))
+		seen[p.String()] = true
 	}
 	require.Greater(t, len(seen), 20, "the price moves")
 }
 
-func mustPrice(t *testing.T, s string) market.Price {
-	t.Helper()
-	p, err := market.ParsePrice(s)
-	require.NoError(t, err)
-	return p
-}
-
-// Every way in which Yahoo fails, and what the adapter makes of it.
-func TestFaults(t *testing.T) {
+func TestEveryProviderTradesTheSamePrices(t *testing.T) {
 	t.Parallel()
-	cases := map[string]string{
-		"extra_fields": "", "unknown_symbol": "symbol_not_found", "bad_key": "provider_rate_limited", "no_key": "provider_rate_limited",
-		"not_entitled": "provider_rate_limited", "limit_minute": "provider_rate_limited", "limit_day": "provider_rate_limited",
-		"html": "provider_malformed", "truncated": "provider_malformed", "bad_price": "provider_malformed",
-		"timeout": "provider_timeout", "error_5xx": "provider_unavailable", "oversized": "provider_malformed",
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	e, all := setup(t, func() time.Time { return at })
+	for _, symbol := range []market.Symbol{"AAPL", "AMZN", "GOOG", "IBM", "MSFT"} {
+		want := price(t, all["yfinance"], symbol)
+		for _, name := range []string{"alpha_vantage", "finnhub", "twelve_data"} {
+			require.Equal(t, want, price(t, all[name], symbol), name)
+		}
 	}
-	for kind, code := range cases {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			server, p := setup(t, time.Now)
-			admin(t, http.MethodPut, server.URL+"/_admin/faults", `{"provider":"yfinance","symbol":"aapl","kind":"`+kind+`","count":1}`)
-			_, _, err := p.Latest(t.Context(), "AAPL")
-			if code == "" {
-				require.NoError(t, err)
-			} else {
-				require.Equal(t, code, fault.CodeOf(err))
-			}
-			_, _, err = p.Latest(t.Context(), "AAPL")
-			require.NoError(t, err, "the fault was for one call")
-			require.Equal(t, 2, calls(t, server))
-		})
+	require.Equal(t, price(t, all["coinbase"], "BTC-USD"), price(t, all["binance"], "BTCUSDT"))
+	require.Equal(t, price(t, all["coinbase"], "ETH-USD"), price(t, all["binance"], "ETHUSDT"))
+	_, text := call(t, e, http.MethodGet, "/twelve_data/price?symbol=aapl&apikey=k", "")
+	require.JSONEq(t, `{"price":"`+price(t, all["yfinance"], "AAPL").String()+`000"}`, text)
+	for name, symbol := range map[string]market.Symbol{
+		"yfinance": "BTC-USD", "alpha_vantage": "BTCUSDT", "finnhub": "ETH-USD", "twelve_data": "ETH-USD", "binance": "BTC-USD", "coinbase": "BTCUSDT",
+	} {
+		_, _, err := all[name].Latest(t.Context(), symbol)
+		require.Equal(t, "symbol_not_found", fault.CodeOf(err), name)
 	}
+	require.Equal(t, []string{"AAPL", "AMZN", "GOOG", "IBM", "MSFT"}, exchange.New(0, time.Now).Symbols())
 }
 
-func TestFaultWithoutCountLastsUntilDeleted(t *testing.T) {
+// The members of each provider's answer, as its captured answers have them.
+func TestShapes(t *testing.T) {
 	t.Parallel()
-	server, p := setup(t, time.Now)
-	admin(t, http.MethodPut, server.URL+"/_admin/faults", `{"provider":"yfinance","kind":"error_5xx"}`)
-	for range 3 {
-		_, _, err := p.Latest(t.Context(), "MSFT")
-		require.Equal(t, "provider_unavailable", fault.CodeOf(err))
+	e, _ := setup(t, time.Now)
+	for target, members := range map[string]string{
+		"/alpha_vantage/query?function=GLOBAL_QUOTE&symbol=IBM&apikey=k": "Global Quote: 01. symbol,02. open,03. high,04. low,05. price,06. volume," +
+			"07. latest trading day,08. previous close,09. change,10. change percent",
+		"/finnhub/api/v1/quote?symbol=AAPL&token=k": "c,d,dp,h,l,o,pc,t",
+		"/twelve_data/quote?symbol=AAPL&apikey=k": "average_volume,change,close,currency,datetime,exchange,fifty_two_week: high,low,high,is_market_open," +
+			"last_quote_at,low,mic_code,name,open,percent_change,previous_close,symbol,timestamp,volume",
+		"/twelve_data/price?symbol=AAPL&apikey=k":       "price",
+		"/binance/api/v3/ticker/price?symbol=BTCUSDT":   "price,symbol",
+		"/coinbase/products/BTC-USD/ticker":             "ask,bid,conversions_volume,price,rfq_volume,size,time,trade_id,volume",
+		"/yfinance/v8/finance/chart/AAPL?interval=1m":   "chart: error,result",
+		"/yfinance/v8/finance/chart/NOPE?interval=1m":   "chart: error: code,description,result",
+		"/finnhub/api/v1/quote?symbol=NOPE&token=k":     "c,d,dp,h,l,o,pc,t",
+		"/finnhub/api/v1/quote?symbol=AAPL":             "error",
+		"/twelve_data/quote?symbol=NOPE&apikey=k":       "code,message,status",
+		"/binance/api/v3/ticker/price?symbol=NOPE":      "code,msg",
+		"/coinbase/products/NOPE/ticker":                "message",
+		"/alpha_vantage/query?symbol=NOPE&apikey=k":     "Global Quote: ",
+		"/alpha_vantage/query?symbol=IBM":               "Error Message",
+		"/alpha_vantage/query?symbol=IBM&apikey=&x=%20": "Error Message",
+	} {
+		_, text := call(t, e, http.MethodGet, target, "")
+		var v map[string]any
+		require.NoError(t, json.Unmarshal([]byte(text), &v), text)
+		require.Equal(t, members, shape(v), target)
 	}
-	admin(t, http.MethodDelete, server.URL+"/_admin/faults", "")
-	_, _, err := p.Latest(t.Context(), "MSFT")
-	require.NoError(t, err)
 }
 
-func TestUnknownSymbolIsNotFound(t *testing.T) {
+// shape lists an object's members, in order, and theirs.
+func shape(v map[string]any) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		if inner, ok := v[name].(map[string]any); ok {
+			name += ": " + shape(inner)
+		}
+		out = append(out, name)
+	}
+	return strings.Join(out, ",")
+}
+
+func TestKeysAreAskedForWhereTheRealOnesAre(t *testing.T) {
 	t.Parallel()
-	_, p := setup(t, time.Now)
-	_, _, err := p.Latest(t.Context(), "NOPE")
-	require.Equal(t, "symbol_not_found", fault.CodeOf(err))
+	e, _ := setup(t, time.Now)
+	for _, c := range []struct {
+		target string
+		header []string
+		status int
+		text   string
+	}{
+		{"/finnhub/api/v1/quote?symbol=AAPL", nil, 401, "Please use an API key."},
+		{"/finnhub/api/v1/quote?symbol=NOPE", nil, 401, "Please use an API key."},
+		{"/finnhub/api/v1/quote?symbol=AAPL", []string{"X-Finnhub-Token", "k"}, 200, `"pc":223.02`},
+		{"/twelve_data/quote?symbol=AAPL", nil, 200, `"code":401`},
+		{"/twelve_data/quote?symbol=AAPL", []string{"Authorization", "apikey k"}, 200, `"previous_close":"223.02000"`},
+		{"/alpha_vantage/query?symbol=AAPL", nil, 200, "apikey is invalid or missing"},
+		{"/alpha_vantage/query?symbol=AAPL&apikey=k", nil, 200, `"08. previous close":"223.0200"`},
+		{"/yfinance/v8/finance/chart/AAPL", nil, 200, `"previousClose":223.02`},
+	} {
+		status, text := call(t, e, http.MethodGet, c.target, "", c.header...)
+		require.Equal(t, c.status, status, c.target)
+		require.Contains(t, text, c.text, c.target)
+	}
 }
 
-func admin(t *testing.T, method, url, body string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	require.NoError(t, err)
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, http.StatusNoContent, resp.StatusCode)
+func TestFaultsAreForSomeCallsOfASymbol(t *testing.T) {
+	t.Parallel()
+	e, all := setup(t, time.Now)
+	outcome := func(provider string, symbol market.Symbol) string {
+		_, _, err := all[provider].Latest(t.Context(), symbol)
+		if err != nil {
+			return fault.CodeOf(err)
+		}
+		return "ok"
+	}
+	put := func(fault string) {
+		status, text := call(t, e, http.MethodPut, "/_admin/faults", fault)
+		require.Equal(t, http.StatusNoContent, status, text)
+	}
+	for _, p := range exchange.Providers() {
+		symbol, other := market.Symbol("MSFT"), market.Symbol("IBM")
+		switch p.Name {
+		case "binance":
+			symbol, other = "BTCUSDT", "ETHUSDT"
+		case "coinbase":
+			symbol, other = "BTC-USD", "ETH-USD"
+		}
+		put(fmt.Sprintf(`{"provider":%q,"symbol":%q,"kind":"error_5xx","count":2}`, p.Name, strings.ToLower(string(symbol))))
+		require.Equal(t, "ok", outcome(p.Name, other))
+		for _, want := range []string{"provider_unavailable", "provider_unavailable", "ok"} {
+			require.Equal(t, want, outcome(p.Name, symbol), p.Name)
+		}
+		put(fmt.Sprintf(`{"provider":%q,"kind":"html"}`, p.Name)) // until deleted
+		for range 3 {
+			require.Equal(t, "provider_malformed", outcome(p.Name, symbol), p.Name)
+		}
+		_, calls := call(t, e, http.MethodGet, "/_admin/calls?provider="+p.Name+"&symbol="+string(symbol), "")
+		require.JSONEq(t, `{"calls":6}`, calls)
+	}
+	status, _ := call(t, e, http.MethodDelete, "/_admin/faults", "")
+	require.Equal(t, http.StatusNoContent, status)
+	require.Equal(t, "ok", outcome("yfinance", "MSFT"))
+	_, calls := call(t, e, http.MethodGet, "/_admin/calls", "")
+	require.JSONEq(t, `{"calls":43}`, calls)
 }
 
-func calls(t *testing.T, server *httptest.Server) int {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/_admin/calls?provider=yfinance&symbol=AAPL", nil)
-	require.NoError(t, err)
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // read whole
-	var v struct{ Calls int }
-	require.NoError(t, json.NewDecoder(resp.Body).Decode(&v))
-	return v.Calls
+func TestWrongFaultsAreRefused(t *testing.T) {
+	t.Parallel()
+	e, all := setup(t, time.Now)
+	for _, text := range []string{
+		``, `{}`, `{"provider":"yfinance"}`, `{"provider":"nobody","kind":"html"}`, `{"provider":"yfinance","kind":"nothing"}`,
+		`{"provider":"yfinance","kind":"html","count":-1}`, `{"provider":"yfinance","kind":"html","delay_ms":-1}`, `{"provider":"yfinance","kind":"html","x":1}`,
+	} {
+		status, _ := call(t, e, http.MethodPut, "/_admin/faults", text)
+		require.Equal(t, http.StatusBadRequest, status, text)
+	}
+	price(t, all["yfinance"], "AAPL")
+}
+
+func TestExchangeAnswersForEveryProvider(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, p := range exchange.Providers() {
+		names = append(names, p.Name)
+	}
+	require.Equal(t, providers.Names(), names)
 }

@@ -5,14 +5,19 @@ import (
 	"encoding/csv"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"strings"
-	"time"
 )
 
 //go:embed stocks.csv
 var stocks string
 
-// lastCloses reads each symbol's last real close, in cents: the rows of a symbol are in order of their dates.
+// coins are the pairs that binance and coinbase trade, and where their walks begin, in cents: about the closes of March
+// 2024.
+var coins = map[string]int64{"BTC-USD": 7_133_365, "ETH-USD": 364_786}
+
+// lastCloses gives where each instrument's walk begins, in cents: a stock's last real close (its rows are in order of
+// their dates), or a coin's.
 func lastCloses() map[string]int64 {
 	rows, err := csv.NewReader(strings.NewReader(stocks)).ReadAll()
 	if err != nil {
@@ -27,8 +32,11 @@ func lastCloses() map[string]int64 {
 		}
 		closes[row[0]] = cents
 	}
+	maps.Copy(closes, coins)
 	return closes
 }
+
+func isCoin(instrument string) bool { _, known := coins[instrument]; return known }
 
 // waves of the walk: period in seconds and greatest deviation in hundredths of a percent.
 var waves = []struct{ period, swing int64 }{{20_000, 800}, {3_000, 300}, {300, 100}, {40, 40}, {1, 15}}
@@ -62,6 +70,3 @@ func (e *Exchange) noise(symbol string, wave int, step int64) int64 {
 
 // decimalCents prints cents as a decimal number.
 func decimalCents(cents int64) string { return fmt.Sprintf("%d.%02d", cents/100, cents%100) }
-
-// at gives the second of our clock.
-func (e *Exchange) at() time.Time { return e.now().UTC().Truncate(time.Second) }

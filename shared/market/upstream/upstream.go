@@ -1,4 +1,7 @@
-// Package upstream is the HTTP client of the provider adapters: bounded in body and time, silent about keys.
+// Package upstream is the HTTP client of the provider adapters: bounded in body and time, silent about keys, and never
+// sending a request twice.
+//
+// An adapter makes one [Client] for its provider, asks with [Client.Get], and turns the [Answer] into a quote or an error.
 package upstream
 
 import (
@@ -8,109 +11,131 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
+	"marketdata/shared/secret"
 )
 
-// maxBody bounds an answer: the largest real one is some tens of kilobytes.
-const maxBody = 1 << 20
+const (
+	maxBody   = 1 << 20  // bytes; the largest real answer is some tens of kilobytes
+	maxHeader = 64 << 10 // bytes
+)
 
-// Client calls providers. Safe for concurrent use.
+// Config says where a provider is and how it is asked.
+type Config struct {
+	BaseURL string        // with or without a trailing slash
+	Key     secret.Value  // empty: there is none
+	Timeout time.Duration // of one call, whole
+}
+
+// KeyPlace is where a provider takes its key. The zero KeyPlace: it needs none.
+type KeyPlace struct {
+	Header string // name of a header, whose value is Prefix and the key
+	Prefix string
+	Query  string // name of a query parameter, for a provider that takes no header: proxies on the way see it
+}
+
+// Client calls one provider. Safe for concurrent use. It keeps the key in closures: fmt prints unexported fields without
+// asking their methods.
 type Client struct {
-	http    *http.Client
-	timeout time.Duration
-	now     func() time.Time
+	baseURL   string
+	timeout   time.Duration
+	transport *http.Transport
+	authorize func(*http.Request) error
+	mask      func([]byte) []byte
+	now       func() time.Time
 }
 
-// New makes a client whose every call ends within timeout. Redirects are not followed: a provider that redirects has
-// moved, and a key must not travel to where an answer points.
-func New(timeout time.Duration) *Client {
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: true,
-	}
+// New makes a client whose every call ends within the timeout.
+func New(c Config, place KeyPlace) *Client {
 	return &Client{
-		http: &http.Client{
-			Transport:     transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		timeout: timeout, now: time.Now,
+		baseURL: strings.TrimRight(c.BaseURL, "/"), timeout: c.Timeout, transport: newTransport(nil),
+		authorize: authorizer(string(c.Key), place), mask: newMask(string(c.Key)), now: time.Now,
 	}
 }
 
-// Get fetches target, which may hold a key: no error shows it. Errors are Unavailable with the codes provider_timeout
-// and provider_unavailable, or provider_malformed for a body over 1 MiB.
-func (c *Client) Get(ctx context.Context, target string, header http.Header) (market.Response, error) {
+// authorizer puts the key into a request; it fails where a key is needed and there is none.
+func authorizer(key string, place KeyPlace) func(*http.Request) error {
+	return func(r *http.Request) error {
+		switch {
+		case place == KeyPlace{}:
+		case key == "":
+			return fault.New(fault.Unavailable, "provider_auth", "no key for this provider is configured")
+		case place.Header != "":
+			r.Header.Set(place.Header, place.Prefix+key)
+		default:
+			q := r.URL.Query()
+			q.Set(place.Query, key)
+			r.URL.RawQuery = q.Encode()
+		}
+		return nil
+	}
+}
+
+// Get asks for path, already escaped and beginning with a slash, under the base URL. Redirects are not followed: a
+// provider that redirects has moved, and a key must not travel to where an answer points. A request is tried again, once,
+// only if no byte of it was sent. No error shows the URL or the key. Errors are Unavailable: provider_auth without a
+// call if the provider needs a key and there is none, provider_timeout, provider_unavailable, and provider_malformed for
+// an answer over 1 MiB.
+func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
-	if err != nil {
-		return market.Response{}, fault.New(fault.Internal, "internal", "the provider's address is not usable")
+	target := c.baseURL + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
-	req.Header.Set("User-Agent", "Mozilla/5.0 (compatible; marketdata/1.0)") // Yahoo refuses clients that name none
-	req.Header.Set("Accept", "application/json")
-	resp, err := c.http.Do(req)
+	resp, err := c.send(ctx, target)
 	if err != nil {
-		return market.Response{}, transportError(err)
+		return Answer{}, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to the end or given up
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	out := market.Response{Status: resp.StatusCode, Body: body, ReceivedAt: c.now().UTC()}
 	switch {
 	case err != nil:
-		return out, transportError(err)
+		return Answer{}, c.transportError(err)
 	case len(body) > maxBody:
-		return market.Response{}, Malformed(nil, "the answer is larger than 1 MiB")
+		return Answer{}, Malformed(nil, "the answer is larger than 1 MiB")
 	}
-	return out, nil
+	now := c.now().UTC()
+	return Answer{
+		Response:   market.Response{Status: resp.StatusCode, Body: c.mask(body), ReceivedAt: now},
+		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), now),
+	}, nil
 }
 
-// transportError drops the URL that net/http puts into its errors.
-func transportError(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		err = u.Err
-	}
-	var timeout net.Error
-	if errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout()) {
-		return fault.Wrap(err, fault.Unavailable, "provider_timeout", "the provider did not answer in time")
-	}
-	return fault.Wrap(err, fault.Unavailable, "provider_unavailable", "the provider cannot be reached").After(2 * time.Second)
-}
-
-// StatusError turns a status into an error; 200 and those in pass are the adapter's own business and give nil.
-func StatusError(status int, pass ...int) error {
-	for _, p := range pass {
-		if status == p {
-			return nil
+// send makes the request and gives the response's head.
+func (c *Client) send(ctx context.Context, target string) (*http.Response, error) {
+	for last := false; ; last = true {
+		req, wire, err := newRequest(ctx, target)
+		if err != nil {
+			return nil, fault.New(fault.Internal, "internal", "the provider's address is not usable")
+		}
+		if err := c.authorize(req); err != nil {
+			return nil, err
+		}
+		resp, err := c.transport.RoundTrip(req) // not http.Client, which follows redirects
+		if err == nil {
+			return resp, nil
+		}
+		if last || !wire.unsent(err) || !c.pause(ctx, wire) {
+			return nil, c.transportError(err)
 		}
 	}
-	switch {
-	case status == http.StatusOK:
-		return nil
-	case status == http.StatusTooManyRequests || status == http.StatusTeapot: // 418: Binance's ban
-		return fault.New(fault.Unavailable, "provider_rate_limited", "the provider's limit is spent").After(time.Minute)
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return fault.New(fault.Unavailable, "provider_auth", "the provider refuses our key")
-	case status >= 500:
-		return fault.New(fault.Unavailable, "provider_unavailable", "the provider answers with status %d", status).After(2 * time.Second)
-	}
-	return Malformed(nil, "the provider answers with a status nobody expects")
 }
 
-// Malformed is an answer that is no quote and no known refusal.
-func Malformed(cause error, detail string) error {
-	if cause == nil {
-		return fault.New(fault.Unavailable, "provider_malformed", "%s", detail)
+// transportError classifies an error of net/http or of the connection.
+func (c *Client) transportError(err error) error {
+	var timeout net.Error
+	slow := errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout())
+	// net/http quotes what it could not parse, and a server may have echoed the key in it.
+	if masked := c.mask([]byte(err.Error())); string(masked) != err.Error() {
+		err = errors.New(string(masked))
 	}
-	return fault.Wrap(cause, fault.Unavailable, "provider_malformed", "%s", detail)
-}
-
-// NotFound is the answer for a symbol that the provider does not have.
-func NotFound(symbol market.Symbol) error {
-	return fault.New(fault.NotFound, "symbol_not_found", "the provider does not have the symbol %s", symbol)
+	if slow {
+		return fault.Wrap(err, fault.Unavailable, "provider_timeout", "the provider did not answer in time")
+	}
+	return fault.Wrap(err, fault.Unavailable, "provider_unavailable", "the provider cannot be reached").After(briefly)
 }

@@ -1,4 +1,6 @@
-// Package yfinance reads quotes from Yahoo's chart API, version 8.
+// Package yfinance reads quotes from Yahoo's chart API, version 8. It needs no key.
+//
+// Symbols are Yahoo's own: AAPL, BRK-B, TSCO.L, ^GSPC, BTC-USD, EURUSD=X.
 package yfinance
 
 import (
@@ -6,7 +8,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"marketdata/shared/market"
@@ -17,15 +18,10 @@ import (
 const Name = "yfinance"
 
 // Provider is a market.Provider.
-type Provider struct {
-	baseURL string
-	client  *upstream.Client
-}
+type Provider struct{ client *upstream.Client }
 
-// New makes the adapter; baseURL without a trailing slash.
-func New(baseURL string, client *upstream.Client) *Provider {
-	return &Provider{strings.TrimRight(baseURL, "/"), client}
-}
+// New makes the adapter.
+func New(c upstream.Config) *Provider { return &Provider{upstream.New(c, upstream.KeyPlace{})} }
 
 // Name is "yfinance".
 func (p *Provider) Name() string { return Name }
@@ -35,7 +31,7 @@ type chart struct {
 	Chart *struct {
 		Result []struct {
 			Meta struct {
-				Currency           string       `json:"currency"`
+				Currency           string       `json:"currency"` // GBp, in lower case, is pence
 				RegularMarketPrice *json.Number `json:"regularMarketPrice"`
 				RegularMarketTime  *int64       `json:"regularMarketTime"` // seconds since 1970
 			} `json:"meta"`
@@ -48,42 +44,41 @@ type chart struct {
 
 // Latest reads meta.regularMarketPrice: the arrays of the chart carry float32 noise and nulls.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
-	target := p.baseURL + "/v8/finance/chart/" + url.PathEscape(string(symbol)) + "?interval=1m&range=1d"
-	resp, err := p.client.Get(ctx, target, nil)
+	query := url.Values{"interval": {"1m"}, "range": {"1d"}}
+	answer, err := p.client.Get(ctx, "/v8/finance/chart/"+url.PathEscape(string(symbol)), query)
 	if err != nil {
-		return market.Quote{}, resp, err
+		return market.Quote{}, answer.Response, err
 	}
-	quote, err := parse(symbol, resp)
-	return quote, resp, err
+	quote, err := parse(symbol, answer)
+	return quote, answer.Response, err
 }
 
-func parse(symbol market.Symbol, resp market.Response) (market.Quote, error) {
+func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	// The wall against bots answers 429 in plain text, for unknown symbols too: the status speaks before the body.
-	if err := upstream.StatusError(resp.Status, http.StatusNotFound); err != nil {
+	if err := a.StatusError(http.StatusNotFound); err != nil {
 		return market.Quote{}, err
 	}
 	var c chart
-	if err := json.Unmarshal(resp.Body, &c); err != nil || c.Chart == nil {
-		if resp.Status == http.StatusNotFound {
-			return market.Quote{}, upstream.NotFound(symbol)
-		}
-		return market.Quote{}, upstream.Malformed(err, "the answer is not a chart")
+	if err := a.Decode(&c); err != nil {
+		return market.Quote{}, err
 	}
 	switch {
+	case c.Chart == nil:
+		return market.Quote{}, upstream.Malformed(nil, "the answer is not a chart")
 	case c.Chart.Error != nil && c.Chart.Error.Code == "Not Found": // on status 404 and on 200 alike
 		return market.Quote{}, upstream.NotFound(symbol)
-	case c.Chart.Error != nil || resp.Status != http.StatusOK:
+	case c.Chart.Error != nil || a.Status != http.StatusOK:
 		return market.Quote{}, upstream.Malformed(nil, "the provider answers with an error of its own")
 	case len(c.Chart.Result) == 0:
 		return market.Quote{}, upstream.Malformed(nil, "the chart is empty")
 	}
 	meta := c.Chart.Result[0].Meta
-	if meta.RegularMarketPrice == nil || meta.RegularMarketTime == nil {
-		return market.Quote{}, upstream.Malformed(nil, "the chart has no price")
-	}
-	price, err := market.ParsePrice(meta.RegularMarketPrice.String())
+	price, err := upstream.Price(meta.RegularMarketPrice)
 	if err != nil {
-		return market.Quote{}, upstream.Malformed(err, "the chart's price is not usable")
+		return market.Quote{}, err
+	}
+	if meta.RegularMarketTime == nil {
+		return market.Quote{}, upstream.Malformed(nil, "the chart has no time")
 	}
 	return market.Quote{
 		Symbol: symbol, Provider: Name, Price: price, ObservedAt: time.Unix(*meta.RegularMarketTime, 0).UTC(),

@@ -1,0 +1,95 @@
+package exchange
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kinds of fault that can be asked for.
+var kinds = []string{
+	"extra_fields", "unknown_symbol", "bad_key", "no_key", "not_entitled", "limit_minute", "limit_day", "html", "truncated",
+	"bad_price", "timeout", "error_5xx", "oversized",
+}
+
+type fault struct {
+	Provider string `json:"provider"`
+	Symbol   string `json:"symbol,omitempty"` // empty: every symbol
+	Kind     string `json:"kind"`
+	Count    int    `json:"count,omitempty"`    // how many calls; 0: until deleted
+	DelayMS  int    `json:"delay_ms,omitempty"` // before the answer
+}
+
+// called counts a call and gives the kind of fault it must show, empty for none. It waits the fault's delay, which for
+// the kind timeout is as long as the caller waits.
+func (e *Exchange) called(r *http.Request, provider, symbol string) string {
+	e.mu.Lock()
+	e.calls[[2]string{provider, symbol}]++
+	var hit *fault
+	for i, f := range e.faults {
+		if f.Provider == provider && (f.Symbol == "" || strings.EqualFold(f.Symbol, symbol)) {
+			copied := *f
+			hit = &copied
+			if f.Count--; f.Count == 0 {
+				e.faults = slices.Delete(e.faults, i, i+1)
+			} else if f.Count < 0 {
+				f.Count = 0 // until deleted
+			}
+			break
+		}
+	}
+	e.mu.Unlock()
+	if hit == nil {
+		return ""
+	}
+	delay := time.Duration(hit.DelayMS) * time.Millisecond
+	if hit.Kind == "timeout" && delay == 0 {
+		delay = time.Minute
+	}
+	if delay > 0 {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(delay):
+		}
+	}
+	return hit.Kind
+}
+
+func (e *Exchange) addFault(w http.ResponseWriter, r *http.Request) {
+	var f fault
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
+	d.DisallowUnknownFields()
+	known := func(p Provider) bool { return p.Name == f.Provider }
+	if err := d.Decode(&f); err != nil || !slices.ContainsFunc(Providers(), known) || !slices.Contains(kinds, f.Kind) ||
+		f.Count < 0 || f.DelayMS < 0 {
+		http.Error(w, "want {provider, symbol, kind, count, delay_ms}, kind one of "+strings.Join(kinds, " "), http.StatusBadRequest)
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = append(e.faults, &f)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Exchange) clearFaults(w http.ResponseWriter, _ *http.Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = nil
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Exchange) countCalls(w http.ResponseWriter, r *http.Request) {
+	provider, symbol := r.URL.Query().Get("provider"), strings.ToUpper(r.URL.Query().Get("symbol"))
+	e.mu.Lock()
+	n := 0
+	for k, c := range e.calls {
+		if (provider == "" || k[0] == provider) && (symbol == "" || k[1] == symbol) {
+			n += c
+		}
+	}
+	e.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]int{"calls": n}) // an error means that the caller went away
+}

@@ -1,0 +1,81 @@
+// Package binance reads prices from Binance's spot API, /api/v3/ticker/price. It needs no key.
+//
+// Symbols are Binance's own: BTCUSDT, not BTC-USD, and nothing translates one into the other: a dollar is not a tether.
+// The answer has no time, so a quote carries the time of its receipt; it names no currency.
+package binance
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"time"
+
+	"marketdata/shared/market"
+	"marketdata/shared/market/upstream"
+)
+
+// Name is the provider's name in the API and in events.
+const Name = "binance"
+
+// Codes of developers.binance.com/docs/binance-spot-api-docs/errors that mean more than their status.
+const (
+	codeLimit    = -1003 // too much request weight used; with status 418 the address is banned
+	codeOrders   = -1015 // another limit
+	codeCharset  = -1100 // characters that no symbol of Binance has
+	codeNoSymbol = -1121
+)
+
+// Provider is a market.Provider.
+type Provider struct{ client *upstream.Client }
+
+// New makes the adapter.
+func New(c upstream.Config) *Provider { return &Provider{upstream.New(c, upstream.KeyPlace{})} }
+
+// Name is "binance".
+func (p *Provider) Name() string { return Name }
+
+type reply struct {
+	Price *json.Number `json:"price"`
+	Code  int          `json:"code"` // negative; a refusal by the law of the caller's country has 0
+}
+
+// Latest reads the price of the last trade.
+func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
+	answer, err := p.client.Get(ctx, "/api/v3/ticker/price", url.Values{"symbol": {string(symbol)}})
+	if err != nil {
+		return market.Quote{}, answer.Response, err
+	}
+	quote, err := parse(symbol, answer)
+	return quote, answer.Response, err
+}
+
+func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
+	var r reply
+	broken := a.Decode(&r)
+	switch {
+	case r.Code == codeLimit, r.Code == codeOrders, a.Status == http.StatusTeapot:
+		return market.Quote{}, a.Limited(time.Minute) // a ban is longer, and says so in Retry-After
+	case r.Code == codeNoSymbol, r.Code == codeCharset:
+		return market.Quote{}, upstream.NotFound(symbol)
+	case a.Status == http.StatusUnavailableForLegalReasons: // from where we call
+		return market.Quote{}, upstream.Refused()
+	case a.Status == http.StatusForbidden && broken != nil:
+		// The firewall's web page: a limit was passed, or it dislikes the address (docs: HTTP return codes). No key of
+		// ours is refused, there is none.
+		return market.Quote{}, a.Limited(time.Minute)
+	}
+	if err := a.StatusError(); err != nil {
+		return market.Quote{}, err
+	}
+	if broken != nil {
+		return market.Quote{}, broken
+	}
+	price, err := upstream.Price(r.Price)
+	if err != nil {
+		return market.Quote{}, err
+	}
+	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt}, nil
+}
+
+var _ market.Provider = (*Provider)(nil)

@@ -1,0 +1,99 @@
+// Package twelvedata reads quotes from Twelve Data's /quote: unlike /price it tells time and currency, at the same cost
+// of one credit. It needs a key, sent in a header.
+//
+// Symbols are Twelve Data's own: AAPL, BTC/USD, TSCO:LSE.
+package twelvedata
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"marketdata/shared/market"
+	"marketdata/shared/market/upstream"
+)
+
+// Name is the provider's name in the API and in events.
+const Name = "twelve_data"
+
+// Provider is a market.Provider.
+type Provider struct{ client *upstream.Client }
+
+// New makes the adapter.
+func New(c upstream.Config) *Provider {
+	return &Provider{upstream.New(c, upstream.KeyPlace{Header: "Authorization", Prefix: "apikey "})}
+}
+
+// Name is "twelve_data".
+func (p *Provider) Name() string { return Name }
+
+type reply struct {
+	Close    *json.Number `json:"close"` // of the bar that is under way: the latest price
+	Currency string       `json:"currency"`
+	// LastQuoteAt is when the price was quoted, in seconds since 1970. The members timestamp and datetime are of no use:
+	// they say when the bar began, which for the daily bar of this call is a date.
+	LastQuoteAt int64 `json:"last_quote_at"`
+
+	Code    int    `json:"code"` // of a refusal, as an HTTP status
+	Status  string `json:"status"`
+	Message string `json:"message"`
+}
+
+// Latest reads the latest price.
+func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
+	answer, err := p.client.Get(ctx, "/quote", url.Values{"symbol": {string(symbol)}})
+	if err != nil {
+		return market.Quote{}, answer.Response, err
+	}
+	quote, err := parse(symbol, answer)
+	return quote, answer.Response, err
+}
+
+func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
+	var r reply
+	if err := a.Decode(&r); err != nil {
+		// Not Twelve Data itself, but something before it: then the status is all there is.
+		if status := a.StatusError(); status != nil {
+			return market.Quote{}, status
+		}
+		return market.Quote{}, err
+	}
+	if r.Code != 0 || r.Status == "error" {
+		return market.Quote{}, refusal(symbol, a, r)
+	}
+	if err := a.StatusError(); err != nil {
+		return market.Quote{}, err
+	}
+	price, err := upstream.Price(r.Close)
+	if err != nil {
+		return market.Quote{}, err
+	}
+	observed := a.ReceivedAt
+	if r.LastQuoteAt > 0 {
+		observed = time.Unix(r.LastQuoteAt, 0).UTC()
+	}
+	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: observed, Currency: r.Currency}, nil
+}
+
+// refusal believes the body's code and not the HTTP status, which is often 200.
+func refusal(symbol market.Symbol, a upstream.Answer, r reply) error {
+	message := strings.ToLower(r.Message)
+	has := func(part string) bool { return strings.Contains(message, part) }
+	switch {
+	case r.Code == http.StatusTooManyRequests && has("for the day"):
+		return a.LimitedToday()
+	case r.Code == http.StatusNotFound && has("available starting with"): // a symbol of a larger plan
+		return upstream.Refused()
+	case r.Code == http.StatusNotFound, r.Code == http.StatusBadRequest && has("**symbol**"):
+		return upstream.NotFound(symbol)
+	case r.Code == http.StatusOK || r.Code == 0:
+		return upstream.Malformed(nil, "the provider reports an error without a code")
+	}
+	a.Status = r.Code
+	return a.StatusError()
+}
+
+var _ market.Provider = (*Provider)(nil)

@@ -1,0 +1,41 @@
+package upstream
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// shortKey is the length from which a key is masked wherever it stands. A shorter one, such as Alpha Vantage's public
+// "demo", is masked only as a word of its own: inside others it would be chance, and masking digits would spoil prices.
+const shortKey = 8
+
+var masked = []byte("REDACTED")
+
+// newMask makes the function that replaces each echo of the key, in any case of letters and as URLs and JSON escape it
+// (Alpha Vantage tells its users "We have detected your API key as …"). It returns its argument if there is no echo.
+func newMask(key string) func([]byte) []byte {
+	if key == "" {
+		return func(b []byte) []byte { return b }
+	}
+	var pattern strings.Builder
+	for _, c := range []byte(key) {
+		plain := regexp.QuoteMeta(string(rune(c)))
+		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' {
+			pattern.WriteString(plain)
+			continue
+		}
+		fmt.Fprintf(&pattern, `(?:%%%02x|\\u%04x|\\?%s)`, c, c, plain)
+	}
+	expression := pattern.String()
+	if len(key) < shortKey {
+		expression = `\b` + expression + `\b`
+	}
+	echo := regexp.MustCompile(`(?i)` + expression)
+	return func(b []byte) []byte {
+		if !echo.Match(b) {
+			return b
+		}
+		return echo.ReplaceAllLiteral(b, masked)
+	}
+}
