@@ -1,0 +1,45 @@
+package alphavantage_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"marketdata/local/exchange"
+	"marketdata/shared/market"
+	"marketdata/shared/market/alphavantage"
+	"marketdata/shared/market/conformance"
+	"marketdata/shared/market/upstream"
+)
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	a := conformance.Adapter{
+		Name:     alphavantage.Name,
+		New:      func(c upstream.Config) market.Provider { return alphavantage.New(c) },
+		Exchange: func() http.Handler { return exchange.New(1, time.Now) },
+		Symbol:   "IBM",
+		DayLimit: true,
+		Price:    `"05. price":`,
+		Recorded: map[string]conformance.Want{
+			"ok.http":                     {Price: "51.76"},
+			"unknown_symbol.http":         {Code: "symbol_not_found"},
+			"bad_key.http":                {Code: "provider_auth"},
+			"bad_key_as_information.http": {Code: "provider_auth"},
+			"demo_key.http":               {Code: "provider_auth"},
+			"not_entitled.http":           {Code: "provider_auth"},
+			"limit_second.http":           {Code: "provider_rate_limited", Wait: 2 * time.Second},
+			"limit_minute.http":           {Code: "provider_rate_limited", Wait: time.Minute},
+			"limit_minute_2018.http":      {Code: "provider_rate_limited", Wait: time.Minute},
+			"limit_day.http":              {Code: "provider_rate_limited", Midnight: true},
+			"limit_day_without_key.http":  {Code: "provider_rate_limited", Midnight: true},
+			"no_price.http":               {Code: "provider_malformed"},
+			"bad_call.http":               {Code: "provider_malformed"},
+			"unknown_words.http":          {Code: "provider_malformed"},
+			"html.http":                   {Code: "provider_malformed"},
+			"unavailable.http":            {Code: "provider_unavailable"},
+		},
+	}
+	a.Key.Query = "apikey"
+	conformance.Run(t, a)
+}

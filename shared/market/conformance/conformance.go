@@ -1,0 +1,177 @@
+// Package conformance is what every provider adapter must pass; it is for tests only. An adapter's test is one short
+// file that fills an [Adapter] and calls [Run]. The cases are asked of two sides: the fake exchange, which misbehaves on
+// request, and answers recorded from the provider, each a file in the adapter's testdata.
+//
+// Start at [Run]: its parts are in exchange.go (each kind of fault), recorded.go (captured answers, and what becomes of
+// them when they are cut, spoilt or extended), transport.go (time, size, connections) and secrecy.go (the key).
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/market/upstream"
+	"marketdata/shared/secret"
+)
+
+// key is the one that adapters get: nothing else in an answer looks like it.
+const key = "Zx81KEYq7w3TopSecret"
+
+// patience is a timeout that only a failure reaches.
+const patience = 20 * time.Second
+
+// Adapter says what is particular about one adapter.
+type Adapter struct {
+	Name string
+	New  func(upstream.Config) market.Provider
+	// Exchange makes a fake exchange, which serves the adapter's provider under /Name, and /_admin/faults.
+	Exchange func() http.Handler
+	Symbol   market.Symbol // one that the exchange trades
+
+	// Key says where the request must carry the key; both empty: the provider needs none.
+	Key struct {
+		Header, Prefix string
+		Query          string
+	}
+	TimeGiven bool   // quotes carry the provider's time, not ours
+	Currency  string // of the exchange's quotes; empty: the provider does not say
+	DayLimit  bool   // the provider has a limit per day, and tells it from others
+	// Codes are the outcomes of faults that differ from the usual ones, by kind.
+	Codes map[string]string
+
+	// Price is the text before the price's value in testdata/ok.http, such as `"price":`.
+	Price string
+	// Recorded says what comes of each file in testdata: an HTTP response as it was captured, head and body.
+	Recorded map[string]Want
+}
+
+// Want is the outcome of one answer: a quote, or an error.
+type Want struct {
+	Price      string
+	ObservedAt time.Time // zero: the receive time
+	Currency   string
+
+	Code     string        // of the error
+	Wait     time.Duration // the error's; 0: does not matter
+	Midnight bool          // the error's wait ends at midnight UTC
+}
+
+// Run asks everything of the adapter.
+func Run(t *testing.T, a Adapter) {
+	t.Helper()
+	t.Run("exchange", func(t *testing.T) { t.Parallel(); a.exchange(t) })
+	t.Run("recorded", func(t *testing.T) { t.Parallel(); a.recorded(t) })
+	t.Run("spoilt", func(t *testing.T) { t.Parallel(); a.spoilt(t) })
+	t.Run("transport", func(t *testing.T) { t.Parallel(); a.transport(t) })
+	t.Run("secrecy", func(t *testing.T) { t.Parallel(); a.secrecy(t) })
+}
+
+// result is one outcome of Latest.
+type result struct {
+	quote market.Quote
+	resp  market.Response
+	err   error
+}
+
+// adapter makes the adapter over a server that ends with the test.
+func (a Adapter) adapter(t *testing.T, h http.Handler, path, key string, timeout time.Duration) market.Provider {
+	t.Helper()
+	server := httptest.NewUnstartedServer(h)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	server.Start()
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	return a.New(upstream.Config{BaseURL: server.URL + path, Key: secret.Value(key), Timeout: timeout})
+}
+
+// serve is adapter over a server that answers at any path.
+func (a Adapter) serve(t *testing.T, h http.HandlerFunc) market.Provider {
+	t.Helper()
+	return a.adapter(t, h, "/base/", key, patience)
+}
+
+// ask calls Latest and checks what holds of every outcome.
+func (a Adapter) ask(ctx context.Context, t *testing.T, p market.Provider, symbol market.Symbol) result {
+	t.Helper()
+	var r result
+	r.quote, r.resp, r.err = p.Latest(ctx, symbol)
+	notShown(t, p, r)
+	if r.err != nil {
+		require.Zero(t, r.quote, "an error comes without a quote")
+		f, ok := fault.As(fmt.Errorf("wrapped: %w", r.err))
+		require.True(t, ok, "%v is no fault", r.err)
+		kind := fault.Unavailable
+		if f.Code == "symbol_not_found" {
+			kind = fault.NotFound
+		}
+		require.Equal(t, kind, f.Kind, f.Code)
+		require.Contains(t, []string{
+			"symbol_not_found", "provider_malformed", "provider_auth", "provider_rate_limited", "provider_unavailable", "provider_timeout",
+		}, f.Code)
+		if f.Code == "provider_rate_limited" {
+			require.Positive(t, f.RetryAfter)
+			require.LessOrEqual(t, f.RetryAfter, 72*time.Hour)
+		}
+		return r
+	}
+	require.Equal(t, symbol, r.quote.Symbol)
+	require.Equal(t, a.Name, r.quote.Provider)
+	require.Equal(t, 1, r.quote.Price.Cmp(market.Price{}), "a price is greater than 0")
+	require.Equal(t, time.UTC, r.quote.ObservedAt.Location())
+	require.NotEmpty(t, r.resp.Body)
+	require.Equal(t, http.StatusOK, r.resp.Status)
+	return r
+}
+
+// notShown looks for the key wherever an outcome may be printed, logged or stored.
+func notShown(t *testing.T, p market.Provider, r result) {
+	t.Helper()
+	var out bytes.Buffer
+	for _, log := range []*slog.Logger{slog.New(slog.NewJSONHandler(&out, nil)), slog.New(slog.NewTextHandler(&out, nil))} {
+		log.Warn("fetch failed", "err", r.err, "quote", r.quote, "status", r.resp.Status, "provider", p)
+	}
+	for err := r.err; err != nil; err = errors.Unwrap(err) { // a cause may be logged by itself
+		_, _ = fmt.Fprintf(&out, "%v %+v %#v\n", err, err, err)
+	}
+	_, _ = fmt.Fprintf(&out, "%v %+v %#v %+v\n", p, p, p, r.quote)
+	out.Write(r.resp.Body)
+	require.NotContains(t, strings.ToLower(out.String()), strings.ToLower(key))
+}
+
+// check compares an outcome with what was wanted.
+func (w Want) check(t *testing.T, r result) {
+	t.Helper()
+	if w.Code != "" {
+		require.Equal(t, w.Code, fault.CodeOf(r.err), "%v", r.err)
+		f, _ := fault.As(r.err)
+		if w.Midnight {
+			midnight := r.resp.ReceivedAt.Truncate(24 * time.Hour).Add(24 * time.Hour)
+			require.Equal(t, midnight, r.resp.ReceivedAt.Add(f.RetryAfter))
+		} else if w.Wait > 0 {
+			require.Equal(t, w.Wait, f.RetryAfter)
+		}
+		return
+	}
+	require.NoError(t, r.err)
+	require.Equal(t, w.Price, r.quote.Price.String())
+	require.Equal(t, w.Currency, r.quote.Currency)
+	at := w.ObservedAt
+	if at.IsZero() {
+		at = r.resp.ReceivedAt
+	}
+	require.Equal(t, at, r.quote.ObservedAt)
+}
+
+func (a Adapter) needsKey() bool { return a.Key.Header+a.Key.Query != "" }

@@ -1,0 +1,97 @@
+package conformance
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+)
+
+// usual are the outcomes of the exchange's faults; an empty one is a quote.
+var usual = map[string]string{
+	"extra_fields": "", "unknown_symbol": "symbol_not_found",
+	"bad_key": "provider_auth", "no_key": "provider_auth", "not_entitled": "provider_auth",
+	"limit_minute": "provider_rate_limited", "limit_day": "provider_rate_limited",
+	"html": "provider_malformed", "truncated": "provider_malformed", "bad_price": "provider_malformed",
+	"oversized": "provider_malformed", "timeout": "provider_timeout", "error_5xx": "provider_unavailable",
+}
+
+// exchange asks for each kind of fault once, and then for a quote.
+func (a Adapter) exchange(t *testing.T) {
+	for kind, code := range usual {
+		if other, ok := a.Codes[kind]; ok {
+			code = other
+		}
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			e, timeout := a.Exchange(), patience
+			if kind == "timeout" {
+				timeout = 200 * time.Millisecond
+			}
+			misbehave(t, e, `{"provider":"`+a.Name+`","symbol":"`+string(a.Symbol)+`","kind":"`+kind+`","count":1}`)
+			r := a.ask(t.Context(), t, a.adapter(t, e, "/"+a.Name, key, timeout), a.Symbol)
+			if code != "" {
+				require.Equal(t, code, fault.CodeOf(r.err), "%v", r.err)
+				f, _ := fault.As(r.err)
+				switch {
+				case kind == "limit_minute":
+					require.LessOrEqual(t, f.RetryAfter, time.Minute)
+				case kind == "limit_day" && a.DayLimit:
+					Want{Code: code, Midnight: true}.check(t, r)
+				}
+				r = a.ask(t.Context(), t, a.adapter(t, e, "/"+a.Name, key, patience), a.Symbol)
+			}
+			a.quoted(t, r)
+		})
+	}
+	t.Run("a symbol that nobody trades", func(t *testing.T) {
+		t.Parallel()
+		p := a.adapter(t, a.Exchange(), "/"+a.Name, key, patience)
+		for _, symbol := range []market.Symbol{"NOPE", "^NO.PE", "NO/PE", "NO:PE=X"} {
+			r := a.ask(t.Context(), t, p, symbol)
+			require.Equal(t, "symbol_not_found", fault.CodeOf(r.err), symbol)
+		}
+	})
+	t.Run("a provider without its key is not called", func(t *testing.T) {
+		t.Parallel()
+		called := false
+		e := a.Exchange()
+		p := a.adapter(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			called = true
+			e.ServeHTTP(w, r)
+		}), "/"+a.Name, "", patience)
+		r := a.ask(t.Context(), t, p, a.Symbol)
+		require.Equal(t, !a.needsKey(), called)
+		if a.needsKey() {
+			require.Equal(t, "provider_auth", fault.CodeOf(r.err))
+			return
+		}
+		a.quoted(t, r)
+	})
+}
+
+// quoted checks a quote of the exchange, whose clock is ours.
+func (a Adapter) quoted(t *testing.T, r result) {
+	t.Helper()
+	require.NoError(t, r.err)
+	require.Equal(t, a.Currency, r.quote.Currency)
+	if a.TimeGiven {
+		require.Equal(t, r.quote.ObservedAt.Truncate(time.Second), r.quote.ObservedAt)
+		require.WithinDuration(t, r.resp.ReceivedAt, r.quote.ObservedAt, time.Minute)
+	} else {
+		require.Equal(t, r.resp.ReceivedAt, r.quote.ObservedAt)
+	}
+}
+
+func misbehave(t *testing.T, exchange http.Handler, fault string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	exchange.ServeHTTP(w, httptest.NewRequest(http.MethodPut, "/_admin/faults", strings.NewReader(fault)))
+	require.Equal(t, http.StatusNoContent, w.Code, w.Body.String())
+}

@@ -1,0 +1,134 @@
+package conformance
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+)
+
+// recording is an HTTP response as it was captured.
+type recording struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// record reads a file of testdata. Header names of transport are absent: the test's server makes its own.
+func record(t *testing.T, name string) recording {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(text)), nil)
+	require.NoError(t, err, name)
+	defer resp.Body.Close() //nolint:errcheck // in memory
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err, name)
+	return recording{resp.StatusCode, resp.Header, bytes.TrimSpace(body)}
+}
+
+// ServeHTTP plays the recording.
+func (c recording) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	for name, values := range c.header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(c.status)
+	_, _ = w.Write(c.body) // an error means that the caller went away
+}
+
+// recorded plays every file of testdata; a file that nothing is said about, or a word about no file, is a mistake.
+func (a Adapter) recorded(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "*.http"))
+	require.NoError(t, err)
+	require.Len(t, files, len(a.Recorded), "each recording has its outcome")
+	require.Contains(t, a.Recorded, "ok.http")
+	for name, want := range a.Recorded {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want.check(t, a.ask(t.Context(), t, a.serve(t, record(t, name).ServeHTTP), a.Symbol))
+		})
+	}
+}
+
+// notPrices are values that no quote may be made of.
+var notPrices = []string{
+	`null`, `0`, `"0"`, `0.0000`, `"0.0000"`, `-1`, `"-1.5"`, `1e400`, `"1e400"`, `1e-400`, `123456789012345678901`, `0.1234567890123456789`,
+	`"NaN"`, `"Infinity"`, `"-Infinity"`, `""`, `"N/D"`, `true`, `{}`, `[]`, `[1]`, `"1,234.5"`, `"0x10"`, `" 12"`, `"12 "`, `"+12"`, `".5"`, `"٣"`,
+}
+
+// spoilt makes of the good recording what a provider may make of it some day.
+func (a Adapter) spoilt(t *testing.T) {
+	ok, want := record(t, "ok.http"), a.Recorded["ok.http"]
+	var current atomic.Pointer[recording]
+	p := a.serve(t, func(w http.ResponseWriter, r *http.Request) { current.Load().ServeHTTP(w, r) })
+	ask := func(t *testing.T, status int, body []byte) result {
+		t.Helper()
+		current.Store(&recording{status, ok.header, body})
+		return a.ask(t.Context(), t, p, a.Symbol)
+	}
+	malformed := func(t *testing.T, body string) {
+		t.Helper()
+		require.Equal(t, "provider_malformed", fault.CodeOf(ask(t, http.StatusOK, []byte(body)).err), body)
+	}
+	value := regexp.MustCompile(regexp.QuoteMeta(a.Price) + `\s*("[^"]*"|[^,}\s]+)`)
+	require.Len(t, value.FindAll(ok.body, -1), 1, "Price is the text before the price's value")
+	priced := func(text string) []byte { return value.ReplaceAllLiteral(ok.body, []byte(a.Price+text)) }
+
+	t.Run("cut at any byte it is no quote", func(t *testing.T) { //nolint:paralleltest // one server
+		for n := range ok.body {
+			malformed(t, string(ok.body[:n]))
+		}
+	})
+	t.Run("what is no price makes no quote", func(t *testing.T) { //nolint:paralleltest // one server
+		for _, text := range notPrices {
+			malformed(t, string(priced(text)))
+		}
+		malformed(t, string(value.ReplaceAllLiteral(ok.body, []byte(`"renamed":1`))))
+	})
+	t.Run("every digit of a price is kept", func(t *testing.T) { //nolint:paralleltest // one server
+		for _, price := range []string{"12345678901234567890.123456789012345678", "0.000000000000000001", "100000000.00000001"} {
+			for _, text := range []string{price, `"` + price + `"`} {
+				r := ask(t, http.StatusOK, priced(text))
+				require.NoError(t, r.err)
+				require.Equal(t, price, r.quote.Price.String())
+			}
+		}
+	})
+	t.Run("unknown members are tolerated", func(t *testing.T) { //nolint:paralleltest // one server
+		more := regexp.MustCompile(`\{(\s*")`).ReplaceAll(ok.body, []byte(`{"zz_new":{"deep":[null,1.5,"x"]},$1`))
+		require.NotEqual(t, ok.body, more)
+		want.check(t, ask(t, http.StatusOK, more))
+	})
+	t.Run("what is no data of the provider is no quote", func(t *testing.T) { //nolint:paralleltest // one server
+		for _, body := range []string{
+			"", " ", "null", "[]", "{}", `"ok"`, "1", "<html></html>", "<!DOCTYPE html>\n<p>Sign in", "Too Many Requests", "\x00\xff",
+			string(ok.body) + string(ok.body), "[" + string(ok.body) + "]",
+		} {
+			malformed(t, body)
+		}
+	})
+	t.Run("the status is heard", func(t *testing.T) { //nolint:paralleltest // one server
+		for _, status := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, 520} {
+			for _, body := range []string{"<html>", "", "upstream connect error", "{}"} {
+				require.Equal(t, "provider_unavailable", fault.CodeOf(ask(t, status, []byte(body)).err), fmt.Sprint(status, body))
+			}
+		}
+		for _, body := range []string{"Edge: Too Many Requests", "<html>", "", "{}"} {
+			require.Equal(t, "provider_rate_limited", fault.CodeOf(ask(t, http.StatusTooManyRequests, []byte(body)).err), body)
+		}
+		for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusNotFound} {
+			// A page is not the provider's word: with a wrong address every symbol would be "not found".
+			require.Equal(t, "provider_malformed", fault.CodeOf(ask(t, status, []byte("<html>")).err), status)
+		}
+	})
+}
