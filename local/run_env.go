@@ -63,15 +63,38 @@ func (s *stack) dlqToken() (string, error) {
 	return token, nil
 }
 
+// localKey is the provider key of a stack whose providers are the exchange, which takes any. It is no secret.
+const localKey = "local-key-no-secret"
+
+// exchangeEnv points the functions at the exchange, with a key where the provider needs one. A base URL or a key that
+// the environment sets stays: whoever points a provider elsewhere has its key.
+func exchangeEnv(environ []string, exchangeURL string) []string {
+	given := map[string]bool{}
+	for _, v := range environ {
+		name, value, _ := strings.Cut(v, "=")
+		given[name] = value != ""
+	}
+	var env []string
+	for _, p := range exchange.Providers() {
+		variable := strings.ToUpper(p.Name)
+		if given[variable+"_BASE_URL"] {
+			continue
+		}
+		env = append(env, variable+"_BASE_URL="+exchangeURL+"/"+p.Name)
+		if p.NeedsKey && !given[variable+"_API_KEY"] {
+			env = append(env, variable+"_API_KEY="+localKey)
+		}
+	}
+	return env
+}
+
 // functionEnv is the environment of every function: all of ours, and where things are.
 func (s *stack) functionEnv() []string {
 	env := append(os.Environ(),
 		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"],
 		"KAFKA_BOOTSTRAP_SERVERS="+s.env["KAFKA_BOOTSTRAP_SERVERS"], "DLQ_TOKEN="+s.env["DLQ_TOKEN"])
 	if base := s.env["EXCHANGE_URL"]; base != "" && !s.cfg.Live {
-		for _, p := range []string{"yfinance"} {
-			env = append(env, strings.ToUpper(p)+"_BASE_URL="+base+"/"+p)
-		}
+		env = append(env, exchangeEnv(os.Environ(), base)...)
 	}
 	return env
 }
