@@ -1,0 +1,299 @@
+//go:build integration
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/local/exchange"
+)
+
+// providerKeys are keys that look like nothing else. One has characters that URLs and JSON escape.
+var providerKeys = map[string]string{
+	"alpha_vantage": "QX7KEYALPHAVANTAGE93", "finnhub": "qx7Key/Finn&hub+93==", "twelve_data": "9e3c0f7717aa4be4qx7keytwelvedata",
+}
+
+// coins are what the providers that trade no stocks trade.
+var coins = map[string][]string{"binance": {"BTCUSDT", "ETHUSDT"}, "coinbase": {"BTC-USD", "ETH-USD"}}
+
+// Out of the box, without a key in the environment, every provider answers, and fails in its own way when asked to.
+func TestEveryProviderOfTheExchange(t *testing.T) {
+	t.Parallel()
+	s := start(t, newDir(t), "RATE_LIMIT_LATEST=1000/1m", "ALPHA_VANTAGE_API_KEY=", "FINNHUB_API_KEY=", "TWELVE_DATA_API_KEY=")
+	for _, p := range exchange.Providers() {
+		good, bad := "AAPL", "MSFT"
+		if pairs := coins[p.Name]; pairs != nil {
+			good, bad = pairs[0], pairs[1]
+		}
+		status, body := s.get(t, "/prices/latest?provider="+p.Name+"&symbol="+good)
+		require.Equal(t, http.StatusOK, status, body)
+		require.Equal(t, p.Name, body["provider"])
+		s.misbehave(t, s.env["EXCHANGE_URL"], p.Name, bad, "html")
+		status, body = s.get(t, "/prices/latest?provider="+p.Name+"&symbol="+bad)
+		require.Equal(t, http.StatusBadGateway, status, body)
+		require.Equal(t, "provider_malformed", body["code"])
+		status, body = s.get(t, "/prices/latest?provider="+p.Name+"&symbol=NOPE")
+		require.Equal(t, http.StatusNotFound, status, body)
+	}
+}
+
+// Keys go to their providers and nowhere else: every provider is driven through get-latest and poll, good answers and
+// failures, against an exchange that echoes all it was sent into every answer; then everything that was printed,
+// stored, produced and answered is searched.
+func TestKeysAreNowhere(t *testing.T) {
+	t.Parallel()
+	echoing := httptest.NewServer(echo(exchange.New(1, time.Now)))
+	t.Cleanup(echoing.Close)
+	t.Cleanup(echoing.CloseClientConnections)
+	env := []string{"RATE_LIMIT_LATEST=1000/1m", "LOG_LEVEL=debug", "PROVIDER_TIMEOUT=1s"}
+	for _, p := range exchange.Providers() {
+		variable := strings.ToUpper(p.Name)
+		env = append(env, variable+"_BASE_URL="+echoing.URL+"/"+p.Name, variable+"_API_KEY="+providerKeys[p.Name], variable+"_BUDGET=1000/1s")
+	}
+	s := start(t, newDir(t), env...)
+	var answers bytes.Buffer
+	for _, p := range exchange.Providers() {
+		drive(t, s, echoing.URL, p, &answers)
+	}
+	pollOnce(t, s, echoing.URL, &answers)
+	for _, function := range []string{"GET_LATEST_URL", "POLL_URL", "COMPUTE_MA_URL", "DLQ_INSPECTOR_URL"} {
+		for _, path := range []string{"/metrics", "/readyz", "/openapi.json"} {
+			note(t, s.env[function]+path, &answers)
+		}
+	}
+	s.eventually(t, nil, "select id::text from outbox")
+
+	// What is searched is what was driven: the echoes are there, masked, and so are the prices.
+	tables, topics, memory := everyTable(t, s), everyRecord(t, s), everyRedisValue(t, s)
+	nowhere(t, "the tables", tables, hex.EncodeToString([]byte("REDACTED")))
+	nowhere(t, "the topics", topics, "marketdata.price.observed.v1")
+	nowhere(t, "Redis", memory, "AAPL")
+	nowhere(t, "the answers", answers.String(), "provider_auth")
+	s.stop(t)
+	nowhere(t, "what the processes printed", s.out.String(), "provider_auth")
+	files := 0
+	require.NoError(t, filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		files++
+		nowhere(t, path, string(b), "")
+		return err
+	}))
+	require.Greater(t, files, 100, "the files of the services, and their logs")
+}
+
+// drive asks get-latest for a good quote and for each kind of failure. Every failure has a symbol of its own: none is
+// answered from what is remembered of another.
+func drive(t *testing.T, s *stack, exchangeURL string, p exchange.Provider, answers *bytes.Buffer) {
+	t.Helper()
+	symbols := map[string]string{"extra_fields": "AMZN", "truncated": "MSFT", "bad_price": "GOOG", "oversized": "IBM"}
+	good := "AAPL"
+	if pairs := coins[p.Name]; pairs != nil {
+		good, symbols = pairs[0], map[string]string{"truncated": pairs[1]}
+	}
+	for i, kind := range []string{"bad_key", "no_key", "not_entitled", "limit_minute", "limit_day", "html", "error_5xx", "timeout"} {
+		if kind != "timeout" || p.NeedsKey { // each takes its second
+			symbols[kind] = fmt.Sprint("FAULT", i)
+		}
+	}
+	require.Equal(t, http.StatusOK, note(t, s.env["GATEWAY_URL"]+"/prices/latest?provider="+p.Name+"&symbol="+good, answers))
+	for kind, symbol := range symbols {
+		s.misbehave(t, exchangeURL, p.Name, symbol, kind)
+		status := note(t, s.env["GATEWAY_URL"]+"/prices/latest?provider="+p.Name+"&symbol="+symbol, answers)
+		want := []int{http.StatusBadGateway, http.StatusServiceUnavailable}
+		switch kind {
+		case "extra_fields":
+			want = []int{http.StatusOK}
+		case "timeout":
+			want = []int{http.StatusGatewayTimeout}
+		}
+		require.Contains(t, want, status, p.Name+" "+kind)
+	}
+}
+
+// pollOnce has poll fetch a good and a failing symbol of each provider with a key.
+func pollOnce(t *testing.T, s *stack, exchangeURL string, answers *bytes.Buffer) {
+	t.Helper()
+	var jobs []string
+	for provider := range providerKeys {
+		s.misbehave(t, exchangeURL, provider, "POLLED", "limit_day")
+		status, body, header := call(t, http.MethodPost, s.env["GATEWAY_URL"]+"/prices/poll",
+			`{"symbols":["AAPL","POLLED"],"interval":3600,"provider":"`+provider+`"}`, "Content-Type", "application/json")
+		require.Equal(t, http.StatusAccepted, status, string(body))
+		jobs = append(jobs, header.Get("Location"))
+	}
+	for _, job := range jobs {
+		require.Eventually(t, func() bool {
+			_, v := s.get(t, job)
+			runs, _ := v["runs"].(float64)
+			return runs >= 1
+		}, 30*time.Second, 100*time.Millisecond)
+		note(t, s.env["GATEWAY_URL"]+job, answers)
+	}
+	s.eventually(t, []string{"3"}, "select count(*)::text from polling_results where code = 'provider_rate_limited'")
+}
+
+// note keeps an answer, head and body, and gives its status.
+func note(t *testing.T, url string, answers *bytes.Buffer) int {
+	t.Helper()
+	status, body, header := call(t, http.MethodGet, url, "")
+	_, _ = fmt.Fprintf(answers, "%s\n%v\n%s\n", url, header, body)
+	return status
+}
+
+func (s *stack) misbehave(t *testing.T, exchangeURL, provider, symbol, kind string) {
+	t.Helper()
+	status, body, _ := call(t, http.MethodPut, exchangeURL+"/_admin/faults",
+		fmt.Sprintf(`{"provider":%q,"symbol":%q,"kind":%q}`, provider, symbol, kind))
+	require.Equal(t, http.StatusNoContent, status, string(body))
+}
+
+// echo writes into each answer of h what it was sent, as a member where the answer is a JSON object.
+func echo(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner := httptest.NewRecorder()
+		h.ServeHTTP(inner, r)
+		sent, _ := json.Marshal(map[string]any{"url": r.URL.String(), "query": r.URL.Query(), "header": r.Header}) // never fails
+		for name, values := range inner.Header() {
+			w.Header()[name] = values
+		}
+		w.Header().Set("X-Echo", string(sent))
+		w.WriteHeader(inner.Code)
+		body := inner.Body.Bytes()
+		switch {
+		case len(body) == 0:
+		case body[0] == '{':
+			_, _ = fmt.Fprintf(w, `{"zz_echo":%s,%s`, sent, body[1:])
+		default:
+			_, _ = fmt.Fprintf(w, "%s%s", body, sent)
+		}
+	})
+}
+
+// nowhere looks for each key as it is and as URLs, JSON and bytea escape it, in any case. control is a text that is there:
+// whoever searches the wrong place finds no key either.
+func nowhere(t *testing.T, where, text, control string) {
+	t.Helper()
+	require.True(t, strings.Contains(text, control), "%s: no %s in %d bytes", where, control, len(text)) //nolint:testifylint // the text may be all of a database
+	text = strings.ToLower(text)
+	for provider, key := range providerKeys {
+		quoted, err := json.Marshal(key)
+		require.NoError(t, err)
+		for _, form := range []string{
+			key, url.QueryEscape(key), url.PathEscape(key), strings.Trim(string(quoted), `"`), strings.ReplaceAll(key, "/", `\/`), hex.EncodeToString([]byte(key)),
+		} {
+			if i := strings.Index(text, strings.ToLower(form)); i >= 0 {
+				require.Fail(t, "the key of "+provider+" is in "+where, text[max(i-200, 0):min(i+200, len(text))])
+			}
+		}
+	}
+}
+
+// everyTable gives all rows of all tables as text; bytea comes as hex.
+func everyTable(t *testing.T, s *stack) string {
+	t.Helper()
+	text := func(query string) []string {
+		rows, err := s.pool.Query(t.Context(), query)
+		require.NoError(t, err)
+		out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return out
+	}
+	tables := text("select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
+	require.Greater(t, len(tables), 5)
+	var all []string
+	for _, table := range tables {
+		all = append(all, table)
+		all = append(all, text("select r::text from "+table+" r")...)
+	}
+	return strings.Join(all, "\n")
+}
+
+// everyRecord gives all records of all topics.
+func everyRecord(t *testing.T, s *stack) string {
+	t.Helper()
+	c, err := kafka.NewConsumer(&kafka.ConfigMap{
+		"bootstrap.servers": s.env["KAFKA_BOOTSTRAP_SERVERS"], "group.id": uuid.NewString(), "enable.auto.commit": false, "enable.metrics.push": false,
+	})
+	require.NoError(t, err)
+	defer c.Close() //nolint:errcheck // nothing depends on it
+	metadata, err := c.GetMetadata(nil, true, 20_000)
+	require.NoError(t, err)
+	var from []kafka.TopicPartition
+	var left int64
+	for topic, m := range metadata.Topics {
+		for _, p := range m.Partitions {
+			low, high, err := c.QueryWatermarkOffsets(topic, p.ID, 20_000)
+			require.NoError(t, err)
+			if !strings.HasPrefix(topic, "__") {
+				from = append(from, kafka.TopicPartition{Topic: &topic, Partition: p.ID, Offset: kafka.Offset(low)})
+				left += high - low
+			}
+		}
+	}
+	require.NoError(t, c.Assign(from))
+	var all strings.Builder
+	for ; left > 0; left-- {
+		m, err := c.ReadMessage(20 * time.Second)
+		require.NoError(t, err)
+		_, _ = fmt.Fprintf(&all, "%s %s %s\n", *m.TopicPartition.Topic, m.Key, m.Value)
+		for _, h := range m.Headers {
+			_, _ = fmt.Fprintf(&all, "%s: %s\n", h.Key, h.Value)
+		}
+	}
+	return all.String()
+}
+
+// everyRedisValue gives all keys with their values.
+func everyRedisValue(t *testing.T, s *stack) string {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	options, err := redis.ParseURL(s.env["REDIS_URL"])
+	require.NoError(t, err)
+	client := redis.NewClient(options)
+	defer client.Close() //nolint:errcheck // nothing depends on it
+	var all strings.Builder
+	keys := client.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
+		var value any
+		switch kind := client.Type(ctx, keys.Val()).Val(); kind {
+		case "string":
+			value = client.Get(ctx, keys.Val()).Val()
+		case "list":
+			value = client.LRange(ctx, keys.Val(), 0, -1).Val()
+		case "hash":
+			value = client.HGetAll(ctx, keys.Val()).Val()
+		case "set":
+			value = client.SMembers(ctx, keys.Val()).Val()
+		case "zset":
+			value = client.ZRange(ctx, keys.Val(), 0, -1).Val()
+		case "none": // gone meanwhile
+		default:
+			require.Fail(t, "a value of a kind nobody knows", kind)
+		}
+		_, _ = fmt.Fprintln(&all, keys.Val(), value)
+	}
+	require.NoError(t, keys.Err())
+	return all.String()
+}
