@@ -33,7 +33,7 @@ func TestNothingPrintsAValue(t *testing.T) {
 	require.Equal(t, "hunter2hunter2", string(config.Key))
 }
 
-func TestTheEnvironmentSetsAValue(t *testing.T) { //nolint:paralleltest // touches the environment
+func TestTheEnvironmentSetsAValue(t *testing.T) {
 	t.Setenv("SOME_KEY", "hunter2hunter2")
 	var config struct {
 		Key secret.Value `envconfig:"SOME_KEY"`

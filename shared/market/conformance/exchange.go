@@ -24,6 +24,7 @@ var usual = map[string]string{
 
 // exchange asks for each kind of fault once, and then for a quote.
 func (a Adapter) exchange(t *testing.T) {
+	t.Helper()
 	for kind, code := range usual {
 		if other, ok := a.Codes[kind]; ok {
 			code = other
@@ -92,6 +93,6 @@ func (a Adapter) quoted(t *testing.T, r result) {
 func misbehave(t *testing.T, exchange http.Handler, fault string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	exchange.ServeHTTP(w, httptest.NewRequest(http.MethodPut, "/_admin/faults", strings.NewReader(fault)))
+	exchange.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/_admin/faults", strings.NewReader(fault)))
 	require.Equal(t, http.StatusNoContent, w.Code, w.Body.String())
 }

@@ -27,7 +27,7 @@ type recording struct {
 // record reads a file of testdata. Header names of transport are absent: the test's server makes its own.
 func record(t *testing.T, name string) recording {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", name))
+	text, err := os.ReadFile(filepath.Join("testdata", name)) //nolint:gosec // a file of the test
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(text)), nil)
 	require.NoError(t, err, name)
@@ -48,6 +48,7 @@ func (c recording) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 
 // recorded plays every file of testdata; a file that nothing is said about, or a word about no file, is a mistake.
 func (a Adapter) recorded(t *testing.T) {
+	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "*.http"))
 	require.NoError(t, err)
 	require.Len(t, files, len(a.Recorded), "each recording has its outcome")
@@ -68,6 +69,7 @@ var notPrices = []string{
 
 // spoilt makes of the good recording what a provider may make of it some day.
 func (a Adapter) spoilt(t *testing.T) {
+	t.Helper()
 	ok, want := record(t, "ok.http"), a.Recorded["ok.http"]
 	var current atomic.Pointer[recording]
 	p := a.serve(t, func(w http.ResponseWriter, r *http.Request) { current.Load().ServeHTTP(w, r) })
@@ -84,18 +86,18 @@ func (a Adapter) spoilt(t *testing.T) {
 	require.Len(t, value.FindAll(ok.body, -1), 1, "Price is the text before the price's value")
 	priced := func(text string) []byte { return value.ReplaceAllLiteral(ok.body, []byte(a.Price+text)) }
 
-	t.Run("cut at any byte it is no quote", func(t *testing.T) { //nolint:paralleltest // one server
+	t.Run("cut at any byte it is no quote", func(t *testing.T) {
 		for n := range ok.body {
 			malformed(t, string(ok.body[:n]))
 		}
 	})
-	t.Run("what is no price makes no quote", func(t *testing.T) { //nolint:paralleltest // one server
+	t.Run("what is no price makes no quote", func(t *testing.T) {
 		for _, text := range notPrices {
 			malformed(t, string(priced(text)))
 		}
 		malformed(t, string(value.ReplaceAllLiteral(ok.body, []byte(`"renamed":1`))))
 	})
-	t.Run("every digit of a price is kept", func(t *testing.T) { //nolint:paralleltest // one server
+	t.Run("every digit of a price is kept", func(t *testing.T) {
 		for _, price := range []string{"12345678901234567890.123456789012345678", "0.000000000000000001", "100000000.00000001"} {
 			for _, text := range []string{price, `"` + price + `"`} {
 				r := ask(t, http.StatusOK, priced(text))
@@ -104,12 +106,12 @@ func (a Adapter) spoilt(t *testing.T) {
 			}
 		}
 	})
-	t.Run("unknown members are tolerated", func(t *testing.T) { //nolint:paralleltest // one server
+	t.Run("unknown members are tolerated", func(t *testing.T) {
 		more := regexp.MustCompile(`\{(\s*")`).ReplaceAll(ok.body, []byte(`{"zz_new":{"deep":[null,1.5,"x"]},$1`))
 		require.NotEqual(t, ok.body, more)
 		want.check(t, ask(t, http.StatusOK, more))
 	})
-	t.Run("what is no data of the provider is no quote", func(t *testing.T) { //nolint:paralleltest // one server
+	t.Run("what is no data of the provider is no quote", func(t *testing.T) {
 		for _, body := range []string{
 			"", " ", "null", "[]", "{}", `"ok"`, "1", "<html></html>", "<!DOCTYPE html>\n<p>Sign in", "Too Many Requests", "\x00\xff",
 			string(ok.body) + string(ok.body), "[" + string(ok.body) + "]",
@@ -117,7 +119,7 @@ func (a Adapter) spoilt(t *testing.T) {
 			malformed(t, body)
 		}
 	})
-	t.Run("the status is heard", func(t *testing.T) { //nolint:paralleltest // one server
+	t.Run("the status is heard", func(t *testing.T) {
 		for _, status := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, 520} {
 			for _, body := range []string{"<html>", "", "upstream connect error", "{}"} {
 				require.Equal(t, "provider_unavailable", fault.CodeOf(ask(t, status, []byte(body)).err), fmt.Sprint(status, body))

@@ -14,6 +14,7 @@ import (
 // secrecy checks that the key goes to the provider, where it belongs in the request, and nowhere else: ask looks for it
 // in all that comes back from servers that echo it.
 func (a Adapter) secrecy(t *testing.T) {
+	t.Helper()
 	t.Run("the key's place", func(t *testing.T) {
 		t.Parallel()
 		ok := record(t, "ok.http")

@@ -14,6 +14,7 @@ import (
 
 // transport checks that a call is bounded in time and size, ends with its context, and is made once.
 func (a Adapter) transport(t *testing.T) {
+	t.Helper()
 	stall := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("{"))
 		_ = http.NewResponseController(w).Flush()

@@ -101,7 +101,7 @@ func TestKeyIsInNothingThatComesOut(t *testing.T) {
 	}
 	for _, place := range []KeyPlace{{Query: "apikey"}, {Header: "X-Token"}} {
 		c := serve(t, place, key, handler)
-		for _, text := range []string{fmt.Sprintf("%v %+v %#v", c, c, c), fmt.Sprintf("%v %+v %#v", *c, *c, *c)} { //nolint:govet // only printed
+		for _, text := range []string{fmt.Sprintf("%v %+v %#v", c, c, c), fmt.Sprintf("%v %+v %#v", *c, *c, *c)} {
 			require.NotContains(t, text, "secret")
 		}
 		_, err := c.Get(t.Context(), "/garbage", nil)
