@@ -1,6 +1,7 @@
 // Package market holds the words of the domain: symbols, exact prices, quotes, and the interface of a provider.
 //
-// It does no I/O. Adapters that talk to a provider live in its subfolders, one folder each.
+// It does no I/O. Adapters that talk to a provider live in its subfolders, one folder each; package upstream is their
+// HTTP client, package providers makes them from the environment, package conformance is what each must pass.
 package market
 
 import (
@@ -48,7 +49,7 @@ type Quote struct {
 	Currency   string    // as the provider names it (GBp is not GBP); empty if it does not say
 }
 
-// Response is a provider's raw answer, kept as evidence for the quote made of it.
+// Response is a provider's raw answer, kept as evidence for the quote made of it; an echo of our key in it is masked.
 type Response struct {
 	Status     int // HTTP status
 	Body       []byte
@@ -59,8 +60,9 @@ type Response struct {
 type Provider interface {
 	// Name is the provider's stable name, as in the API and in events.
 	Name() string
-	// Latest fetches one quote. Errors are fault errors with the codes symbol_not_found (NotFound), provider_malformed,
-	// provider_auth, provider_rate_limited, provider_unavailable and provider_timeout (all Unavailable). It must be
-	// safe for concurrent use and must end when ctx does.
+	// Latest fetches one quote with one call. The symbol is the provider's own, taken as it is. Errors are fault errors
+	// with the codes symbol_not_found (NotFound), provider_malformed, provider_auth (without a call if a key is missing),
+	// provider_rate_limited (RetryAfter says until when), provider_unavailable and provider_timeout (all Unavailable);
+	// the quote is then zero, and nothing shows the key. It must be safe for concurrent use and must end when ctx does.
 	Latest(ctx context.Context, symbol Symbol) (Quote, Response, error)
 }

@@ -13,6 +13,10 @@ import (
 	"time"
 )
 
+// idleTimeout is half of what the shortest-tempered balancers wait (60 s): we close an idle connection before the other
+// side does, since a request that meets its closing is lost and not repeated.
+const idleTimeout = 30 * time.Second
+
 // redialPause is how long a refused connection is left alone before the one retry: a server that restarts is back.
 const redialPause = 50 * time.Millisecond
 
@@ -23,7 +27,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment, Protocols: protocols, MaxResponseHeaderBytes: maxHeader,
-		MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second,
+		MaxIdleConnsPerHost: 16, IdleConnTimeout: idleTimeout,
 		DialContext: counting((&net.Dialer{}).DialContext),
 		// Above TLS, so that only the requests' bytes count, not the handshake's and not the farewell's.
 		DialTLSContext: counting((&tls.Dialer{Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}).DialContext),

@@ -1,0 +1,127 @@
+//go:build integration
+
+package e2e
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// nowhere looks for each key as it is and as URLs, JSON and bytea escape it, in any case. control is a text that is there:
+// whoever searches the wrong place finds no key either.
+func nowhere(t *testing.T, where, text, control string) {
+	t.Helper()
+	require.True(t, strings.Contains(text, control), "%s: no %s in %d bytes", where, control, len(text)) //nolint:testifylint // the text may be all of a database
+	text = strings.ToLower(text)
+	for provider, key := range providerKeys {
+		quoted, err := json.Marshal(key)
+		require.NoError(t, err)
+		for _, form := range []string{
+			key, url.QueryEscape(key), url.PathEscape(key), strings.Trim(string(quoted), `"`), strings.ReplaceAll(key, "/", `\/`), hex.EncodeToString([]byte(key)),
+		} {
+			if i := strings.Index(text, strings.ToLower(form)); i >= 0 {
+				require.Fail(t, "the key of "+provider+" is in "+where, text[max(i-200, 0):min(i+200, len(text))])
+			}
+		}
+	}
+}
+
+// everyTable gives all rows of all tables as text; bytea comes as hex.
+func everyTable(t *testing.T, s *stack) string {
+	t.Helper()
+	text := func(query string) []string {
+		rows, err := s.pool.Query(t.Context(), query)
+		require.NoError(t, err)
+		out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return out
+	}
+	tables := text("select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
+	require.Greater(t, len(tables), 5)
+	var all []string
+	for _, table := range tables {
+		all = append(all, table)
+		all = append(all, text("select r::text from "+table+" r")...)
+	}
+	return strings.Join(all, "\n")
+}
+
+// everyRecord gives all records of all topics.
+func everyRecord(t *testing.T, s *stack) string {
+	t.Helper()
+	c, err := kafka.NewConsumer(&kafka.ConfigMap{
+		"bootstrap.servers": s.env["KAFKA_BOOTSTRAP_SERVERS"], "group.id": uuid.NewString(), "enable.auto.commit": false, "enable.metrics.push": false,
+	})
+	require.NoError(t, err)
+	defer c.Close() //nolint:errcheck // nothing depends on it
+	metadata, err := c.GetMetadata(nil, true, 20_000)
+	require.NoError(t, err)
+	var from []kafka.TopicPartition
+	var left int64
+	for topic, m := range metadata.Topics {
+		for _, p := range m.Partitions {
+			low, high, err := c.QueryWatermarkOffsets(topic, p.ID, 20_000)
+			require.NoError(t, err)
+			if !strings.HasPrefix(topic, "__") {
+				from = append(from, kafka.TopicPartition{Topic: &topic, Partition: p.ID, Offset: kafka.Offset(low)})
+				left += high - low
+			}
+		}
+	}
+	require.NoError(t, c.Assign(from))
+	var all strings.Builder
+	for ; left > 0; left-- {
+		m, err := c.ReadMessage(20 * time.Second)
+		require.NoError(t, err)
+		_, _ = fmt.Fprintf(&all, "%s %s %s\n", *m.TopicPartition.Topic, m.Key, m.Value)
+		for _, h := range m.Headers {
+			_, _ = fmt.Fprintf(&all, "%s: %s\n", h.Key, h.Value)
+		}
+	}
+	return all.String()
+}
+
+// everyRedisValue gives all keys with their values.
+func everyRedisValue(t *testing.T, s *stack) string {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	options, err := redis.ParseURL(s.env["REDIS_URL"])
+	require.NoError(t, err)
+	client := redis.NewClient(options)
+	defer client.Close() //nolint:errcheck // nothing depends on it
+	var all strings.Builder
+	keys := client.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
+		var value any
+		switch kind := client.Type(ctx, keys.Val()).Val(); kind {
+		case "string":
+			value = client.Get(ctx, keys.Val()).Val()
+		case "list":
+			value = client.LRange(ctx, keys.Val(), 0, -1).Val()
+		case "hash":
+			value = client.HGetAll(ctx, keys.Val()).Val()
+		case "set":
+			value = client.SMembers(ctx, keys.Val()).Val()
+		case "zset":
+			value = client.ZRange(ctx, keys.Val(), 0, -1).Val()
+		case "none": // gone meanwhile
+		default:
+			require.Fail(t, "a value of a kind nobody knows", kind)
+		}
+		_, _ = fmt.Fprintln(&all, keys.Val(), value)
+	}
+	require.NoError(t, keys.Err())
+	return all.String()
+}
