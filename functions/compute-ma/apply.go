@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"time"
 
 	"marketdata/functions/compute-ma/internal/coalesce"
@@ -14,8 +13,6 @@ import (
 
 // What one copy holds at most: beyond it events are refused as Unavailable, and the platform brings them again.
 const (
-	lanes         = 2   // commits at once: a third makes each batch smaller and is no quicker on two cores
-	spread        = 16  // events in flight from which on both lanes are used
 	maxBatch      = 200 // events in one transaction
 	maxQueue      = 2_000
 	commitTimeout = 10 * time.Second // well below the 25 s that the platform gives a request
@@ -24,7 +21,6 @@ const (
 // applier commits events that are in flight at the same time in one transaction.
 type applier struct {
 	coalescer *coalesce.Coalescer[priceevent.Observation, effect]
-	seed      maphash.Seed
 }
 
 type batchStore interface {
@@ -38,8 +34,8 @@ func newApplier(s batchStore, observe func(events int, took time.Duration)) *app
 		observe(len(all), time.Since(began))
 		return effects, err
 	}
-	return &applier{seed: maphash.MakeSeed(), coalescer: coalesce.New(commit, coalesce.Options{
-		Lanes: lanes, MaxBatch: maxBatch, MaxQueue: maxQueue, Spread: spread, Timeout: commitTimeout, Split: spoilsBatch,
+	return &applier{coalescer: coalesce.New(commit, coalesce.Options{
+		MaxBatch: maxBatch, MaxQueue: maxQueue, Timeout: commitTimeout, Split: spoilsBatch,
 	})}
 }
 
@@ -54,11 +50,10 @@ func spoilsBatch(err error) bool {
 	return panicked
 }
 
-// apply returns once o's effect is committed. Events of one series share a lane: they seldom wait for each other's lock.
-// Errors are faults: storage_refused and panic (Invalid) where o alone failed so; overloaded, shutting_down, cancelled
+// apply returns once o's effect is committed. Errors are faults: storage_refused and panic (Invalid) where o alone failed so; overloaded, shutting_down, cancelled
 // and storage_unavailable (Unavailable).
 func (a *applier) apply(ctx context.Context, o priceevent.Observation) (effect, error) {
-	did, err := a.coalescer.Do(ctx, maphash.String(a.seed, string(o.Symbol)), o)
+	did, err := a.coalescer.Do(ctx, o)
 	return did, a.classify(ctx, err)
 }
 

@@ -1,8 +1,8 @@
 // Package coalesce lets callers that wait at the same time share one commit.
 //
-// While a lane's commit is under way, what arrives for it waits; once the commit is done, all that waits makes the next
-// batch. No timer: a lone caller is committed at once, and the batch grows by itself as the load does. The package knows
-// nothing of what is committed.
+// While a commit is under way, what arrives waits; once it is done, all that waits makes the next batch. No timer: a lone
+// caller is committed at once, and the batch grows by itself as the load does. One commit at a time: several at once make
+// each batch smaller, and cost more than they gain. The package knows nothing of what is committed.
 package coalesce
 
 import (
@@ -12,7 +12,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -33,10 +32,8 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Valu
 
 // Options bound a Coalescer. All but Split must be positive.
 type Options struct {
-	Lanes    int           // commits under way at once; items of one shard share a lane
 	MaxBatch int           // items in one commit
-	MaxQueue int           // items waiting in one lane; one more is ErrFull
-	Spread   int           // items under way from which on all lanes are used: with fewer, one lane's larger batches are quicker
+	MaxQueue int           // items waiting; one more is ErrFull
 	Timeout  time.Duration // of one commit
 	// Split reports an error that one item may have brought over its whole batch: the items are then committed one by one.
 	Split func(error) bool
@@ -44,27 +41,26 @@ type Options struct {
 
 // Coalescer batches. Safe for concurrent use. Make it with [New].
 type Coalescer[T, R any] struct {
-	commit   func(ctx context.Context, items []T) ([]R, error)
-	options  Options
-	lanes    []*lane[T, R]
-	underWay atomic.Int64
-	running  sync.WaitGroup
+	commit  func(ctx context.Context, items []T) ([]R, error)
+	options Options
+	stopped chan struct{} // closed once all have their outcome
+
+	mu      sync.Mutex
+	changed sync.Cond // waiting or closed has changed
+	waiting []*call[T, R]
+	closed  bool
 }
 
-// New starts the lanes. commit gets the items of one batch and a context of its own, which no caller can cancel; it
-// returns one result for each item, or an error for all of them. It is called by one goroutine a lane.
+// New starts to commit. commit gets the items of one batch and a context of its own, which no caller can cancel; it
+// returns one result for each item, or an error for all of them. It is called by one goroutine.
 func New[T, R any](commit func(ctx context.Context, items []T) ([]R, error), o Options) *Coalescer[T, R] {
-	c := &Coalescer[T, R]{commit: commit, options: o}
-	for range o.Lanes {
-		l := &lane[T, R]{}
-		l.changed.L = &l.mu
-		c.lanes = append(c.lanes, l)
-		c.running.Go(func() { c.run(l) })
-	}
+	c := &Coalescer[T, R]{commit: commit, options: o, stopped: make(chan struct{})}
+	c.changed.L = &c.mu
+	go c.run()
 	return c
 }
 
-// call is one caller's item. done holds its outcome once it has one: the channel never blocks the lane.
+// call is one caller's item. done holds its outcome once it has one: the channel never blocks the committer.
 type call[T, R any] struct {
 	item T
 	done chan outcome[R]
@@ -75,49 +71,35 @@ type outcome[R any] struct {
 	err    error
 }
 
-type lane[T, R any] struct {
-	mu      sync.Mutex
-	changed sync.Cond // waiting or closed has changed
-	waiting []*call[T, R]
-	closed  bool
-}
-
-// Do commits item together with what waits in its shard's lane, and returns once that is committed. If ctx ends first, Do
-// returns its error: an item that still waited is taken out, one whose commit is under way goes on.
-func (c *Coalescer[T, R]) Do(ctx context.Context, shard uint64, item T) (R, error) {
+// Do commits item together with what waits, and returns once that is committed. If ctx ends first, Do returns its error:
+// an item that still waited is taken out, one whose commit is under way goes on.
+func (c *Coalescer[T, R]) Do(ctx context.Context, item T) (R, error) {
+	var none R
 	one := &call[T, R]{item: item, done: make(chan outcome[R], 1)}
-	l := c.lanes[0]
-	if c.underWay.Add(1) >= int64(c.options.Spread) {
-		l = c.lanes[shard%uint64(len(c.lanes))]
-	}
-	defer c.underWay.Add(-1)
-	if err := l.push(one, c.options.MaxQueue); err != nil {
-		var none R
+	if err := c.push(one); err != nil {
 		return none, err
 	}
 	select {
 	case o := <-one.done:
 		return o.result, o.err
 	case <-ctx.Done():
-		l.remove(one)
-		var none R
+		c.remove(one)
 		return none, context.Cause(ctx)
 	}
 }
 
 // Close lets no more items in, commits those that wait, and returns once all have their outcome.
 func (c *Coalescer[T, R]) Close() {
-	for _, l := range c.lanes {
-		l.mu.Lock()
-		l.closed = true
-		l.changed.Signal()
-		l.mu.Unlock()
-	}
-	c.running.Wait()
+	c.mu.Lock()
+	c.closed = true
+	c.changed.Signal()
+	c.mu.Unlock()
+	<-c.stopped
 }
 
-func (c *Coalescer[T, R]) run(l *lane[T, R]) {
-	for batch := l.take(c.options.MaxBatch); batch != nil; batch = l.take(c.options.MaxBatch) {
+func (c *Coalescer[T, R]) run() {
+	defer close(c.stopped)
+	for batch := c.take(); batch != nil; batch = c.take() {
 		items := make([]T, len(batch))
 		for i, one := range batch {
 			items[i] = one.item
@@ -165,41 +147,41 @@ func (c *Coalescer[T, R]) attempt(items []T) (results []R, err error) {
 	return results, err
 }
 
-func (l *lane[T, R]) push(one *call[T, R], limit int) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (c *Coalescer[T, R]) push(one *call[T, R]) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
-	case l.closed:
+	case c.closed:
 		return ErrClosed
-	case len(l.waiting) >= limit:
+	case len(c.waiting) >= c.options.MaxQueue:
 		return ErrFull
 	}
-	l.waiting = append(l.waiting, one)
-	l.changed.Signal()
+	c.waiting = append(c.waiting, one)
+	c.changed.Signal()
 	return nil
 }
 
 // remove takes a call out if it still waits.
-func (l *lane[T, R]) remove(one *call[T, R]) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if i := slices.Index(l.waiting, one); i >= 0 {
-		l.waiting = slices.Delete(l.waiting, i, i+1)
+func (c *Coalescer[T, R]) remove(one *call[T, R]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.waiting, one); i >= 0 {
+		c.waiting = slices.Delete(c.waiting, i, i+1)
 	}
 }
 
-// take waits for something to wait and takes up to limit of it, oldest first; nil once the lane is closed and empty.
-func (l *lane[T, R]) take(limit int) []*call[T, R] {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.waiting) == 0 {
-		if l.closed {
+// take waits for something to wait and takes up to a batch of it, oldest first; nil once all is closed and empty.
+func (c *Coalescer[T, R]) take() []*call[T, R] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.waiting) == 0 {
+		if c.closed {
 			return nil
 		}
-		l.changed.Wait()
+		c.changed.Wait()
 	}
-	n := min(limit, len(l.waiting))
-	batch := slices.Clone(l.waiting[:n])
-	l.waiting = slices.Delete(l.waiting, 0, n)
+	n := min(c.options.MaxBatch, len(c.waiting))
+	batch := slices.Clone(c.waiting[:n])
+	c.waiting = slices.Delete(c.waiting, 0, n)
 	return batch
 }

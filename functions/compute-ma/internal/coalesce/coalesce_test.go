@@ -47,7 +47,7 @@ func (r *recorder) commit(ctx context.Context, items []int) ([]string, error) {
 
 func options() coalesce.Options {
 	return coalesce.Options{
-		Lanes: 1, MaxBatch: 10, MaxQueue: 100, Spread: 1, Timeout: time.Minute,
+		MaxBatch: 10, MaxQueue: 100, Timeout: time.Minute,
 		Split: func(err error) bool {
 			_, panicked := errors.AsType[*coalesce.PanicError](err)
 			return panicked || errors.Is(err, errSpoilt)
@@ -61,9 +61,9 @@ type answer struct {
 }
 
 // ask calls Do in the background; the answer is there once synctest.Wait returns.
-func ask(ctx context.Context, c *coalesce.Coalescer[int, string], shard uint64, item int) *answer {
+func ask(ctx context.Context, c *coalesce.Coalescer[int, string], item int) *answer {
 	a := &answer{}
-	go func() { a.result, a.err = c.Do(ctx, shard, item) }()
+	go func() { a.result, a.err = c.Do(ctx, item) }()
 	synctest.Wait()
 	return a
 }
@@ -75,7 +75,7 @@ func TestWhatWaitsSharesTheNextCommit(t *testing.T) {
 		c := coalesce.New(r.commit, options())
 		var all []*answer
 		for i := range 13 {
-			all = append(all, ask(t.Context(), c, 0, i))
+			all = append(all, ask(t.Context(), c, i))
 		}
 		require.Equal(t, [][]int{{0}}, r.batches, "a lone item is not kept waiting for company")
 		close(r.gate)
@@ -95,7 +95,7 @@ func TestOneBadItemNeverFailsItsNeighbours(t *testing.T) {
 		c := coalesce.New(r.commit, options())
 		var all []*answer
 		for i := range 6 {
-			all = append(all, ask(t.Context(), c, 0, i))
+			all = append(all, ask(t.Context(), c, i))
 		}
 		close(r.gate)
 		synctest.Wait()
@@ -125,7 +125,7 @@ func TestTroubleOfTheWholeBatchIsEverybodys(t *testing.T) {
 		c := coalesce.New(r.commit, options())
 		var all []*answer
 		for i := range 4 {
-			all = append(all, ask(t.Context(), c, 0, i))
+			all = append(all, ask(t.Context(), c, i))
 		}
 		close(r.gate)
 		synctest.Wait()
@@ -144,9 +144,9 @@ func TestCallerThatGoesAwayTakesOutOnlyWhatStillWaits(t *testing.T) {
 		r := &recorder{gate: make(chan struct{})}
 		c := coalesce.New(r.commit, options())
 		ctx, cancel := context.WithCancel(t.Context())
-		underWay := ask(ctx, c, 0, 0)
-		waits := ask(ctx, c, 0, 1)
-		stays := ask(t.Context(), c, 0, 2)
+		underWay := ask(ctx, c, 0)
+		waits := ask(ctx, c, 1)
+		stays := ask(t.Context(), c, 2)
 		cancel()
 		synctest.Wait()
 		require.ErrorIs(t, underWay.err, context.Canceled)
@@ -168,7 +168,7 @@ func TestQueueIsBounded(t *testing.T) {
 		c := coalesce.New(r.commit, o)
 		var all []*answer
 		for i := range 4 {
-			all = append(all, ask(t.Context(), c, 0, i))
+			all = append(all, ask(t.Context(), c, i))
 		}
 		require.ErrorIs(t, all[3].err, coalesce.ErrFull, "at once, not after the queue has moved")
 		close(r.gate)
@@ -183,12 +183,12 @@ func TestCloseCommitsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{gate: make(chan struct{})}
 		c := coalesce.New(r.commit, options())
-		first, second := ask(t.Context(), c, 0, 0), ask(t.Context(), c, 0, 1)
+		first, second := ask(t.Context(), c, 0), ask(t.Context(), c, 1)
 		closed := false
 		go func() { c.Close(); closed = true }()
 		synctest.Wait()
 		require.False(t, closed, "not before all have their outcome")
-		require.ErrorIs(t, ask(t.Context(), c, 0, 2).err, coalesce.ErrClosed)
+		require.ErrorIs(t, ask(t.Context(), c, 2).err, coalesce.ErrClosed)
 		close(r.gate)
 		synctest.Wait()
 		require.True(t, closed)
@@ -203,34 +203,9 @@ func TestCommitThatHangsEnds(t *testing.T) {
 		r := &recorder{gate: make(chan struct{})}
 		c := coalesce.New(r.commit, options())
 		began := time.Now()
-		_, err := c.Do(t.Context(), 0, 0)
+		_, err := c.Do(t.Context(), 0)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, time.Minute, time.Since(began))
 		c.Close()
-	})
-}
-
-// With little to do one lane takes all; beyond Spread each shard has its own, and one slow commit holds up no other's.
-func TestLanes(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		gates := map[int]chan struct{}{0: make(chan struct{}), 1: make(chan struct{})}
-		began := make(chan int, 10)
-		c := coalesce.New(func(_ context.Context, items []int) ([]int, error) {
-			began <- items[0]
-			<-gates[items[0]%2]
-			return items, nil
-		}, coalesce.Options{Lanes: 2, MaxBatch: 10, MaxQueue: 10, Spread: 3, Timeout: time.Minute, Split: func(error) bool { return false }})
-		for i := range 4 {
-			go func() { _, _ = c.Do(t.Context(), uint64(i), i) }() // #nosec G115 -- small
-			synctest.Wait()
-		}
-		require.Equal(t, 0, <-began)
-		require.Equal(t, 3, <-began, "the third in flight and later go by shard: 2 to the busy lane, 3 to the other")
-		require.Empty(t, began)
-		close(gates[0])
-		close(gates[1])
-		c.Close()
-		require.Equal(t, 1, <-began, "1 and 2 waited for lane 0")
 	})
 }
