@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -13,12 +14,7 @@ import (
 // NewAPI makes the code-first API of a function on mux: parameters and bodies are validated against the very schema
 // that /openapi.json shows, unknown parameters and members are refused, and every error is a problem document.
 func NewAPI(mux *http.ServeMux, title, description string) huma.API {
-	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
-		return frameworkProblem(requestIDOf(ctx), status, msg, errs)
-	}
-	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		return frameworkProblem("", status, msg, errs)
-	}
+	hookErrors()
 	config := huma.DefaultConfig(title, "1.0.0")
 	config.Info.Description = description
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", "" // served by this package
@@ -27,6 +23,16 @@ func NewAPI(mux *http.ServeMux, title, description string) huma.API {
 	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}
 	return humago.New(mux, config)
 }
+
+// hookErrors makes the API library's errors ours. Its hooks are variables of the package: set once, for all APIs.
+var hookErrors = sync.OnceFunc(func() {
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
+		return frameworkProblem(requestIDOf(ctx), status, msg, errs)
+	}
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		return frameworkProblem("", status, msg, errs)
+	}
+})
 
 // frameworkProblem turns what the API library found wrong into a problem document.
 func frameworkProblem(requestID string, status int, msg string, errs []error) *Problem {

@@ -124,6 +124,7 @@ func newProblem(err error, status int, requestID string) *Problem {
 // WriteProblem answers a request of the query surface with err's problem document. It is the one writer of problem
 // documents outside the API library.
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
+	noteError(r.Context(), err)
 	writeProblem(w, NewProblem(err, RequestID(r.Context())))
 }
 

@@ -53,6 +53,8 @@ func (c Config) Validate() error {
 type Check struct {
 	Name string
 	Ping func(ctx context.Context) error
+	// Optional dependencies are asked and named, but the function is ready without them.
+	Optional bool
 }
 
 // Service is one function's HTTP server.
@@ -143,7 +145,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// ready answers 200 once every dependency answers, else 503; each is named.
+// ready answers 200 once every dependency that is not optional answers, else 503; each is named.
 func (s *Service) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
@@ -162,7 +164,7 @@ func (s *Service) ready(w http.ResponseWriter, r *http.Request) {
 	status, answer, named := http.StatusOK, "ready", map[string]string{}
 	for i, c := range s.checks {
 		named[c.Name] = states[i]
-		if states[i] != "ok" {
+		if states[i] != "ok" && !c.Optional {
 			status, answer = http.StatusServiceUnavailable, "not_ready"
 		}
 	}

@@ -79,6 +79,11 @@ func TestReadyNamesEachDependencyAndShowsNoCause(t *testing.T) {
 		require.JSONEq(t, `{"status":"not_ready","checks":{"redis":"ok","postgres":"unavailable"}}`, w.Body.String())
 	}
 	require.Equal(t, http.StatusOK, do(s, http.MethodGet, "/_/health", "").Code)
+	bad.Optional = true
+	s, _ = newService(t, ok, bad)
+	w := do(s, http.MethodGet, "/readyz", "")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.JSONEq(t, `{"status":"ready","checks":{"redis":"ok","postgres":"unavailable"}}`, w.Body.String())
 }
 
 func TestDocsAndMetrics(t *testing.T) {
