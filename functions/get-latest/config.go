@@ -36,7 +36,9 @@ func loadConfig() (config, error) {
 
 // validate reports every fault at once.
 func (c config) validate() error {
-	errs := []error{c.Config.Validate(), c.Providers.Validate()}
+	errs := []error{
+		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.LatestLimit.Check("RATE_LIMIT_LATEST"),
+	}
 	for name, value := range map[string]string{
 		"DATABASE_URL": string(c.DatabaseURL), "REDIS_URL": string(c.RedisURL), "KAFKA_BOOTSTRAP_SERVERS": c.KafkaServers,
 	} {

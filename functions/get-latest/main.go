@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
@@ -51,17 +50,16 @@ func run(ctx context.Context) error {
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
 	defer producer.Close(cfg.ShutdownTimeout)
 
-	shared := ratelimit.NewRedis(cache, "limit:")
-	limiter := &ratelimit.Fallback{
-		Shared: shared, Local: ratelimit.NewMemory(time.Now), Budget: cfg.Limits.Timeout, Copies: cfg.Limits.MaxCopies, Log: log,
-	}
-	// Redis is a readiness check only in so far as it loads the script: without Redis the function still answers.
-	warm := service.Check{Name: "redis", Ping: shared.Load}
+	limiter := ratelimit.New(cache, cfg.Limits, log)
+	// Without Redis every request is a miss and limits are this copy's own, but there is an answer.
+	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
 	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
+	srv.Metrics.MustRegister(limiter.Collectors()...)
 	h := newHandler(
 		ingest.New(pool, producer, providers.New(cfg.Providers), log),
 		pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL), cfg.DefaultProvider, log)
-	h.routes(srv, ratelimit.Middleware(limiter, cfg.Limits.TrustedProxies, ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}))
+	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}))
+	ratelimit.Document(srv.API.OpenAPI())
 	return srv.Run(ctx)
 }

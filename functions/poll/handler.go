@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
@@ -36,7 +35,7 @@ type middleware = func(huma.Context, func(huma.Context))
 // maxTickBytes bounds the body of a tick, which says nothing that we read.
 const maxTickBytes = 64 << 10
 
-func (h *handler) routes(srv *service.Service, client, createLimit, otherLimit middleware) {
+func (h *handler) routes(srv *service.Service, createLimit, otherLimit middleware) {
 	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: maxTickBytes, Handle: h.event})
 	op := func(id, method, path, summary string, status int, errs ...int) huma.Operation {
 		return huma.Operation{
@@ -45,7 +44,7 @@ func (h *handler) routes(srv *service.Service, client, createLimit, otherLimit m
 		}
 	}
 	create := op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted, 409, 413, 415)
-	create.Middlewares = huma.Middlewares{createLimit, client}
+	create.Middlewares = huma.Middlewares{createLimit}
 	service.Handle(srv.API, create, h.create)
 	service.Handle(srv.API, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list)
 	service.Handle(srv.API, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show)
@@ -60,16 +59,6 @@ func (h *handler) event(ctx context.Context, d service.Delivery) error {
 		return fault.New(fault.Invalid, "invalid_type", "event type is not dev.knative.sources.ping")
 	}
 	return h.tick.run(ctx)
-}
-
-type clientKey struct{}
-
-// withClient notes who asks: idempotency keys are each client's own.
-func withClient(trusted ratelimit.Proxies) middleware {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		r, _ := humago.Unwrap(ctx)
-		next(huma.WithValue(ctx, clientKey{}, ratelimit.Client(r, trusted)))
-	}
 }
 
 type createRequest struct {
@@ -110,8 +99,7 @@ func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer,
 	if err != nil {
 		return nil, err
 	}
-	client, _ := ctx.Value(clientKey{}).(string)
-	id, err := h.store.create(ctx, c, client, in.IdempotencyKey)
+	id, err := h.store.create(ctx, c, ratelimit.Client(ctx), in.IdempotencyKey) // idempotency keys are each client's own
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
@@ -51,16 +50,11 @@ func run(ctx context.Context) error {
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
 	defer producer.Close(cfg.ShutdownTimeout)
 
-	shared := ratelimit.NewRedis(client, "limit:")
-	limiter := &ratelimit.Fallback{
-		Shared: shared, Local: ratelimit.NewMemory(time.Now), Budget: cfg.Limits.Timeout, Copies: cfg.Limits.MaxCopies, Log: log,
-	}
-	limit := func(p ratelimit.Policy) middleware {
-		return ratelimit.Middleware(limiter, cfg.Limits.TrustedProxies, p)
-	}
+	limiter := ratelimit.New(client, cfg.Limits, log)
 	srv := service.New("poll", "Polling jobs: prices on a schedule.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
-		service.Check{Name: "redis", Ping: shared.Load})
+		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
+	srv.Metrics.MustRegister(limiter.Collectors()...)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log)
 	store := &pgStore{pool: pool}
 	cache := pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL)
@@ -69,8 +63,9 @@ func run(ctx context.Context) error {
 		tick: &ticker{store: store, ingest: in, cache: cache, log: log, metrics: newMetrics(srv.Metrics)},
 	}
 	// Creating a job makes paid work for as long as the job lives: without a limiter that answers, none is created.
-	h.routes(srv, withClient(cfg.Limits.TrustedProxies),
-		limit(ratelimit.Policy{Name: "poll", Limit: cfg.PollLimit, FailClosed: true}),
-		limit(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	h.routes(srv,
+		limiter.Middleware(ratelimit.Policy{Name: "poll", Limit: cfg.PollLimit, FailClosed: true}),
+		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	ratelimit.Document(srv.API.OpenAPI())
 	return srv.Run(ctx)
 }

@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -14,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -23,6 +25,7 @@ import (
 	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
+	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv"
 )
@@ -79,10 +82,22 @@ func setup(t *testing.T) bundle {
 	b.tick = &ticker{store: b.store, ingest: b.ingest, cache: noCache{}, log: log, metrics: newMetrics(prometheus.NewRegistry())}
 	srv := service.New("poll", "", service.Config{}, log)
 	h := &handler{store: b.store, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick}
-	pass := func(ctx huma.Context, next func(huma.Context)) { next(ctx) }
-	h.routes(srv, withClient(nil), pass, pass)
+	client, prefix := testenv.Redis(t)
+	limits := ratelimit.Config{Timeout: time.Minute, MaxCopies: 1}
+	require.NoError(t, limits.APIKeys.UnmarshalText([]byte(apiKey("alice")+","+apiKey("bob"))))
+	limiter := ratelimit.New(client, limits, log)
+	policy := func(name string) ratelimit.Policy { // guarded: only the tests that are about keys send one
+		return ratelimit.Policy{Name: prefix + name, Limit: ratelimit.Limit{N: 1000, Window: time.Minute}, Guarded: true}
+	}
+	h.routes(srv, limiter.Middleware(policy("poll")), limiter.Middleware(policy("default")))
 	b.http = srv.Handler()
 	return b
+}
+
+// apiKey configures a key that is its client's name.
+func apiKey(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return name + ":" + hex.EncodeToString(sum[:])
 }
 
 func (b bundle) do(method, target, body string, header ...string) *httptest.ResponseRecorder {
@@ -200,6 +215,31 @@ func TestIdempotencyKey(t *testing.T) {
 	var n int
 	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select count(*) from polling_idempotency_keys").Scan(&n))
 	require.Zero(t, n)
+}
+
+func TestIdempotencyKeysAreEachClientsOwn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := map[string]string{}
+	for _, key := range []string{"", "alice", "bob", "unknown", "alice", ""} {
+		client := key
+		if key == "unknown" {
+			client = "" // known by its address
+		}
+		id := b.create(t, `{"symbols":["AAPL"]}`, "Idempotency-Key", "k", "X-API-Key", key)
+		if made[client] != "" {
+			require.Equal(t, made[client], id)
+		}
+		made[client] = id
+	}
+	require.Len(t, made, 3)
+	require.NotEqual(t, made["alice"], made["bob"])
+	require.NotEqual(t, made["alice"], made[""])
+	rows, err := b.store.pool.Query(t.Context(), "select client from polling_idempotency_keys order by 1")
+	require.NoError(t, err)
+	clients, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Equal(t, []string{"192.0.2.1", "key:alice", "key:bob"}, clients, "names, never keys")
 }
 
 func TestOverlappingTicksRunAPeriodOnce(t *testing.T) {

@@ -1,62 +1,106 @@
 package ratelimit
 
 import (
+	"context"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/redis/go-redis/v9"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
 )
 
-// Policy is one named limit on a route.
+// Rider queues commands of a route's own on the pipeline that carries the limit check, so that both are one round trip.
+// It returns the context that the handler gets; results are valid once the pipeline was executed, which it is before the
+// handler runs. Where Redis does not answer each command has an error. A rider runs before the request is admitted, and
+// its results are dropped if it is not: it must only read.
+type Rider func(ctx context.Context, r *http.Request, p redis.Pipeliner) context.Context
+
+// Policy is one named limit on a route. Routes with the same name share it.
 type Policy struct {
 	Name  string // as in the header RateLimit-Policy
 	Limit Limit
+	Rider Rider // nil: none
 	// FailClosed answers 503 instead of deciding alone: for routes that create paid work.
 	FailClosed bool
+	// Guarded routes have an access control of their own and need no API key.
+	Guarded bool
 }
 
-// Config is the limiter's part of a function's environment.
-type Config struct {
-	Timeout        time.Duration `envconfig:"RATE_LIMIT_TIMEOUT" default:"50ms"` // for one answer of Redis
-	MaxCopies      int           `envconfig:"MAX_COPIES" default:"4"`            // divides the limits while Redis is away
-	TrustedProxies Proxies       `envconfig:"TRUSTED_PROXIES" default:"127.0.0.0/8,::1"`
-	Default        Limit         `envconfig:"RATE_LIMIT_DEFAULT" default:"1200/1m"`
-}
-
-// Middleware limits the routes it is given to. Every request counts once, whatever its answer; refusals do not count.
-// Headers (draft-ietf-httpapi-ratelimit-headers-11, and the X-RateLimit names that most clients read) are on every
-// answer; a refusal is 429 with Retry-After, the whole second at which a call passes again.
-func Middleware(store Store, trusted Proxies, policy Policy) func(huma.Context, func(huma.Context)) {
+// Middleware limits the routes it is given to. It runs before the request is validated: every request counts once,
+// whatever its answer; refusals do not count. The limit's headers are on every answer (draft-ietf-httpapi-ratelimit-headers-11,
+// and the X-RateLimit names that most clients read); a refusal is 429 with Retry-After, the whole second at which a call
+// passes again. With API keys configured a request without a known one counts for its address and is 401.
+func (l *Limiter) Middleware(p Policy) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
-		d, err := store.Take(r.Context(), policy.Name+":"+Client(r, trusted), policy.Limit)
-		if err != nil || (d.Degraded && policy.FailClosed) {
-			service.WriteProblem(w, r, fault.New(fault.Unavailable, "limiter_unavailable", "the limit cannot be checked now").After(time.Second))
+		key, known := l.config.APIKeys.find(r.Header.Get(keyHeader))
+		client, limit := "key:"+key.name, key.own // no address begins like that
+		if !known {
+			client = l.config.TrustedProxies.address(r)
+		}
+		if limit == (Limit{}) {
+			limit = p.Limit
+		}
+		inner, d, err := l.decide(context.WithValue(r.Context(), clientKey{}, client), r, p, p.Name+":"+client, limit)
+		setHeaders(w.Header(), p.Name, limit, d)
+		switch {
+		case err != nil:
+		case !d.Allowed:
+			l.metrics.refusals.WithLabelValues(p.Name).Inc()
+			err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is spent", limit.N, limit.WindowText()).After(d.Reset)
+		case !known && !p.Guarded && l.config.APIKeys.required():
+			w.Header().Set("WWW-Authenticate", `ApiKey realm="marketdata", header="`+keyHeader+`"`)
+			err = fault.New(fault.Invalid, "unauthorized", "send a known API key as the header %s", keyHeader)
+		}
+		if err != nil {
+			service.WriteProblem(w, r, err)
 			return
 		}
-		setHeaders(w.Header(), policy, d)
-		if !d.Allowed {
-			service.WriteProblem(w, r, fault.New(fault.Limited, "rate_limited",
-				"the limit of %d requests in %s is spent", policy.Limit.N, policy.Limit.Window).After(d.Reset))
-			return
-		}
-		next(ctx)
+		next(huma.WithContext(ctx, inner))
 	}
 }
 
-func setHeaders(h http.Header, p Policy, d Decision) {
-	reset := strconv.Itoa(int(math.Ceil(d.Reset.Seconds())))
-	h.Set("RateLimit-Policy", fmt.Sprintf("%q;q=%d;w=%d", p.Name, p.Limit.N, int(math.Ceil(p.Limit.Window.Seconds()))))
-	h.Set("RateLimit", fmt.Sprintf("%q;r=%d;t=%s", p.Name, d.Remaining, reset))
-	h.Set("X-RateLimit-Limit", strconv.Itoa(p.Limit.N))
-	h.Set("X-RateLimit-Remaining", strconv.Itoa(d.Remaining))
+// decide gives the decision and the handler's context. An error is a limiter that must not decide alone.
+func (l *Limiter) decide(ctx context.Context, r *http.Request, p Policy, key string, limit Limit) (context.Context, Decision, error) {
+	var ride func(redis.Pipeliner)
+	if p.Rider != nil {
+		ride = func(pipe redis.Pipeliner) { ctx = p.Rider(ctx, r, pipe) }
+	}
+	limits := []Limit{limit}
+	d, err := l.ask(ctx, ride, key, limits)
+	switch {
+	case err == nil:
+		return ctx, d, nil
+	case p.FailClosed:
+		again := time.Second
+		return ctx, Decision{Left: []int{0}, Reset: again, Degraded: true},
+			fault.Wrap(err, fault.Unavailable, "limiter_unavailable", "the limit cannot be checked now").After(again)
+	}
+	return ctx, l.alone(key, limits), nil
+}
+
+type clientKey struct{}
+
+// Client is who the limiter takes the request for that ctx belongs to: "key:" and the name of the API key, else the
+// address. Empty on a route without a limit.
+func Client(ctx context.Context) string {
+	client, _ := ctx.Value(clientKey{}).(string)
+	return client
+}
+
+func setHeaders(h http.Header, name string, limit Limit, d Decision) {
+	window := int((limit.Window + time.Second - 1) / time.Second)
+	reset, left := strconv.Itoa(d.Seconds()), strconv.Itoa(d.Left[0])
+	h.Set("RateLimit-Policy", fmt.Sprintf("%q;q=%d;w=%d", name, limit.N, window))
+	h.Set("RateLimit", fmt.Sprintf("%q;r=%s;t=%s", name, left, reset))
+	h.Set("X-RateLimit-Limit", strconv.Itoa(limit.N))
+	h.Set("X-RateLimit-Remaining", left)
 	h.Set("X-RateLimit-Reset", reset)
 	if d.Degraded {
 		h.Set("RateLimit-Mode", "degraded")

@@ -9,53 +9,123 @@ import (
 )
 
 // takeScript is [admit] on a Redis list of admission times in microseconds, on Redis' clock: one step for all copies.
-// Numbers up to 2^53 are exact in Lua, which the clock in microseconds stays below until the year 2255.
+//
+// KEYS[1] is the log; ARGV holds N and window (microseconds) of each limit. The answer is allowed (0 or 1), reset
+// (microseconds), and what is left under each limit. Numbers up to 2^53 are exact in Lua, which the clock in
+// microseconds stays below until the year 2255. What is no list of numbers is not ours and holds no admission; left
+// alone it would keep the client from every limit. The key lives one second longer than it can refuse anybody.
 var takeScript = redis.NewScript(`
-local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local key, longest = KEYS[1], 0
+for i = 2, #ARGV, 2 do longest = math.max(longest, tonumber(ARGV[i])) end
 local t = redis.call('TIME')
-local now = t[1] * 1000000 + t[2]
-local newest = tonumber(redis.call('LINDEX', KEYS[1], -1) or 0)
-if newest > now then now = newest end
-local oldest = tonumber(redis.call('LINDEX', KEYS[1], 0) or -1)
-while oldest >= 0 and now - oldest >= window do
-  redis.call('LPOP', KEYS[1])
-  oldest = tonumber(redis.call('LINDEX', KEYS[1], 0) or -1)
+local clock = t[1] * 1000000 + t[2]
+
+-- LINDEX answers false for no key and an error for a key of another type.
+local last = redis.pcall('LINDEX', key, -1)
+local newest = type(last) == 'string' and tonumber(last)
+if last and not newest then redis.call('DEL', key) end
+local length = newest and redis.call('LLEN', key) or 0
+local seen = {}
+local function at(i)
+  seen[i] = seen[i] or tonumber(redis.call('LINDEX', key, i))
+  return seen[i]
 end
-local used, allowed = redis.call('LLEN', KEYS[1]), 0
-if used < limit then
-  allowed, used = 1, used + 1
-  redis.call('RPUSH', KEYS[1], string.format('%.0f', now))
-  redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000) + 1000)
-  if oldest < 0 then oldest = now end
+
+-- Time stands still until the clock has caught up with the newest, unless the clock was wrong before.
+local now = math.max(clock, newest or 0)
+if now - clock > longest then
+  now = clock
+  for i = length - 1, 0, -1 do
+    if at(i) <= clock then break end
+    redis.call('LSET', key, i, string.format('%.0f', clock))
+    seen[i] = clock
+  end
 end
-local reset = 0
-if oldest >= 0 then reset = oldest + window - now end
-return {allowed, limit - used, reset}
+
+-- How many admissions lie a window or more back: the log is sorted.
+local function older(window)
+  if length == 0 or now - at(0) < window then return 0 end
+  local low, high = 0, length
+  while low < high do
+    local mid = math.floor((low + high) / 2)
+    if now - at(mid) < window then high = mid else low = mid + 1 end
+  end
+  return low
+end
+
+local allowed, reset, first, left = 1, 0, 0, {}
+for i = 1, #ARGV, 2 do
+  local limit, window = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  local used = length - older(window)
+  left[#left + 1] = math.max(limit - used, 0)
+  if used >= limit then
+    allowed, reset = 0, math.max(reset, at(length - limit) + window - clock)
+  elseif i == 1 then
+    first = (used > 0 and at(length - used) or now) + window - clock
+  end
+end
+if allowed == 1 then
+  reset = first
+  local gone = older(longest)
+  if gone > 0 then redis.call('LTRIM', key, gone, -1) end
+  redis.call('RPUSH', key, string.format('%.0f', now))
+  redis.call('PEXPIRE', key, string.format('%.0f', (now - clock + longest) / 1000 + 1000))
+end
+local answer = {allowed, reset}
+for i, n in ipairs(left) do answer[i + 2] = n - allowed end
+return answer
 `)
 
 // Redis is a Store shared by all copies. The client must not retry by itself (MaxRetries -1): a script that ran but whose
 // answer was lost would count twice.
 type Redis struct {
-	client redis.Scripter
+	client *redis.Client
 	prefix string
 }
 
 // NewRedis keeps the logs under keys that begin with prefix.
-func NewRedis(client redis.Scripter, prefix string) *Redis { return &Redis{client, prefix} }
+func NewRedis(client *redis.Client, prefix string) *Redis { return &Redis{client, prefix} }
 
 // Take implements Store. Errors mean that Redis did not answer: the admission may or may not have been recorded.
-func (s *Redis) Take(ctx context.Context, key string, limit Limit) (Decision, error) {
-	v, err := takeScript.Run(ctx, s.client, []string{s.prefix + key}, limit.N, limit.Window.Microseconds()).Int64Slice()
+func (s *Redis) Take(ctx context.Context, key string, limits ...Limit) (Decision, error) {
+	return s.TakeWith(ctx, nil, key, limits...)
+}
+
+// TakeWith is Take in one round trip with commands that ride queues on the same pipeline (nil: none). Whatever happens,
+// each of them has its answer or an error afterwards, and none was sent twice.
+func (s *Redis) TakeWith(ctx context.Context, ride func(redis.Pipeliner), key string, limits ...Limit) (Decision, error) {
+	keys, args := []string{s.prefix + key}, make([]any, 0, 2*len(limits))
+	for _, l := range limits {
+		args = append(args, l.N, l.Window.Microseconds())
+	}
+	p := s.client.Pipeline()
+	taken := takeScript.EvalSha(ctx, p, keys, args...)
+	if ride != nil {
+		ride(p)
+	}
+	_, _ = p.Exec(ctx) // each command has its own error
+	if redis.HasErrorPrefix(taken.Err(), "NOSCRIPT") {
+		taken = takeScript.Eval(ctx, s.client, keys, args...) // loads it, too
+	}
+	return decision(taken, len(limits))
+}
+
+func decision(taken *redis.Cmd, limits int) (Decision, error) {
+	v, err := taken.Int64Slice()
 	if err != nil {
 		return Decision{}, fmt.Errorf("take: %w", err)
 	}
-	if len(v) != 3 {
+	if len(v) != 2+limits {
 		return Decision{}, fmt.Errorf("take: %d values in the answer", len(v))
 	}
-	return Decision{Allowed: v[0] == 1, Remaining: max(int(v[1]), 0), Reset: time.Duration(v[2]) * time.Microsecond}, nil
+	d := Decision{Allowed: v[0] == 1, Reset: time.Duration(v[1]) * time.Microsecond, Left: make([]int, limits)}
+	for i := range d.Left {
+		d.Left[i] = int(v[2+i])
+	}
+	return d, nil
 }
 
-// Load sends the script to Redis, so that no request pays for it.
+// Load opens a connection and sends the script to Redis, so that no request pays for either.
 func (s *Redis) Load(ctx context.Context) error {
 	if err := takeScript.Load(ctx, s.client).Err(); err != nil {
 		return fmt.Errorf("load limiter script: %w", err)

@@ -1,0 +1,80 @@
+package ratelimit
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLimitText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Limit{
+		"5/1m": {5, time.Minute}, " 5/60s ": {5, time.Minute}, "25/1d": {25, day}, "1/1s": {1, time.Second},
+		"10/250ms": {10, 250 * time.Millisecond}, "1000000/90m": {1_000_000, 90 * time.Minute}, "7/366d": {7, 366 * day},
+	} {
+		got, err := ParseLimit(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, got)
+		again, err := ParseLimit(got.String())
+		require.NoError(t, err)
+		require.Equal(t, want, again, got.String())
+	}
+	require.Equal(t, "5/1m", Limit{5, time.Minute}.String())
+	require.Equal(t, "25/1d", Limit{25, day}.String())
+	require.Equal(t, "3/90m", Limit{3, 90 * time.Minute}.String())
+	for _, bad := range []string{
+		"", "5", "/", "5/", "/1m", "0/1m", "-1/1m", "5/x", "x/1m", "5/0s", "5/-1s", "5/1µs", "5/1.5ms", "5/367d", "5/d", "5/-1d", "5/9999999999d",
+		"99999999999/1m", "5/1m/1m", "5 / 1m",
+	} {
+		_, err := ParseLimit(bad)
+		require.Error(t, err, bad)
+		l := Limit{5, time.Minute}
+		require.NoError(t, l.UnmarshalText([]byte(bad)))
+		require.ErrorContains(t, l.Check("RATE_LIMIT_X"), "RATE_LIMIT_X", bad)
+	}
+}
+
+func TestConfigReportsAllFaultsAtOnceAndRepeatsNoKey(t *testing.T) {
+	t.Parallel()
+	hash := strings.Repeat("ab", 32)
+	var c Config
+	require.NoError(t, c.TrustedProxies.UnmarshalText([]byte("10.0.0.0/8,banana,10.0.0.0/33,fe80::1%eth0")))
+	require.NoError(t, c.APIKeys.UnmarshalText([]byte("fine:"+hash+",s3cret,x:s3cret,y:"+hash[2:]+", :"+hash+",fine:"+strings.Repeat("cd", 32)+":5/1m,z:"+hash+",w:"+hash+":s3cret,")))
+	c.MaxCopies, c.Timeout = 0, 0
+	err := c.Validate()
+	for _, want := range []string{
+		"RATE_LIMIT_DEFAULT", "RATE_LIMIT_TIMEOUT", "MAX_COPIES", `"banana" is no network`, `"10.0.0.0/33"`, `"fe80::1%eth0"`,
+		"entry 2 ", "entry 3 ", "entry 4 ", "entry 5 ", "entry 6 repeats a key, or gives a name another limit", "entry 7 repeats", "entry 8 ", "entry 9 ",
+	} {
+		require.ErrorContains(t, err, want)
+	}
+	require.NotContains(t, err.Error(), "entry 1 ")
+	require.NotContains(t, err.Error(), "s3cret")
+	require.NotContains(t, err.Error(), hash[2:])
+
+	text, err := json.Marshal(c)
+	require.NoError(t, err)
+	for _, printed := range []string{string(text), fmt.Sprintf("%v %+v %#v", c, c, c.APIKeys)} {
+		require.Contains(t, printed, "REDACTED")
+		require.NotContains(t, printed, "fine")
+	}
+	ok := Config{Timeout: time.Second, MaxCopies: 1, Default: Limit{1, time.Minute}}
+	require.NoError(t, ok.Validate())
+}
+
+func TestMemoryForgetsClientsThatCanBeRefusedNoMore(t *testing.T) {
+	t.Parallel()
+	now := start
+	m := NewMemory(func() time.Time { return now })
+	for i := range 3 * sweepAbove {
+		m.take(fmt.Sprint(i), []Limit{{1, time.Minute}, {3, time.Hour}})
+		now = now.Add(time.Second)
+	}
+	require.LessOrEqual(t, len(m.logs), sweepAbove)
+	require.Contains(t, m.logs, fmt.Sprint(3*sweepAbove-3600), "an hour's clients are kept")
+	require.False(t, m.take(fmt.Sprint(3*sweepAbove-1), []Limit{{1, time.Minute}}).Allowed)
+}

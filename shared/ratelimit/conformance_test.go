@@ -1,0 +1,355 @@
+package ratelimit
+
+import (
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/redisclient"
+)
+
+// subject is a store on a clock that the test moves.
+type subject struct {
+	Store
+	advance func(time.Duration) // back, too
+	// running clocks go on by themselves: durations are right to within slack, and edges are not met exactly.
+	running bool
+}
+
+// slack is what a running clock may have gone on by the time a test looks.
+const slack = time.Second
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func memorySubject(*testing.T) subject {
+	now := start
+	return subject{Store: NewMemory(func() time.Time { return now }), advance: func(d time.Duration) { now = now.Add(d) }}
+}
+
+func miniredisSubject(t *testing.T) subject {
+	t.Helper()
+	server := miniredis.RunT(t)
+	return subject{Store: NewRedis(clientOf(t, server.Addr()), "t:"), advance: clockOf(server)}
+}
+
+func clientOf(tb testing.TB, addr string) *redis.Client {
+	tb.Helper()
+	client, err := redisclient.Open("redis://" + addr)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, client.Close()) })
+	return client
+}
+
+// clockOf moves the server's clock. Redis expires by absolute time; miniredis must be told, and only counts forward.
+func clockOf(server *miniredis.Miniredis) func(time.Duration) {
+	now, furthest := start, start
+	server.SetTime(now)
+	return func(d time.Duration) {
+		now = now.Add(d)
+		server.SetTime(now)
+		if now.After(furthest) {
+			server.FastForward(now.Sub(furthest))
+			furthest = now
+		}
+	}
+}
+
+func TestMemoryConforms(t *testing.T) {
+	t.Parallel()
+	conforms(t, memorySubject)
+}
+
+func TestRedisConformsOnMiniredis(t *testing.T) {
+	t.Parallel()
+	conforms(t, miniredisSubject)
+}
+
+// conforms is what every store must do.
+func conforms(t *testing.T, open func(*testing.T) subject) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, subject){
+		"random arrivals agree with the definition":              testRandomArrivals,
+		"several limits admit all or nothing":                    testSeveralLimits,
+		"a refused call passes after Reset, not a moment before": testReset,
+		"the wait in whole seconds is exact":                     testSeconds,
+		"a clock set back a little stands still":                 testClockBack,
+		"a clock set back far makes nobody wait for it":          testClockFarBack,
+		"a lowered limit holds at once":                          testLoweredLimit,
+		"clients at once get exactly the limit":                  testConcurrent,
+		"clients have logs of their own":                         testKeys,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
+}
+
+func (s subject) take(t *testing.T, limits ...Limit) Decision {
+	t.Helper()
+	d, err := s.Take(t.Context(), "client", limits...)
+	require.NoError(t, err)
+	require.False(t, d.Degraded)
+	require.Len(t, d.Left, len(limits))
+	return d
+}
+
+func (s subject) sameWait(t *testing.T, want, got time.Duration) {
+	t.Helper()
+	if s.running {
+		require.InDelta(t, want.Seconds(), got.Seconds(), slack.Seconds())
+		return
+	}
+	require.Equal(t, want, got)
+}
+
+// model is the promise itself: every admission ever made, and nothing clever.
+type model struct{ admitted []time.Time }
+
+// inWindow counts the admissions in the window that ends at now.
+func (m *model) inWindow(now time.Time, window time.Duration) (n int) {
+	for _, a := range m.admitted {
+		if now.Sub(a) < window {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *model) allows(now time.Time, limits []Limit) bool {
+	for _, l := range limits {
+		if m.inWindow(now, l.Window) >= l.N {
+			return false
+		}
+	}
+	return true
+}
+
+// noWindowHoldsMore looks at every window [t, t+Window) that begins with an admission: no other can hold more.
+func (m *model) noWindowHoldsMore(t *testing.T, l Limit) {
+	t.Helper()
+	for i := l.N; i < len(m.admitted); i++ {
+		require.GreaterOrEqual(t, m.admitted[i].Sub(m.admitted[i-l.N]), l.Window)
+	}
+}
+
+// The promise over random arrivals: bursts, lulls, and the very edges of windows, a microsecond before and after them.
+// No window holds more than N; no call is refused while every limit has room.
+func testRandomArrivals(t *testing.T, s subject) {
+	for seed, limits := range [][]Limit{
+		{{5, time.Minute}}, {{1, time.Second}}, {{40, time.Hour}},
+		{{1, time.Second}, {5, time.Minute}, {25, day}}, {{8, time.Minute}, {800, day}},
+	} {
+		key := string(rune('a' + seed))
+		began := time.Now()
+		rng := rand.New(rand.NewPCG(uint64(seed), 7))
+		moved, m := time.Duration(0), model{}
+		for range 800 {
+			now := start.Add(moved)
+			if s.running {
+				now = now.Add(time.Since(began))
+			}
+			step := arrival(rng, now, &m, limits)
+			s.advance(step)
+			moved, now = moved+step, now.Add(step)
+			d, err := s.Take(t.Context(), key, limits...)
+			require.NoError(t, err)
+			if !s.running || m.allows(now.Add(-slack), limits) == m.allows(now.Add(slack), limits) {
+				require.Equal(t, m.allows(now, limits), d.Allowed)
+			}
+			if d.Allowed {
+				m.admitted = append(m.admitted, now)
+			}
+			if !s.running {
+				for i, l := range limits {
+					require.Equal(t, l.N-m.inWindow(now, l.Window), d.Left[i])
+				}
+			}
+		}
+		require.Greater(t, len(m.admitted), 50)
+		for _, l := range limits {
+			if s.running {
+				l.Window -= slack
+			}
+			m.noWindowHoldsMore(t, l)
+		}
+	}
+}
+
+// arrival is the time until the next call.
+func arrival(rng *rand.Rand, now time.Time, m *model, limits []Limit) time.Duration {
+	window := limits[rng.IntN(len(limits))].Window
+	switch rng.IntN(5) {
+	case 0, 1:
+		return 0 // a burst
+	case 2: // around the edge of the window of some admission
+		if n := len(m.admitted); n > 0 {
+			edge := m.admitted[max(n-1-rng.IntN(30), 0)].Add(window).Sub(now)
+			return max(edge+time.Duration(rng.IntN(3)-1)*time.Microsecond, 0)
+		}
+	case 3:
+		return time.Duration(rng.Int64N(int64(window / 4))).Truncate(time.Microsecond)
+	}
+	return time.Duration(rng.Int64N(int64(window * 3 / 2))).Truncate(time.Microsecond)
+}
+
+func testSeveralLimits(t *testing.T, s subject) {
+	limits := []Limit{{1, 10 * time.Second}, {3, time.Minute}, {4, day}}
+	d := s.take(t, limits...)
+	require.True(t, d.Allowed)
+	require.Equal(t, []int{0, 2, 3}, d.Left)
+	s.sameWait(t, 10*time.Second, d.Reset)
+	for range 5 {
+		d = s.take(t, limits...)
+		require.False(t, d.Allowed)
+		require.Equal(t, []int{0, 2, 3}, d.Left, "what one limit refuses counts for none")
+	}
+	for range 2 {
+		s.advance(11 * time.Second)
+		require.True(t, s.take(t, limits...).Allowed)
+	}
+	s.advance(11 * time.Second)
+	d = s.take(t, limits...)
+	require.False(t, d.Allowed)
+	require.Equal(t, []int{1, 0, 1}, d.Left)
+	s.sameWait(t, 27*time.Second, d.Reset) // the limit that waits longest
+	s.advance(28 * time.Second)
+	d = s.take(t, limits...)
+	require.True(t, d.Allowed)
+	require.Equal(t, []int{0, 0, 0}, d.Left)
+	s.advance(time.Minute)
+	d = s.take(t, limits...)
+	require.False(t, d.Allowed)
+	require.Equal(t, []int{1, 3, 0}, d.Left)
+	s.sameWait(t, day-2*time.Minute-time.Second, d.Reset)
+}
+
+func testReset(t *testing.T, s subject) {
+	limit := Limit{2, time.Minute}
+	d := s.take(t, limit)
+	require.Equal(t, []int{1}, d.Left)
+	s.sameWait(t, time.Minute, d.Reset)
+	s.advance(12345678 * time.Microsecond)
+	d = s.take(t, limit)
+	require.Equal(t, []int{0}, d.Left)
+	s.sameWait(t, time.Minute-12345678*time.Microsecond, d.Reset)
+	s.advance(20 * time.Second)
+	d = s.take(t, limit)
+	require.False(t, d.Allowed)
+	s.sameWait(t, 40*time.Second-12345678*time.Microsecond, d.Reset)
+	if s.running {
+		s.advance(d.Reset - slack)
+		require.False(t, s.take(t, limit).Allowed)
+		s.advance(slack)
+	} else {
+		s.advance(d.Reset - time.Microsecond)
+		require.Equal(t, time.Microsecond, s.take(t, limit).Reset)
+		s.advance(time.Microsecond)
+	}
+	require.True(t, s.take(t, limit).Allowed, "the instant itself passes")
+}
+
+// What clients get is the wait rounded up to whole seconds: one second earlier is refused, then a call passes.
+func testSeconds(t *testing.T, s subject) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	limit := Limit{3, time.Minute}
+	for range 100 {
+		d := s.take(t, limit)
+		for d.Allowed {
+			s.advance(time.Duration(rng.Int64N(int64(15 * time.Second))).Truncate(time.Microsecond))
+			d = s.take(t, limit)
+		}
+		if s.running && math.Ceil(d.Reset.Seconds())-d.Reset.Seconds() > 0.5 {
+			continue // too near an edge for a clock that runs on
+		}
+		s.advance(time.Duration(d.Seconds()-1) * time.Second)
+		require.False(t, s.take(t, limit).Allowed)
+		s.advance(time.Second)
+		require.True(t, s.take(t, limit).Allowed)
+	}
+}
+
+func testClockBack(t *testing.T, s subject) {
+	limit := Limit{2, time.Minute}
+	require.True(t, s.take(t, limit).Allowed)
+	s.advance(20 * time.Second)
+	require.True(t, s.take(t, limit).Allowed)
+	s.advance(-30 * time.Second)
+	d := s.take(t, limit)
+	require.False(t, d.Allowed, "time stands still at the newest admission")
+	s.sameWait(t, 70*time.Second, d.Reset) // until the clock reads a minute after the first
+	s.advance(d.Reset - slack)
+	require.False(t, s.take(t, limit).Allowed)
+	s.advance(slack)
+	require.True(t, s.take(t, limit).Allowed)
+
+	// With room left it is admitted at once, as if at the newest.
+	s.advance(10 * time.Minute)
+	require.True(t, s.take(t, limit).Allowed)
+	s.advance(-10 * time.Second)
+	require.True(t, s.take(t, limit).Allowed)
+	require.False(t, s.take(t, limit).Allowed)
+	s.advance(69 * time.Second)
+	require.False(t, s.take(t, limit).Allowed)
+	s.advance(slack)
+	require.True(t, s.take(t, limit).Allowed)
+}
+
+func testClockFarBack(t *testing.T, s subject) {
+	limit := Limit{2, time.Minute}
+	require.True(t, s.take(t, limit).Allowed)
+	require.True(t, s.take(t, limit).Allowed)
+	s.advance(-365 * day)
+	d := s.take(t, limit)
+	require.False(t, d.Allowed, "no more in any minute of real time")
+	s.sameWait(t, time.Minute, d.Reset)
+	s.advance(time.Minute)
+	require.True(t, s.take(t, limit).Allowed)
+}
+
+func testLoweredLimit(t *testing.T, s subject) {
+	for range 5 {
+		require.True(t, s.take(t, Limit{5, time.Minute}).Allowed)
+		s.advance(10 * time.Second)
+	}
+	d := s.take(t, Limit{2, time.Minute})
+	require.False(t, d.Allowed)
+	require.Equal(t, []int{0}, d.Left)
+	s.sameWait(t, 40*time.Second, d.Reset) // when but one of the five is left in the window
+	s.advance(d.Reset - slack)
+	require.False(t, s.take(t, Limit{2, time.Minute}).Allowed)
+	s.advance(slack)
+	require.True(t, s.take(t, Limit{2, time.Minute}).Allowed)
+}
+
+func testConcurrent(t *testing.T, s subject) {
+	var admitted atomic.Int64
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if d, err := s.Take(t.Context(), "client", Limit{5, time.Minute}); err == nil && d.Allowed {
+				admitted.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, 5, admitted.Load())
+}
+
+func testKeys(t *testing.T, s subject) {
+	for _, key := range []string{"a", "b", "latest:2001:db8::/64", "latest:key:ünï {c} *"} {
+		d, err := s.Take(t.Context(), key, Limit{1, time.Minute})
+		require.NoError(t, err)
+		require.True(t, d.Allowed, key)
+		d, err = s.Take(t.Context(), key, Limit{1, time.Minute})
+		require.NoError(t, err)
+		require.False(t, d.Allowed, key)
+	}
+}

@@ -1,0 +1,61 @@
+package ratelimit
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Document writes into the API document what the limiter adds to every operation: its headers, its own answers (401, 429,
+// 503), and the API key. All operations of an API are limited; health, docs, metrics and event routes are none. Call it
+// once all operations are registered.
+func Document(api *huma.OpenAPI) {
+	if api.Components.SecuritySchemes == nil {
+		api.Components.SecuritySchemes = map[string]*huma.SecurityScheme{}
+	}
+	api.Components.SecuritySchemes["api_key"] = &huma.SecurityScheme{
+		Type: "apiKey", In: "header", Name: keyHeader, Description: "Needed where the installation has API keys",
+	}
+	for _, path := range api.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
+			if op != nil {
+				documentOperation(op)
+			}
+		}
+	}
+}
+
+func documentOperation(op *huma.Operation) {
+	if len(op.Security) == 0 { // an operation that says more has an access control of its own
+		op.Security = []map[string][]string{{}, {"api_key": {}}}
+	}
+	problem := op.Responses[strconv.Itoa(http.StatusInternalServerError)]
+	for _, status := range []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		if code := strconv.Itoa(status); op.Responses[code] == nil && problem != nil {
+			op.Responses[code] = &huma.Response{Description: http.StatusText(status), Content: problem.Content}
+		}
+	}
+	for code, response := range op.Responses {
+		headers := map[string]*huma.Param{}
+		for name, h := range response.Headers {
+			headers[name] = h
+		}
+		for name, text := range limitHeaders {
+			headers[name] = &huma.Param{Schema: &huma.Schema{Type: huma.TypeString}, Description: text}
+		}
+		if code == "429" || code == "503" {
+			headers["Retry-After"] = &huma.Param{Schema: &huma.Schema{Type: huma.TypeInteger}, Description: "Seconds after which a call can pass"}
+		}
+		response.Headers = headers
+	}
+}
+
+var limitHeaders = map[string]string{
+	"RateLimit-Policy":      `The limit: "latest";q=5;w=60 admits 5 in any 60 seconds`,
+	"RateLimit":             `What is left: "latest";r=4;t=60, the next slot is freed after 60 seconds`,
+	"RateLimit-Mode":        "degraded: this copy decides alone, with its share of the limit",
+	"X-RateLimit-Limit":     "Requests in a window",
+	"X-RateLimit-Remaining": "Requests left",
+	"X-RateLimit-Reset":     "Seconds until the next slot is freed",
+}

@@ -1,0 +1,105 @@
+package ratelimit
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Keys are the API keys that are known, by the SHA-256 of what clients send. They decode from comma-separated
+// name:sha256[:5/1m], the hash in hex; with a limit a key has that instead of each route's own. The same name may have
+// several keys, so that a client can change its key without a gap. It never prints what it holds.
+type Keys struct {
+	keys []apiKey
+	err  error
+}
+
+type apiKey struct {
+	name string
+	sum  [sha256.Size]byte
+	own  Limit // zero: none
+}
+
+// keyHeader is where clients send their key.
+const keyHeader = "X-API-Key"
+
+var keyName = regexp.MustCompile(`^[A-Za-z0-9._\-]{1,64}$`)
+
+// UnmarshalText never fails: faults wait for [Config.Validate], and do not repeat what they found.
+func (k *Keys) UnmarshalText(text []byte) error {
+	*k = Keys{}
+	if len(strings.TrimSpace(string(text))) == 0 {
+		return nil
+	}
+	var errs []error
+	for i, entry := range strings.Split(string(text), ",") {
+		key, ok := parseKey(strings.TrimSpace(entry))
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("API_KEYS: entry %d is not name:sha256 or name:sha256:5/1m", i+1))
+		case k.conflict(key):
+			errs = append(errs, fmt.Errorf("API_KEYS: entry %d repeats a key, or gives a name another limit", i+1))
+		default:
+			k.keys = append(k.keys, key)
+		}
+	}
+	k.err = errors.Join(errs...)
+	return nil
+}
+
+func parseKey(entry string) (apiKey, bool) {
+	name, rest, _ := strings.Cut(entry, ":")
+	sum, limit, limited := strings.Cut(rest, ":")
+	raw, err := hex.DecodeString(sum)
+	if !keyName.MatchString(name) || err != nil || len(raw) != sha256.Size {
+		return apiKey{}, false
+	}
+	key := apiKey{name: name, sum: [sha256.Size]byte(raw)}
+	if limited {
+		key.own, err = ParseLimit(limit)
+	}
+	return key, err == nil
+}
+
+// conflict: one key is one client's, and one client has one limit.
+func (k *Keys) conflict(key apiKey) bool {
+	for _, other := range k.keys {
+		if other.sum == key.sum || (other.name == key.name && other.own != key.own) {
+			return true
+		}
+	}
+	return false
+}
+
+// find gives the key that hashes to one of ours. All are compared, in constant time.
+func (k *Keys) find(sent string) (apiKey, bool) {
+	if sent == "" || len(k.keys) == 0 {
+		return apiKey{}, false
+	}
+	sum, found := sha256.Sum256([]byte(sent)), -1
+	for i := range k.keys {
+		if subtle.ConstantTimeCompare(sum[:], k.keys[i].sum[:]) == 1 {
+			found = i
+		}
+	}
+	if found < 0 {
+		return apiKey{}, false
+	}
+	return k.keys[found], true
+}
+
+// required reports whether routes ask for a key.
+func (k *Keys) required() bool { return len(k.keys) > 0 }
+
+// String hides the hashes: a weak key could be guessed from its hash.
+func (Keys) String() string { return "REDACTED" }
+
+// GoString hides the hashes from %#v.
+func (Keys) GoString() string { return "REDACTED" }
+
+// MarshalText hides the hashes from JSON and from slog.
+func (Keys) MarshalText() ([]byte, error) { return []byte("REDACTED"), nil }

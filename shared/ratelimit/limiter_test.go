@@ -1,0 +1,199 @@
+package ratelimit
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// forever is a time budget that no test uses up: what must not wait would hang.
+const forever = 5 * time.Minute
+
+// newLimiter makes one copy's limiter whose own clock stands still.
+func newLimiter(client *redis.Client, timeout time.Duration, copies int) (*Limiter, *bytes.Buffer) {
+	var logs bytes.Buffer
+	l := New(client, Config{Timeout: timeout, MaxCopies: copies}, slog.New(slog.NewTextHandler(&logs, nil)))
+	l.local = NewMemory(func() time.Time { return start })
+	return l, &logs
+}
+
+// metric sums the metrics of that name.
+func metric(t *testing.T, l *Limiter, name string) (sum float64) {
+	t.Helper()
+	r := prometheus.NewRegistry()
+	r.MustRegister(l.Collectors()...)
+	families, err := r.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+func TestLimiterDecidesAloneWhileRedisIsGone(t *testing.T) {
+	t.Parallel()
+	_, net, client, _ := newNetwork(t)
+	l, logs := newLimiter(client, forever, 2)
+	limit := Limit{5, time.Minute}
+	d := l.Take(t.Context(), "c", limit)
+	require.Equal(t, Decision{Allowed: true, Left: []int{4}, Reset: time.Minute}, d)
+
+	net.set(true, false)
+	for i := range 4 {
+		d = l.Take(t.Context(), "c", limit)
+		require.True(t, d.Degraded)
+		require.Equal(t, i < 2, d.Allowed, "5 divided by 2 copies")
+	}
+	require.Equal(t, []int{0}, d.Left)
+	require.InDelta(t, 1, metric(t, l, "limiter_degraded"), 0)
+	require.InDelta(t, 4, metric(t, l, "limiter_degraded_decisions_total"), 0)
+	require.Equal(t, 1, strings.Count(logs.String(), "limits are decided by this copy alone"))
+	require.NotContains(t, logs.String(), "shared again")
+	require.True(t, l.Take(t.Context(), "other", Limit{1, time.Minute}).Allowed, "a share is at least one")
+	require.False(t, l.Take(t.Context(), "other", Limit{1, time.Minute}).Allowed)
+
+	net.set(false, false)
+	d = l.Take(t.Context(), "c", limit)
+	require.Equal(t, Decision{Allowed: true, Left: []int{3}, Reset: time.Minute}, d, "exact again: Redis kept its memory")
+	require.InDelta(t, 0, metric(t, l, "limiter_degraded"), 0)
+	require.Equal(t, 1, strings.Count(logs.String(), "limits are shared again"))
+	require.NotContains(t, logs.String(), "level=ERROR")
+}
+
+func TestLimiterDoesNotWaitLongForASlowRedis(t *testing.T) {
+	t.Parallel()
+	_, net, client, _ := newNetwork(t)
+	l, _ := newLimiter(client, 50*time.Millisecond, 2)
+	require.NoError(t, l.Warm(t.Context()))
+	net.set(false, true)
+	began := time.Now()
+	require.True(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Degraded)
+	require.InDelta(t, 0.05, time.Since(began).Seconds(), 0.04)
+	require.Error(t, l.Warm(t.Context()), "and /readyz does not wait either")
+	require.Less(t, time.Since(began), 2*time.Second)
+}
+
+// Of many requests that find Redis away only one waits for it.
+func TestLimiterAsksOnceAtATimeWhetherRedisIsBack(t *testing.T) {
+	t.Parallel()
+	_, net, client, _ := newNetwork(t)
+	l, logs := newLimiter(client, forever, 1)
+	require.NoError(t, l.Warm(t.Context()))
+	net.set(true, false)
+	require.True(t, l.Take(t.Context(), "c", Limit{1, time.Minute}).Degraded)
+
+	net.set(false, true) // reachable, and silent for ever
+	probe := make(chan Decision, 1)
+	go func() { probe <- l.Take(context.WithoutCancel(t.Context()), "c", Limit{1, time.Minute}) }()
+	<-net.muted
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			var value *redis.StringCmd
+			_, err := l.ask(t.Context(), func(p redis.Pipeliner) { value = p.Get(t.Context(), "k") }, "c", []Limit{{1, time.Minute}})
+			if err == nil || value.Err() == nil {
+				t.Error("decided without Redis")
+			}
+		})
+	}
+	wg.Wait()
+	require.Empty(t, probe, "the one that asks still waits")
+	require.Empty(t, net.muted, "nobody else asked")
+	net.set(true, true)
+	require.True(t, (<-probe).Degraded)
+	net.set(false, false)
+	require.False(t, l.Take(t.Context(), "c", Limit{1, time.Minute}).Degraded)
+	require.Equal(t, 2, strings.Count(logs.String(), "\n"), "a line for each change")
+}
+
+func TestLimiterCountsARequestWhoseClientWentAway(t *testing.T) {
+	t.Parallel()
+	_, _, client, _ := newNetwork(t)
+	l, logs := newLimiter(client, forever, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, Decision{Allowed: true, Left: []int{1}, Reset: time.Minute}, l.Take(ctx, "c", Limit{2, time.Minute}))
+	require.Empty(t, logs.String(), "that is no trouble of Redis'")
+}
+
+// A loss of Redis admits at most copies × share more than the limit; a loss of its memory at most the limit once more.
+func TestLimiterKeepsItsBoundThroughOutages(t *testing.T) {
+	t.Parallel()
+	const copies, share = 3, 2
+	limit := Limit{8, time.Minute}
+	for name, memoryLost := range map[string]bool{"memory kept": false, "memory lost": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, net, _, _ := newNetwork(t)
+			var all []*Limiter
+			for range copies {
+				l, _ := newLimiter(net.client(t), forever, 4)
+				all = append(all, l)
+			}
+			admitted := 0
+			flood := func() {
+				for range 20 {
+					for _, l := range all {
+						if l.Take(t.Context(), "c", limit).Allowed {
+							admitted++
+						}
+					}
+				}
+			}
+			flood()
+			require.Equal(t, limit.N, admitted)
+			for range 3 { // however often it comes and goes
+				net.set(true, false)
+				flood()
+				require.Equal(t, limit.N+copies*share, admitted)
+				net.set(false, false)
+				flood()
+				require.Equal(t, limit.N+copies*share, admitted)
+			}
+			if memoryLost {
+				net.set(true, false)
+				flood()
+				server.FlushAll()
+				net.set(false, false)
+				flood()
+				require.Equal(t, 2*limit.N+copies*share, admitted)
+			}
+			for _, l := range all {
+				require.False(t, l.Take(t.Context(), "c", limit).Degraded)
+			}
+		})
+	}
+}
+
+func TestLimiterCopiesAtOnceAdmitExactlyTheLimit(t *testing.T) {
+	t.Parallel()
+	_, net, _, _ := newNetwork(t)
+	admitted := make(chan bool, 60)
+	var wg sync.WaitGroup
+	for range 3 {
+		l, _ := newLimiter(net.client(t), forever, 4)
+		for range 20 {
+			wg.Go(func() { admitted <- l.Take(t.Context(), "c", Limit{5, time.Minute}).Allowed })
+		}
+	}
+	wg.Wait()
+	n := 0
+	for range 60 {
+		if <-admitted {
+			n++
+		}
+	}
+	require.Equal(t, 5, n)
+}

@@ -1,0 +1,349 @@
+package ratelimit
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/service"
+)
+
+// site is a function with one limited route, POST /things, whose Redis lies behind a network.
+type site struct {
+	http    http.Handler
+	srv     *service.Service
+	limiter *Limiter
+	net     *network
+	redis   *miniredis.Miniredis
+	advance func(time.Duration)
+	fail    error                 // what the route's handler answers
+	seen    func(context.Context) // called by it
+}
+
+type question struct {
+	Key  string `query:"key"`
+	Body body
+}
+
+type answer struct{ Body body }
+
+type body struct {
+	N int `json:"n" minimum:"1"`
+}
+
+func newSite(t *testing.T, c Config, policies ...Policy) *site {
+	t.Helper()
+	s := &site{seen: func(context.Context) {}}
+	var client *redis.Client
+	s.redis, s.net, client, s.advance = newNetwork(t)
+	c.Timeout = forever
+	c.MaxCopies = max(c.MaxCopies, 1)
+	log := slog.New(slog.DiscardHandler)
+	s.limiter = New(client, c, log)
+	s.srv = service.New("test", "", service.Config{}, log)
+	for i, p := range policies {
+		service.Handle(s.srv.API, huma.Operation{
+			OperationID: fmt.Sprint("post-", i), Method: http.MethodPost, Path: "/" + p.Name,
+			Middlewares: huma.Middlewares{s.limiter.Middleware(p)},
+		}, func(ctx context.Context, in *question) (*answer, error) {
+			s.seen(ctx)
+			return &answer{in.Body}, s.fail
+		})
+	}
+	s.srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: 100, Handle: func(context.Context, service.Delivery) error { return nil }})
+	s.http = s.srv.Handler()
+	return s
+}
+
+func things(limit Limit) Policy { return Policy{Name: "things", Limit: limit} }
+
+func (s *site) post(target, body string, header ...string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	s.http.ServeHTTP(w, r)
+	return w
+}
+
+func code(t *testing.T, w *httptest.ResponseRecorder) string {
+	t.Helper()
+	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), w.Body.String())
+	var p struct{ Code string }
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
+	return p.Code
+}
+
+func TestHeadersAsTheDraftWritesThem(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
+	w := s.post("/things", `{"n":1}`)
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Equal(t, `"things";q=2;w=60`, w.Header().Get("RateLimit-Policy"))
+	require.Equal(t, `"things";r=1;t=60`, w.Header().Get("RateLimit"))
+	require.Equal(t, "2", w.Header().Get("X-RateLimit-Limit"))
+	require.Equal(t, "1", w.Header().Get("X-RateLimit-Remaining"))
+	require.Equal(t, "60", w.Header().Get("X-RateLimit-Reset"))
+	require.Empty(t, w.Header().Get("RateLimit-Mode"))
+	require.Empty(t, w.Header().Get("Retry-After"))
+	s.advance(10100 * time.Millisecond)
+	require.Equal(t, `"things";r=0;t=50`, s.post("/things", `{"n":1}`).Header().Get("RateLimit"))
+	w = s.post("/things", `{"n":1}`)
+	require.Equal(t, http.StatusTooManyRequests, w.Code)
+	require.Equal(t, "rate_limited", code(t, w))
+	require.Contains(t, w.Body.String(), "the limit of 2 requests in 1m is spent")
+	require.Equal(t, "50", w.Header().Get("Retry-After"), "49.9 s, rounded up")
+	require.Equal(t, `"things";r=0;t=50`, w.Header().Get("RateLimit"))
+	require.Equal(t, "50", w.Header().Get("X-RateLimit-Reset"))
+	require.InDelta(t, 1, metric(t, s.limiter, "limiter_refusals_total"), 0)
+}
+
+// Every routed request counts once, whatever its answer, and its answer has the headers, whatever it is.
+func TestEveryRoutedRequestCountsOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, things(Limit{100, time.Minute}))
+	left := 100
+	for name, c := range map[string]struct {
+		target, body string
+		header       []string
+		fail         error
+		status       int
+	}{
+		"served":            {"/things", `{"n":1}`, nil, nil, 200},
+		"invalid body":      {"/things", `{"n":0}`, nil, nil, 400},
+		"no JSON":           {"/things", `{`, nil, nil, 400},
+		"unknown parameter": {"/things?x=1", `{"n":1}`, nil, nil, 400},
+		"media type":        {"/things", `{"n":1}`, []string{"Content-Type", "text/xml"}, nil, 415},
+		"too large":         {"/things", strings.Repeat(" ", 2<<20), nil, nil, 413},
+		"not found":         {"/things", `{"n":1}`, nil, fault.New(fault.NotFound, "symbol_not_found", "x"), 404},
+		"unavailable":       {"/things", `{"n":1}`, nil, fault.New(fault.Unavailable, "provider_unavailable", "x"), 503},
+		"unknown error":     {"/things", `{"n":1}`, nil, errors.New("x"), 500},
+	} {
+		s.fail = c.fail
+		w := s.post(c.target, c.body, c.header...)
+		left--
+		require.Equal(t, c.status, w.Code, name)
+		require.Equal(t, `"things";q=100;w=60`, w.Header().Get("RateLimit-Policy"), name)
+		require.Equal(t, strconv.Itoa(left), w.Header().Get("X-RateLimit-Remaining"), name)
+	}
+	s.fail = nil
+	for _, c := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/healthz", 200},
+		{"GET", "/readyz", 200},
+		{"GET", "/metrics", 200},
+		{"GET", "/openapi.json", 200},
+		{"GET", "/docs/", 200},
+		{"GET", "/_/health", 200},
+		{"GET", "/nothing", 404},
+		{"DELETE", "/things", 405},
+		{"POST", "/", 204},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(c.method, c.path, strings.NewReader("{}"))
+		for name, v := range map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "1", "Ce-Source": "/s", "Ce-Type": "t"} {
+			r.Header.Set(name, v)
+		}
+		s.http.ServeHTTP(w, r)
+		require.Equal(t, c.status, w.Code, c.path)
+		require.Empty(t, w.Header().Get("RateLimit"), c.path)
+	}
+	require.Equal(t, strconv.Itoa(left-1), s.post("/things", `{"n":1}`).Header().Get("X-RateLimit-Remaining"))
+}
+
+// Random arrivals of one client through HTTP: of any window of a minute at most five were served, and who comes back
+// after Retry-After seconds is served, while a second earlier is too early.
+func TestRetryAfterIsExactThroughHTTP(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, things(Limit{5, time.Minute}))
+	rng := rand.New(rand.NewPCG(5, 60))
+	now, m := start, model{}
+	pass := func(d time.Duration) {
+		s.advance(d)
+		now = now.Add(d)
+	}
+	post := func() *httptest.ResponseRecorder {
+		w := s.post("/things", `{"n":1}`)
+		if w.Code == http.StatusOK {
+			m.admitted = append(m.admitted, now)
+		}
+		return w
+	}
+	refused := 0
+	for range 300 {
+		w := post()
+		if w.Code == http.StatusTooManyRequests {
+			refused++
+			require.Equal(t, 5, m.inWindow(now, time.Minute), "no needless refusal")
+			wait, err := strconv.Atoi(w.Header().Get("Retry-After"))
+			require.NoError(t, err)
+			pass(time.Duration(wait-1) * time.Second)
+			require.Equal(t, http.StatusTooManyRequests, post().Code)
+			pass(time.Second)
+			require.Equal(t, http.StatusOK, post().Code)
+		}
+		pass(time.Duration(rng.Int64N(int64(20 * time.Second))).Truncate(time.Microsecond))
+	}
+	require.Greater(t, refused, 20)
+	m.noWindowHoldsMore(t, Limit{5, time.Minute})
+}
+
+func TestRedisGone(t *testing.T) {
+	t.Parallel()
+	closed := Policy{Name: "closed", Limit: Limit{4, time.Minute}, FailClosed: true}
+	s := newSite(t, Config{MaxCopies: 2}, things(Limit{4, time.Minute}), closed)
+	s.net.set(true, false)
+	for range 2 {
+		w := s.post("/things", `{"n":1}`)
+		require.Equal(t, http.StatusOK, w.Code)
+		require.Equal(t, "degraded", w.Header().Get("RateLimit-Mode"))
+		require.Equal(t, `"things";q=4;w=60`, w.Header().Get("RateLimit-Policy"))
+	}
+	w := s.post("/things", `{"n":1}`)
+	require.Equal(t, http.StatusTooManyRequests, w.Code)
+	require.Equal(t, "degraded", w.Header().Get("RateLimit-Mode"))
+	require.Equal(t, "60", w.Header().Get("Retry-After"))
+
+	w = s.post("/closed", `{"n":1}`)
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Equal(t, "limiter_unavailable", code(t, w))
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
+	require.Equal(t, `"closed";r=0;t=1`, w.Header().Get("RateLimit"))
+	require.Equal(t, "degraded", w.Header().Get("RateLimit-Mode"))
+
+	s.net.set(false, false)
+	w = s.post("/closed", `{"n":1}`)
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Empty(t, w.Header().Get("RateLimit-Mode"))
+	require.Equal(t, "3", w.Header().Get("X-RateLimit-Remaining"))
+}
+
+type rideKey struct{}
+
+func TestRiderSharesTheRoundTrip(t *testing.T) {
+	t.Parallel()
+	policy := things(Limit{3, time.Minute})
+	policy.Rider = func(ctx context.Context, r *http.Request, p redis.Pipeliner) context.Context {
+		return context.WithValue(ctx, rideKey{}, p.Get(ctx, r.URL.Query().Get("key")))
+	}
+	s := newSite(t, Config{}, policy)
+	require.NoError(t, s.limiter.Warm(t.Context()))
+	require.NoError(t, s.redis.Set("k", "cached"))
+	var got *redis.StringCmd
+	var client string
+	s.seen = func(ctx context.Context) {
+		got, _ = ctx.Value(rideKey{}).(*redis.StringCmd)
+		client = Client(ctx)
+	}
+	before := s.net.writes.Load()
+	require.Equal(t, http.StatusOK, s.post("/things?key=k", `{"n":1}`).Code)
+	require.NoError(t, got.Err())
+	require.Equal(t, "cached", got.Val())
+	require.Equal(t, "192.0.2.1", client)
+	require.EqualValues(t, 1, s.net.writes.Load()-before, "one round trip")
+
+	require.Equal(t, http.StatusOK, s.post("/things?key=none", `{"n":1}`).Code)
+	require.ErrorIs(t, got.Err(), redis.Nil)
+	got = nil
+	require.Equal(t, http.StatusBadRequest, s.post("/things?key=k", `{"n":0}`).Code)
+	require.Equal(t, http.StatusTooManyRequests, s.post("/things?key=k", `{"n":1}`).Code)
+	require.Nil(t, got, "not for the handler that never ran")
+
+	for _, mute := range []bool{true, false} { // away, and known to be away
+		s.net.set(true, mute)
+		require.Equal(t, http.StatusOK, s.post("/things?key=k", `{"n":1}`).Code)
+		require.Error(t, got.Err())
+		require.NotErrorIs(t, got.Err(), redis.Nil, "away is not absent")
+	}
+}
+
+func keyed(name, key, rest string) string {
+	sum := sha256.Sum256([]byte(key))
+	return name + ":" + hex.EncodeToString(sum[:]) + rest
+}
+
+func TestAPIKeys(t *testing.T) {
+	t.Parallel()
+	var c Config
+	require.NoError(t, c.APIKeys.UnmarshalText([]byte(keyed("alice", "a-key", "")+", "+keyed("bob", "b-key", ":1/1m")+","+keyed("alice", "a-new-key", ""))))
+	require.NoError(t, c.APIKeys.err)
+	guarded := Policy{Name: "guarded", Limit: Limit{2, time.Minute}, Guarded: true}
+	s := newSite(t, c, things(Limit{2, time.Minute}), guarded)
+	var client string
+	s.seen = func(ctx context.Context) { client = Client(ctx) }
+	post := func(path string, header ...string) *httptest.ResponseRecorder {
+		return s.post(path, `{"n":1}`, header...)
+	}
+
+	for i, header := range [][]string{nil, {keyHeader, "unknown"}} {
+		w := post("/things", header...)
+		require.Equal(t, http.StatusUnauthorized, w.Code)
+		require.Equal(t, "unauthorized", code(t, w))
+		require.Contains(t, w.Header().Get("WWW-Authenticate"), keyHeader)
+		require.NotContains(t, w.Body.String(), "unknown")
+		require.Equal(t, strconv.Itoa(1-i), w.Header().Get("X-RateLimit-Remaining"), "guesses count for the address")
+	}
+	require.Empty(t, client)
+	require.Equal(t, http.StatusTooManyRequests, post("/things").Code)
+
+	w := post("/things", keyHeader, "a-key")
+	require.Equal(t, http.StatusOK, w.Code, "a known key is a client of its own")
+	require.Equal(t, "key:alice", client)
+	require.Equal(t, "1", w.Header().Get("X-RateLimit-Remaining"))
+	require.Equal(t, "0", post("/things", keyHeader, "a-new-key").Header().Get("X-RateLimit-Remaining"), "the same client's other key")
+	require.Equal(t, http.StatusTooManyRequests, post("/things", keyHeader, "a-key").Code)
+
+	w = post("/things", keyHeader, "b-key")
+	require.Equal(t, `"things";q=1;w=60`, w.Header().Get("RateLimit-Policy"), "the key's own limit")
+	require.Equal(t, http.StatusTooManyRequests, post("/things", keyHeader, "b-key").Code)
+
+	require.Equal(t, http.StatusOK, post("/guarded").Code, "a route with its own access control")
+	require.Equal(t, "192.0.2.1", client)
+}
+
+func TestWithoutAPIKeysRoutesAreOpen(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
+	for range 2 {
+		require.Equal(t, http.StatusOK, s.post("/things", `{"n":1}`, keyHeader, fmt.Sprint(rand.Int())).Code)
+	}
+	require.Equal(t, http.StatusTooManyRequests, s.post("/things", `{"n":1}`, keyHeader, "another").Code, "the address is the client")
+}
+
+func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
+	Document(s.srv.API.OpenAPI())
+	op := s.srv.API.OpenAPI().Paths["/things"].Post
+	for _, status := range []string{"200", "400", "401", "429", "500", "503"} {
+		require.Contains(t, op.Responses, status)
+		require.Contains(t, op.Responses[status].Headers, "RateLimit", status)
+	}
+	require.Contains(t, op.Responses["429"].Headers, "Retry-After")
+	require.Contains(t, op.Responses["429"].Content, "application/problem+json")
+	require.Equal(t, []map[string][]string{{}, {"api_key": {}}}, op.Security)
+	text, err := json.Marshal(s.srv.API.OpenAPI())
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"X-API-Key"`)
+}

@@ -1,0 +1,94 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/redisclient"
+)
+
+// network lies between a client and its Redis, which it can make unreachable or mute.
+type network struct {
+	addr   string
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	away   bool          // no connection is taken, and those that are open end
+	mute   bool          // what is sent never arrives
+	muted  chan struct{} // told of each write that did not arrive
+	writes atomic.Int64
+}
+
+// newNetwork makes a Redis on a clock that the test moves, and a client that reaches it through the network.
+func newNetwork(t *testing.T) (server *miniredis.Miniredis, n *network, client *redis.Client, advance func(time.Duration)) {
+	t.Helper()
+	server = miniredis.RunT(t)
+	n = &network{addr: server.Addr(), conns: map[net.Conn]bool{}, muted: make(chan struct{}, 1000)}
+	return server, n, n.client(t), clockOf(server)
+}
+
+// client is one copy's client, with the product's settings.
+func (n *network) client(t *testing.T) *redis.Client {
+	t.Helper()
+	opened, err := redisclient.Open("redis://" + n.addr)
+	require.NoError(t, err)
+	options := *opened.Options()
+	require.NoError(t, opened.Close())
+	options.Dialer = n.dial
+	// After as many failures the library looks but once a second whether the server is back: no test waits for that.
+	options.PoolSize = 10_000
+	client := redis.NewClient(&options)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	return client
+}
+
+func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.away {
+		return nil, errors.New("connection refused")
+	}
+	inner, err := (&net.Dialer{}).DialContext(ctx, "tcp", n.addr)
+	if err != nil {
+		return nil, err
+	}
+	n.conns[inner] = true
+	return &conn{inner, n}, nil
+}
+
+func (n *network) set(away, mute bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.away, n.mute = away, mute
+	if away {
+		for c := range n.conns {
+			_ = c.Close()
+			delete(n.conns, c)
+		}
+	}
+}
+
+type conn struct {
+	net.Conn
+	n *network
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	c.n.writes.Add(1)
+	c.n.mu.Lock()
+	mute := c.n.mute
+	c.n.mu.Unlock()
+	if mute {
+		c.n.muted <- struct{}{}
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
