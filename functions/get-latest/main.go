@@ -18,6 +18,7 @@ import (
 	"marketdata/shared/postgres"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/ratelimit"
+	"marketdata/shared/ratelimit/budget"
 	"marketdata/shared/redisclient"
 	"marketdata/shared/service"
 )
@@ -56,8 +57,9 @@ func run(ctx context.Context) error {
 	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
 	srv.Metrics.MustRegister(limiter.Collectors()...)
+	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	h := newHandler(
-		ingest.New(pool, producer, providers.New(cfg.Providers), log),
+		ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets),
 		pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL), cfg.DefaultProvider, log)
 	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}))
 	ratelimit.Document(srv.API.OpenAPI())

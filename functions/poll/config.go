@@ -10,6 +10,7 @@ import (
 	"marketdata/shared/market"
 	"marketdata/shared/market/providers"
 	"marketdata/shared/ratelimit"
+	"marketdata/shared/ratelimit/budget"
 	"marketdata/shared/service"
 )
 
@@ -17,6 +18,7 @@ type config struct {
 	service.Config
 	Providers       providers.Config
 	Limits          ratelimit.Config
+	Budgets         budget.Config
 	PollLimit       ratelimit.Limit `envconfig:"RATE_LIMIT_POLL" default:"10/1m"`
 	DatabaseURL     service.Secret  `envconfig:"DATABASE_URL"`
 	RedisURL        service.Secret  `envconfig:"REDIS_URL"`
@@ -37,7 +39,7 @@ func loadConfig() (config, error) {
 // validate reports every fault at once.
 func (c config) validate() error {
 	errs := []error{
-		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.PollLimit.Check("RATE_LIMIT_POLL"),
+		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.Budgets.Validate(), c.PollLimit.Check("RATE_LIMIT_POLL"),
 	}
 	for name, value := range map[string]string{
 		"DATABASE_URL": string(c.DatabaseURL), "REDIS_URL": string(c.RedisURL), "KAFKA_BOOTSTRAP_SERVERS": c.KafkaServers,

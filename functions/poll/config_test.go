@@ -10,7 +10,7 @@ import (
 func TestConfig(t *testing.T) {
 	for name, value := range map[string]string{
 		"DATABASE_URL": "postgres://localhost/x", "REDIS_URL": "redis://localhost", "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092",
-		"RATE_LIMIT_POLL": "20/1m", "TRUSTED_PROXIES": "", "API_KEYS": "",
+		"RATE_LIMIT_POLL": "20/1m", "YFINANCE_BUDGET": "off", "TRUSTED_PROXIES": "", "API_KEYS": "",
 	} {
 		t.Setenv(name, value)
 	}
@@ -22,7 +22,7 @@ func TestConfig(t *testing.T) {
 
 	faults := map[string]string{
 		"RATE_LIMIT_POLL": "ten a minute", "RATE_LIMIT_DEFAULT": "0/1m", "RATE_LIMIT_TIMEOUT": "-1s", "MAX_COPIES": "0",
-		"TRUSTED_PROXIES": "banana", "API_KEYS": "alice:hunter2", "DATABASE_URL": "",
+		"TRUSTED_PROXIES": "banana", "API_KEYS": "alice:hunter2", "ALPHA_VANTAGE_BUDGET": "lots", "DATABASE_URL": "",
 	}
 	for name, value := range faults {
 		t.Setenv(name, value)

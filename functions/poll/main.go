@@ -18,6 +18,7 @@ import (
 	"marketdata/shared/postgres"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/ratelimit"
+	"marketdata/shared/ratelimit/budget"
 	"marketdata/shared/redisclient"
 	"marketdata/shared/service"
 )
@@ -55,7 +56,8 @@ func run(ctx context.Context) error {
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
 	srv.Metrics.MustRegister(limiter.Collectors()...)
-	in := ingest.New(pool, producer, providers.New(cfg.Providers), log)
+	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
+	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
 	store := &pgStore{pool: pool}
 	cache := pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL)
 	h := &handler{

@@ -32,6 +32,12 @@ type Publisher interface {
 	Produce(ctx context.Context, r kafkaclient.Record) error
 }
 
+// Budget spends calls of a provider. It is asked just before each call; an error (provider_rate_limited,
+// storage_unavailable) means that none may be made.
+type Budget interface {
+	Take(ctx context.Context, provider string) error
+}
+
 // Ingester fetches, stores and publishes. Safe for concurrent use.
 type Ingester struct {
 	pool      *pgxpool.Pool
@@ -40,11 +46,18 @@ type Ingester struct {
 	log       *slog.Logger
 	now       func() time.Time
 	topic     string
+	budget    Budget // nil: calls are free
 }
 
 // New makes an ingester over the providers by name.
 func New(pool *pgxpool.Pool, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
-	return &Ingester{pool, publisher, providers, log, time.Now, priceevent.Topic}
+	return &Ingester{pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic}
+}
+
+// Within makes the ingester ask the budget before each call. Call it before the first Fetch.
+func (in *Ingester) Within(b Budget) *Ingester {
+	in.budget = b
+	return in
 }
 
 // Known reports whether the provider's name is one of ours.
@@ -63,6 +76,11 @@ func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Sy
 	p := in.providers[provider]
 	if p == nil {
 		return Result{}, fault.New(fault.Invalid, "unknown_provider", "there is no provider %q", provider)
+	}
+	if in.budget != nil {
+		if err := in.budget.Take(ctx, provider); err != nil {
+			return Result{}, err
+		}
 	}
 	quote, resp, err := p.Latest(ctx, symbol)
 	if err != nil {

@@ -1,0 +1,121 @@
+// Package budget limits our calls of providers to what their plans allow, over all copies of all functions.
+//
+// All limits of a provider are decided at once, in the limiter's one script (package ratelimit): a call that one of them
+// refuses counts for none. Redis may lose its memory, and a day's budget is too dear to be spent twice: the calls of a
+// day are counted in Postgres, too, and both must have room. The two days are not the same. The limiter's 25/1d admits
+// 25 calls in any 24 hours, whenever the provider's day begins; Postgres counts calendar days of UTC, on its own clock.
+// While Redis keeps its memory the limiter is the stricter one, and Postgres never refuses.
+package budget
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/ratelimit"
+)
+
+// limiter decides one call under all limits at once; it never fails.
+type limiter interface {
+	Take(ctx context.Context, key string, limits ...ratelimit.Limit) ratelimit.Decision
+}
+
+// dayCounts keeps the calls of each UTC day where Redis cannot lose them.
+type dayCounts interface {
+	// today gives the calls of today and the time left of it. Unavailable if the database does not answer.
+	today(ctx context.Context, provider string) (calls int, left time.Duration, err error)
+	// count adds a call; counted is false, and nothing is added, if the limit is spent.
+	count(ctx context.Context, provider string, limit int) (counted bool, err error)
+}
+
+// Budgets are the budgets of all providers. Safe for concurrent use.
+type Budgets struct {
+	limits   map[string]Limits
+	limiter  limiter
+	days     dayCounts
+	left     *prometheus.GaugeVec
+	refusals *prometheus.CounterVec
+}
+
+// New makes the budgets on the limiter, which must be that of all other copies.
+func New(c Config, l *ratelimit.Limiter, pool *pgxpool.Pool, registry prometheus.Registerer) *Budgets {
+	return newBudgets(c, l, &pgDays{pool}, registry)
+}
+
+func newBudgets(c Config, l limiter, days dayCounts, registry prometheus.Registerer) *Budgets {
+	b := &Budgets{
+		limits: c.byProvider(), limiter: l, days: days,
+		left: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "provider_budget_left", Help: "Calls left of a provider's budget at its last call, by window.",
+		}, []string{"provider", "window"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "provider_budget_refusals_total", Help: "Calls not made because the provider's budget was spent.",
+		}, []string{"provider"}),
+	}
+	registry.MustRegister(b.left, b.refusals)
+	for provider, l := range b.limits {
+		for _, limit := range l.all {
+			b.left.WithLabelValues(provider, limit.WindowText()).Set(float64(limit.N))
+		}
+	}
+	return b
+}
+
+// Take spends one call of the provider's budget. provider_rate_limited (Unavailable) with the time after which a call
+// passes: it is spent, and nothing was counted. storage_unavailable (Unavailable): a day's count could not be read or
+// written, so nothing may be called. Without Redis each copy has its share of every limit.
+func (b *Budgets) Take(ctx context.Context, provider string) error {
+	limits := b.limits[provider]
+	if len(limits.all) == 0 {
+		return nil
+	}
+	var calls int
+	var midnight time.Duration
+	if limits.day > 0 {
+		// A day that Postgres knows to be spent must not fill the limiter's log with calls that were never made.
+		var err error
+		if calls, midnight, err = b.days.today(ctx, provider); err != nil {
+			return err
+		}
+		if calls >= limits.day {
+			b.left.WithLabelValues(provider, "1d").Set(0)
+			return b.spent(provider, midnight)
+		}
+	}
+	d := b.limiter.Take(ctx, "budget:"+provider, limits.all...)
+	b.observe(provider, limits, d, calls)
+	if !d.Allowed {
+		return b.spent(provider, d.Reset)
+	}
+	if limits.day > 0 {
+		counted, err := b.days.count(ctx, provider, limits.day)
+		if err != nil {
+			return err
+		}
+		if !counted { // others took the last calls since we looked
+			return b.spent(provider, midnight)
+		}
+	}
+	return nil
+}
+
+func (b *Budgets) observe(provider string, limits Limits, d ratelimit.Decision, calls int) {
+	if d.Allowed {
+		calls++
+	}
+	for i, limit := range limits.all {
+		left := d.Left[i]
+		if isDay(limit) {
+			left = max(min(left, limits.day-calls), 0)
+		}
+		b.left.WithLabelValues(provider, limit.WindowText()).Set(float64(left))
+	}
+}
+
+func (b *Budgets) spent(provider string, wait time.Duration) error {
+	b.refusals.WithLabelValues(provider).Inc()
+	return fault.New(fault.Unavailable, "provider_rate_limited", "the budget of calls to %s is spent", provider).After(wait)
+}

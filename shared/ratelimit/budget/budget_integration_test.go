@@ -1,0 +1,115 @@
+//go:build integration
+
+package budget
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/redisclient"
+	"marketdata/shared/testenv"
+)
+
+// fleet is several copies over one Redis and one database. The Redis is one of its own: it is made to lose its memory.
+type fleet struct {
+	copies []*Budgets
+	redis  *miniredis.Miniredis
+	pool   *pgxpool.Pool
+}
+
+func newFleet(t *testing.T, copies int, alphaVantage string) *fleet {
+	t.Helper()
+	f := &fleet{redis: miniredis.RunT(t), pool: testenv.Postgres(t)}
+	for range copies {
+		client, err := redisclient.Open("redis://" + f.redis.Addr())
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, client.Close()) })
+		limiter := ratelimit.New(client, ratelimit.Config{Timeout: time.Minute, MaxCopies: 4}, slog.New(slog.DiscardHandler))
+		f.copies = append(f.copies, New(Config{AlphaVantage: limitsOf(t, alphaVantage)}, limiter, f.pool, prometheus.NewRegistry()))
+	}
+	return f
+}
+
+// take asks n times in each copy at once and counts what may be called.
+func (f *fleet) take(t *testing.T, n int) int {
+	t.Helper()
+	var allowed atomic.Int64
+	var wg sync.WaitGroup
+	for _, b := range f.copies {
+		for range n {
+			wg.Go(func() {
+				switch err := b.Take(context.WithoutCancel(t.Context()), "alpha_vantage"); {
+				case err == nil:
+					allowed.Add(1)
+				case fault.CodeOf(err) != "provider_rate_limited":
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return int(allowed.Load())
+}
+
+func (f *fleet) calls(t *testing.T) (n int) {
+	t.Helper()
+	const q = "select coalesce(sum(calls), 0) from provider_day_counts where day = (now() at time zone 'UTC')::date"
+	require.NoError(t, f.pool.QueryRow(t.Context(), q).Scan(&n))
+	return n
+}
+
+func TestCopiesShareTheBudgetAndTheDayIsCountedInPostgres(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, "5/1h,7/1d")
+	require.Equal(t, 5, f.take(t, 10))
+	require.Equal(t, 5, f.calls(t), "a refused call does not burn the day's count")
+	f.redis.FlushAll()
+	require.Equal(t, 2, f.take(t, 10), "the day is not spent twice though Redis lost its memory")
+	require.Equal(t, 7, f.calls(t))
+	before := f.redis.CommandCount()
+	require.Zero(t, f.take(t, 10))
+	require.Equal(t, before, f.redis.CommandCount(), "a day that is spent is not asked for in Redis")
+}
+
+func TestYesterdayDoesNotCount(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, "7/1d")
+	const q = "insert into provider_day_counts (provider, day, calls) select 'alpha_vantage', (now() at time zone 'UTC')::date + d, 7 from generate_series(-3, -1) d"
+	_, err := f.pool.Exec(t.Context(), q)
+	require.NoError(t, err)
+	require.Equal(t, 7, f.take(t, 10))
+	err = f.copies[0].Take(t.Context(), "alpha_vantage")
+	spent, ok := fault.As(err)
+	require.True(t, ok)
+	require.Equal(t, "provider_rate_limited", spent.Code)
+	require.Positive(t, spent.RetryAfter)
+	require.LessOrEqual(t, spent.RetryAfter, 24*time.Hour, "until midnight in UTC")
+}
+
+func TestWithoutRedisEachCopyHasItsShare(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, "8/1h,5/1d")
+	f.redis.Close()
+	require.Equal(t, 3, f.take(t, 10), "5 a day divided by 4 copies is 1 for each of the three")
+	require.Equal(t, 3, f.calls(t))
+}
+
+func TestWithoutPostgresNothingIsCalled(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, "5/1d")
+	f.pool.Close()
+	err := f.copies[0].Take(t.Context(), "alpha_vantage")
+	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
+	require.False(t, f.redis.Exists("limit:budget:alpha_vantage"))
+}

@@ -1,0 +1,147 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/ratelimit"
+)
+
+// steps are fakes that note in what order they are asked.
+type steps struct {
+	order    []string
+	decision ratelimit.Decision
+	limits   []ratelimit.Limit
+	calls    int
+	counted  bool
+	err      error // of the database
+}
+
+func (s *steps) Take(_ context.Context, key string, limits ...ratelimit.Limit) ratelimit.Decision {
+	s.order, s.limits = append(s.order, key), limits
+	return s.decision
+}
+
+func (s *steps) today(context.Context, string) (int, time.Duration, error) {
+	s.order = append(s.order, "look")
+	return s.calls, 7 * time.Hour, s.err
+}
+
+func (s *steps) count(_ context.Context, _ string, limit int) (bool, error) {
+	s.order = append(s.order, "count")
+	if limit != 25 {
+		return false, errors.New("not the day's limit")
+	}
+	return s.counted, s.err
+}
+
+func limitsOf(t *testing.T, text string) Limits {
+	t.Helper()
+	var l Limits
+	require.NoError(t, l.UnmarshalText([]byte(text)))
+	require.False(t, l.bad)
+	return l
+}
+
+func TestOrderOfTheTwoCounts(t *testing.T) {
+	t.Parallel()
+	yes := ratelimit.Decision{Allowed: true, Left: []int{0, 4, 20}, Reset: time.Second}
+	no := ratelimit.Decision{Left: []int{0, 4, 20}, Reset: 900 * time.Millisecond}
+	away := fault.New(fault.Unavailable, "storage_unavailable", "x")
+	for name, c := range map[string]struct {
+		steps steps
+		order string
+		code  string
+		wait  time.Duration
+	}{
+		"room everywhere":              {steps{decision: yes, calls: 3, counted: true}, "look budget:alpha_vantage count", "", 0},
+		"the limiter refuses":          {steps{decision: no, calls: 3}, "look budget:alpha_vantage", "provider_rate_limited", 900 * time.Millisecond},
+		"the day is spent":             {steps{decision: yes, calls: 25}, "look", "provider_rate_limited", 7 * time.Hour},
+		"others spent it meanwhile":    {steps{decision: yes, calls: 24}, "look budget:alpha_vantage count", "provider_rate_limited", 7 * time.Hour},
+		"the database does not answer": {steps{decision: yes, err: away}, "look", "storage_unavailable", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, &c.steps, &c.steps, prometheus.NewRegistry())
+			err := b.Take(t.Context(), "alpha_vantage")
+			require.Equal(t, c.order, strings.Join(c.steps.order, " "))
+			if c.code == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.Equal(t, c.code, fault.CodeOf(err))
+			require.Equal(t, fault.Unavailable, fault.KindOf(err))
+			f, _ := fault.As(err)
+			require.Equal(t, c.wait, f.RetryAfter)
+		})
+	}
+}
+
+func TestBudgetsWithoutADayNeedNoDatabase(t *testing.T) {
+	t.Parallel()
+	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{59}}}
+	b := newBudgets(Config{Finnhub: limitsOf(t, "60/1m")}, s, s, prometheus.NewRegistry())
+	require.NoError(t, b.Take(t.Context(), "finnhub"))
+	require.Equal(t, []string{"budget:finnhub"}, s.order)
+	require.Equal(t, []ratelimit.Limit{{N: 60, Window: time.Minute}}, s.limits)
+	require.NoError(t, b.Take(t.Context(), "yfinance"), "off")
+	require.Len(t, s.order, 1)
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	r := prometheus.NewRegistry()
+	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{0, 3, 20}}, calls: 9, counted: true}
+	b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, s, s, r)
+	gauges := func() map[string]float64 {
+		out := map[string]float64{}
+		families, err := r.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				name := f.GetName()
+				for _, l := range m.GetLabel() {
+					name += " " + l.GetValue()
+				}
+				out[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+		return out
+	}
+	require.Equal(t, map[string]float64{
+		"provider_budget_left alpha_vantage 1s": 1, "provider_budget_left alpha_vantage 1m": 5, "provider_budget_left alpha_vantage 1d": 25,
+	}, gauges())
+	require.NoError(t, b.Take(t.Context(), "alpha_vantage"))
+	s.calls = 25
+	require.Error(t, b.Take(t.Context(), "alpha_vantage"))
+	require.Equal(t, map[string]float64{
+		"provider_budget_left alpha_vantage 1s": 0, "provider_budget_left alpha_vantage 1m": 3,
+		"provider_budget_left alpha_vantage 1d":        0, // Postgres knows of more calls than a limiter whose Redis lost its memory
+		"provider_budget_refusals_total alpha_vantage": 1,
+	}, gauges())
+}
+
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	l := limitsOf(t, " 1/1s, 5/1m ,25/1d")
+	require.Equal(t, []ratelimit.Limit{{N: 1, Window: time.Second}, {N: 5, Window: time.Minute}, {N: 25, Window: 24 * time.Hour}}, l.all)
+	require.Equal(t, 25, l.day)
+	require.Zero(t, limitsOf(t, "9/2d").day, "only days are counted by day")
+	require.Empty(t, limitsOf(t, "off").all)
+	require.NoError(t, Config{YFinance: limitsOf(t, "off")}.Validate())
+	var c Config
+	for _, bad := range []string{"", "on", "60", "60/1m,", "0/1m", "1/1d,2/24h"} {
+		require.NoError(t, c.Finnhub.UnmarshalText([]byte(bad)))
+		require.ErrorContains(t, c.Validate(), "FINNHUB_BUDGET", bad)
+	}
+	require.NoError(t, c.TwelveData.UnmarshalText([]byte("x")))
+	require.ErrorContains(t, c.Validate(), "FINNHUB_BUDGET")
+	require.ErrorContains(t, c.Validate(), "TWELVE_DATA_BUDGET")
+}
