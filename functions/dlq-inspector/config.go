@@ -7,12 +7,15 @@ import (
 
 	"github.com/kelseyhightower/envconfig"
 
+	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
 
 type config struct {
 	service.Config
+	Limits       ratelimit.Config
 	DatabaseURL  service.Secret `envconfig:"DATABASE_URL"`
+	RedisURL     service.Secret `envconfig:"REDIS_URL"` // of the limiter; not set: each copy limits alone
 	KafkaServers string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
 	ComputeMAURL string         `envconfig:"COMPUTE_MA_URL" default:"http://compute-ma.marketdata.svc.cluster.local"`
 	Token        service.Secret `envconfig:"DLQ_TOKEN"`               // one operator's bearer token
@@ -30,7 +33,7 @@ func loadConfig() (config, error) {
 
 // validate reports every fault at once.
 func (c config) validate() error {
-	errs := []error{c.Config.Validate(), validTokens(string(c.Tokens))}
+	errs := []error{c.Config.Validate(), c.Limits.Validate(), validTokens(string(c.Tokens))}
 	if c.DatabaseURL == "" {
 		errs = append(errs, errors.New("DATABASE_URL is not set"))
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -70,7 +71,7 @@ func setup(t *testing.T) bundle {
 		access:  newAccess("", "secret"),
 		metrics: newMetrics(prometheus.NewRegistry()),
 	}
-	h.routes(srv)
+	h.routes(srv, func(ctx huma.Context, next func(huma.Context)) { next(ctx) })
 	b.http = srv.Handler()
 	return b
 }

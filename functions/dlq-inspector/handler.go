@@ -34,14 +34,14 @@ type handler struct {
 	metrics metrics
 }
 
-func (h *handler) routes(srv *service.Service) {
+func (h *handler) routes(srv *service.Service, limit func(huma.Context, func(huma.Context))) {
 	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable})
 	srv.API.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
 	op := func(id, method, path, summary string, errs ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"dead letters"}, MaxBodyBytes: maxBody,
 			Errors:   append([]int{400, 401, 500, 503}, errs...),
-			Security: []map[string][]string{{"operator": {}}}, Middlewares: huma.Middlewares{h.access.guard},
+			Security: []map[string][]string{{"operator": {}}}, Middlewares: huma.Middlewares{limit, h.access.guard},
 		}
 	}
 	service.Handle(srv.API, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest first"), h.list)

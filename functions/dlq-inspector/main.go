@@ -18,6 +18,8 @@ import (
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/redisclient"
 	"marketdata/shared/service"
 )
 
@@ -43,8 +45,16 @@ func run(ctx context.Context) error {
 	defer pool.Close()
 	reader := kafkaclient.NewReader(cfg.KafkaServers)
 	defer reader.Close()
+	client, err := redisclient.Open(string(cfg.RedisURL))
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is buffered
+	limiter := ratelimit.New(client, cfg.Limits, log)
 	srv := service.New("dlq-inspector", "Dead letters: see, replay, discard.", cfg.Config, log,
-		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check})
+		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check},
+		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})
+	srv.Metrics.MustRegister(limiter.Collectors()...)
 	store := &pgStore{pool: pool}
 	h := &handler{
 		store:   store,
@@ -53,6 +63,8 @@ func run(ctx context.Context) error {
 		access:  newAccess(string(cfg.Tokens), string(cfg.Token)),
 		metrics: newMetrics(srv.Metrics),
 	}
-	h.routes(srv)
+	// The limit comes before the token: it counts guesses, too.
+	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default, Guarded: true}))
+	ratelimit.Document(srv.API.OpenAPI())
 	return srv.Run(ctx)
 }
