@@ -90,11 +90,23 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 
 // functionEnv is the environment of every function: all of ours, and where things are.
 func (s *stack) functionEnv() []string {
-	env := append(os.Environ(),
+	env := append(append(s.freeCalls(), os.Environ()...),
 		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"],
 		"KAFKA_BOOTSTRAP_SERVERS="+s.env["KAFKA_BOOTSTRAP_SERVERS"], "DLQ_TOKEN="+s.env["DLQ_TOKEN"])
 	if base := s.env["EXCHANGE_URL"]; base != "" && !s.cfg.Live {
 		env = append(env, exchangeEnv(os.Environ(), base)...)
+	}
+	return env
+}
+
+// freeCalls turns the providers' budgets off where the exchange stands in for them. A budget that the environment sets
+// comes later, and the last one counts.
+func (s *stack) freeCalls() (env []string) {
+	if s.env["EXCHANGE_URL"] == "" || s.cfg.Live {
+		return nil
+	}
+	for _, p := range []string{"ALPHA_VANTAGE", "FINNHUB", "TWELVE_DATA", "YFINANCE", "BINANCE", "COINBASE"} {
+		env = append(env, p+"_BUDGET=off")
 	}
 	return env
 }
