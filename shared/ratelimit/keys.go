@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"strings"
 )
@@ -75,9 +76,13 @@ func (k *Keys) conflict(key apiKey) bool {
 	return false
 }
 
-// find gives the key that hashes to one of ours. All are compared, in constant time.
-func (k *Keys) find(sent string) (apiKey, bool) {
-	if sent == "" || len(k.keys) == 0 {
+// find gives the known key that a request was sent with. All are compared, in constant time.
+func (k *Keys) find(h http.Header) (apiKey, bool) {
+	if len(k.keys) == 0 {
+		return apiKey{}, false
+	}
+	sent := h.Get(keyHeader)
+	if sent == "" { // an entry made from no key at all opens nothing
 		return apiKey{}, false
 	}
 	sum, found := sha256.Sum256([]byte(sent)), -1

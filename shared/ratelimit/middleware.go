@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -23,7 +22,7 @@ type Rider func(ctx context.Context, r *http.Request, p redis.Pipeliner) context
 
 // Policy is one named limit on a route. Routes with the same name share it.
 type Policy struct {
-	Name  string // as in the header RateLimit-Policy
+	Name  string // as in the header RateLimit-Policy: letters, digits and what needs no escape there
 	Limit Limit
 	Rider Rider // nil: none
 	// FailClosed answers 503 instead of deciding alone: for routes that create paid work.
@@ -39,7 +38,7 @@ type Policy struct {
 func (l *Limiter) Middleware(p Policy) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
-		key, known := l.config.APIKeys.find(r.Header.Get(keyHeader))
+		key, known := l.config.APIKeys.find(r.Header)
 		client, limit := "key:"+key.name, key.own // no address begins like that
 		if !known {
 			client = l.config.TrustedProxies.address(r)
@@ -94,15 +93,16 @@ func Client(ctx context.Context) string {
 	return client
 }
 
+// setHeaders writes under the names' canonical forms, which spares each request the library's conversion.
 func setHeaders(h http.Header, name string, limit Limit, d Decision) {
 	window := int((limit.Window + time.Second - 1) / time.Second)
-	reset, left := strconv.Itoa(d.Seconds()), strconv.Itoa(d.Left[0])
-	h.Set("RateLimit-Policy", fmt.Sprintf("%q;q=%d;w=%d", name, limit.N, window))
-	h.Set("RateLimit", fmt.Sprintf("%q;r=%s;t=%s", name, left, reset))
-	h.Set("X-RateLimit-Limit", strconv.Itoa(limit.N))
-	h.Set("X-RateLimit-Remaining", left)
-	h.Set("X-RateLimit-Reset", reset)
+	quota, left, reset := strconv.Itoa(limit.N), strconv.Itoa(d.Left[0]), strconv.Itoa(d.Seconds())
+	h["Ratelimit-Policy"] = []string{`"` + name + `";q=` + quota + `;w=` + strconv.Itoa(window)}
+	h["Ratelimit"] = []string{`"` + name + `";r=` + left + `;t=` + reset}
+	h["X-Ratelimit-Limit"] = []string{quota}
+	h["X-Ratelimit-Remaining"] = []string{left}
+	h["X-Ratelimit-Reset"] = []string{reset}
 	if d.Degraded {
-		h.Set("RateLimit-Mode", "degraded")
+		h["Ratelimit-Mode"] = []string{"degraded"}
 	}
 }

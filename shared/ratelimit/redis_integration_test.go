@@ -4,12 +4,19 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/redisclient"
+	"marketdata/shared/service"
 	"marketdata/shared/testenv"
 )
 
@@ -42,7 +49,7 @@ func TestRedisConforms(t *testing.T) {
 func BenchmarkTake(b *testing.B) {
 	client, prefix := testenv.Redis(b)
 	for name, store := range map[string]Store{"memory": NewMemory(time.Now), "redis": NewRedis(client, prefix)} {
-		for kind, limit := range map[string]Limit{"admitted": {maxN, time.Second}, "refused": {5, 366 * day}, "default": {1200, 366 * day}} {
+		for kind, limit := range map[string]Limit{"admitted": {maxN, time.Hour}, "refused": {5, 366 * day}, "default": {1200, 366 * day}} {
 			b.Run(name+"/"+kind, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
@@ -63,5 +70,57 @@ func BenchmarkTake(b *testing.B) {
 				})
 			})
 		}
+	}
+}
+
+// BenchmarkMiddleware is a limited request whose handler uses what rode with the limit check, and below it what that
+// costs at least: the same pipeline without the limiter around it.
+func BenchmarkMiddleware(b *testing.B) {
+	opened, prefix := testenv.Redis(b)
+	client, err := redisclient.Open("redis://" + opened.Options().Addr)
+	require.NoError(b, err)
+	defer client.Close() //nolint:errcheck // nothing is buffered
+	require.NoError(b, client.Set(b.Context(), prefix+"cached", "value", time.Hour).Err())
+	limit := Limit{maxN, time.Hour}
+
+	limiter := New(client, Config{Timeout: time.Second, MaxCopies: 4}, slog.New(slog.DiscardHandler))
+	srv := service.New("bench", "", service.Config{}, slog.New(slog.DiscardHandler))
+	policy := Policy{Name: prefix, Limit: limit, Rider: func(ctx context.Context, _ *http.Request, p redis.Pipeliner) context.Context {
+		return context.WithValue(ctx, rideKey{}, p.Get(ctx, prefix+"cached"))
+	}}
+	service.Handle(srv.API, huma.Operation{
+		OperationID: "bench", Method: http.MethodGet, Path: "/bench", Middlewares: huma.Middlewares{limiter.Middleware(policy)},
+	}, func(ctx context.Context, _ *struct{}) (*answer, error) {
+		got, ok := ctx.Value(rideKey{}).(*redis.StringCmd)
+		if !ok || got.Val() != "value" {
+			return nil, errors.New("nothing rode")
+		}
+		return &answer{body{1}}, nil
+	})
+	require.NoError(b, limiter.Warm(b.Context()))
+
+	store := NewRedis(client, prefix)
+	bare := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var got *redis.StringCmd
+		d, err := store.TakeWith(r.Context(), func(p redis.Pipeliner) { got = p.Get(r.Context(), prefix+"cached") }, "bare", limit)
+		if err != nil || !d.Allowed || got.Val() != "value" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = w.Write([]byte("{}")) // a recorder takes all
+	})
+	for name, h := range map[string]http.Handler{"limited": srv.Handler(), "bare": bare} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/bench", nil))
+					if w.Code != http.StatusOK {
+						b.Error(w.Code, w.Body)
+						return
+					}
+				}
+			})
+		})
 	}
 }
