@@ -108,7 +108,7 @@ func TestLimitsOverCopies(t *testing.T) {
 		}
 		require.Equal(t, 5, countAnswers(floodLatest(t, latest, 9, "203.0.113.6"), admitted), "another client has its own")
 	})
-	t.Run("Retry-After is exact", func(t *testing.T) { exactRetryAfter(t, s) })                 //nolint:paralleltest // in order
+	t.Run("Retry-After is exact", func(t *testing.T) { exactRetryAfter(t, s) })                    //nolint:paralleltest // in order
 	t.Run("the budget is one for all copies", func(t *testing.T) { budgetOfCopies(t, s, latest) }) //nolint:paralleltest // in order
 }
 

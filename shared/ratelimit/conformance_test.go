@@ -143,9 +143,13 @@ func (m *model) noWindowHoldsMore(t *testing.T, l Limit) {
 // The promise over random arrivals: bursts, lulls, and the very edges of windows, a microsecond before and after them.
 // No window holds more than N; no call is refused while every limit has room.
 func testRandomArrivals(t *testing.T, s subject) {
+	t.Helper()
 	for seed, limits := range [][]Limit{
-		{{5, time.Minute}}, {{1, time.Second}}, {{40, time.Hour}},
-		{{1, time.Second}, {5, time.Minute}, {25, day}}, {{8, time.Minute}, {800, day}},
+		{{5, time.Minute}},
+		{{1, time.Second}},
+		{{40, time.Hour}},
+		{{1, time.Second}, {5, time.Minute}, {25, day}},
+		{{8, time.Minute}, {800, day}},
 	} {
 		key := string(rune('a' + seed))
 		began := time.Now()
@@ -201,6 +205,7 @@ func arrival(rng *rand.Rand, now time.Time, m *model, limits []Limit) time.Durat
 }
 
 func testSeveralLimits(t *testing.T, s subject) {
+	t.Helper()
 	limits := []Limit{{1, 10 * time.Second}, {3, time.Minute}, {4, day}}
 	d := s.take(t, limits...)
 	require.True(t, d.Allowed)
@@ -232,6 +237,7 @@ func testSeveralLimits(t *testing.T, s subject) {
 }
 
 func testReset(t *testing.T, s subject) {
+	t.Helper()
 	limit := Limit{2, time.Minute}
 	d := s.take(t, limit)
 	require.Equal(t, []int{1}, d.Left)
@@ -258,6 +264,7 @@ func testReset(t *testing.T, s subject) {
 
 // What clients get is the wait rounded up to whole seconds: one second earlier is refused, then a call passes.
 func testSeconds(t *testing.T, s subject) {
+	t.Helper()
 	rng := rand.New(rand.NewPCG(3, 4))
 	limit := Limit{3, time.Minute}
 	for range 100 {
@@ -277,6 +284,7 @@ func testSeconds(t *testing.T, s subject) {
 }
 
 func testClockBack(t *testing.T, s subject) {
+	t.Helper()
 	limit := Limit{2, time.Minute}
 	require.True(t, s.take(t, limit).Allowed)
 	s.advance(20 * time.Second)
@@ -303,6 +311,7 @@ func testClockBack(t *testing.T, s subject) {
 }
 
 func testClockFarBack(t *testing.T, s subject) {
+	t.Helper()
 	limit := Limit{2, time.Minute}
 	require.True(t, s.take(t, limit).Allowed)
 	require.True(t, s.take(t, limit).Allowed)
@@ -315,6 +324,7 @@ func testClockFarBack(t *testing.T, s subject) {
 }
 
 func testLoweredLimit(t *testing.T, s subject) {
+	t.Helper()
 	for range 5 {
 		require.True(t, s.take(t, Limit{5, time.Minute}).Allowed)
 		s.advance(10 * time.Second)
@@ -330,6 +340,7 @@ func testLoweredLimit(t *testing.T, s subject) {
 }
 
 func testConcurrent(t *testing.T, s subject) {
+	t.Helper()
 	var admitted atomic.Int64
 	var wg sync.WaitGroup
 	for range 50 {
@@ -344,6 +355,7 @@ func testConcurrent(t *testing.T, s subject) {
 }
 
 func testKeys(t *testing.T, s subject) {
+	t.Helper()
 	for _, key := range []string{"a", "b", "latest:2001:db8::/64", "latest:key:ünï {c} *"} {
 		d, err := s.Take(t.Context(), key, Limit{1, time.Minute})
 		require.NoError(t, err)

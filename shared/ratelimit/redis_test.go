@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -116,5 +115,5 @@ func TestRedisErrorsAreErrors(t *testing.T) {
 	_, err = store.TakeWith(t.Context(), func(p redis.Pipeliner) { value = p.Get(t.Context(), "k") }, "client", Limit{2, time.Minute})
 	require.Error(t, err)
 	require.Error(t, value.Err())
-	require.False(t, errors.Is(value.Err(), redis.Nil), "away is not absent")
+	require.NotErrorIs(t, value.Err(), redis.Nil, "away is not absent")
 }

@@ -54,10 +54,7 @@ func (l *Limits) UnmarshalText(text []byte) error {
 	}
 	for _, part := range strings.Split(string(text), ",") {
 		limit, err := ratelimit.ParseLimit(part)
-		if err != nil || (isDay(limit) && l.day > 0) {
-			*l = Limits{bad: true}
-			return nil
-		}
+		l.bad = l.bad || err != nil || (isDay(limit) && l.day > 0)
 		if isDay(limit) {
 			l.day = limit.N
 		}
