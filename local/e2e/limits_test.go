@@ -212,7 +212,7 @@ func (r *redisServer) kill(t *testing.T) {
 func TestLimitsWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
-	s := start(t, newDir(t), "COPIES=get-latest=3", "REDIS_URL=redis://"+server.addr+"/0", "RATE_LIMIT_TIMEOUT=500ms",
+	s := start(t, newDir(t), "COPIES=get-latest=3", "REDIS_URL=redis://"+server.addr+"/0", "RATE_LIMIT_TIMEOUT=2s",
 		"RATE_LIMIT_LATEST=8/1h", "MAX_COPIES=4")
 	latest := s.copies("GET_LATEST")
 	const limit, copies, share = 8, 3, 2

@@ -30,10 +30,12 @@ var errAway = errors.New("redis is known to be away")
 
 // New makes a limiter on the client, whose pool it shares. It does not connect.
 func New(client *redis.Client, c Config, log *slog.Logger) *Limiter {
-	return &Limiter{
+	l := &Limiter{
 		shared: NewRedis(client.WithTimeout(c.Timeout), "limit:"), // the client's own timeouts must not undercut the limiter's
-		local:  NewMemory(time.Now), config: c, log: log, metrics: newMetrics(),
+		local:  NewMemory(time.Now), config: c, log: log,
 	}
+	l.metrics = newMetrics(l.degraded.Load)
+	return l
 }
 
 // Collectors are the limiter's metrics, for the function's registry.
@@ -107,24 +109,27 @@ func (l *Limiter) became(ctx context.Context, degraded bool, err error) {
 		return
 	}
 	if degraded {
-		l.metrics.degraded.Set(1)
 		l.log.WarnContext(ctx, "limits are decided by this copy alone", "err", err)
 		return
 	}
-	l.metrics.degraded.Set(0)
 	l.log.InfoContext(ctx, "limits are shared again")
 }
 
 type metrics struct {
-	degraded          prometheus.Gauge
+	degraded          prometheus.Collector
 	degradedDecisions prometheus.Counter
 	refusals          *prometheus.CounterVec
 }
 
-func newMetrics() metrics {
+func newMetrics(degraded func() bool) metrics {
 	return metrics{
-		degraded: prometheus.NewGauge(prometheus.GaugeOpts{
+		degraded: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "limiter_degraded", Help: "1 while limits are decided by this copy alone, because Redis does not answer.",
+		}, func() float64 {
+			if degraded() {
+				return 1
+			}
+			return 0
 		}),
 		degradedDecisions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "limiter_degraded_decisions_total", Help: "Decisions of this copy alone.",

@@ -2,8 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -276,59 +274,6 @@ func TestRiderSharesTheRoundTrip(t *testing.T) {
 		require.Error(t, got.Err())
 		require.NotErrorIs(t, got.Err(), redis.Nil, "away is not absent")
 	}
-}
-
-func keyed(name, key, rest string) string {
-	sum := sha256.Sum256([]byte(key))
-	return name + ":" + hex.EncodeToString(sum[:]) + rest
-}
-
-func TestAPIKeys(t *testing.T) {
-	t.Parallel()
-	var c Config
-	require.NoError(t, c.APIKeys.UnmarshalText([]byte(keyed("alice", "a-key", "")+", "+keyed("bob", "b-key", ":1/1m")+","+keyed("alice", "a-new-key", "")+","+keyed("nobody", "", ""))))
-	require.NoError(t, c.APIKeys.err)
-	guarded := Policy{Name: "guarded", Limit: Limit{2, time.Minute}, Guarded: true}
-	s := newSite(t, c, things(Limit{2, time.Minute}), guarded)
-	var client string
-	s.seen = func(ctx context.Context) { client = Client(ctx) }
-	post := func(path string, header ...string) *httptest.ResponseRecorder {
-		return s.post(path, `{"n":1}`, header...)
-	}
-
-	for i, header := range [][]string{nil, {keyHeader, "unknown"}} {
-		w := post("/things", header...)
-		require.Equal(t, http.StatusUnauthorized, w.Code)
-		require.Equal(t, "unauthorized", code(t, w))
-		require.Contains(t, w.Header().Get("WWW-Authenticate"), keyHeader)
-		require.NotContains(t, w.Body.String(), "unknown")
-		require.Equal(t, strconv.Itoa(1-i), w.Header().Get("X-RateLimit-Remaining"), "guesses count for the address")
-	}
-	require.Empty(t, client)
-	require.Equal(t, http.StatusTooManyRequests, post("/things").Code)
-
-	w := post("/things", keyHeader, "a-key")
-	require.Equal(t, http.StatusOK, w.Code, "a known key is a client of its own")
-	require.Equal(t, "key:alice", client)
-	require.Equal(t, "1", w.Header().Get("X-RateLimit-Remaining"))
-	require.Equal(t, "0", post("/things", keyHeader, "a-new-key").Header().Get("X-RateLimit-Remaining"), "the same client's other key")
-	require.Equal(t, http.StatusTooManyRequests, post("/things", keyHeader, "a-key").Code)
-
-	w = post("/things", keyHeader, "b-key")
-	require.Equal(t, `"things";q=1;w=60`, w.Header().Get("RateLimit-Policy"), "the key's own limit")
-	require.Equal(t, http.StatusTooManyRequests, post("/things", keyHeader, "b-key").Code)
-
-	require.Equal(t, http.StatusOK, post("/guarded").Code, "a route with its own access control")
-	require.Equal(t, "192.0.2.1", client)
-}
-
-func TestWithoutAPIKeysRoutesAreOpen(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
-	for range 2 {
-		require.Equal(t, http.StatusOK, s.post("/things", `{"n":1}`, keyHeader, fmt.Sprint(rand.Int())).Code)
-	}
-	require.Equal(t, http.StatusTooManyRequests, s.post("/things", `{"n":1}`, keyHeader, "another").Code, "the address is the client")
 }
 
 func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {
