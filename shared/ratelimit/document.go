@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -42,7 +43,11 @@ func documentOperation(op *huma.Operation) {
 			headers[name] = h
 		}
 		for name, text := range limitHeaders {
-			headers[name] = &huma.Param{Schema: &huma.Schema{Type: huma.TypeString}, Description: text}
+			kind := huma.TypeString
+			if strings.HasPrefix(name, "X-") {
+				kind = huma.TypeInteger
+			}
+			headers[name] = &huma.Param{Schema: &huma.Schema{Type: kind}, Description: text}
 		}
 		if code == "429" || code == "503" {
 			headers["Retry-After"] = &huma.Param{Schema: &huma.Schema{Type: huma.TypeInteger}, Description: "Seconds after which a call can pass"}
