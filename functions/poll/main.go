@@ -58,6 +58,7 @@ func run(ctx context.Context) error {
 	srv.Metrics.MustRegister(limiter.Collectors()...)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
+	in.Observe(srv.Metrics)
 	store := &pgStore{pool: pool}
 	cache := pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL)
 	h := &handler{

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ const (
 	tickBudget  = 20 * time.Second // below the platform's timeout of 25 s
 	claimBatch  = 50               // jobs taken at a time
 	fetchers    = 8                // upstream calls at a time
-	sweepBatch  = 200              // outbox rows in one tick
+	sweepWidth  = 200              // outbox rows in flight at a time
 	renewalStep = lease / 3
 )
 
@@ -32,7 +33,7 @@ type tickStore interface {
 
 type ingester interface {
 	Fetch(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error)
-	Sweep(ctx context.Context, limit int) (published int, err error)
+	Sweep(ctx context.Context, width int) (published int, err error)
 }
 
 type quoteCache interface {
@@ -48,12 +49,26 @@ type ticker struct {
 	metrics metrics
 }
 
-// run claims and runs due jobs until none is left or its time is up, then sweeps the outbox. A symbol that fails is
-// recorded in its run; an error means that the database did not answer, and the tick should come again.
+// run claims and runs due jobs until none is left or its time is up, and sweeps the outbox beside: however long the jobs
+// take, what is stored goes out. A symbol that fails is recorded in its run; an error means that the database did not
+// answer, and the tick should come again.
 func (t *ticker) run(ctx context.Context) error {
 	// The timer may give up waiting; what is claimed is finished all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget)
 	defer cancel()
+	swept := make(chan error, 1)
+	go func() {
+		published, err := t.ingest.Sweep(ctx, sweepWidth)
+		t.metrics.swept.Add(float64(published))
+		swept <- err
+	}()
+	if err := errors.Join(t.runJobs(ctx), <-swept); err != nil {
+		return err
+	}
+	return t.store.forgetKeys(ctx)
+}
+
+func (t *ticker) runJobs(ctx context.Context) error {
 	for ctx.Err() == nil {
 		claims, err := t.store.claim(ctx, claimBatch)
 		if err != nil {
@@ -66,12 +81,7 @@ func (t *ticker) run(ctx context.Context) error {
 			return err
 		}
 	}
-	published, err := t.ingest.Sweep(ctx, sweepBatch)
-	if err != nil {
-		return err
-	}
-	t.metrics.swept.Add(float64(published))
-	return t.store.forgetKeys(ctx)
+	return nil
 }
 
 // series is what is fetched once however many jobs want it.

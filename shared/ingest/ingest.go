@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,8 +26,14 @@ import (
 	"marketdata/shared/service"
 )
 
-// publishWait is how long a fetch waits for the broker's acknowledgement before it leaves the event to the sweeper.
-const publishWait = time.Second
+const (
+	storeWait   = 3 * time.Second        // for the transaction, connecting included
+	publishWait = time.Second            // for the broker's acknowledgement, before the event is left to the sweeper
+	deleteWait  = 500 * time.Millisecond // for the outbox row of an acknowledged event
+)
+
+// Overhead bounds what [Ingester.Fetch] may take beside the provider's call.
+const Overhead = storeWait + publishWait + deleteWait
 
 // Publisher produces one record and waits for its acknowledgement.
 type Publisher interface {
@@ -47,11 +55,12 @@ type Ingester struct {
 	now       func() time.Time
 	topic     string
 	budget    Budget // nil: calls are free
+	metrics   metrics
 }
 
 // New makes an ingester over the providers by name.
 func New(pool *pgxpool.Pool, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
-	return &Ingester{pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic}
+	return &Ingester{pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: newMetrics()}
 }
 
 // Within makes the ingester ask the budget before each call. Call it before the first Fetch.
@@ -62,6 +71,9 @@ func (in *Ingester) Within(b Budget) *Ingester {
 
 // Known reports whether the provider's name is one of ours.
 func (in *Ingester) Known(provider string) bool { return in.providers[provider] != nil }
+
+// Providers are the names of all providers, sorted.
+func (in *Ingester) Providers() []string { return slices.Sorted(maps.Keys(in.providers)) }
 
 // Result is a quote that is stored, and the raw response it came from.
 type Result struct {
@@ -83,6 +95,7 @@ func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Sy
 		}
 	}
 	quote, resp, err := p.Latest(ctx, symbol)
+	in.metrics.called(provider, err)
 	if err != nil {
 		return Result{}, fmt.Errorf("fetch %s from %s: %w", symbol, provider, err)
 	}
@@ -129,6 +142,8 @@ func (in *Ingester) store(ctx context.Context, o priceevent.Observation, resp ma
 	if err != nil {
 		return 0, fmt.Errorf("encode headers: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
 	var rowID int64
 	err = pgx.BeginFunc(ctx, in.pool, func(tx pgx.Tx) error {
 		const rawQuery = `
@@ -163,14 +178,25 @@ func storageError(err error) error {
 
 // publish tries once; what fails stays in the outbox.
 func (in *Ingester) publish(ctx context.Context, rowID int64, r kafkaclient.Record) {
-	ctx, cancel := context.WithTimeout(ctx, publishWait)
-	defer cancel()
-	if err := in.publisher.Produce(ctx, r); err != nil {
+	if err := in.produce(ctx, publishWait, r); err != nil {
 		in.log.WarnContext(ctx, "event left to the outbox sweep", "outbox_id", rowID, "err", err)
 		return
 	}
+	in.forget(ctx, rowID, deleteWait)
+}
+
+func (in *Ingester) produce(ctx context.Context, wait time.Duration, r kafkaclient.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return in.publisher.Produce(ctx, r)
+}
+
+// forget deletes the row of an acknowledged event. If it stays, a sweep publishes it once more: a duplicate, which costs
+// nothing but its delivery.
+func (in *Ingester) forget(ctx context.Context, rowID int64, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
+	defer cancel()
 	if _, err := in.pool.Exec(ctx, "delete from outbox where id = $1", rowID); err != nil {
-		// The sweep will publish it once more: a duplicate, which costs nothing but its delivery.
 		in.log.WarnContext(ctx, "published event stays in the outbox", "outbox_id", rowID, "err", err)
 	}
 }

@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
@@ -34,15 +37,22 @@ func (p provider) Latest(context.Context, market.Symbol) (market.Quote, market.R
 type publisher struct {
 	mu      sync.Mutex
 	err     error
-	refuse  string // key of records that are refused for ever
 	records []kafkaclient.Record
 }
 
-func (p *publisher) Produce(_ context.Context, r kafkaclient.Record) error {
+// Produce refuses the key NEVER for ever, and hangs on the key HANG as long as the caller waits.
+func (p *publisher) Produce(ctx context.Context, r kafkaclient.Record) error {
+	if string(r.Key) == "HANG" {
+		<-ctx.Done()
+		return fault.Wrap(ctx.Err(), fault.Unavailable, "broker_unavailable", "x")
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err != nil || string(r.Key) == p.refuse {
-		return errors.Join(errors.New("refused"), p.err)
+	if string(r.Key) == "NEVER" {
+		return fault.New(fault.Invalid, "message_too_large", "x")
+	}
+	if p.err != nil {
+		return p.err
 	}
 	p.records = append(p.records, r)
 	return nil
@@ -69,7 +79,7 @@ func quote(t *testing.T, symbol market.Symbol) market.Quote {
 
 func setup(t *testing.T, p provider) bundle {
 	t.Helper()
-	b := bundle{pool: testenv.Postgres(t), pub: &publisher{refuse: "NEVER"}}
+	b := bundle{pool: testenv.Postgres(t), pub: &publisher{}}
 	b.in = New(b.pool, b.pub, map[string]market.Provider{"fake": p}, slog.New(slog.DiscardHandler))
 	return b
 }
@@ -153,17 +163,131 @@ func (b bundle) rows(t *testing.T, keys ...string) {
 	}
 }
 
-func TestNothingWaitsBehindARowThatIsRefusedForEver(t *testing.T) {
+func many(n int, key string) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = key
+	}
+	return keys
+}
+
+func (p *publisher) published() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.records)
+}
+
+func TestNothingWaitsBehindRowsThatAreRefusedForEver(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
-	b.rows(t, "A", "NEVER", "B")
+	b.rows(t, many(25, "NEVER")...)
+	b.rows(t, "A", "B")
 	n, err := b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	var wait time.Duration
-	require.NoError(t, b.pool.QueryRow(t.Context(), "select next_attempt_at - now() from outbox").Scan(&wait))
-	require.Greater(t, wait, time.Second, "a back-off of its own")
-	require.LessOrEqual(t, wait, 2*time.Second)
+	var least, most time.Duration
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select min(next_attempt_at - now()), max(next_attempt_at - now()) from outbox").Scan(&least, &most))
+	require.Greater(t, least, time.Second, "a back-off of its own")
+	require.LessOrEqual(t, most, 2*time.Second)
+	require.Equal(t, 25, b.count(t, "outbox"), "never given up")
+}
+
+func TestNothingWaitsBehindRowsThatHang(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	b.rows(t, many(9, "HANG")...)
+	b.rows(t, many(60, "A")...)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan int, 1)
+	go func() {
+		n, _ := b.in.Sweep(ctx, 10) // what fails is seen in the outbox
+		done <- n
+	}()
+	require.Eventually(t, func() bool { return b.pub.published() == 60 }, 4*time.Second, 5*time.Millisecond)
+	require.Empty(t, done, "the nine still hang")
+	stop()
+	require.Equal(t, 60, <-done)
+	require.Equal(t, 9, b.count(t, "outbox"))
+}
+
+// A broker that is away must not put off a whole backlog: only what was tried waits.
+func TestSweepStopsWhereTheBrokerIsAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	b.rows(t, many(35, "A")...)
+	b.pub.setError(fault.New(fault.Unavailable, "broker_unavailable", "x"))
+	n, err := b.in.Sweep(t.Context(), 10)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	var tried int
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select count(*) from outbox where attempts > 0").Scan(&tried))
+	require.GreaterOrEqual(t, tried, 10)
+	require.Less(t, tried, 35)
+	b.pub.setError(nil)
+	b.due(t)
+	n, err = b.in.Sweep(t.Context(), 10)
+	require.NoError(t, err)
+	require.Equal(t, 35, n)
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	for attempts, want := range map[int]time.Duration{1: 2 * time.Second, 2: 4 * time.Second, 4: 16 * time.Second, 5: 30 * time.Second, 1000: 30 * time.Second} {
+		require.Equal(t, want, backoff(attempts, false))
+	}
+	require.Equal(t, 256*time.Second, backoff(8, true))
+	require.Equal(t, 5*time.Minute, backoff(1000, true))
+}
+
+// gauge gives a metric's value; absent ones fail.
+func (b bundle) gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	require.Fail(t, "no such metric", name)
+	return 0
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{quote: quote(t, "AAPL")})
+	registry := prometheus.NewRegistry()
+	b.in.Observe(registry)
+	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
+	require.NoError(t, err)
+	require.InDelta(t, 1, b.gauge(t, registry, "upstream_calls_total"), 0)
+	b.rows(t, "NEVER", "NEVER", "A")
+	_, err = b.pool.Exec(t.Context(), "update outbox set created_at = now() - interval '1 hour' where id = (select min(id) from outbox)")
+	require.NoError(t, err)
+	_, err = b.in.Sweep(t.Context(), 10)
+	require.NoError(t, err)
+	require.InDelta(t, 2, b.gauge(t, registry, "outbox_rows"), 0)
+	require.InDelta(t, 3600, b.gauge(t, registry, "outbox_oldest_seconds"), 60)
+}
+
+// A backlog of any size costs a sweep what it takes, not what there is.
+func TestSweepIsServedByIndexes(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	_, err := b.pool.Exec(t.Context(), "insert into outbox (topic, key, value, headers) select 't', 'k', 'v', '{}' from generate_series(1, 20000)")
+	require.NoError(t, err)
+	plan := func(query string, args ...any) string {
+		rows, err := b.pool.Query(t.Context(), "explain "+query, args...)
+		require.NoError(t, err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return strings.Join(lines, "\n")
+	}
+	claim := plan(claimQuery, 10, sweepLease)
+	require.Contains(t, claim, "Index Scan using outbox_due")
+	require.NotContains(t, claim, "Sort")
+	require.NotContains(t, claim, "Seq Scan")
+	require.Contains(t, plan(measureQuery), "Index Scan using outbox_pk")
 }
 
 func TestTwoSweepersShareTheRows(t *testing.T) {
@@ -208,5 +332,23 @@ func TestStorageTroubleIsUnavailable(t *testing.T) {
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
 	require.Zero(t, b.count(t, "raw_responses"), "both or nothing")
+	require.Empty(t, b.pub.records)
+}
+
+// A table that somebody else holds must not hold a request for ever; and what is not stored is not published.
+func TestStoreIsBoundedInTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{quote: quote(t, "AAPL")})
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "lock table outbox in share mode")
+	require.NoError(t, err)
+	began := time.Now()
+	_, err = b.in.Fetch(t.Context(), "fake", "AAPL")
+	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
+	require.Less(t, time.Since(began), Overhead)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.Zero(t, b.count(t, "raw_responses"))
+	require.Zero(t, b.count(t, "outbox"))
 	require.Empty(t, b.pub.records)
 }
