@@ -2,156 +2,272 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
-	"log/slog"
 	"math"
 	"net/http"
+	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/google/uuid"
-	"golang.org/x/sync/singleflight"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/danielgtaylor/huma/v2/queryparam"
+	"github.com/redis/go-redis/v9"
 
 	"marketdata/shared/fault"
-	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/service"
 )
 
-type fetcher interface {
-	Fetch(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error)
-	Known(provider string) bool
-}
-
-type cache interface {
-	Get(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, bool, error)
-	Put(ctx context.Context, q market.Quote, id uuid.UUID) (pricecache.Entry, error)
-}
-
 type handler struct {
-	fetch           fetcher
-	cache           cache
+	prices          *prices
+	points          points
+	known           func(provider string) bool
 	defaultProvider string
-	log             *slog.Logger
-	flight          *singleflight.Group
 }
 
-func newHandler(f fetcher, c cache, defaultProvider string, log *slog.Logger) *handler {
-	return &handler{f, c, defaultProvider, log, &singleflight.Group{}}
-}
+type middleware = func(huma.Context, func(huma.Context))
 
-func (h *handler) routes(srv *service.Service, limit func(huma.Context, func(huma.Context))) {
+// maxSymbols bounds a batch.
+const maxSymbols = 50
+
+func (h *handler) routes(srv *service.Service, latest, history middleware) {
+	service.Handle(srv.API, latestOperation(srv.API, latest), h.latest)
 	service.Handle(srv.API, huma.Operation{
+		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
+		Summary:     "The stored prices of an instrument, in pages",
+		Errors:      []int{400, 429, 500, 503},
+		Middlewares: huma.Middlewares{history},
+	}, h.history)
+	describe(srv.API.OpenAPI().Paths["/prices/latest"].Get, map[int]string{
+		400: "invalid_symbol, unknown_provider or invalid_parameter", 404: "symbol_not_found", 429: "rate_limited", 500: "internal",
+		502: "provider_malformed or provider_auth", 503: "provider_rate_limited, provider_unavailable or storage_unavailable",
+		504: "provider_timeout",
+	})
+	describe(srv.API.OpenAPI().Paths["/prices/history"].Get, map[int]string{
+		400: "invalid_symbol, invalid_provider or invalid_parameter", 429: "rate_limited", 500: "internal", 503: "storage_unavailable",
+	})
+}
+
+// describe names the codes of each error status.
+func describe(op *huma.Operation, codes map[int]string) {
+	for status, text := range codes {
+		op.Responses[strconv.Itoa(status)].Description = text
+	}
+}
+
+// latestOperation describes the route by hand where the answer has two shapes and is written as bytes.
+func latestOperation(api huma.API, limit middleware) huma.Operation {
+	schemas := api.OpenAPI().Components.Schemas
+	one := schemas.Schema(reflect.TypeFor[priceBody](), true, "Price")
+	many := schemas.Schema(reflect.TypeFor[batchBody](), true, "Prices")
+	return huma.Operation{
 		OperationID: "latest-price", Method: http.MethodGet, Path: "/prices/latest", Tags: []string{"prices"},
-		Summary:     "The latest price of an instrument",
+		Summary:     "The latest price of an instrument, or of several",
+		Description: "Give symbol or symbols. A batch always answers 200: each symbol is in prices or in errors, and one that fails leaves the others alone.",
+		Parameters: []*huma.Param{{
+			Name: "If-None-Match", In: "header", Description: "ETags of the prices that the client has",
+			Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}},
+		}},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "The price, or the prices", Content: map[string]*huma.MediaType{
+				"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{one, many}}},
+			}},
+			"304": {Description: "The client has this price: its ETag is in If-None-Match"},
+		},
 		Errors:      []int{400, 404, 429, 500, 502, 503, 504},
 		Middlewares: huma.Middlewares{limit},
-	}, h.latest)
+	}
 }
 
 type priceQuery struct {
-	Symbol      string `query:"symbol" required:"true" doc:"Instrument, such as AAPL; lower case is raised"`
-	Provider    string `query:"provider" doc:"Provider; DEFAULT_PROVIDER if absent"`
-	IfNoneMatch string `header:"If-None-Match" doc:"ETag of the price the client has"`
+	Symbol   string   `query:"symbol" doc:"Instrument, such as AAPL: 1 to 32 of A-Z 0-9 . - ^ = / : _ ; lower case is raised"`
+	Symbols  []string `query:"symbols" maxItems:"50" doc:"Instruments of a batch, separated by commas; duplicates are folded"`
+	Provider string   `query:"provider" doc:"Provider, DEFAULT_PROVIDER if absent; auto: the first of PROVIDER_CHAIN that answers"`
+	held     []string // If-None-Match, line by line
+}
+
+// Resolve takes every line of If-None-Match: the library would give the first.
+func (q *priceQuery) Resolve(ctx huma.Context) []error {
+	r, _ := humago.Unwrap(ctx)
+	q.held = r.Header["If-None-Match"]
+	return nil
 }
 
 type priceAnswer struct {
 	Status       int
-	Cache        string `header:"X-Cache" doc:"HIT, MISS or STALE"`
-	Age          int    `header:"Age" doc:"Seconds since the price was fetched"`
-	CacheControl string `header:"Cache-Control"`
-	ETag         string `header:"ETag"`
-	Body         *priceBody
+	ContentType  string `header:"Content-Type" hidden:"true"`
+	Cache        string `header:"X-Cache" doc:"HIT, MISS or STALE; of a batch the worst"`
+	Age          int    `header:"Age" doc:"Seconds since the price was fetched; of a batch the most"`
+	CacheControl string `header:"Cache-Control" doc:"max-age: seconds for which the price is fresh; of a batch the least, 0 if a symbol failed"`
+	ETag         string `header:"ETag" doc:"Names this answer; absent if a symbol of a batch failed"`
+	Body         []byte
 }
 
 type priceBody struct {
-	Symbol    string         `json:"symbol" example:"AAPL"`
-	Price     service.Number `json:"price" doc:"Exact digits as the provider gave them"`
-	Timestamp time.Time      `json:"timestamp" doc:"When the provider observed the price"`
-	Provider  string         `json:"provider" example:"yfinance"`
-	Currency  string         `json:"currency,omitempty" doc:"As the provider names it; minor units (GBp) are not divided"`
-	Stale     bool           `json:"stale,omitempty" doc:"The provider failed; this is an older price"`
+	Symbol         string         `json:"symbol" example:"AAPL"`
+	Price          service.Number `json:"price" doc:"Exact digits as the provider gave them"`
+	Timestamp      time.Time      `json:"timestamp" doc:"When the provider observed the price"`
+	Provider       string         `json:"provider" example:"yfinance"`
+	Currency       string         `json:"currency,omitempty" doc:"As the provider names it; minor units (GBp) are not divided"`
+	Stale          bool           `json:"stale,omitempty" doc:"The provider failed; this is an older price"`
+	FallbackFrom   string         `json:"fallback_from,omitempty" doc:"With provider=auto: the first of the chain, if another answered in its place"`
+	FallbackReason string         `json:"fallback_reason,omitempty" doc:"The code of what kept it from answering"`
+}
+
+type batchBody struct {
+	Prices map[string]priceBody        `json:"prices" doc:"By symbol"`
+	Errors map[string]*service.Problem `json:"errors" doc:"By symbol, as it was given"`
 }
 
 func (h *handler) latest(ctx context.Context, in *priceQuery) (*priceAnswer, error) {
-	symbol, err := market.ParseSymbol(in.Symbol)
-	if err != nil {
-		return nil, err
-	}
 	provider := in.Provider
 	if provider == "" {
 		provider = h.defaultProvider
 	}
-	if !h.fetch.Known(provider) {
+	if provider != auto && !h.known(provider) {
 		return nil, fault.New(fault.Invalid, "unknown_provider", "there is no provider of that name")
 	}
-	entry, found, err := h.cache.Get(ctx, provider, symbol)
-	if err != nil { // a cache that is away is a miss
-		h.log.WarnContext(ctx, "cache not read", "err", err, "request_id", service.RequestID(ctx))
+	if (in.Symbol == "") == (len(in.Symbols) == 0) {
+		return nil, fault.New(fault.Invalid, "invalid_parameter", "give either symbol or symbols")
 	}
-	if found && entry.Left > 0 {
-		return answer(in, entry, "HIT"), nil
+	if in.Symbol == "" {
+		return h.batch(ctx, in, provider)
 	}
-	fresh, err := h.refresh(ctx, provider, symbol)
-	switch {
-	case err == nil:
-		return answer(in, fresh, "MISS"), nil
-	case found && fault.KindOf(err) == fault.Unavailable && fault.CodeOf(err) != "storage_unavailable":
-		h.log.WarnContext(ctx, "stale price answered", "err", err, "symbol", symbol, "provider", provider)
-		return answer(in, entry, "STALE"), nil
+	symbol, err := market.ParseSymbol(in.Symbol)
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	f, err := h.prices.find(ctx, provider, symbol)
+	if err != nil {
+		return nil, err
+	}
+	return answer(in, f.how, f.entry, etag(f), bodyOf(f))
 }
 
-// refresh fetches once however many requests of this process wait for the series. A client that goes away does not
-// stop the fetch for the others.
-func (h *handler) refresh(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
-	done := h.flight.DoChan(provider+" "+string(symbol), func() (any, error) {
-		ctx := context.WithoutCancel(ctx)
-		r, err := h.fetch.Fetch(ctx, provider, symbol)
+// batch answers several symbols as one request.
+func (h *handler) batch(ctx context.Context, in *priceQuery, provider string) (*priceAnswer, error) {
+	body := batchBody{Prices: map[string]priceBody{}, Errors: map[string]*service.Problem{}}
+	var symbols []market.Symbol
+	seen := map[market.Symbol]bool{}
+	for _, text := range in.Symbols {
+		symbol, err := market.ParseSymbol(text)
 		if err != nil {
-			return nil, err
+			body.Errors[text] = service.NewProblem(err, service.RequestID(ctx))
+		} else if !seen[symbol] {
+			seen[symbol] = true
+			symbols = append(symbols, symbol)
 		}
-		entry, err := h.cache.Put(ctx, r.Quote, r.RawResponseID)
-		if err != nil {
-			h.log.WarnContext(ctx, "cache not written", "err", err)
-			entry = pricecache.Entry{Quote: r.Quote, RawResponseID: r.RawResponseID}
-		}
-		return entry, nil
-	})
-	select {
-	case r := <-done:
-		if r.Err != nil {
-			return pricecache.Entry{}, r.Err
-		}
-		entry, ok := r.Val.(pricecache.Entry)
-		if !ok {
-			return pricecache.Entry{}, fmt.Errorf("unexpected result %T", r.Val)
-		}
-		return entry, nil
-	case <-ctx.Done():
-		return pricecache.Entry{}, fault.Wrap(ctx.Err(), fault.Unavailable, "client_closed", "the request was cancelled")
 	}
+	how, worst, tags := "HIT", pricecache.Entry{Left: math.MaxInt64}, sha256.New()
+	for i, r := range h.prices.findAll(ctx, provider, symbols) {
+		if r.err != nil {
+			body.Errors[string(symbols[i])] = service.NewProblem(r.err, service.RequestID(ctx))
+			continue
+		}
+		body.Prices[string(symbols[i])] = bodyOf(r.found)
+		if r.found.how == "STALE" || how == "HIT" {
+			how = r.found.how
+		}
+		worst.Age, worst.Left = max(worst.Age, r.found.entry.Age), min(worst.Left, r.found.entry.Left)
+		fmt.Fprintln(tags, symbols[i], etag(r.found))
+	}
+	tag := `"` + hex.EncodeToString(tags.Sum(nil)[:16]) + `"`
+	if len(body.Errors) > 0 {
+		worst.Left, tag = 0, "" // problems are of the moment, and name their request
+	}
+	return answer(in, how, worst, tag, body)
 }
 
-func answer(in *priceQuery, e pricecache.Entry, how string) *priceAnswer {
+// answer puts age and left of e into headers, and body only if the client does not have it.
+func answer(in *priceQuery, how string, e pricecache.Entry, tag string, body any) (*priceAnswer, error) {
 	a := &priceAnswer{
-		Status: http.StatusOK, Cache: how, Age: int(e.Age.Seconds()),
+		Status: http.StatusOK, Cache: how, Age: int(e.Age.Seconds()), ETag: tag,
 		CacheControl: "max-age=" + strconv.Itoa(max(int(math.Ceil(e.Left.Seconds())), 0)),
-		ETag:         `"` + e.RawResponseID.String() + `"`,
 	}
-	if how == "STALE" {
-		a.ETag = `"` + e.RawResponseID.String() + `-stale"` // its body differs: it says that it is stale
-	}
-	if in.IfNoneMatch == a.ETag {
+	if tag != "" && matches(in.held, tag) {
 		a.Status = http.StatusNotModified
-		return a
+		return a, nil
 	}
-	a.Body = &priceBody{
-		Symbol: string(e.Quote.Symbol), Price: service.Number(e.Quote.Price.String()), Timestamp: e.Quote.ObservedAt.UTC(),
-		Provider: e.Quote.Provider, Currency: e.Quote.Currency, Stale: how == "STALE",
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode answer: %w", err)
 	}
-	return a
+	a.ContentType, a.Body = "application/json", append(text, '\n')
+	return a, nil
+}
+
+func bodyOf(f found) priceBody {
+	q := f.entry.Quote
+	return priceBody{
+		Symbol: string(q.Symbol), Price: service.Number(q.Price.String()), Timestamp: q.ObservedAt.UTC(), Provider: q.Provider,
+		Currency: q.Currency, Stale: f.how == "STALE", FallbackFrom: f.fallbackFrom, FallbackReason: f.fallbackReason,
+	}
+}
+
+// etag names a body: the quote, and what else the body says.
+func etag(f found) string {
+	tag := `"` + f.entry.RawResponseID.String()
+	if f.how == "STALE" {
+		tag += "-stale"
+	}
+	if f.fallbackFrom != "" {
+		tag += "-" + f.fallbackFrom + "-" + f.fallbackReason
+	}
+	return tag + `"`
+}
+
+// matches reads If-None-Match (RFC 9110 section 13.1.2): a list of entity tags, compared weakly, or * for any.
+func matches(lines []string, tag string) bool {
+	for _, line := range lines {
+		for line = strings.TrimLeft(line, ", \t"); line != ""; line = strings.TrimLeft(line, ", \t") {
+			if line[0] == '*' {
+				return true
+			}
+			first, quoted := strings.CutPrefix(strings.TrimPrefix(line, "W/"), `"`)
+			opaque, rest, closed := strings.Cut(first, `"`)
+			if !quoted || !closed {
+				break // no list of tags: it says nothing
+			}
+			if opaque == strings.Trim(tag, `"`) {
+				return true
+			}
+			line = rest
+		}
+	}
+	return false
+}
+
+// rider queues the cache's reads beside the limiter's check, so that a hit costs one round trip. What it cannot make
+// sense of it leaves to the handler.
+func (h *handler) rider(ctx context.Context, r *http.Request, p redis.Pipeliner) context.Context {
+	provider := queryparam.Get(r.URL.RawQuery, "provider")
+	if provider == "" {
+		provider = h.defaultProvider
+	}
+	if provider == auto {
+		provider = h.prices.chain[0]
+	}
+	if !h.known(provider) {
+		return ctx
+	}
+	texts := []string{queryparam.Get(r.URL.RawQuery, "symbol")}
+	if texts[0] == "" {
+		texts = strings.SplitN(queryparam.Get(r.URL.RawQuery, "symbols"), ",", maxSymbols+1)
+	}
+	symbols := make([]market.Symbol, 0, len(texts))
+	for _, text := range texts {
+		if s, err := market.ParseSymbol(text); err == nil {
+			symbols = append(symbols, s)
+		}
+	}
+	if len(symbols) == 0 || len(texts) > maxSymbols {
+		return ctx
+	}
+	return h.prices.cache.Prefetch(ctx, p, provider, symbols...)
 }

@@ -4,20 +4,24 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingest"
 	"marketdata/shared/market"
@@ -25,86 +29,116 @@ import (
 	"marketdata/shared/service"
 )
 
+// fakeFetch counts calls by series and answers with fetch.
 type fakeFetch struct {
-	calls atomic.Int64
-	fetch func(ctx context.Context) (ingest.Result, error)
+	mu    sync.Mutex
+	calls map[string]int
+	fetch func(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error)
 }
 
-func (f *fakeFetch) Fetch(ctx context.Context, _ string, _ market.Symbol) (ingest.Result, error) {
-	f.calls.Add(1)
-	return f.fetch(ctx)
+func (f *fakeFetch) Fetch(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+	f.mu.Lock()
+	f.calls[provider+" "+string(symbol)]++
+	fetch := f.fetch
+	f.mu.Unlock()
+	return fetch(ctx, provider, symbol)
 }
 
-func (f *fakeFetch) Known(p string) bool { return p == "yfinance" }
-
-type fakeCache struct {
-	mu       sync.Mutex
-	entry    pricecache.Entry
-	found    bool
-	err      error
-	putEntry *pricecache.Entry
+func (f *fakeFetch) Known(p string) bool {
+	return slices.Contains([]string{"yfinance", "finnhub", "binance"}, p)
 }
 
-func (c *fakeCache) Get(context.Context, string, market.Symbol) (pricecache.Entry, bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.entry, c.found, c.err
+func (f *fakeFetch) count(series string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[series]
 }
 
-func (c *fakeCache) Put(_ context.Context, q market.Quote, id uuid.UUID) (pricecache.Entry, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return pricecache.Entry{}, c.err
-	}
-	if c.putEntry != nil {
-		return *c.putEntry, nil
-	}
-	return pricecache.Entry{Quote: q, RawResponseID: id, Left: time.Minute}, nil
+type pointsFunc func(q span, limit int) ([]point, error)
+
+func (f pointsFunc) history(_ context.Context, q span, limit int) ([]point, error) {
+	return f(q, limit)
 }
 
 var rawID = uuid.MustParse("0190f5d8-0000-7000-8000-000000000001")
 
-func quoteOf(t *testing.T, price string) market.Quote {
+func resultOf(t *testing.T, provider string, symbol market.Symbol, price string) ingest.Result {
 	t.Helper()
 	p, err := market.ParsePrice(price)
 	require.NoError(t, err)
-	return market.Quote{Symbol: "AAPL", Provider: "yfinance", Price: p, ObservedAt: time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)}
+	return ingest.Result{RawResponseID: rawID, Quote: market.Quote{
+		Symbol: symbol, Provider: provider, Price: p, ObservedAt: time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC),
+	}}
 }
 
 type bundle struct {
-	fetch *fakeFetch
-	cache *fakeCache
-	http  http.Handler
+	fetch    *fakeFetch
+	redis    *miniredis.Miniredis
+	client   *redis.Client
+	handler  *handler
+	service  *service.Service
+	registry *prometheus.Registry
 }
 
 func setup(t *testing.T) *bundle {
 	t.Helper()
-	quote := quoteOf(t, "150.250000000000000001")
-	b := &bundle{cache: &fakeCache{}, fetch: &fakeFetch{fetch: func(context.Context) (ingest.Result, error) {
-		return ingest.Result{Quote: quote, RawResponseID: rawID}, nil
-	}}}
+	b := &bundle{redis: miniredis.RunT(t), fetch: &fakeFetch{calls: map[string]int{}}}
+	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+		return resultOf(t, provider, symbol, "150.250000000000000001"), nil
+	}
+	b.client = redis.NewClient(&redis.Options{Addr: b.redis.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1})
+	t.Cleanup(func() { require.NoError(t, b.client.Close()) })
 	log := slog.New(slog.DiscardHandler)
-	srv := service.New("get-latest", "", service.Config{}, log)
-	newHandler(b.fetch, b.cache, "yfinance", log).routes(srv, func(ctx huma.Context, next func(huma.Context)) { next(ctx) })
-	b.http = srv.Handler()
+	cache := pricecache.New(b.client, "price:", time.Minute, 10*time.Minute)
+	flights := flight.New(b.client, "flight:", cache, fetchAndKeep(b.fetch, cache, log), time.Second, log)
+	t.Cleanup(flights.Close)
+	b.service = service.New("get-latest", "", service.Config{}, log)
+	b.registry = b.service.Metrics
+	b.handler = &handler{
+		prices: &prices{cache, flights, []string{"yfinance", "finnhub", "binance"}, log, newLookups(b.registry)},
+		points: pointsFunc(func(span, int) ([]point, error) { return nil, nil }), known: b.fetch.Known, defaultProvider: "yfinance",
+	}
+	pass := func(ctx huma.Context, next func(huma.Context)) { next(ctx) }
+	b.handler.routes(b.service, pass, pass)
 	return b
 }
+
+// failing makes every provider that is named fail.
+func (b *bundle) failing(t *testing.T, errs map[string]error) {
+	t.Helper()
+	b.fetch.mu.Lock()
+	defer b.fetch.mu.Unlock()
+	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+		if err := errs[provider]; err != nil {
+			return ingest.Result{}, err
+		}
+		return resultOf(t, provider, symbol, "7"), nil
+	}
+}
+
+// later lets time pass in the cache.
+func (b *bundle) later(d time.Duration) { b.redis.FastForward(d) }
 
 func (b *bundle) get(t *testing.T, target string, header ...string) (*httptest.ResponseRecorder, map[string]any) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
+		r.Header.Add(header[i], header[i+1])
 	}
-	b.http.ServeHTTP(w, r)
+	b.service.Handler().ServeHTTP(w, r)
 	var body map[string]any
 	if w.Body.Len() > 0 {
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body), w.Body.String())
 	}
 	return w, body
 }
+
+func outage(code string) error {
+	return fault.New(fault.Unavailable, code, "x").After(1500 * time.Millisecond)
+}
+
+var notFound = fault.New(fault.NotFound, "symbol_not_found", "x")
 
 func TestMissAnswersTheDocumentedBody(t *testing.T) {
 	t.Parallel()
@@ -113,6 +147,7 @@ func TestMissAnswersTheDocumentedBody(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.Code)
 	//nolint:testifylint // byte for byte: JSONEq would let the digits pass through float64
 	require.Equal(t, `{"symbol":"AAPL","price":150.250000000000000001,"timestamp":"2024-03-20T10:30:00Z","provider":"yfinance"}`+"\n", w.Body.String())
+	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
 	require.Equal(t, "MISS", w.Header().Get("X-Cache"))
 	require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"))
 	require.Equal(t, "0", w.Header().Get("Age"))
@@ -122,54 +157,84 @@ func TestMissAnswersTheDocumentedBody(t *testing.T) {
 func TestHitNeverFetches(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.cache.found, b.cache.entry = true, pricecache.Entry{Quote: quoteOf(t, "7"), RawResponseID: rawID, Age: 50 * time.Second, Left: 9500 * time.Millisecond}
+	b.get(t, "/prices/latest?symbol=AAPL")
+	b.later(50500 * time.Millisecond)
 	w, body := b.get(t, "/prices/latest?symbol=AAPL")
 	require.Equal(t, http.StatusOK, w.Code)
-	require.InDelta(t, 7, body["price"], 0)
+	require.InDelta(t, 150.25, body["price"], 0.001)
 	require.Equal(t, "HIT", w.Header().Get("X-Cache"))
 	require.Equal(t, "50", w.Header().Get("Age"))
 	require.Equal(t, "max-age=10", w.Header().Get("Cache-Control"))
-	require.Zero(t, b.fetch.calls.Load())
-	w, _ = b.get(t, "/prices/latest?symbol=AAPL", "If-None-Match", `"`+rawID.String()+`"`)
-	require.Equal(t, http.StatusNotModified, w.Code)
-	require.Empty(t, w.Body.String())
+	require.Equal(t, 1, b.fetch.count("yfinance AAPL"))
+}
+
+func TestIfNoneMatch(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w, _ := b.get(t, "/prices/latest?symbol=AAPL")
+	tag := w.Header().Get("ETag")
+	for name, lines := range map[string][]string{
+		"alone": {tag}, "weak": {"W/" + tag}, "any": {"*"}, "in a list": {`"a,b" , W/"c",` + tag + `, "d"`}, "on a second line": {`"a"`, tag},
+	} {
+		var header []string
+		for _, l := range lines {
+			header = append(header, "If-None-Match", l)
+		}
+		w, _ := b.get(t, "/prices/latest?symbol=AAPL", header...)
+		require.Equal(t, http.StatusNotModified, w.Code, name)
+		require.Empty(t, w.Body.String(), name)
+		require.Equal(t, tag, w.Header().Get("ETag"), name)
+		require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"), name)
+	}
+	for _, line := range []string{`"other"`, strings.Trim(tag, `"`), `"` + tag, "junk, " + tag, "W/", `"`, ",,"} {
+		w, _ := b.get(t, "/prices/latest?symbol=AAPL", "If-None-Match", line)
+		require.Equal(t, http.StatusOK, w.Code, line)
+	}
 }
 
 func TestOldPriceIsNeverShownAsFresh(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.cache.found, b.cache.entry = true, pricecache.Entry{Quote: quoteOf(t, "7"), RawResponseID: rawID, Age: 2 * time.Minute, Left: -time.Minute}
+	b.get(t, "/prices/latest?symbol=AAPL")
+	b.later(90 * time.Second)
+	for _, code := range []string{"provider_timeout", "provider_unavailable", "provider_rate_limited", "provider_malformed", "provider_auth"} {
+		b.failing(t, map[string]error{"yfinance": outage(code)})
+		w, body := b.get(t, "/prices/latest?symbol=AAPL")
+		require.Equal(t, http.StatusOK, w.Code, code)
+		require.Equal(t, "STALE", w.Header().Get("X-Cache"))
+		require.Equal(t, true, body["stale"])
+		require.Equal(t, "max-age=0", w.Header().Get("Cache-Control"))
+		require.GreaterOrEqual(t, w.Header().Get("Age"), "90")
+		require.Equal(t, `"`+rawID.String()+`-stale"`, w.Header().Get("ETag"), "another body than the fresh one's")
+		b.later(2 * time.Second)
+	}
+	b.failing(t, map[string]error{"yfinance": notFound})
 	w, _ := b.get(t, "/prices/latest?symbol=AAPL")
-	require.Equal(t, "MISS", w.Header().Get("X-Cache"))
-	b.fetch.fetch = func(context.Context) (ingest.Result, error) {
-		return ingest.Result{}, fault.New(fault.Unavailable, "provider_timeout", "x")
-	}
-	w, body := b.get(t, "/prices/latest?symbol=AAPL")
-	require.Equal(t, http.StatusOK, w.Code)
-	require.Equal(t, "STALE", w.Header().Get("X-Cache"))
-	require.Equal(t, true, body["stale"])
-	require.Equal(t, "max-age=0", w.Header().Get("Cache-Control"))
-	b.fetch.fetch = func(context.Context) (ingest.Result, error) {
-		return ingest.Result{}, fault.New(fault.NotFound, "symbol_not_found", "x")
-	}
-	w, _ = b.get(t, "/prices/latest?symbol=AAPL")
 	require.Equal(t, http.StatusNotFound, w.Code, "a symbol that is gone is no outage")
+	b.later(2 * time.Second)
+	b.failing(t, map[string]error{"yfinance": outage("storage_unavailable")})
+	w, _ = b.get(t, "/prices/latest?symbol=AAPL")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, "nor is our own")
+	b.later(10 * time.Minute)
+	b.failing(t, map[string]error{"yfinance": outage("provider_timeout")})
+	w, _ = b.get(t, "/prices/latest?symbol=AAPL")
+	require.Equal(t, http.StatusGatewayTimeout, w.Code, "too old to stand in")
 }
 
 func TestCacheTroubleNeverFailsARequest(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.cache.err = errors.New("redis is away")
+	b.redis.Close()
 	w, _ := b.get(t, "/prices/latest?symbol=AAPL")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, "max-age=0", w.Header().Get("Cache-Control"))
+	w, body := b.get(t, "/prices/latest?symbols=AAPL,MSFT")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Len(t, body["prices"], 2)
 }
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	of := func(kind fault.Kind, code string) error {
-		return fault.New(kind, code, "x").After(1500 * time.Millisecond)
-	}
 	cases := map[string]struct {
 		query  string
 		err    error
@@ -178,67 +243,237 @@ func TestErrors(t *testing.T) {
 	}{
 		"no symbol":         {"", nil, 400, "invalid_parameter"},
 		"empty symbol":      {"symbol=", nil, 400, "invalid_parameter"},
+		"both":              {"symbol=AAPL&symbols=MSFT", nil, 400, "invalid_parameter"},
+		"too many":          {"symbols=A" + strings.Repeat(",A", 50), nil, 400, "invalid_parameter"},
 		"long symbol":       {"symbol=" + strings.Repeat("A", 33), nil, 400, "invalid_symbol"},
 		"bad symbol":        {"symbol=A%20B", nil, 400, "invalid_symbol"},
 		"unknown parameter": {"symbol=AAPL&x=1", nil, 400, "invalid_parameter"},
 		"unknown provider":  {"symbol=AAPL&provider=nobody", nil, 400, "unknown_provider"},
-		"not found":         {"symbol=AAPL", of(fault.NotFound, "symbol_not_found"), 404, "symbol_not_found"},
-		"malformed":         {"symbol=AAPL", of(fault.Unavailable, "provider_malformed"), 502, "provider_malformed"},
-		"auth":              {"symbol=AAPL", of(fault.Unavailable, "provider_auth"), 502, "provider_auth"},
-		"rate limited":      {"symbol=AAPL", of(fault.Unavailable, "provider_rate_limited"), 503, "provider_rate_limited"},
-		"unavailable":       {"symbol=AAPL", of(fault.Unavailable, "provider_unavailable"), 503, "provider_unavailable"},
-		"timeout":           {"symbol=AAPL", of(fault.Unavailable, "provider_timeout"), 504, "provider_timeout"},
-		"storage":           {"symbol=AAPL", of(fault.Unavailable, "storage_unavailable"), 503, "storage_unavailable"},
+		"not found":         {"symbol=AAPL", notFound, 404, "symbol_not_found"},
+		"malformed":         {"symbol=AAPL", outage("provider_malformed"), 502, "provider_malformed"},
+		"auth":              {"symbol=AAPL", outage("provider_auth"), 502, "provider_auth"},
+		"rate limited":      {"symbol=AAPL", outage("provider_rate_limited"), 503, "provider_rate_limited"},
+		"unavailable":       {"symbol=AAPL", outage("provider_unavailable"), 503, "provider_unavailable"},
+		"timeout":           {"symbol=AAPL", outage("provider_timeout"), 504, "provider_timeout"},
+		"storage":           {"symbol=AAPL", outage("storage_unavailable"), 503, "storage_unavailable"},
 		"unknown error":     {"symbol=AAPL", errors.New("password=hunter2"), 500, "internal"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			b.fetch.fetch = func(context.Context) (ingest.Result, error) { return ingest.Result{}, c.err }
-			w, body := b.get(t, "/prices/latest?"+c.query, "X-Request-ID", "abc")
-			require.Equal(t, c.status, w.Code, w.Body.String())
-			require.Equal(t, c.code, body["code"])
-			require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
-			require.Equal(t, "abc", body["request_id"])
-			require.InDelta(t, c.status, body["status"], 0)
-			require.NotContains(t, w.Body.String(), "hunter2")
-			if c.status == 503 {
-				require.Equal(t, "2", w.Header().Get("Retry-After"), "rounded up")
+			b.failing(t, map[string]error{"yfinance": c.err})
+			for range 2 { // the second time from what the first one left
+				w, body := b.get(t, "/prices/latest?"+c.query, "X-Request-ID", "abc")
+				require.Equal(t, c.status, w.Code, w.Body.String())
+				require.Equal(t, c.code, body["code"])
+				require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
+				require.Equal(t, "abc", body["request_id"])
+				require.InDelta(t, c.status, body["status"], 0)
+				require.NotContains(t, w.Body.String(), "hunter2")
+				if c.status == 503 {
+					require.Equal(t, "2", w.Header().Get("Retry-After"), "rounded up")
+				}
 			}
+			require.LessOrEqual(t, b.fetch.count("yfinance AAPL"), 1)
 		})
 	}
 }
 
-func TestOneFetchHoweverManyWait(t *testing.T) {
+// Every status that the route answers with is in the document, with its codes.
+func TestDocumentNamesEveryCode(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := setup(t)
-		release := make(chan struct{})
-		result, err := b.fetch.fetch(t.Context())
+	b := setup(t)
+	text := ""
+	for status, r := range b.service.API.OpenAPI().Paths["/prices/latest"].Get.Responses {
+		text += status + " " + r.Description + "\n"
+	}
+	for _, code := range []string{
+		"invalid_symbol", "unknown_provider", "invalid_parameter", "symbol_not_found", "rate_limited", "provider_malformed", "provider_auth",
+		"provider_rate_limited", "provider_unavailable", "provider_timeout", "storage_unavailable",
+	} {
+		require.Contains(t, text, code)
+	}
+	document, err := json.Marshal(b.service.API.OpenAPI())
+	require.NoError(t, err)
+	require.Contains(t, string(document), `"oneOf":[{"$ref":"#/components/schemas/PriceBody"},{"$ref":"#/components/schemas/BatchBody"}]`)
+}
+
+func TestAutoTakesTheFirstThatAnswers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w, body := b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Equal(t, "yfinance", body["provider"])
+	require.NotContains(t, body, "fallback_from")
+	plain := w.Header().Get("ETag")
+
+	b.later(time.Minute)
+	b.failing(t, map[string]error{"yfinance": outage("provider_timeout"), "finnhub": notFound})
+	w, body = b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Equal(t, "MISS", w.Header().Get("X-Cache"))
+	require.Equal(t, "binance", body["provider"])
+	require.Equal(t, "yfinance", body["fallback_from"])
+	require.Equal(t, "provider_timeout", body["fallback_reason"])
+	require.NotContains(t, body, "stale", "a fresh price of another beats an old one of the first")
+	require.NotEqual(t, plain, w.Header().Get("ETag"), "another body")
+
+	w, body = b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
+	require.Equal(t, "HIT", w.Header().Get("X-Cache"))
+	require.Equal(t, "binance", body["provider"])
+	require.Equal(t, "yfinance", body["fallback_from"])
+	require.Equal(t, 2, b.fetch.count("yfinance AAPL"), "its error answers for 2 s")
+	require.Equal(t, 1, b.fetch.count("binance AAPL"))
+
+	b.later(2 * time.Minute)
+	b.failing(t, map[string]error{"yfinance": notFound, "finnhub": outage("provider_unavailable"), "binance": outage("provider_auth")})
+	w, body = b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
+	require.Equal(t, "STALE", w.Header().Get("X-Cache"))
+	require.Equal(t, "yfinance", body["provider"], "the first of the chain that has one")
+	require.Equal(t, true, body["stale"])
+	require.NotContains(t, body, "fallback_from")
+}
+
+func TestAutoGivesTheMostUsefulError(t *testing.T) {
+	t.Parallel()
+	auth, malformed, limited, away := outage("provider_auth"), outage("provider_malformed"), outage("provider_rate_limited"), outage("provider_unavailable")
+	cases := map[string]struct {
+		errs []error
+		code string
+	}{
+		"nobody has it":                        {[]error{notFound, notFound, notFound}, "symbol_not_found"},
+		"who did not answer might":             {[]error{notFound, limited, notFound}, "provider_rate_limited"},
+		"our key says nothing of the symbol":   {[]error{auth, notFound, malformed}, "symbol_not_found"},
+		"malformed before auth":                {[]error{auth, malformed, auth}, "provider_malformed"},
+		"the first of equals":                  {[]error{away, limited, auth}, "provider_unavailable"},
+		"storage ends it":                      {[]error{notFound, outage("storage_unavailable"), away}, "storage_unavailable"},
+		"a defect is seen if there is no else": {[]error{auth, auth, errors.New("defect")}, "provider_auth"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.failing(t, map[string]error{"yfinance": c.errs[0], "finnhub": c.errs[1], "binance": c.errs[2]})
+			_, body := b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
+			require.Equal(t, c.code, body["code"])
+		})
+	}
+}
+
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.get(t, "/prices/latest?symbol=MSFT")
+	b.later(10 * time.Second)
+	w, body := b.get(t, "/prices/latest?symbols=aapl,MSFT,AAPL")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Len(t, body["prices"], 2)
+	require.Empty(t, body["errors"])
+	require.Contains(t, w.Body.String(), `"AAPL":{"symbol":"AAPL","price":150.250000000000000001,`)
+	require.Equal(t, "MISS", w.Header().Get("X-Cache"))
+	require.Equal(t, "10", w.Header().Get("Age"))
+	require.Equal(t, "max-age=50", w.Header().Get("Cache-Control"))
+	w, _ = b.get(t, "/prices/latest?symbols=aapl,MSFT,AAPL", "If-None-Match", w.Header().Get("ETag"))
+	require.Equal(t, http.StatusNotModified, w.Code)
+	require.Equal(t, "HIT", w.Header().Get("X-Cache"))
+	require.Equal(t, 1, b.fetch.count("yfinance AAPL"))
+	require.Equal(t, 1, b.fetch.count("yfinance MSFT"))
+}
+
+func TestOneBadSymbolFailsNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+		switch symbol {
+		case "NONE":
+			return ingest.Result{}, notFound
+		case "AWAY":
+			return ingest.Result{}, outage("provider_timeout")
+		}
+		return resultOf(t, provider, symbol, "7"), nil
+	}
+	w, body := b.get(t, "/prices/latest?symbols=AAPL,NONE,A%20B,,AWAY", "X-Request-ID", "abc")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Len(t, body["prices"], 1)
+	errs, ok := body["errors"].(map[string]any)
+	require.True(t, ok)
+	for symbol, code := range map[string]string{"NONE": "symbol_not_found", "A B": "invalid_symbol", "": "invalid_symbol", "AWAY": "provider_timeout"} {
+		problem, ok := errs[symbol].(map[string]any)
+		require.True(t, ok, symbol)
+		require.Equal(t, code, problem["code"])
+		require.Equal(t, "abc", problem["request_id"])
+		require.NotEmpty(t, problem["title"])
+	}
+	require.Equal(t, "max-age=0", w.Header().Get("Cache-Control"))
+	require.Empty(t, w.Header().Get("ETag"))
+}
+
+func TestBatchIsFetchedInParallel(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var mu sync.Mutex
+	running, most := 0, 0
+	all := make(chan struct{})
+	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+		mu.Lock()
+		running++
+		if most = max(most, running); running == together {
+			close(all)
+			running = -1000 // once
+		}
+		mu.Unlock()
+		<-all
+		return resultOf(t, provider, symbol, "7"), nil
+	}
+	symbols := make([]string, maxSymbols)
+	for i := range symbols {
+		symbols[i] = fmt.Sprint("S", i)
+	}
+	_, body := b.get(t, "/prices/latest?symbols="+strings.Join(symbols, ","))
+	require.Len(t, body["prices"], maxSymbols)
+	require.Equal(t, together, most)
+}
+
+func TestRiderMakesAHitOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.get(t, "/prices/latest?symbols=AAPL,MSFT")
+	ride := func(query string) (commands int, hit bool) {
+		p := b.client.Pipeline()
+		r := httptest.NewRequest(http.MethodGet, "/prices/latest?"+query, nil)
+		ctx := b.handler.rider(r.Context(), r, p)
+		commands = p.Len()
+		_, err := p.Exec(ctx)
 		require.NoError(t, err)
-		b.fetch.fetch = func(context.Context) (ingest.Result, error) {
-			<-release
-			return result, nil
-		}
-		codes := make(chan int, 20)
-		for range 20 {
-			go func() {
-				w := httptest.NewRecorder()
-				b.http.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/prices/latest?symbol=AAPL", nil))
-				codes <- w.Code
-			}()
-		}
-		synctest.Wait() // all of them wait: one for the provider, the others for that one
-		cancelled, cancel := context.WithCancel(t.Context())
-		cancel()
+		before := b.redis.CommandCount()
 		w := httptest.NewRecorder()
-		b.http.ServeHTTP(w, httptest.NewRequestWithContext(cancelled, http.MethodGet, "/prices/latest?symbol=AAPL", nil))
-		require.Equal(t, http.StatusServiceUnavailable, w.Code, "who goes away waits no longer")
-		close(release)
-		for range 20 {
-			require.Equal(t, http.StatusOK, <-codes)
-		}
-		require.EqualValues(t, 1, b.fetch.calls.Load())
-	})
+		b.service.Handler().ServeHTTP(w, r.WithContext(ctx))
+		return commands, b.redis.CommandCount() == before && w.Code == http.StatusOK
+	}
+	for query, want := range map[string]int{"symbol=aapl": 2, "provider=auto&symbol=AAPL": 2, "symbols=AAPL,MSFT": 4} {
+		commands, hit := ride(query)
+		require.Equal(t, want, commands, query)
+		require.True(t, hit, query)
+	}
+	for _, query := range []string{"", "symbol=", "symbol=A%20B", "symbol=AAPL&provider=nobody", "symbols=A" + strings.Repeat(",A", 50)} {
+		commands, _ := ride(query)
+		require.Zero(t, commands, query)
+	}
+}
+
+func TestLookupsAreCounted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.get(t, "/prices/latest?symbol=AAPL")
+	b.get(t, "/prices/latest?symbols=AAPL,AAPL")
+	b.later(time.Minute)
+	b.failing(t, map[string]error{"yfinance": outage("provider_timeout")})
+	b.get(t, "/prices/latest?symbol=AAPL")
+	b.get(t, "/prices/latest?symbol=MSFT")
+	w := httptest.NewRecorder()
+	b.service.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for result, n := range map[string]int{"hit": 1, "miss": 2, "stale": 1} {
+		require.Contains(t, w.Body.String(), fmt.Sprintf("price_lookups_total{result=%q} %d\n", result, n))
+	}
 }

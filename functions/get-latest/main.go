@@ -1,8 +1,8 @@
-// Get-latest answers the latest price of an instrument.
+// Get-latest answers the latest price of an instrument, and its history.
 //
-// GET /prices/latest looks into the cache; on a miss it fetches from the provider, stores the raw response and the price
-// event in one transaction, publishes the event, and answers. Delivery: a price that was answered is stored, and its
-// event is published at least once.
+// GET /prices/latest looks into the cache; on a miss one request of all that wait, over all copies, fetches from the
+// provider, stores the raw response and the price event in one transaction, publishes the event, and answers. Delivery: a
+// price that was answered is stored, and its event is published at least once. GET /prices/history reads price_points.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market/providers"
@@ -58,10 +59,22 @@ func run(ctx context.Context) error {
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
 	srv.Metrics.MustRegister(limiter.Collectors()...)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
-	h := newHandler(
-		ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets),
-		pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL), cfg.DefaultProvider, log)
-	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}))
+	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
+	in.Observe(srv.Metrics)
+	chain, err := cfg.chain(in.Providers())
+	if err != nil {
+		return err
+	}
+	quotes := pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL)
+	flights := flight.New(cache, "flight:", quotes, fetchAndKeep(in, quotes, log), cfg.Providers.Timeout+ingest.Overhead, log)
+	defer flights.Close()
+	h := &handler{
+		prices: &prices{cache: quotes, flights: flights, chain: chain, log: log, lookups: newLookups(srv.Metrics)},
+		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider,
+	}
+	h.routes(srv,
+		limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit, Rider: h.rider}),
+		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
 	ratelimit.Document(srv.API.OpenAPI())
 	return srv.Run(ctx)
 }

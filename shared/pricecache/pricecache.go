@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -85,8 +86,12 @@ func (c *Cache) Prefetch(ctx context.Context, p redis.Pipeliner, provider string
 	return context.WithValue(ctx, prefetchKey{}, reads)
 }
 
-// PrefetchNow is Prefetch in a round trip of its own, for several entries at once. Errors show in Get.
+// PrefetchNow is Prefetch in a round trip of its own, for several entries at once; it spares that if all of them have been
+// fetched already. Errors show in Get.
 func (c *Cache) PrefetchNow(ctx context.Context, provider string, symbols ...market.Symbol) context.Context {
+	if !slices.ContainsFunc(symbols, func(s market.Symbol) bool { return c.prefetched(ctx, c.key(provider, s)) == nil }) {
+		return ctx
+	}
 	bounded, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	p := c.client.Pipeline()
@@ -95,16 +100,23 @@ func (c *Cache) PrefetchNow(ctx context.Context, provider string, symbols ...mar
 	return ctx
 }
 
+// prefetched gives a read of key that has an answer, nil if there is none.
+func (c *Cache) prefetched(ctx context.Context, key string) *read {
+	reads, _ := ctx.Value(prefetchKey{}).([]read)
+	for i, r := range reads {
+		// A read that never ran has no error and no value; values of ours are never empty.
+		if r.key == key && (r.value.Err() != nil || r.value.Val() != "") {
+			return &reads[i]
+		}
+	}
+	return nil
+}
+
 // Get reads a series' entry; found is false if there is none. An error means that Redis did not answer, or with
 // something that is not ours: to a caller both are a miss.
 func (c *Cache) Get(ctx context.Context, provider string, symbol market.Symbol) (e Entry, found bool, err error) {
-	key := c.key(provider, symbol)
-	reads, _ := ctx.Value(prefetchKey{}).([]read)
-	for _, r := range reads {
-		// A read that never ran has no error and no value; values of ours are never empty.
-		if r.key == key && (r.value.Err() != nil || r.value.Val() != "") {
-			return c.answer(r, provider, symbol)
-		}
+	if r := c.prefetched(ctx, c.key(provider, symbol)); r != nil {
+		return c.answer(*r, provider, symbol)
 	}
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/service"
+)
+
+type points interface {
+	history(ctx context.Context, q span, limit int) ([]point, error)
+}
+
+// span is what of a series is asked for; both ends belong to it.
+type span struct {
+	symbol     market.Symbol
+	provider   string
+	start, end time.Time // microseconds
+	descending bool
+}
+
+type historyQuery struct {
+	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
+	Provider  string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
+	Start     string `query:"start" doc:"Observed at or after: RFC 3339, a date (from its beginning, UTC), or milliseconds since 1970"`
+	End       string `query:"end" doc:"Observed at or before: RFC 3339, a date (to its end, UTC), or milliseconds since 1970"`
+	Order     string `query:"order" enum:"asc,desc" default:"asc" doc:"Of the observation times"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Prices on a page"`
+	PageToken string `query:"page_token" maxLength:"64" doc:"next_page_token of the page before, with the same query"`
+}
+
+type historyAnswer struct{ Body historyBody }
+
+type historyBody struct {
+	Symbol        string      `json:"symbol" example:"AAPL"`
+	Provider      string      `json:"provider" example:"yfinance"`
+	Prices        []pointBody `json:"prices"`
+	NextPageToken *string     `json:"next_page_token" nullable:"true" doc:"null at the end"`
+}
+
+type pointBody struct {
+	Timestamp     time.Time      `json:"timestamp" doc:"When the provider observed the price"`
+	Price         service.Number `json:"price" doc:"Exact digits"`
+	RawResponseID uuid.UUID      `json:"raw_response_id" format:"uuid" doc:"Of the answer it came from"`
+}
+
+// history pages through stored prices. A token stands for the last observation time of its page, so pages stay right
+// whatever is stored meanwhile.
+func (h *handler) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
+	q, err := h.spanOf(in)
+	if err != nil {
+		return nil, err
+	}
+	page := q
+	if in.PageToken != "" {
+		last, err := readToken(in.PageToken, q)
+		if err != nil {
+			return nil, err
+		}
+		if q.descending {
+			page.end = last.Add(-time.Microsecond)
+		} else {
+			page.start = last.Add(time.Microsecond)
+		}
+	}
+	all, err := h.points.history(ctx, page, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	body := historyBody{Symbol: string(q.symbol), Provider: q.provider, Prices: make([]pointBody, 0, min(len(all), in.Limit))}
+	if len(all) > in.Limit {
+		all = all[:in.Limit]
+		token := newToken(all[in.Limit-1].ObservedAt, q)
+		body.NextPageToken = &token
+	}
+	for _, p := range all {
+		body.Prices = append(body.Prices, pointBody{p.ObservedAt.UTC(), service.Number(p.Price.String()), p.RawResponseID})
+	}
+	return &historyAnswer{body}, nil
+}
+
+func (h *handler) spanOf(in *historyQuery) (span, error) {
+	q := span{provider: in.Provider, descending: in.Order == "desc"}
+	if q.provider == "" {
+		q.provider = h.defaultProvider
+	}
+	var err error
+	if q.symbol, err = market.ParseSymbol(in.Symbol); err != nil {
+		return span{}, err
+	}
+	if _, err := market.ParseProvider(q.provider); err != nil {
+		return span{}, err
+	}
+	if q.provider == auto {
+		return span{}, fault.New(fault.Invalid, "invalid_provider", "a series has one provider: name it")
+	}
+	if q.start, err = parseTime("start", in.Start, firstTime, false); err != nil {
+		return span{}, err
+	}
+	if q.end, err = parseTime("end", in.End, lastTime, true); err != nil {
+		return span{}, err
+	}
+	if q.end.Before(q.start) {
+		return span{}, fault.New(fault.Invalid, "invalid_parameter", "end is before start")
+	}
+	return q, nil
+}
+
+// Times that no series reaches: what an absent start and end mean, and the bounds of a given one.
+var (
+	firstTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+)
+
+// parseTime reads RFC 3339, a date or milliseconds since 1970; absent is given for empty text. A bound between two
+// microseconds moves inwards; a date means its first microsecond, or its last where it ends the span.
+func parseTime(name, text string, absent time.Time, ends bool) (time.Time, error) {
+	if text == "" {
+		return absent, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if day, err2 := time.Parse(time.DateOnly, text); err2 == nil {
+		t, err = day, nil
+		if ends {
+			t = day.AddDate(0, 0, 1).Add(-time.Microsecond)
+		}
+	}
+	if ms, err2 := strconv.ParseUint(text, 10, 48); err2 == nil {
+		t, err = time.UnixMilli(int64(ms)), nil //nolint:gosec // 48 bits
+	}
+	if err != nil {
+		return time.Time{}, fault.Wrap(err, fault.Invalid, "invalid_parameter", "%s is no RFC 3339 time, date or milliseconds since 1970", name)
+	}
+	cut := t.UTC().Truncate(time.Microsecond)
+	if !ends && cut.Before(t) {
+		cut = cut.Add(time.Microsecond)
+	}
+	if cut.Before(firstTime) || cut.After(lastTime) {
+		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "%s is out of range", name)
+	}
+	return cut, nil
+}
+
+// A token is the time in microseconds and a digest of the query it belongs to. It is no secret: a forged one shows
+// nothing that another start would not.
+func newToken(last time.Time, q span) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(last.UnixMicro())) //nolint:gosec // the bits, whatever the sign
+	return base64.RawURLEncoding.EncodeToString(append(b, q.digest()...))
+}
+
+func readToken(token string, q span) (time.Time, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err != nil || len(b) != 16 {
+		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+	}
+	if string(b[8:]) != string(q.digest()) {
+		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token belongs to another query")
+	}
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC(), nil //nolint:gosec // the bits, whatever the sign
+}
+
+func (q span) digest() []byte {
+	sum := sha256.Sum256(fmt.Appendln(nil, q.symbol, q.provider, q.start.UnixMicro(), q.end.UnixMicro(), q.descending))
+	return sum[:8]
+}

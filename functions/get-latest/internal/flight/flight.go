@@ -1,0 +1,154 @@
+// Package flight makes one upstream call of however many requests miss the same price at once, over all copies.
+//
+// Within a process they share one goroutine. Over processes, the one that takes a lock in Redis fetches; the others look
+// every 20 ms for what came of it: a fresh price in the cache, an error that the holder left, or a free lock, because its
+// holder died and its lease ran out. Looking is two commands in one round trip, for each waiting copy and series; messages
+// by publish and subscribe would save those, at the price of a connection, and of a second way for when one is missed.
+//
+// Trouble with Redis never fails a request: then each copy fetches for itself.
+package flight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/pricecache"
+)
+
+const (
+	lookEvery   = 20 * time.Millisecond
+	outcomeKept = 2 * time.Second // how long an error answers for the provider
+	margin      = time.Second     // by which the lease outlives the fetch: for the scheduler and the last round trips
+)
+
+// Fetch gets a price from its provider, stores it and puts it into the cache. It must end when ctx does.
+type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error)
+
+// Cache is where a fetch leaves its price, for the copies that wait.
+type Cache interface {
+	Prefetch(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) context.Context
+	Get(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, bool, error)
+}
+
+// Group is the flights of one process. Safe for concurrent use.
+type Group struct {
+	locks   locks
+	fetch   Fetch
+	timeout time.Duration
+	log     *slog.Logger
+	local   singleflight.Group
+	running sync.WaitGroup
+	closed  context.Context // ends with Close
+	close   context.CancelFunc
+}
+
+// New makes a group whose fetches end within timeout. Its keys in Redis begin with prefix.
+func New(client redis.Cmdable, prefix string, cache Cache, fetch Fetch, timeout time.Duration, log *slog.Logger) *Group {
+	g := &Group{locks: locks{client, prefix, cache, timeout + margin}, fetch: fetch, timeout: timeout, log: log}
+	g.closed, g.close = context.WithCancel(context.Background())
+	return g
+}
+
+// MaxWait bounds every flight: the lease of a holder that died at once, and the fetch of the one that takes over.
+func (g *Group) MaxWait() time.Duration { return g.locks.lease + g.timeout + margin }
+
+// Close ends the flights whose callers have gone, and frees their locks for other copies.
+func (g *Group) Close() {
+	g.close()
+	g.running.Wait()
+}
+
+// Do returns a price that was fetched for this call or for another at the same time. A caller that goes away leaves, and
+// the fetch goes on. Errors are those of Fetch, perhaps of up to 2 s ago; provider_timeout if ctx runs out or no fetch ends
+// within [Group.MaxWait]; client_closed if ctx is cancelled.
+func (g *Group) Do(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
+	done := g.local.DoChan(provider+":"+string(symbol), func() (any, error) {
+		g.running.Add(1)
+		defer g.running.Done()
+		return g.lead(context.WithoutCancel(ctx), provider, symbol)
+	})
+	select {
+	case r := <-done:
+		entry, _ := r.Val.(pricecache.Entry) // the zero Entry beside an error
+		return entry, r.Err
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return pricecache.Entry{}, tooLong(ctx.Err())
+		}
+		return pricecache.Entry{}, fault.Wrap(ctx.Err(), fault.Unavailable, "client_closed", "the request was cancelled")
+	}
+}
+
+func tooLong(cause error) error {
+	return fault.Wrap(cause, fault.Unavailable, "provider_timeout", "no price could be had in time")
+}
+
+// lead is the flight of this process: it fetches, or waits for another copy that does.
+func (g *Group) lead(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
+	s := series{provider, symbol}
+	token := uuid.NewString()
+	waiting, cancel := context.WithTimeout(ctx, g.MaxWait())
+	defer cancel()
+	defer context.AfterFunc(g.closed, cancel)()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		seen, err := g.locks.look(ctx, s, token) // bounded by itself: the end of our wait must not look like trouble with the lock
+		switch {
+		case err != nil:
+			g.log.WarnContext(ctx, "fetch without a lock", "symbol", symbol, "provider", provider, "err", err)
+			return g.run(ctx, s)
+		case seen.held && seen.fresh(): // it came between the caller's look and ours
+			g.free(ctx, s, token, nil)
+			return seen.entry, nil
+		case seen.held:
+			entry, err := g.run(ctx, s)
+			g.free(ctx, s, token, err)
+			return entry, err
+		case seen.fresh():
+			return seen.entry, nil
+		case seen.failure != nil:
+			return pricecache.Entry{}, seen.failure
+		}
+		select {
+		case <-waiting.Done():
+			return pricecache.Entry{}, tooLong(waiting.Err())
+		case <-look.C:
+		}
+	}
+}
+
+// run fetches. It runs outside of the server's goroutines, so a panic is caught here.
+func (g *Group) run(ctx context.Context, s series) (entry pricecache.Entry, err error) {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	defer context.AfterFunc(g.closed, cancel)()
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic in fetch: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return g.fetch(ctx, s.provider, s.symbol)
+}
+
+// free gives the lock back, and leaves an error for those who wait. The error of a fetch that our own end cut short is
+// nobody else's.
+func (g *Group) free(ctx context.Context, s series, token string, failure error) {
+	if g.closed.Err() != nil {
+		failure = nil
+	}
+	if err := g.locks.free(ctx, s, token, failure); err != nil {
+		g.log.WarnContext(ctx, "lock not given back", "symbol", s.symbol, "provider", s.provider, "err", err)
+	}
+}

@@ -1,0 +1,294 @@
+package flight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/pricecache"
+)
+
+var rawID = uuid.MustParse("0190f5d8-0000-7000-8000-000000000001")
+
+// bundle is several copies over one Redis whose time only the test moves.
+type bundle struct {
+	server  *miniredis.Miniredis
+	cache   *pricecache.Cache
+	copies  []*Group
+	calls   atomic.Int64
+	started chan struct{} // one for each fetch
+	result  chan error    // what the fetches under way end with, one each; nil: a price
+}
+
+func setup(t *testing.T, copies int, timeout time.Duration) *bundle {
+	t.Helper()
+	b := &bundle{server: miniredis.RunT(t), started: make(chan struct{}, 100), result: make(chan error)}
+	for range copies {
+		client := redis.NewClient(&redis.Options{Addr: b.server.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1})
+		t.Cleanup(func() { require.NoError(t, client.Close()) })
+		b.cache = pricecache.New(client, "price:", time.Minute, 10*time.Minute)
+		b.copies = append(b.copies, New(client, "flight:", b.cache, b.fetch, timeout, slog.New(slog.DiscardHandler)))
+	}
+	t.Cleanup(func() {
+		for _, g := range b.copies {
+			g.Close()
+		}
+	})
+	return b
+}
+
+// fetch waits for the test's word.
+func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
+	b.calls.Add(1)
+	b.started <- struct{}{}
+	select {
+	case err := <-b.result:
+		if err != nil {
+			return pricecache.Entry{}, err
+		}
+	case <-ctx.Done():
+		return pricecache.Entry{}, fault.Wrap(ctx.Err(), fault.Unavailable, "provider_timeout", "x")
+	}
+	price, err := market.ParsePrice("150.25")
+	if err != nil {
+		return pricecache.Entry{}, err
+	}
+	q := market.Quote{Symbol: symbol, Provider: provider, Price: price, ObservedAt: time.UnixMicro(1).UTC()}
+	entry, err := b.cache.Put(ctx, q, rawID)
+	if err != nil { // the cache is away
+		return pricecache.Entry{Quote: q, RawResponseID: rawID}, nil
+	}
+	return entry, nil
+}
+
+// ask makes n calls on each copy at once and gives their results.
+func (b *bundle) ask(t *testing.T, n int) <-chan error {
+	t.Helper()
+	results := make(chan error, n*len(b.copies))
+	var wg sync.WaitGroup
+	for _, g := range b.copies {
+		for range n {
+			wg.Go(func() {
+				entry, err := g.Do(t.Context(), "yfinance", "AAPL")
+				if err == nil && entry.RawResponseID != rawID {
+					err = errors.New("another price")
+				}
+				results <- err
+			})
+		}
+	}
+	go func() { wg.Wait(); close(results) }()
+	return results
+}
+
+func TestOneFetchForAllCallersOfAllCopies(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 3, time.Minute)
+	results := b.ask(t, 50)
+	<-b.started
+	b.result <- nil
+	for err := range results {
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, b.calls.Load())
+	require.Equal(t, []string{"price:yfinance:AAPL"}, b.server.Keys(), "the lock is given back")
+}
+
+func TestAnErrorAnswersForTwoSeconds(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 3, time.Minute)
+	outage := fault.Wrap(errors.New("secret cause"), fault.Unavailable, "provider_rate_limited", "100%% spent").After(1500 * time.Millisecond)
+	results := b.ask(t, 20)
+	<-b.started
+	b.result <- outage
+	shared := 0
+	for err := range results {
+		require.Equal(t, "provider_rate_limited", fault.CodeOf(err))
+		require.Equal(t, fault.Unavailable, fault.KindOf(err))
+		f, ok := fault.As(err)
+		require.True(t, ok)
+		require.Equal(t, "100% spent", f.Detail)
+		require.Equal(t, 1500*time.Millisecond, f.RetryAfter)
+		if f.Unwrap() == nil {
+			shared++
+		}
+	}
+	require.GreaterOrEqual(t, shared, 40, "the other copies have the error without its cause")
+	text, err := b.server.Get("flight:failure:yfinance:AAPL")
+	require.NoError(t, err)
+	require.NotContains(t, text, "secret")
+	b.server.FastForward(1999 * time.Millisecond)
+	for err := range b.ask(t, 20) {
+		require.Equal(t, "provider_rate_limited", fault.CodeOf(err))
+	}
+	require.EqualValues(t, 1, b.calls.Load())
+	b.server.FastForward(time.Millisecond)
+	results = b.ask(t, 20)
+	b.result <- nil
+	for err := range results {
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 2, b.calls.Load())
+}
+
+func TestAHolderThatDiesIsFollowedByOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 3, time.Minute)
+	g := b.copies[0]
+	// A copy that took the lock and was killed: nobody frees it.
+	dead, err := g.locks.look(t.Context(), series{"yfinance", "AAPL"}, "dead")
+	require.NoError(t, err)
+	require.True(t, dead.held)
+	results := b.ask(t, 20)
+	b.server.FastForward(g.locks.lease - time.Millisecond)
+	require.Never(t, func() bool { return b.calls.Load() > 0 }, 5*lookEvery, lookEvery)
+	b.server.FastForward(time.Millisecond)
+	<-b.started
+	b.result <- nil
+	for err := range results {
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, b.calls.Load())
+}
+
+func TestAHolderSlowerThanItsLeaseHasNoSay(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, time.Minute)
+	l, s := b.copies[0].locks, series{"yfinance", "AAPL"}
+	first, err := l.look(t.Context(), s, "first")
+	require.NoError(t, err)
+	require.True(t, first.held)
+	b.server.FastForward(l.lease)
+	second, err := l.look(t.Context(), s, "second")
+	require.NoError(t, err)
+	require.True(t, second.held)
+	require.NoError(t, l.free(t.Context(), s, "first", errors.New("late")))
+	third, err := l.look(t.Context(), s, "third")
+	require.NoError(t, err)
+	require.False(t, third.held, "the second still has it")
+	require.NoError(t, third.failure)
+}
+
+func TestAPriceThatCameMeanwhileIsTaken(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, time.Minute)
+	go func() { b.result <- nil }()
+	_, err := b.fetch(t.Context(), "yfinance", "AAPL") // as a poll would
+	require.NoError(t, err)
+	entry, err := b.copies[0].Do(t.Context(), "yfinance", "AAPL")
+	require.NoError(t, err)
+	require.Positive(t, entry.Left)
+	require.EqualValues(t, 1, b.calls.Load())
+	require.Equal(t, []string{"price:yfinance:AAPL"}, b.server.Keys())
+}
+
+func TestRedisTroubleFailsNobody(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, time.Minute)
+	b.server.Close()
+	results := b.ask(t, 20)
+	<-b.started
+	b.result <- nil
+	for err := range results {
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, b.calls.Load(), "within one copy they still share")
+}
+
+func TestWhoGoesAwayLeavesAndTheFetchGoesOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, time.Minute)
+	gone, leave := context.WithCancel(t.Context())
+	errs := make(chan error, 1)
+	go func() {
+		_, err := b.copies[0].Do(gone, "yfinance", "AAPL")
+		errs <- err
+	}()
+	<-b.started
+	leave()
+	require.Equal(t, "client_closed", fault.CodeOf(<-errs))
+	results := b.ask(t, 5)
+	b.result <- nil
+	for err := range results {
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, b.calls.Load())
+}
+
+func TestNobodyWaitsForEver(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, 50*time.Millisecond)
+	g := b.copies[0]
+	_, err := g.locks.look(t.Context(), series{"yfinance", "AAPL"}, "another") // whose lease never ends: time stands still
+	require.NoError(t, err)
+	began := time.Now()
+	_, err = g.Do(t.Context(), "yfinance", "AAPL")
+	require.Equal(t, "provider_timeout", fault.CodeOf(err))
+	require.InDelta(t, g.MaxWait(), time.Since(began), float64(time.Second))
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err = g.Do(short, "yfinance", "AAPL")
+	require.Equal(t, "provider_timeout", fault.CodeOf(err), "a caller may bound its wait")
+	require.Zero(t, b.calls.Load())
+}
+
+func TestCloseHandsTheFetchToAnotherCopy(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 2, time.Minute)
+	gone, leave := context.WithCancel(t.Context())
+	errs := make(chan error, 1)
+	go func() {
+		_, err := b.copies[0].Do(gone, "yfinance", "AAPL")
+		errs <- err
+	}()
+	<-b.started
+	leave()
+	<-errs
+	b.copies[0].Close()
+	b.copies = b.copies[1:]
+	results := b.ask(t, 3)
+	<-b.started
+	b.result <- nil
+	for err := range results {
+		require.NoError(t, err, "no error of a fetch that was cut short is shared")
+	}
+	require.EqualValues(t, 2, b.calls.Load())
+}
+
+func TestAPanicIsAnError(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, time.Minute)
+	b.copies[0].fetch = func(context.Context, string, market.Symbol) (pricecache.Entry, error) { panic("boom") }
+	_, err := b.copies[0].Do(t.Context(), "yfinance", "AAPL")
+	require.ErrorContains(t, err, "boom")
+	require.Equal(t, fault.Internal, fault.KindOf(err))
+}
+
+func TestFailuresOnTheWire(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		fault.New(fault.NotFound, "symbol_not_found", "no %s", "AAPL"),
+		fmt.Errorf("fetch: %w", fault.Wrap(errors.New("cause"), fault.Unavailable, "provider_auth", "x").After(time.Second)),
+		errors.New("password=hunter2"),
+	} {
+		text := encodeFailure(err)
+		require.NotContains(t, text, "hunter2")
+		require.NotContains(t, text, "cause")
+		got := decodeFailure(text)
+		require.Equal(t, fault.KindOf(err), fault.KindOf(got))
+		require.Equal(t, fault.CodeOf(err), fault.CodeOf(got))
+	}
+	require.Equal(t, fault.Unavailable, fault.KindOf(decodeFailure("{junk")))
+}

@@ -1,0 +1,127 @@
+package flight
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/pricecache"
+)
+
+// lockBudget bounds one round trip.
+const lockBudget = 250 * time.Millisecond
+
+// series is what one fetch is for.
+type series struct {
+	provider string
+	symbol   market.Symbol
+}
+
+// locks are what copies share: for each series a lock, and for a while the error of the last fetch.
+type locks struct {
+	client redis.Cmdable
+	prefix string
+	cache  Cache
+	lease  time.Duration // of a lock: longer than any fetch
+}
+
+// seen is what a look at a series shows.
+type seen struct {
+	held    bool             // the lock is ours now
+	entry   pricecache.Entry // perhaps not fresh, perhaps none
+	failure error            // what the last fetch ended with, if that is not over
+}
+
+func (s seen) fresh() bool { return s.entry.Left > 0 }
+
+// lookScript takes the lock unless somebody holds it or an error still answers for the provider.
+var lookScript = redis.NewScript(`
+local failure = redis.call('GET', KEYS[2])
+if failure then return failure end
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 'held' end
+return 'busy'
+`)
+
+// freeScript gives the lock back if it is still ours; a holder that was slower than its lease has no say.
+var freeScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
+return redis.call('DEL', KEYS[1])
+`)
+
+func (l locks) keys(s series) []string {
+	name := s.provider + ":" + string(s.symbol)
+	return []string{l.prefix + "lock:" + name, l.prefix + "failure:" + name}
+}
+
+// look tries to take the lock and, after that, reads the cache, in one round trip. A cache that cannot be read shows no
+// entry; an error means that it is not known who holds the lock.
+func (l locks) look(ctx context.Context, s series, token string) (seen, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockBudget)
+	defer cancel()
+	p := l.client.Pipeline()
+	// The script's text, not its hash: on a pipeline nobody could send the text after a NOSCRIPT.
+	verdict := lookScript.Eval(ctx, p, l.keys(s), token, l.lease.Milliseconds())
+	ctx = l.cache.Prefetch(ctx, p, s.provider, s.symbol)
+	_, _ = p.Exec(ctx) // each command keeps its own error
+	text, err := verdict.Text()
+	if err != nil {
+		return seen{}, fmt.Errorf("take lock: %w", err)
+	}
+	out := seen{held: text == "held"}
+	if strings.HasPrefix(text, "{") {
+		out.failure = decodeFailure(text)
+	}
+	if entry, found, err := l.cache.Get(ctx, s.provider, s.symbol); err == nil && found {
+		out.entry = entry
+	}
+	return out, nil
+}
+
+// free gives the lock back and leaves failure, nil for none.
+func (l locks) free(ctx context.Context, s series, token string, failure error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockBudget)
+	defer cancel()
+	text := ""
+	if failure != nil {
+		text = encodeFailure(failure)
+	}
+	if err := freeScript.Run(ctx, l.client, l.keys(s), token, text, outcomeKept.Milliseconds()).Err(); err != nil {
+		return fmt.Errorf("free lock: %w", err)
+	}
+	return nil
+}
+
+// wire is an error as copies tell each other: what a caller may see, never a cause.
+type wire struct {
+	Kind         fault.Kind `json:"kind"`
+	Code         string     `json:"code"`
+	Detail       string     `json:"detail,omitempty"`
+	RetryAfterMS int64      `json:"retry_after_ms,omitempty"`
+}
+
+func encodeFailure(err error) string {
+	w := wire{Kind: fault.KindOf(err), Code: fault.CodeOf(err)}
+	if f, ok := fault.As(err); ok {
+		w.Detail, w.RetryAfterMS = f.Detail, f.RetryAfter.Milliseconds()
+	}
+	text, err := json.Marshal(w)
+	if err != nil { // numbers and strings always marshal
+		return ""
+	}
+	return string(text)
+}
+
+func decodeFailure(text string) error {
+	var w wire
+	if err := json.Unmarshal([]byte(text), &w); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "provider_unavailable", "the provider failed a moment ago")
+	}
+	return fault.New(w.Kind, w.Code, "%s", w.Detail).After(time.Duration(w.RetryAfterMS) * time.Millisecond)
+}

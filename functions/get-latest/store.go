@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"marketdata/shared/market"
+	"marketdata/shared/postgres"
+)
+
+// readWait bounds one query.
+const readWait = 5 * time.Second
+
+// pgPoints reads price_points, which compute-ma writes.
+type pgPoints struct {
+	pool *pgxpool.Pool
+}
+
+type point struct {
+	ObservedAt    time.Time
+	Price         market.Price
+	RawResponseID uuid.UUID
+}
+
+// Both are a walk along the primary key, whatever the series' length.
+const (
+	ascendingQuery = `
+		select observed_at, price, raw_response_id
+		from price_points
+		where symbol = $1 and provider = $2 and observed_at between $3 and $4
+		order by observed_at
+		limit $5`
+	descendingQuery = `
+		select observed_at, price, raw_response_id
+		from price_points
+		where symbol = $1 and provider = $2 and observed_at between $3 and $4
+		order by observed_at desc
+		limit $5`
+)
+
+// history reads up to limit points of a span, in its order. Errors are Unavailable.
+func (s *pgPoints) history(ctx context.Context, q span, limit int) ([]point, error) {
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	query := ascendingQuery
+	if q.descending {
+		query = descendingQuery
+	}
+	rows, err := s.pool.Query(ctx, query, q.symbol, q.provider, q.start, q.end, limit)
+	if err != nil {
+		return nil, postgres.Classify(fmt.Errorf("read history: %w", err))
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[point])
+	if err != nil {
+		return nil, postgres.Classify(fmt.Errorf("read history: %w", err))
+	}
+	return found, nil
+}
+
+var _ points = (*pgPoints)(nil)

@@ -1,0 +1,75 @@
+//go:build integration
+
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/testenv"
+)
+
+func TestHistoryReadsPricePoints(t *testing.T) {
+	t.Parallel()
+	pool := testenv.Postgres(t)
+	store := &pgPoints{pool}
+	at := func(s int) time.Time { return time.Date(2024, 3, 20, 10, 30, s, 123456000, time.UTC) }
+	for s, price := range []string{"1", "0.000000000000000001", "12345678901234567890.123456789012345678", "4", "5"} {
+		_, err := pool.Exec(t.Context(), `
+			insert into price_points (symbol, provider, observed_at, price, raw_response_id)
+			values ('AAPL', 'yfinance', $1, $2::numeric, $3), ('AAPL', 'finnhub', $1, 9, $3), ('AAP', 'yfinance', $1, 9, $3)`, at(s), price, rawID)
+		require.NoError(t, err)
+	}
+	q := span{symbol: "AAPL", provider: "yfinance", start: at(1), end: at(3)}
+	got, err := store.history(t.Context(), q, 10)
+	require.NoError(t, err)
+	require.Len(t, got, 3, "both ends belong to the span, no other series does")
+	require.Equal(t, "0.000000000000000001", got[0].Price.String())
+	require.Equal(t, "12345678901234567890.123456789012345678", got[1].Price.String())
+	require.Equal(t, at(3), got[2].ObservedAt.UTC())
+	require.Equal(t, rawID, got[2].RawResponseID)
+	q.descending, q.start, q.end = true, firstTime, lastTime
+	got, err = store.history(t.Context(), q, 2)
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	require.Equal(t, at(4), got[0].ObservedAt.UTC())
+	require.Equal(t, at(3), got[1].ObservedAt.UTC())
+	_, err = pool.Exec(t.Context(), "alter table price_points rename to away")
+	require.NoError(t, err)
+	_, err = store.history(t.Context(), q, 2)
+	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
+}
+
+// A page costs what it shows, however long the series: a walk along the primary key, before and after statistics.
+func TestHistoryIsServedByTheIndex(t *testing.T) {
+	t.Parallel()
+	pool := testenv.Postgres(t)
+	plan := func(query string) string {
+		rows, err := pool.Query(t.Context(), "explain "+query, "AAPL", "yfinance", firstTime, lastTime, 1001)
+		require.NoError(t, err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return strings.Join(lines, "\n")
+	}
+	check := func() {
+		for query, scan := range map[string]string{ascendingQuery: "Index Scan using price_points_pk", descendingQuery: "Index Scan Backward using price_points_pk"} {
+			p := plan(query)
+			require.Contains(t, p, scan)
+			require.NotContains(t, p, "Sort")
+		}
+	}
+	check()
+	_, err := pool.Exec(t.Context(), `
+		insert into price_points (symbol, provider, observed_at, price, raw_response_id)
+		select 'AAPL', 'yfinance', '2024-01-01'::timestamptz + i * interval '1 second', i, gen_random_uuid() from generate_series(1, 50000) i`)
+	require.NoError(t, err)
+	check()
+	_, err = pool.Exec(t.Context(), "analyze price_points")
+	require.NoError(t, err)
+	check()
+}
