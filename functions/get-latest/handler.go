@@ -175,7 +175,7 @@ func (h *handler) batch(ctx context.Context, in *priceQuery, provider string) (*
 			how = r.found.how
 		}
 		worst.Age, worst.Left = max(worst.Age, r.found.entry.Age), min(worst.Left, r.found.entry.Left)
-		fmt.Fprintln(tags, symbols[i], etag(r.found))
+		tags.Write([]byte(string(symbols[i]) + etag(r.found))) // a hash takes everything
 	}
 	tag := `"` + hex.EncodeToString(tags.Sum(nil)[:16]) + `"`
 	if len(body.Errors) > 0 {

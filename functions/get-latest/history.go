@@ -135,7 +135,7 @@ func parseTime(name, text string, absent time.Time, ends bool) (time.Time, error
 		}
 	}
 	if ms, err2 := strconv.ParseUint(text, 10, 48); err2 == nil {
-		t, err = time.UnixMilli(int64(ms)), nil //nolint:gosec // 48 bits
+		t, err = time.UnixMilli(int64(ms)), nil
 	}
 	if err != nil {
 		return time.Time{}, fault.Wrap(err, fault.Invalid, "invalid_parameter", "%s is no RFC 3339 time, date or milliseconds since 1970", name)
@@ -153,7 +153,7 @@ func parseTime(name, text string, absent time.Time, ends bool) (time.Time, error
 // A token is the time in microseconds and a digest of the query it belongs to. It is no secret: a forged one shows
 // nothing that another start would not.
 func newToken(last time.Time, q span) string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(last.UnixMicro())) //nolint:gosec // the bits, whatever the sign
+	b := binary.BigEndian.AppendUint64(nil, uint64(last.UnixMicro()))
 	return base64.RawURLEncoding.EncodeToString(append(b, q.digest()...))
 }
 

@@ -93,7 +93,7 @@ func TestHistoryBody(t *testing.T) {
 	require.Equal(t, `{"symbol":"AAPL","provider":"yfinance","prices":[],"next_page_token":null}`+"\n", w.Body.String()) //nolint:testifylint // byte for byte
 	b.handler.points = series{time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)}.history(t)
 	w, _ = b.get(t, "/prices/history?symbol=AAPL&provider=any-source")
-	require.Equal(t, `{"symbol":"AAPL","provider":"any-source","prices":[{"timestamp":"2024-03-20T10:30:00Z","price":1.5,"raw_response_id":"`+ //nolint:testifylint // byte for byte
+	require.Equal(t, `{"symbol":"AAPL","provider":"any-source","prices":[{"timestamp":"2024-03-20T10:30:00Z","price":1.5,"raw_response_id":"`+
 		rawID.String()+`"}],"next_page_token":null}`+"\n", w.Body.String())
 }
 

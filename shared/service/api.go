@@ -71,6 +71,7 @@ func Handle[I, O any](api huma.API, op huma.Operation, handler func(context.Cont
 	if op.Errors == nil {
 		op.Errors = []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	}
+	op.Middlewares = append(op.Middlewares[:len(op.Middlewares):len(op.Middlewares)], onceEach) // after the limiter: refusals count, too
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
