@@ -1,0 +1,263 @@
+//go:build integration
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// clients is how many ask at once.
+const clients = 200
+
+// The cache over three copies, each part on the stack that the parts before have used.
+func TestCache(t *testing.T) {
+	t.Parallel()
+	s := start(t, newDir(t), "COPIES=get-latest=3", "RATE_LIMIT_LATEST=10000/10ms", "PROVIDER_TIMEOUT=3s", "LOG_LEVEL=error")
+	copies := strings.Split(s.env["GET_LATEST_URLS"], ",")
+	require.Len(t, copies, 3)
+
+	t.Run("one call for an expired key", func(t *testing.T) { oneCall(t, s, copies) })                 //nolint:paralleltest // in order
+	t.Run("two if the copy that fetches is killed", func(t *testing.T) { killedHolder(t, s, copies) }) //nolint:paralleltest // in order
+	t.Run("an outage is called once in two seconds", func(t *testing.T) { outage(t, s, copies) })      //nolint:paralleltest // in order
+	t.Run("a silent Redis fails nobody", func(t *testing.T) { silentRedis(t, s) })                     //nolint:paralleltest // in order
+	t.Run("polls fill the cache", func(t *testing.T) { pollFills(t, s) })                              //nolint:paralleltest // in order
+	t.Run("a batch and the history through the gateway", func(t *testing.T) { batchAndHistory(t, s) }) //nolint:paralleltest // in order
+	t.Run("every code of the route", func(t *testing.T) { codes(t, s, copies[0]) })                    //nolint:paralleltest // in order
+}
+
+// answer is what one client got.
+type answer struct {
+	status int
+	header http.Header
+	body   map[string]any
+}
+
+// askAll sends one request of each client, in turn to the copies, and calls during once all are on their way. The answer
+// of a client whose connection breaks is the zero answer.
+func askAll(t *testing.T, query string, copies []string, during func()) []answer {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: clients, MaxConnsPerHost: 0}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	var sent atomic.Int64
+	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent.Add(1) }}
+	answers := make([]answer, clients)
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			ctx := httptrace.WithClientTrace(t.Context(), trace)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, copies[i%len(copies)]+"/prices/latest?"+query, nil)
+			if err != nil {
+				return
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				return
+			}
+			defer resp.Body.Close() //nolint:errcheck // read whole
+			answers[i].status, answers[i].header = resp.StatusCode, resp.Header
+			_ = json.NewDecoder(resp.Body).Decode(&answers[i].body) // what is missing is seen below
+		})
+	}
+	if during != nil {
+		require.Eventually(t, func() bool { return sent.Load() >= clients }, 10*time.Second, time.Millisecond)
+		during()
+	}
+	wg.Wait()
+	return answers
+}
+
+// redis opens the stack's Redis.
+func (s *stack) redis(t *testing.T) *redis.Client {
+	t.Helper()
+	options, err := redis.ParseURL(s.env["REDIS_URL"])
+	require.NoError(t, err)
+	client := redis.NewClient(options)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	return client
+}
+
+// expire ends a price's freshness, as time would: it is kept for 10 minutes, and fresh in the first.
+func (s *stack) expire(t *testing.T, symbol string) {
+	t.Helper()
+	set, err := s.redis(t).PExpire(t.Context(), "price:yfinance:"+symbol, 9*time.Minute-time.Second).Result()
+	require.NoError(t, err)
+	require.True(t, set, "there is a price")
+}
+
+func oneCall(t *testing.T, s *stack, copies []string) {
+	t.Helper()
+	status, _, old := call(t, http.MethodGet, copies[0]+"/prices/latest?symbol=AAPL", "")
+	require.Equal(t, http.StatusOK, status)
+	s.expire(t, "AAPL")
+	s.fault(t, "AAPL", "timeout", 1, 1500) // a slow answer
+	before := s.calls(t, "AAPL")
+	answers := askAll(t, "symbol=AAPL", copies, nil)
+	require.Equal(t, before+1, s.calls(t, "AAPL"))
+	for _, a := range answers {
+		require.Equal(t, http.StatusOK, a.status)
+		require.Equal(t, answers[0].header.Get("ETag"), a.header.Get("ETag"))
+		require.NotEqual(t, old.Get("ETag"), a.header.Get("ETag"))
+		require.NotContains(t, a.body, "stale")
+	}
+	require.Equal(t, []string{"2"}, s.rows(t, "select count(*)::text from raw_responses where symbol = 'AAPL'"))
+}
+
+func killedHolder(t *testing.T, s *stack, copies []string) {
+	t.Helper()
+	s.expire(t, "AAPL")
+	s.fault(t, "AAPL", "timeout", 1, 2500)
+	before := s.calls(t, "AAPL")
+	go func() { // copy 0 fetches; whoever asked it goes down with it
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, copies[0]+"/prices/latest?symbol=AAPL", nil)
+		if err == nil {
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				_ = resp.Body.Close()
+			}
+		}
+	}()
+	require.Eventually(t, func() bool { return s.calls(t, "AAPL") == before+1 }, 5*time.Second, 5*time.Millisecond)
+	began := time.Now()
+	answers := askAll(t, "symbol=AAPL", copies, func() { s.kill(t, "get-latest", copies[0]) })
+	lost := 0
+	for _, a := range answers {
+		if a.status == 0 {
+			lost++
+			continue
+		}
+		require.Equal(t, http.StatusOK, a.status)
+		require.NotContains(t, a.body, "stale")
+	}
+	require.LessOrEqual(t, lost, clients/3+1, "those of the copy that died")
+	require.Equal(t, before+2, s.calls(t, "AAPL"))
+	require.Less(t, time.Since(began), 12*time.Second, "one lease, and a fetch")
+	ready(t, copies[0])
+}
+
+func outage(t *testing.T, s *stack, copies []string) {
+	t.Helper()
+	s.expire(t, "AAPL")
+	s.fault(t, "AAPL", "error_5xx", 0, 0)
+	before := s.calls(t, "AAPL")
+	for _, a := range askAll(t, "symbol=AAPL", copies, nil) {
+		require.Equal(t, http.StatusOK, a.status)
+		require.Equal(t, "STALE", a.header.Get("X-Cache"))
+		require.Equal(t, true, a.body["stale"])
+		require.Equal(t, "max-age=0", a.header.Get("Cache-Control"))
+	}
+	require.Equal(t, before+1, s.calls(t, "AAPL"))
+
+	s.fault(t, "MSFT", "error_5xx", 0, 0) // of which the cache has nothing
+	const rounds = 5 * time.Second
+	began := time.Now()
+	for time.Since(began) < rounds {
+		for _, a := range askAll(t, "symbol=MSFT", copies, nil) {
+			require.Equal(t, http.StatusServiceUnavailable, a.status)
+			require.Equal(t, "provider_unavailable", a.body["code"])
+			require.NotEmpty(t, a.header.Get("Retry-After"))
+		}
+	}
+	calls := s.calls(t, "MSFT")
+	require.GreaterOrEqual(t, calls, 2)
+	require.LessOrEqual(t, calls, int(time.Since(began)/(2*time.Second))+1)
+	s.healthy(t)
+}
+
+// silentRedis runs one more copy, whose way to Redis can be held.
+func silentRedis(t *testing.T, s *stack) {
+	t.Helper()
+	u, err := url.Parse(s.env["REDIS_URL"])
+	require.NoError(t, err)
+	way := newProxy(t, u.Host)
+	u.Host = way.addr
+	address := s.function(t, "get-latest", "REDIS_URL="+u.String(), "RATE_LIMIT_LATEST=10000/10ms", "LOG_LEVEL=error")
+	ready(t, address)
+	way.hold()
+	began := time.Now()
+	status, body, header := call(t, http.MethodGet, address+"/prices/latest?symbol=IBM", "")
+	require.Equal(t, http.StatusOK, status, string(body))
+	require.Equal(t, "MISS", header.Get("X-Cache"))
+	require.Less(t, time.Since(began), 3*time.Second)
+	way.release()
+	require.Eventually(t, func() bool {
+		status, _, header := call(t, http.MethodGet, address+"/prices/latest?symbol=IBM", "")
+		return status == http.StatusOK && header.Get("X-Cache") == "HIT"
+	}, 5*time.Second, 50*time.Millisecond)
+}
+
+func pollFills(t *testing.T, s *stack) {
+	t.Helper()
+	status, body, _ := call(t, http.MethodPost, s.env["POLL_URL"]+"/prices/poll", `{"symbols":["GOOG"],"interval":60}`, "Content-Type", "application/json")
+	require.Equal(t, http.StatusAccepted, status, string(body))
+	cache := s.redis(t)
+	require.Eventually(t, func() bool { return cache.Exists(t.Context(), "price:yfinance:GOOG").Val() == 1 }, 15*time.Second, 20*time.Millisecond)
+	_, _, header := call(t, http.MethodGet, s.env["GET_LATEST_URL"]+"/prices/latest?symbol=GOOG", "")
+	require.Equal(t, "HIT", header.Get("X-Cache"))
+	require.Equal(t, 1, s.calls(t, "GOOG"))
+}
+
+func batchAndHistory(t *testing.T, s *stack) {
+	t.Helper()
+	status, v := s.get(t, "/prices/latest?symbols=aapl,GOOG,NOSUCH,AAPL&provider=auto")
+	require.Equal(t, http.StatusOK, status)
+	require.Len(t, v["prices"], 2)
+	require.Len(t, v["errors"], 1)
+	require.Eventually(t, func() bool {
+		status, v = s.get(t, "/prices/history?symbol=GOOG&start=2020-01-01&order=desc&limit=1")
+		prices, _ := v["prices"].([]any)
+		return status == http.StatusOK && len(prices) == 1 && v["next_page_token"] == nil
+	}, 10*time.Second, 50*time.Millisecond)
+}
+
+// codes produces every error code of the route on the running system; the limiter's is in TestPipeline.
+func codes(t *testing.T, s *stack, address string) {
+	t.Helper()
+	want := func(query string, status int, code string) {
+		got, body, header := call(t, http.MethodGet, address+"/prices/latest?"+query, "")
+		require.Equal(t, status, got, "%s: %s", query, body)
+		require.Contains(t, string(body), `"code":"`+code+`"`)
+		require.Equal(t, "application/problem+json", header.Get("Content-Type"))
+		if status == http.StatusServiceUnavailable {
+			require.NotEmpty(t, header.Get("Retry-After"))
+		}
+	}
+	cache := s.redis(t)
+	want("symbol=A%20B", 400, "invalid_symbol")
+	want("symbol=AMZN&provider=nobody", 400, "unknown_provider")
+	want("symbol=AMZN&symbol=IBM", 400, "invalid_parameter")
+	want("symbol=NOSUCH", 404, "symbol_not_found")
+	for _, c := range []struct {
+		kind   string
+		status int
+		code   string
+	}{
+		{"html", 502, "provider_malformed"},
+		{"limit_minute", 503, "provider_rate_limited"},
+		{"error_5xx", 503, "provider_unavailable"},
+		{"timeout", 504, "provider_timeout"},
+	} {
+		s.fault(t, "AMZN", c.kind, 1, 0)
+		want("symbol=AMZN", c.status, c.code)
+		// The error answers for two seconds, unless somebody removes it.
+		require.NoError(t, cache.Del(t.Context(), "flight:failure:yfinance:AMZN").Err())
+	}
+	s.healthy(t)
+	tx, err := s.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "lock table outbox in share mode")
+	require.NoError(t, err)
+	want("symbol=AMZN", 503, "storage_unavailable")
+	require.NoError(t, tx.Rollback(t.Context()))
+}

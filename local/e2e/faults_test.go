@@ -1,0 +1,237 @@
+//go:build integration
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// fault makes the exchange misbehave for a symbol; healthy ends all faults.
+func (s *stack) fault(t *testing.T, symbol, kind string, count, delayMS int) {
+	t.Helper()
+	body := fmt.Sprintf(`{"provider":"yfinance","symbol":%q,"kind":%q,"count":%d,"delay_ms":%d}`, symbol, kind, count, delayMS)
+	status, answer, _ := call(t, http.MethodPut, s.env["EXCHANGE_URL"]+"/_admin/faults", body)
+	require.Less(t, status, 300, string(answer))
+}
+
+func (s *stack) healthy(t *testing.T) {
+	t.Helper()
+	status, _, _ := call(t, http.MethodDelete, s.env["EXCHANGE_URL"]+"/_admin/faults", "")
+	require.Less(t, status, 300)
+}
+
+// calls is how often the exchange was asked for a symbol.
+func (s *stack) calls(t *testing.T, symbol string) int {
+	t.Helper()
+	_, body, _ := call(t, http.MethodGet, s.env["EXCHANGE_URL"]+"/_admin/calls?provider=yfinance&symbol="+symbol, "")
+	var v struct{ Calls int }
+	require.NoError(t, json.Unmarshal(body, &v), string(body))
+	return v.Calls
+}
+
+// kill kills the copies of a function whose port is that of one of the urls, as a lost node would.
+func (s *stack) kill(t *testing.T, function string, urls ...string) {
+	t.Helper()
+	ports := map[string]bool{}
+	for _, text := range urls {
+		u, err := url.Parse(text)
+		require.NoError(t, err)
+		ports["PORT="+u.Port()] = true
+	}
+	killed := 0
+	for _, pid := range s.pids(t, function) {
+		environ, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "environ"))
+		require.NoError(t, err)
+		for _, v := range strings.Split(string(environ), "\x00") {
+			if ports[v] {
+				require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+				killed++
+			}
+		}
+	}
+	require.Equal(t, len(urls), killed)
+}
+
+// function runs one more copy of a function beside the stack's own until the test ends, and gives its address.
+func (s *stack) function(t *testing.T, name string, env ...string) string {
+	t.Helper()
+	port := freePort(t)
+	cmd := exec.Command(filepath.Join(s.dir, "bin", name))
+	cmd.Env = append(os.Environ(), "HOST=127.0.0.1", fmt.Sprint("PORT=", port), "YFINANCE_BASE_URL="+s.env["EXCHANGE_URL"]+"/yfinance",
+		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"], "KAFKA_BOOTSTRAP_SERVERS="+s.env["KAFKA_BOOTSTRAP_SERVERS"])
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stdout, cmd.Stderr = s.out, s.out
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, cmd.Wait())
+	})
+	return fmt.Sprintf("http://127.0.0.1:%d", port)
+}
+
+// ready waits until a function answers again.
+func ready(t *testing.T, urls ...string) {
+	t.Helper()
+	client := &http.Client{Timeout: 3 * time.Second}
+	for _, u := range urls {
+		require.Eventually(t, func() bool {
+			resp, err := client.Get(u + "/readyz")
+			if err != nil {
+				return false
+			}
+			return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+		}, 20*time.Second, 20*time.Millisecond)
+	}
+}
+
+// proxy passes TCP connections on until it is told to hold them: then nothing moves, and nothing fails by itself.
+type proxy struct {
+	addr string
+	mu   sync.Mutex
+	gate chan struct{} // closed: open
+}
+
+func newProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{addr: l.Addr().String(), gate: make(chan struct{})}
+	close(p.gate)
+	t.Cleanup(func() {
+		require.NoError(t, l.Close())
+		p.release()
+	})
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go p.pipe(client, server)
+			go p.pipe(server, client)
+		}
+	}()
+	return p
+}
+
+func (p *proxy) pipe(to, from net.Conn) {
+	defer to.Close()   //nolint:errcheck // the other end is gone
+	defer from.Close() //nolint:errcheck // the other end is gone
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		p.mu.Lock()
+		gate := p.gate
+		p.mu.Unlock()
+		<-gate
+		if _, werr := to.Write(buffer[:n]); err != nil || werr != nil {
+			return
+		}
+	}
+}
+
+func (p *proxy) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gate = make(chan struct{})
+}
+
+func (p *proxy) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.gate:
+	default:
+		close(p.gate)
+	}
+}
+
+// broker is a Kafka broker that the test can stall, stop and start again with its records.
+type broker struct {
+	dir     string
+	port    int
+	cluster *kfake.Cluster
+}
+
+func newBroker(t *testing.T) *broker {
+	t.Helper()
+	b := &broker{dir: t.TempDir(), port: freePort(t)}
+	b.start(t)
+	t.Cleanup(func() { b.cluster.Close() })
+	return b
+}
+
+func (b *broker) addr() string { return fmt.Sprintf("127.0.0.1:%d", b.port) }
+
+func (b *broker) start(t *testing.T) {
+	t.Helper()
+	var err error
+	// The last cluster's port may take a moment to be free.
+	require.Eventually(t, func() bool {
+		b.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(b.port), kfake.DataDir(b.dir))
+		return err == nil
+	}, 5*time.Second, 20*time.Millisecond)
+}
+
+// swallow lets produce requests vanish without an answer, as if the network ate them; each shows on the channel.
+func (b *broker) swallow() (seen <-chan struct{}, stop func()) {
+	c, done := make(chan struct{}, 1000), make(chan struct{})
+	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		select {
+		case <-done:
+			b.cluster.DropControl()
+			return nil, nil, false
+		default:
+		}
+		b.cluster.KeepControl()
+		c <- struct{}{}
+		return nil, nil, true
+	})
+	return c, func() { close(done) }
+}
+
+// delay holds produce requests until it is told to go on with them.
+func (b *broker) delay() (seen <-chan struct{}, goOn func()) {
+	c, done := make(chan struct{}, 1000), make(chan struct{})
+	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		select {
+		case <-done:
+			b.cluster.DropControl()
+		default:
+			b.cluster.KeepControl()
+			c <- struct{}{}
+			b.cluster.SleepControl(func() { <-done })
+		}
+		return nil, nil, false
+	})
+	return c, func() { close(done) }
+}
+
+// records is how many records a topic has.
+func (b *broker) records(topic string) (n int64) {
+	for _, p := range b.cluster.PartitionInfos(topic) {
+		n += p.HighWatermark
+	}
+	return n
+}
