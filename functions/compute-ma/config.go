@@ -7,6 +7,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
 
@@ -14,8 +15,10 @@ type config struct {
 	service.Config
 	DatabaseURL   service.Secret `envconfig:"DATABASE_URL"`
 	KafkaServers  string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
-	Windows       []int          `envconfig:"MA_WINDOWS" default:"5,20,50"`      // points, at most 50
-	MaxEventBytes int64          `envconfig:"MAX_EVENT_BYTES" default:"1048576"` // larger events are 413
+	RedisURL      service.Secret `envconfig:"REDIS_URL"` // of the queries' limit alone
+	Limits        ratelimit.Config
+	Windows       []int `envconfig:"MA_WINDOWS" default:"5,20,50"`      // points, at most 50
+	MaxEventBytes int64 `envconfig:"MAX_EVENT_BYTES" default:"1048576"` // larger events are 413
 }
 
 func loadConfig() (config, error) {
@@ -28,12 +31,15 @@ func loadConfig() (config, error) {
 
 // validate reports every fault at once.
 func (c config) validate() error {
-	errs := []error{c.Config.Validate()}
+	errs := []error{c.Config.Validate(), c.Limits.Validate()}
 	if c.DatabaseURL == "" {
 		errs = append(errs, errors.New("DATABASE_URL is not set"))
 	}
 	if c.KafkaServers == "" {
 		errs = append(errs, errors.New("KAFKA_BOOTSTRAP_SERVERS is not set"))
+	}
+	if c.RedisURL == "" {
+		errs = append(errs, errors.New("REDIS_URL is not set"))
 	}
 	if len(c.Windows) == 0 {
 		errs = append(errs, errors.New("MA_WINDOWS is empty"))

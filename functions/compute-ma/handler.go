@@ -42,13 +42,14 @@ type handler struct {
 	metrics     metrics
 }
 
-func (h *handler) routes(srv *service.Service) {
+// routes mounts events, which nothing limits, and queries behind limit.
+func (h *handler) routes(srv *service.Service, limit func(huma.Context, func(huma.Context))) {
 	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: h.maxBytes, Handle: h.receive, Refuse: h.refuse})
 	srv.Mux.HandleFunc("POST /dry-run", h.dryRun)
 	op := func(id, path, summary string, errs ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"averages"},
-			Errors: append([]int{400, 500, 503}, errs...),
+			Errors: append([]int{400, 429, 500, 503}, errs...), Middlewares: huma.Middlewares{limit},
 		}
 	}
 	service.Handle(srv.API, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), h.latestAverage)

@@ -33,7 +33,7 @@ func BenchmarkEvent(b *testing.B) {
 		events: store, dryRuns: store, reads: store, deadLetters: &fakeDLQ{}, windows: []int{5}, maxBytes: 1 << 20, log: log,
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) }, metrics: newMetrics(srv.Metrics),
 	}
-	h.routes(srv)
+	h.routes(srv, unlimited)
 	header := http.Header{
 		"Ce-Specversion": {"1.0"}, "Ce-Id": {"0190f5d8-0000-7000-8000-000000000001:AAPL:1710930600123456"}, "Ce-Source": {"/providers/yfinance"},
 		"Ce-Type": {priceevent.Type}, "Ce-Subject": {"AAPL"}, "Ce-Partitionkey": {"AAPL"}, "Ce-Time": {"2024-03-20T10:30:00.123456Z"},

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -79,6 +80,8 @@ func (d *fakeDLQ) Write(_ context.Context, l kafkaclient.DeadLetter) error {
 	return d.err
 }
 
+func unlimited(ctx huma.Context, next func(huma.Context)) { next(ctx) }
+
 type bundle struct {
 	store *fakeStore
 	dlq   *fakeDLQ
@@ -96,7 +99,7 @@ func setup(t *testing.T) bundle {
 		log: log, metrics: newMetrics(srv.Metrics),
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) },
 	}
-	h.routes(srv)
+	h.routes(srv, unlimited)
 	b.http, b.now = srv.Handler(), h.now
 	return b
 }
@@ -248,7 +251,7 @@ func TestLatestAverage(t *testing.T) {
 func TestConfigReportsEveryFault(t *testing.T) {
 	t.Parallel()
 	err := config{Windows: []int{0, 51, 5, 5}}.validate()
-	for _, text := range []string{"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "MA_WINDOWS: 0", "MA_WINDOWS: 51", "MA_WINDOWS: 5 ", "MAX_EVENT_BYTES", "SHUTDOWN_TIMEOUT"} {
+	for _, text := range []string{"DATABASE_URL", "REDIS_URL", "RATE_LIMIT_TIMEOUT", "KAFKA_BOOTSTRAP_SERVERS", "MA_WINDOWS: 0", "MA_WINDOWS: 51", "MA_WINDOWS: 5 ", "MAX_EVENT_BYTES", "SHUTDOWN_TIMEOUT"} {
 		require.ErrorContains(t, err, text)
 	}
 }

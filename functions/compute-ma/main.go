@@ -19,6 +19,8 @@ import (
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/redisclient"
 	"marketdata/shared/service"
 )
 
@@ -49,8 +51,17 @@ func run(ctx context.Context, args []string) error {
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
 	defer producer.Close(cfg.ShutdownTimeout)
 
+	client, err := redisclient.Open(string(cfg.RedisURL))
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is buffered
+	limiter := ratelimit.New(client, cfg.Limits, log)
+
 	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log,
-		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check})
+		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
+		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // events need it not at all
+	srv.Metrics.MustRegister(limiter.Collectors()...)
 	m := newMetrics(srv.Metrics)
 	events := newApplier(store, m.batch)
 	defer events.close() // after the server: what is in flight is committed, then the pool closes
@@ -58,6 +69,7 @@ func run(ctx context.Context, args []string) error {
 		events: events, dryRuns: store, reads: store, windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}
-	h.routes(srv)
+	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	ratelimit.Document(srv.API.OpenAPI())
 	return srv.Run(ctx)
 }

@@ -98,7 +98,7 @@ func serveInsertOnly(ctx context.Context) error {
 		events: events, dryRuns: store, reads: store, windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}
-	h.routes(srv)
+	h.routes(srv, unlimited)
 	return srv.Run(ctx)
 }
 
