@@ -189,6 +189,10 @@ func (o *outbox) sweeperKilledBeforeDelete(t *testing.T) {
 // leave stores a price whose event stays in the outbox for now: the process that should publish it is killed.
 func (o *outbox) leave(t *testing.T, symbol string) {
 	t.Helper()
+	// A new process first: the old one's producer may still wait for the answer to a request that was swallowed, and would
+	// hold the next one back until its row is due.
+	o.killGetLatest(t)
+	ready(t, o.getLatest)
 	produced, stop := o.swallow()
 	o.ask(symbol)
 	<-produced
