@@ -8,15 +8,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -116,82 +112,6 @@ func (s insertOnly) apply(ctx context.Context, all []priceevent.Observation) ([]
 	return b.effects, results.Close()
 }
 
-// program is one that is measured.
-type program struct {
-	name    string
-	url     string
-	rates   []float64 // events a second, of each round
-	medians []float64 // milliseconds
-	tails   []float64 // 99th percentile, milliseconds
-}
-
-// startProgram runs a command until the benchmark ends, its log in a file.
-func startProgram(b *testing.B, name, path string, env ...string) *program {
-	b.Helper()
-	l, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(b, err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(b, err)
-	require.NoError(b, l.Close())
-	log, err := os.Create(filepath.Join(b.TempDir(), name+".log"))
-	require.NoError(b, err)
-	cmd := exec.Command(path)
-	cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", "PORT="+port), env...)
-	cmd.Stdout, cmd.Stderr = log, log
-	require.NoError(b, cmd.Start())
-	b.Cleanup(func() {
-		require.NoError(b, cmd.Process.Signal(syscall.SIGTERM))
-		require.NoError(b, cmd.Wait())
-		require.NoError(b, log.Close())
-	})
-	p := &program{name: name, url: "http://127.0.0.1:" + port + "/"}
-	require.Eventually(b, func() bool {
-		resp, err := http.Get(p.url + "readyz")
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode < 300
-	}, 10*time.Second, 5*time.Millisecond)
-	return p
-}
-
-// load posts events for roundTime from inFlight callers and notes the rate and the time of an event. Every event is new.
-func (p *program) load(b *testing.B, client *http.Client, inFlight, symbols int, clock *atomic.Int64) {
-	b.Helper()
-	var mu sync.Mutex
-	var all []time.Duration
-	var wg sync.WaitGroup
-	failed := make(chan error, inFlight)
-	began := time.Now()
-	for range inFlight {
-		wg.Go(func() {
-			var mine []time.Duration
-			for time.Since(began) < roundTime {
-				one := time.Now()
-				if err := post(client, p.url, symbols, clock.Add(1)); err != nil {
-					failed <- err
-					return
-				}
-				mine = append(mine, time.Since(one))
-			}
-			mu.Lock()
-			all = append(all, mine...)
-			mu.Unlock()
-		})
-	}
-	wg.Wait()
-	took := time.Since(began)
-	close(failed)
-	for err := range failed {
-		require.NoError(b, err)
-	}
-	slices.Sort(all)
-	p.rates = append(p.rates, float64(len(all))/took.Seconds())
-	p.medians = append(p.medians, all[len(all)/2].Seconds()*1000)
-	p.tails = append(p.tails, all[len(all)*99/100].Seconds()*1000)
-}
-
 func post(client *http.Client, url string, symbols int, tick int64) error {
 	symbol := "S" + strconv.Itoa(rand.IntN(symbols))
 	at := time.UnixMicro(1_700_000_000_000_000 + tick*1000).UTC().Format(time.RFC3339Nano)
@@ -217,21 +137,6 @@ func post(client *http.Client, url string, symbols int, tick int64) error {
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
 	return nil
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Clone(values)
-	slices.Sort(sorted)
-	return sorted[len(sorted)/2]
-}
-
-// ratio is the median of the rounds' ratios: what drifts between rounds drops out.
-func ratio(p, q *program) float64 {
-	all := make([]float64, len(p.rates))
-	for i := range all {
-		all[i] = p.rates[i] / q.rates[i]
-	}
-	return median(all)
 }
 
 // BenchmarkThroughput measures the built binary, logs going to a file, against Postgres with its default durability,
@@ -264,31 +169,31 @@ func compare(b *testing.B, inFlight, symbols, stored int) {
 		}
 		return "DATABASE_URL=" + url
 	}
-	noOp := startProgram(b, "no-op", os.Args[0], serveAs+"=no-op")
-	insert := startProgram(b, "insert-only", os.Args[0], serveAs+"=insert-only", database(0), kafka)
-	programs := []*program{noOp, insert, startProgram(b, "compute-ma", filepath.Join(bin, "compute-ma"), database(0), kafka)}
+	noOp := testenv.StartProgram(b, "no-op", os.Args[0], serveAs+"=no-op")
+	insert := testenv.StartProgram(b, "insert-only", os.Args[0], serveAs+"=insert-only", database(0), kafka)
+	programs := []*testenv.Program{noOp, insert, testenv.StartProgram(b, "compute-ma", filepath.Join(bin, "compute-ma"), database(0), kafka)}
 	if stored > 0 {
-		programs = append(programs, startProgram(b, "large", filepath.Join(bin, "compute-ma"), database(stored), kafka))
+		programs = append(programs, testenv.StartProgram(b, "large", filepath.Join(bin, "compute-ma"), database(stored), kafka))
 	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: inFlight, DisableCompression: true}}
 	var clock atomic.Int64
 	for round := range rounds + 1 {
 		for _, p := range programs {
-			p.load(b, client, inFlight, symbols, &clock)
+			p.Load(b, inFlight, roundTime, func() error { return post(client, p.URL, symbols, clock.Add(1)) })
 			if round == 0 { // a warm-up: connections, prepared statements, the series' first rows
-				p.rates, p.medians, p.tails = nil, nil, nil
+				p.Forget()
 			}
 		}
 	}
 	ma := programs[2]
-	b.ReportMetric(median(ma.rates), "events/s")
-	b.ReportMetric(ratio(ma, noOp), "of_no-op")
-	b.ReportMetric(ratio(ma, insert), "of_insert-only")
-	b.ReportMetric(ratio(insert, noOp), "insert-only_of_no-op")
-	b.ReportMetric(median(ma.medians), "p50_ms")
-	b.ReportMetric(median(ma.tails)/median(ma.medians), "p99/p50")
+	b.ReportMetric(testenv.Median(ma.Rates), "events/s")
+	b.ReportMetric(testenv.Ratio(ma, noOp), "of_no-op")
+	b.ReportMetric(testenv.Ratio(ma, insert), "of_insert-only")
+	b.ReportMetric(testenv.Ratio(insert, noOp), "insert-only_of_no-op")
+	b.ReportMetric(testenv.Median(ma.Medians), "p50_ms")
+	b.ReportMetric(testenv.Median(ma.Tails)/testenv.Median(ma.Medians), "p99/p50")
 	if stored > 0 {
-		b.ReportMetric(ratio(programs[3], ma), "large_of_empty")
+		b.ReportMetric(testenv.Ratio(programs[3], ma), "large_of_empty")
 	}
 	b.ReportMetric(0, "ns/op")
 }

@@ -1,0 +1,138 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/market"
+	"marketdata/shared/pricecache"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/redisclient"
+	"marketdata/shared/testenv"
+)
+
+const (
+	rounds    = 9 // of each program, in turn; the figures are medians
+	roundTime = 700 * time.Millisecond
+	serveAs   = "GET_LATEST_BENCHMARK_SERVES" // makes the test binary the bare handler instead of a test
+	hitLimit  = "1000/1s"                     // the limiter works on every hit, and refuses none of hitClients
+	hitSymbol = "BENCH.HIT"
+)
+
+// hitClients share the load, as X-Forwarded-For tells them apart.
+const hitClients = 1000
+
+// TestMain lets the test binary be the program that the built one is measured against.
+func TestMain(m *testing.M) {
+	if os.Getenv(serveAs) == "" { //nolint:forbidigo // the benchmark's own switch, in no production code
+		os.Exit(m.Run())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	err := serveBare(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// serveBare is what a hit cannot do without: net/http and the same round trip to Redis, a script, a GET and a PTTL. It knows
+// no clients, headers, metrics, logs or JSON.
+func serveBare(ctx context.Context) error {
+	client, err := redisclient.Open(os.Getenv("REDIS_URL")) //nolint:forbidigo // as above
+	if err != nil {
+		return err
+	}
+	var limit ratelimit.Limit
+	if err := limit.UnmarshalText([]byte(hitLimit)); err != nil {
+		return err
+	}
+	store := ratelimit.NewRedis(client, "bare:")
+	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:forbidigo // as above
+		var got *redis.StringCmd
+		ride := func(p redis.Pipeliner) {
+			got = p.Get(r.Context(), "price:yfinance:"+hitSymbol)
+			p.PTTL(r.Context(), "price:yfinance:"+hitSymbol)
+		}
+		if _, err := store.TakeWith(r.Context(), ride, r.Header.Get("X-Forwarded-For"), limit); err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		_, _ = io.WriteString(w, got.Val())
+	})}
+	go func() { <-ctx.Done(); _ = server.Close() }()
+	if err := server.ListenAndServe(); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// BenchmarkHit measures the built binary's cache hits, with limiter, headers, metrics and logs to a file, beside a bare
+// handler that makes the same single round trip to Redis.
+func BenchmarkHit(b *testing.B) {
+	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
+	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
+	client, _ := testenv.Redis(b)
+	price, err := market.ParsePrice("150.25")
+	require.NoError(b, err)
+	cache := pricecache.New(client, "price:", time.Hour, time.Hour)
+	_, err = cache.Put(b.Context(), market.Quote{Symbol: hitSymbol, Provider: "yfinance", Price: price, ObservedAt: time.Now().UTC(), Currency: "USD"}, uuid.New())
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, client.Del(context.Background(), "price:yfinance:"+hitSymbol).Err()) })
+
+	bare := testenv.StartProgram(b, "bare", os.Args[0], serveAs+"=bare")
+	hit := testenv.StartProgram(b, "get-latest", filepath.Join(bin, "get-latest"), "DATABASE_URL="+testenv.PostgresURL(b),
+		"KAFKA_BOOTSTRAP_SERVERS="+testenv.Kafka(b), "CACHE_TTL=1h", "STALE_TTL=1h", "RATE_LIMIT_LATEST="+hitLimit, "RATE_LIMIT_TIMEOUT=1s")
+	const callers = 50
+	web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers, DisableCompression: true}}
+	for range b.N {
+		for round := range rounds + 1 {
+			for _, p := range []*testenv.Program{bare, hit} {
+				p.Load(b, callers, roundTime, func() error { return ask(web, p.URL) })
+				if round == 0 {
+					p.Forget()
+				}
+			}
+		}
+	}
+	b.ReportMetric(testenv.Median(hit.Rates), "hits/s")
+	b.ReportMetric(testenv.Ratio(hit, bare), "of_bare")
+	b.ReportMetric(testenv.Median(hit.Medians), "p50_ms")
+	b.ReportMetric(testenv.Median(hit.Tails)/testenv.Median(hit.Medians), "p99/p50")
+	b.ReportMetric(0, "ns/op")
+}
+
+func ask(client *http.Client, base string) error {
+	req, err := http.NewRequest(http.MethodGet, base+"prices/latest?symbol="+hitSymbol+"&provider=yfinance", nil)
+	if err != nil {
+		return err
+	}
+	n := rand.IntN(hitClients)
+	req.Header["X-Forwarded-For"] = []string{"10.0." + strconv.Itoa(n/250) + "." + strconv.Itoa(n%250)}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	if how := resp.Header.Get("X-Cache"); resp.StatusCode != http.StatusOK || how != "" && how != "HIT" {
+		return fmt.Errorf("status %d, X-Cache %q", resp.StatusCode, how)
+	}
+	return nil
+}
