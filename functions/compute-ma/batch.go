@@ -1,0 +1,322 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/priceevent"
+)
+
+// seriesKey names a series.
+type seriesKey struct{ symbol, provider string }
+
+func compareKeys(a, b seriesKey) int {
+	if c := strings.Compare(a.symbol, b.symbol); c != 0 { // bytes, as the columns' collation "C"
+		return c
+	}
+	return strings.Compare(a.provider, b.provider)
+}
+
+// pointKey names a point.
+type pointKey struct {
+	seriesKey
+	at int64 // microseconds since 1970
+}
+
+func keyOf(o priceevent.Observation) pointKey {
+	return pointKey{seriesKey{string(o.Symbol), o.Provider}, o.ObservedAt.UnixMicro()}
+}
+
+// batch is one transaction's work: distinct points, sorted, and their distinct series, sorted.
+type batch struct {
+	all     []priceevent.Observation
+	winners []int // index into all of each point's observation of the greatest rank, sorted by point
+	series  []seriesKey
+	effects []effect // of each observation
+	changed map[pointKey]bool
+	rebuild bool // whatever the series' rows say, the points are read
+
+	averages []seriesAverages // to write
+}
+
+// seriesAverages are the averages of one series.
+type seriesAverages struct {
+	seriesKey
+	newest series.Newest
+	all    []series.Average
+}
+
+func newBatch(all []priceevent.Observation) *batch {
+	b := &batch{all: all, winners: make([]int, len(all))}
+	keys := make([]pointKey, len(all))
+	for i, o := range all {
+		keys[i], b.winners[i] = keyOf(o), i
+	}
+	// Of one point the greatest rank first, so that compacting keeps it.
+	slices.SortFunc(b.winners, func(i, j int) int {
+		if c := compareKeys(keys[i].seriesKey, keys[j].seriesKey); c != 0 {
+			return c
+		}
+		if keys[i].at != keys[j].at {
+			if keys[i].at < keys[j].at {
+				return -1
+			}
+			return 1
+		}
+		return all[j].CompareRank(all[i])
+	})
+	b.winners = slices.CompactFunc(b.winners, func(i, j int) bool { return keys[i] == keys[j] })
+	for _, i := range b.winners {
+		if n := len(b.series); n == 0 || b.series[n-1] != keys[i].seriesKey {
+			b.series = append(b.series, keys[i].seriesKey)
+		}
+	}
+	return b
+}
+
+// run makes the transaction in two round trips, one more for each series whose newest points are not known.
+func (b *batch) run(ctx context.Context, conn *pgx.Conn, windows []int, end string) error {
+	b.effects = make([]effect, len(b.all))
+	for i := range b.effects {
+		b.effects[i].outcome = duplicate
+	}
+	newest, err := b.writePoints(ctx, conn, end == "commit")
+	if err != nil {
+		return err
+	}
+	if err := b.merge(ctx, conn, newest, windows); err != nil {
+		return err
+	}
+	var second pgx.Batch
+	b.queueAverages(&second)
+	second.Queue(end)
+	return finish(ctx, conn, &second, end)
+}
+
+// finish sends what remains of the transaction. A commit of a failed transaction is answered as a rollback, without an error.
+func finish(ctx context.Context, conn *pgx.Conn, last *pgx.Batch, end string) error {
+	results := conn.SendBatch(ctx, last)
+	var err error
+	for range last.Len() {
+		tag, execErr := results.Exec()
+		if err = execErr; err != nil {
+			break
+		}
+		if tag.String() == "ROLLBACK" && end == "commit" {
+			err = errors.New("the transaction was rolled back")
+		}
+	}
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("write averages: %w", err)
+	}
+	return nil
+}
+
+const (
+	upsertPoints = `
+		insert into price_points as p (symbol, provider, observed_at, price, raw_response_id, correction)
+		select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[]::numeric[], $5::uuid[], $6::integer[])
+		on conflict on constraint price_points_pk do update
+		set price = excluded.price, raw_response_id = excluded.raw_response_id, correction = excluded.correction,
+		    received_at = now()
+		where (excluded.correction, excluded.raw_response_id, excluded.price) > (p.correction, p.raw_response_id, p.price)
+		returning symbol, provider, observed_at, xmax = 0`
+	// A statement of its own: it must see what other transactions committed while this one waited for the lock.
+	lockSeries = `
+		select k.n, s.newest
+		from unnest($1::text[], $2::text[]) with ordinality as k (symbol, provider, n)
+		join price_series s on s.symbol = k.symbol and s.provider = k.provider
+		order by k.n
+		for update of s`
+)
+
+// errSeriesGone means that a series' row, made before, is not there: somebody emptied the table.
+var errSeriesGone = errors.New("a series' row is gone")
+
+// writePoints begins the transaction, writes the points and locks their series. It notes each point's effect and gives
+// the newest points of each series as they are stored, nil where they are not known.
+func (b *batch) writePoints(ctx context.Context, conn *pgx.Conn, rowsMustExist bool) (newest [][]byte, err error) {
+	var first pgx.Batch
+	first.Queue("begin")
+	first.Queue(upsertPoints, b.pointColumns()...)
+	symbols, providers := b.seriesColumns()
+	first.Queue(lockSeries, symbols, providers)
+	results := conn.SendBatch(ctx, &first)
+	defer func() {
+		if closeErr := results.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("write points: %w", closeErr)
+		}
+	}()
+	if _, err := results.Exec(); err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	if err := b.readEffects(results); err != nil {
+		return nil, fmt.Errorf("write points: %w", err)
+	}
+	newest = make([][]byte, len(b.series))
+	rows, err := results.Query()
+	if err != nil {
+		return nil, fmt.Errorf("lock series: %w", err)
+	}
+	locked := 0
+	var n int64
+	var value []byte
+	_, err = pgx.ForEachRow(rows, []any{&n, &value}, func() error {
+		newest[n-1], value = value, nil
+		locked++
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock series: %w", err)
+	}
+	if locked < len(b.series) && rowsMustExist {
+		return nil, errSeriesGone
+	}
+	return newest, nil
+}
+
+func (b *batch) pointColumns() []any {
+	n := len(b.winners)
+	symbols, providers, prices := make([]string, n), make([]string, n), make([]string, n)
+	times, corrections := make([]time.Time, n), make([]int32, n)
+	ids := make(pgtype.FlatArray[pgtype.UUID], n) // []uuid.UUID would be encoded by reflection
+	for i, w := range b.winners {
+		o := b.all[w]
+		symbols[i], providers[i], prices[i] = string(o.Symbol), o.Provider, o.Price.String()
+		times[i], corrections[i] = o.ObservedAt, int32(o.Correction) //nolint:gosec // checked when decoded
+		ids[i] = pgtype.UUID{Bytes: o.RawResponseID, Valid: true}
+	}
+	return []any{symbols, providers, times, prices, ids, corrections}
+}
+
+func (b *batch) seriesColumns() (symbols, providers []string) {
+	symbols, providers = make([]string, len(b.series)), make([]string, len(b.series))
+	for i, k := range b.series {
+		symbols[i], providers[i] = k.symbol, k.provider
+	}
+	return symbols, providers
+}
+
+// readEffects notes which points changed: rows come back for those alone.
+func (b *batch) readEffects(results pgx.BatchResults) error {
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	var k pointKey
+	var at time.Time
+	var isNew bool
+	outcomes := make(map[pointKey]string, len(b.winners))
+	if _, err := pgx.ForEachRow(rows, []any{&k.symbol, &k.provider, &at, &isNew}, func() error {
+		k.at = at.UnixMicro()
+		outcomes[k] = corrected
+		if isNew {
+			outcomes[k] = inserted
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	b.changed = make(map[pointKey]bool, len(outcomes))
+	for _, w := range b.winners {
+		k := keyOf(b.all[w])
+		if outcome, ok := outcomes[k]; ok {
+			b.effects[w].outcome, b.changed[k] = outcome, true
+		}
+	}
+	return nil
+}
+
+const (
+	updateSeries = `
+		update price_series s
+		set newest = k.newest
+		from unnest($1::text[], $2::text[], $3::bytea[]) as k (symbol, provider, newest)
+		where s.symbol = k.symbol and s.provider = k.provider`
+	upsertAverages = `
+		insert into symbol_averages (symbol, provider, window_size, average, points_used, complete, as_of, oldest)
+		select symbol, provider, window_size, average, points_used, points_used = window_size, as_of, oldest
+		from unnest($1::text[], $2::text[], $3::integer[], $4::text[]::numeric[], $5::integer[], $6::timestamptz[], $7::timestamptz[])
+			as k (symbol, provider, window_size, average, points_used, as_of, oldest)
+		on conflict on constraint symbol_averages_pk do update
+		set average = excluded.average, points_used = excluded.points_used, complete = excluded.complete,
+		    as_of = excluded.as_of, oldest = excluded.oldest, updated_at = now()`
+)
+
+// merge puts the points that changed into the newest points of their series. A series whose newest points stay as they
+// are is not written.
+func (b *batch) merge(ctx context.Context, conn *pgx.Conn, stored [][]byte, windows []int) error {
+	b.averages = b.averages[:0]
+	next := 0
+	for i, k := range b.series {
+		from := next
+		for next < len(b.winners) && keyOf(b.all[b.winners[next]]).seriesKey == k {
+			next++
+		}
+		newest, changed, err := b.mergeSeries(ctx, conn, k, stored[i], b.winners[from:next])
+		if err != nil {
+			return err
+		}
+		if changed {
+			b.averages = append(b.averages, seriesAverages{k, newest, newest.Averages(windows)})
+		}
+	}
+	return nil
+}
+
+func (b *batch) mergeSeries(ctx context.Context, conn *pgx.Conn, k seriesKey, stored []byte, winners []int) (series.Newest, bool, error) {
+	newest, err := series.Decode(stored)
+	rebuilt := err != nil || b.rebuild // null, or of another version
+	if rebuilt {
+		// Under the lock: a statement of its own sees all that is committed, and our own points.
+		if newest, err = readNewest(ctx, conn, k); err != nil {
+			return newest, false, err
+		}
+	}
+	changed := rebuilt
+	for _, w := range winners {
+		o := b.all[w]
+		if !b.changed[keyOf(o)] {
+			continue
+		}
+		at := o.ObservedAt.UnixMicro()
+		b.effects[w].late = b.effects[w].outcome == inserted && len(newest.Points) > 0 && at < newest.Points[0].At
+		if newest.Put(series.Point{At: at, Price: series.NewValue(o.Price.Decimal())}) {
+			changed = true
+		}
+	}
+	return newest, changed, nil
+}
+
+// queueAverages queues the series' rows and their averages, as columns.
+func (b *batch) queueAverages(queue *pgx.Batch) {
+	if len(b.averages) == 0 {
+		return
+	}
+	var symbols, providers, rowSymbols, rowProviders, means []string
+	var encoded [][]byte
+	var windows, used []int32
+	var asOf, oldest []time.Time
+	for _, s := range b.averages {
+		rowSymbols, rowProviders = append(rowSymbols, s.symbol), append(rowProviders, s.provider)
+		encoded = append(encoded, s.newest.Append(nil))
+		for _, a := range s.all {
+			symbols, providers, means = append(symbols, s.symbol), append(providers, s.provider), append(means, a.Mean.String())
+			windows, used = append(windows, int32(a.Window)), append(used, int32(a.PointsUsed)) //nolint:gosec // at most 50
+			asOf, oldest = append(asOf, time.UnixMicro(a.AsOf)), append(oldest, time.UnixMicro(a.Oldest))
+		}
+	}
+	queue.Queue(updateSeries, rowSymbols, rowProviders, encoded)
+	queue.Queue(upsertAverages, symbols, providers, windows, means, used, asOf, oldest)
+}
