@@ -15,8 +15,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"github.com/danielgtaylor/huma/v2/queryparam"
-	"github.com/redis/go-redis/v9"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
@@ -37,7 +35,7 @@ type middleware = func(huma.Context, func(huma.Context))
 const maxSymbols = 50
 
 func (h *handler) routes(srv *service.Service, latest, history middleware) {
-	service.Handle(srv.API, latestOperation(srv.API, latest), h.latest)
+	service.Handle(srv.API, latestOperation(srv.API, latest, h.hit), h.latest)
 	service.Handle(srv.API, huma.Operation{
 		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
 		Summary:     "The stored prices of an instrument, in pages",
@@ -62,7 +60,7 @@ func describe(op *huma.Operation, codes map[int]string) {
 }
 
 // latestOperation describes the route by hand where the answer has two shapes and is written as bytes.
-func latestOperation(api huma.API, limit middleware) huma.Operation {
+func latestOperation(api huma.API, limit, hit middleware) huma.Operation {
 	schemas := api.OpenAPI().Components.Schemas
 	one := schemas.Schema(reflect.TypeFor[priceBody](), true, "Price")
 	many := schemas.Schema(reflect.TypeFor[batchBody](), true, "Prices")
@@ -81,7 +79,7 @@ func latestOperation(api huma.API, limit middleware) huma.Operation {
 			"304": {Description: "The client has this price: its ETag is in If-None-Match"},
 		},
 		Errors:      []int{400, 404, 429, 500, 502, 503, 504},
-		Middlewares: huma.Middlewares{limit},
+		Middlewares: huma.Middlewares{limit, hit},
 	}
 }
 
@@ -241,33 +239,4 @@ func matches(lines []string, tag string) bool {
 		}
 	}
 	return false
-}
-
-// rider queues the cache's reads beside the limiter's check, so that a hit costs one round trip. What it cannot make
-// sense of it leaves to the handler.
-func (h *handler) rider(ctx context.Context, r *http.Request, p redis.Pipeliner) context.Context {
-	provider := queryparam.Get(r.URL.RawQuery, "provider")
-	if provider == "" {
-		provider = h.defaultProvider
-	}
-	if provider == auto {
-		provider = h.prices.chain[0]
-	}
-	if !h.known(provider) {
-		return ctx
-	}
-	texts := []string{queryparam.Get(r.URL.RawQuery, "symbol")}
-	if texts[0] == "" {
-		texts = strings.SplitN(queryparam.Get(r.URL.RawQuery, "symbols"), ",", maxSymbols+1)
-	}
-	symbols := make([]market.Symbol, 0, len(texts))
-	for _, text := range texts {
-		if s, err := market.ParseSymbol(text); err == nil {
-			symbols = append(symbols, s)
-		}
-	}
-	if len(symbols) == 0 || len(texts) > maxSymbols {
-		return ctx
-	}
-	return h.prices.cache.Prefetch(ctx, p, provider, symbols...)
 }

@@ -477,3 +477,44 @@ func TestLookupsAreCounted(t *testing.T) {
 		require.Contains(t, w.Body.String(), fmt.Sprintf("price_lookups_total{result=%q} %d\n", result, n))
 	}
 }
+
+// The short way of a hit and the library's way are one: same status, headers and body for the same request, whatever it is.
+func TestAHitIsTheSameByEitherWay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	long := service.New("get-latest", "", service.Config{}, slog.New(slog.DiscardHandler))
+	pass := func(ctx huma.Context, next func(huma.Context)) { next(ctx) }
+	service.Handle(long.API, latestOperation(long.API, pass, pass), b.handler.latest)
+	b.get(t, "/prices/latest?symbols=AAPL,MSFT,AAPL%3D")
+	b.later(10 * time.Second)
+	for _, query := range []string{
+		"symbol=AAPL", "symbol=aapl", "symbol=AAPL&provider=yfinance", "provider=yfinance&symbol=MSFT", "symbol=AAPL&", "&symbol=AAPL", "symbol=A%41PL",
+		"symbol=AAPL&symbol=AAPL", "symbol=AAPL&symbol=", "symbol=AAPL&provider=", "symbol=AAPL&provider", "symbol=AAPL&provider=nobody", "symbol=AAPL&provider=auto",
+		"symbol=AAPL&provider=yfinance&provider=yfinance", "symbol=AAPL&x=1", "symbol=AAPL;x=1", "symbol=A+B", "symbol=", "symbol", "", "=", "symbols=AAPL",
+		"symbol=AAPL&symbols=MSFT", "SYMBOL=AAPL", "symbol=AAPL=", "symbol=" + strings.Repeat("A", 33), "bol=AAPL&symbol=AAPL", "symbol=AAPL&sym=1",
+	} {
+		for _, held := range []string{"", "*", `"other"`} {
+			ask := func(h http.Handler) *httptest.ResponseRecorder {
+				w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/prices/latest", nil)
+				r.URL.RawQuery = query
+				r.Header.Set("X-Request-ID", "abc")
+				if held != "" {
+					r.Header.Set("If-None-Match", held)
+				}
+				p := b.client.Pipeline()
+				r = r.WithContext(b.handler.rider(r.Context(), r, p)) // as the limiter does
+				_, _ = p.Exec(r.Context())                            // what is not there is seen in the answer
+				h.ServeHTTP(w, r)
+				return w
+			}
+			got, want := ask(b.service.Handler()), ask(long.Handler())
+			require.Equal(t, want.Code, got.Code, "%q %s", query, held)
+			require.Equal(t, want.Header(), got.Header(), "%q %s", query, held)
+			require.Equal(t, want.Body.String(), got.Body.String(), "%q %s", query, held)
+		}
+	}
+	for query, plain := range map[string]bool{"symbol=AAPL": true, "provider=yfinance&symbol=AAPL": true, "symbol=A%41PL": false, "symbol=AAPL&provider=auto": false} {
+		_, ok := b.handler.plain(query)
+		require.Equal(t, plain, ok, query)
+	}
+}

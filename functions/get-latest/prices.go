@@ -39,7 +39,7 @@ type prices struct {
 	flights *flight.Group
 	chain   []string // of auto
 	log     *slog.Logger
-	lookups *prometheus.CounterVec
+	lookups lookups
 }
 
 // found is a price and the way it was found.
@@ -84,14 +84,14 @@ func (p *prices) find(ctx context.Context, provider string, symbol market.Symbol
 }
 
 func (p *prices) count(how string) {
-	result := "miss"
 	switch how {
 	case "HIT":
-		result = "hit"
+		p.lookups.hit.Inc()
 	case "STALE":
-		result = "stale"
+		p.lookups.stale.Inc()
+	default: // a miss, fetched or not
+		p.lookups.miss.Inc()
 	}
-	p.lookups.WithLabelValues(result).Inc()
 }
 
 // cached gives the cache's entry, the zero Entry if there is none: a cache that is away is a miss.
@@ -213,10 +213,12 @@ func (p *prices) findAll(ctx context.Context, provider string, symbols []market.
 	return results
 }
 
-func newLookups(r prometheus.Registerer) *prometheus.CounterVec {
+type lookups struct{ hit, miss, stale prometheus.Counter }
+
+func newLookups(r prometheus.Registerer) lookups {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "price_lookups_total", Help: "Prices looked up, by what the cache gave: hit, miss or stale.",
 	}, []string{"result"})
 	r.MustRegister(c)
-	return c
+	return lookups{c.WithLabelValues("hit"), c.WithLabelValues("miss"), c.WithLabelValues("stale")}
 }

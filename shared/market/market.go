@@ -16,19 +16,33 @@ import (
 // Symbol is an instrument's upper-case name, such as AAPL, BTC-USD or ^GSPC.
 type Symbol string
 
-var (
-	symbolPattern   = regexp.MustCompile(`^[A-Za-z0-9.\-^=/:_]{1,32}$`)
-	providerPattern = regexp.MustCompile(`^[a-z0-9_\-]{1,32}$`)
-)
+var providerPattern = regexp.MustCompile(`^[a-z0-9_\-]{1,32}$`)
+
+// maxSymbol is the longest symbol, in bytes.
+const maxSymbol = 32
 
 // ParseSymbol raises lower case and checks the form: 1 to 32 of A–Z 0–9 . - ^ = / : _ . Errors are Invalid with code
 // "invalid_symbol".
 func ParseSymbol(s string) (Symbol, error) {
-	// Checked before raising: Unicode has letters outside ASCII whose upper case is inside it.
-	if !symbolPattern.MatchString(s) {
+	raise := false
+	ok := s != "" && len(s) <= maxSymbol
+	// By bytes, and before raising: Unicode has letters outside ASCII whose upper case is inside it.
+	for i := 0; ok && i < len(s); i++ {
+		switch c := s[i]; {
+		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte(".-^=/:_", c) >= 0:
+		case 'a' <= c && c <= 'z':
+			raise = true
+		default:
+			ok = false
+		}
+	}
+	if !ok {
 		return "", fault.New(fault.Invalid, "invalid_symbol", "symbol must be 1 to 32 of A-Z 0-9 . - ^ = / : _")
 	}
-	return Symbol(strings.ToUpper(s)), nil
+	if raise {
+		s = strings.ToUpper(s)
+	}
+	return Symbol(s), nil
 }
 
 // ParseProvider checks the form of a provider's name: 1 to 32 of a–z 0–9 _ - . It does not ask whether this
