@@ -72,6 +72,7 @@ func (o *outbox) lock(t *testing.T, table string) pgx.Tx {
 	t.Helper()
 	tx, err := o.pool.Begin(t.Context())
 	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // of a test that failed: it would hold up the stack's end
 	_, err = tx.Exec(t.Context(), "lock table "+table+" in share mode")
 	require.NoError(t, err)
 	return tx

@@ -1,0 +1,78 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/market"
+	"marketdata/shared/pricecache"
+	"marketdata/shared/testenv"
+)
+
+const starts = 27 // of each program, in turn; the figures are medians
+
+// firstAnswer runs a program and gives the time from exec to its first answer, in milliseconds. It asks every 50 µs, and
+// takes no connection over from one start to the next.
+func firstAnswer(b *testing.B, path string, env ...string) float64 {
+	b.Helper()
+	l, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(b, err)
+	require.NoError(b, l.Close())
+	cmd := exec.Command(path)
+	cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", "PORT="+port), env...)
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	began := time.Now()
+	require.NoError(b, cmd.Start())
+	for err = ask(web, "http://127.0.0.1:"+port+"/"); err != nil; err = ask(web, "http://127.0.0.1:"+port+"/") {
+		require.Less(b, time.Since(began), 5*time.Second, "no answer: %v", err)
+		<-time.After(50 * time.Microsecond)
+	}
+	took := time.Since(began)
+	require.NoError(b, cmd.Process.Kill())
+	require.Error(b, cmd.Wait(), "killed")
+	return took.Seconds() * 1000
+}
+
+// BenchmarkFirstHit measures what a client waits for after a scale-up from zero, where the price is in the cache: from exec
+// to the first hit, beside a hello-world server's first answer.
+func BenchmarkFirstHit(b *testing.B) {
+	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
+	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
+	client, _ := testenv.Redis(b)
+	price, err := market.ParsePrice("150.25")
+	require.NoError(b, err)
+	cache := pricecache.New(client, "price:", time.Hour, time.Hour)
+	_, err = cache.Put(b.Context(), market.Quote{Symbol: hitSymbol, Provider: "yfinance", Price: price, ObservedAt: time.Now().UTC()}, uuid.New())
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, client.Del(context.Background(), "price:yfinance:"+hitSymbol).Err()) })
+	hello := filepath.Join(b.TempDir(), "hello")
+	out, err := exec.Command("go", "build", "-o", hello, "./testdata/hello").CombinedOutput()
+	require.NoError(b, err, string(out))
+	for range b.N {
+		var hits, hellos, ratios []float64
+		for i := range starts + 1 {
+			hit := firstAnswer(b, filepath.Join(bin, "get-latest"), "CACHE_TTL=1h", "STALE_TTL=1h", "RATE_LIMIT_LATEST="+hitLimit, "RATE_LIMIT_TIMEOUT=1s")
+			first := firstAnswer(b, hello)
+			if i > 0 { // the first time they come from disk
+				hits, hellos, ratios = append(hits, hit), append(hellos, first), append(ratios, hit/first)
+			}
+		}
+		b.ReportMetric(testenv.Median(hits), "first_hit_ms")
+		b.ReportMetric(testenv.Median(hellos), "hello_ms")
+		b.ReportMetric(testenv.Median(ratios), "of_hello")
+	}
+	b.ReportMetric(0, "ns/op")
+}
