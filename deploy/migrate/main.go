@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -32,6 +33,9 @@ func run(ctx context.Context) error {
 	var c config
 	if err := envconfig.Process("", &c); err != nil {
 		return fmt.Errorf("config: %w", err)
+	}
+	if c.DatabaseURL == "" { // set but empty, which envconfig's required lets pass: the client's own defaults are no database of ours
+		return errors.New("config: DATABASE_URL is empty")
 	}
 	if err := migrate.Up(ctx, string(c.DatabaseURL)); err != nil {
 		return err
