@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,10 +20,7 @@ import (
 type seriesKey struct{ symbol, provider string }
 
 func compareKeys(a, b seriesKey) int {
-	if c := strings.Compare(a.symbol, b.symbol); c != 0 { // bytes, as the columns' collation "C"
-		return c
-	}
-	return strings.Compare(a.provider, b.provider)
+	return cmp.Or(strings.Compare(a.symbol, b.symbol), strings.Compare(a.provider, b.provider)) // bytes, as the columns' collation "C"
 }
 
 // pointKey names a point.
@@ -62,14 +60,8 @@ func newBatch(all []priceevent.Observation) *batch {
 	}
 	// Of one point the greatest rank first, so that compacting keeps it.
 	slices.SortFunc(b.winners, func(i, j int) int {
-		if c := compareKeys(keys[i].seriesKey, keys[j].seriesKey); c != 0 {
+		if c := cmp.Or(compareKeys(keys[i].seriesKey, keys[j].seriesKey), cmp.Compare(keys[i].at, keys[j].at)); c != 0 {
 			return c
-		}
-		if keys[i].at != keys[j].at {
-			if keys[i].at < keys[j].at {
-				return -1
-			}
-			return 1
 		}
 		return all[j].CompareRank(all[i])
 	})

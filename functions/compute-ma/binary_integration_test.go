@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -46,13 +45,9 @@ func startBinary(t *testing.T, databaseURL, kafka string) *binary {
 	t.Helper()
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' has put the binaries
 	require.NotEmpty(t, bin, "E2E_BIN_DIR is not set: run 'make test', which builds the binaries first")
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	b := &binary{path: filepath.Join(bin, "compute-ma"), url: "http://127.0.0.1:" + port + "/", env: append(os.Environ(),
-		"HOST=127.0.0.1", "PORT="+port, "DATABASE_URL="+databaseURL+"&application_name=binary", "KAFKA_BOOTSTRAP_SERVERS="+kafka, "MA_WINDOWS=2,5,20,50")}
+	port := testenv.FreePort(t)
+	b := &binary{path: filepath.Join(bin, "compute-ma"), url: fmt.Sprintf("http://127.0.0.1:%d/", port), env: append(os.Environ(),
+		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "DATABASE_URL="+databaseURL+"&application_name=binary", "KAFKA_BOOTSTRAP_SERVERS="+kafka, "MA_WINDOWS=2,5,20,50")}
 	b.start(t)
 	t.Cleanup(func() {
 		_ = b.cmd.Process.Kill()

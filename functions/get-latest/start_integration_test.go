@@ -4,7 +4,7 @@ package main
 
 import (
 	"context"
-	"net"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -26,17 +26,14 @@ const starts = 27 // of each program, in turn; the figures are medians
 // takes no connection over from one start to the next.
 func firstAnswer(b *testing.B, path string, env ...string) float64 {
 	b.Helper()
-	l, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(b, err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(b, err)
-	require.NoError(b, l.Close())
+	port := testenv.FreePort(b)
 	cmd := exec.Command(path)
-	cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", "PORT="+port), env...)
+	cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", fmt.Sprint("PORT=", port)), env...)
 	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	base := fmt.Sprintf("http://127.0.0.1:%d/", port)
 	began := time.Now()
 	require.NoError(b, cmd.Start())
-	for err = ask(web, "http://127.0.0.1:"+port+"/"); err != nil; err = ask(web, "http://127.0.0.1:"+port+"/") {
+	for err := ask(web, base); err != nil; err = ask(web, base) {
 		require.Less(b, time.Since(began), 5*time.Second, "no answer: %v", err)
 		<-time.After(50 * time.Microsecond)
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"marketdata/shared/testenv"
 )
 
 // fault makes the exchange misbehave for a symbol; healthy ends all faults.
@@ -71,7 +73,7 @@ func (s *stack) kill(t *testing.T, function string, urls ...string) {
 // function runs one more copy of a function beside the stack's own until the test ends, and gives its address.
 func (s *stack) function(t *testing.T, name string, env ...string) string {
 	t.Helper()
-	port := freePort(t)
+	port := testenv.FreePort(t)
 	cmd := exec.Command(filepath.Join(s.dir, "bin", name))
 	cmd.Env = append(os.Environ(), "HOST=127.0.0.1", fmt.Sprint("PORT=", port), "YFINANCE_BASE_URL="+s.env["EXCHANGE_URL"]+"/yfinance",
 		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"], "KAFKA_BOOTSTRAP_SERVERS="+s.env["KAFKA_BOOTSTRAP_SERVERS"])
@@ -176,7 +178,7 @@ type broker struct {
 
 func newBroker(t *testing.T) *broker {
 	t.Helper()
-	b := &broker{dir: t.TempDir(), port: freePort(t)}
+	b := &broker{dir: t.TempDir(), port: testenv.FreePort(t)}
 	b.start(t)
 	t.Cleanup(func() { b.cluster.Close() })
 	return b

@@ -18,6 +18,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv"
 )
 
 // limitAnswer is what a client sees of the limiter.
@@ -177,7 +179,7 @@ type redisServer struct {
 
 func startRedis(t *testing.T) *redisServer {
 	t.Helper()
-	r := &redisServer{addr: fmt.Sprint("127.0.0.1:", freePort(t))}
+	r := &redisServer{addr: fmt.Sprint("127.0.0.1:", testenv.FreePort(t))}
 	r.start(t)
 	t.Cleanup(func() { r.kill(t) })
 	return r

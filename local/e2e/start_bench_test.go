@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv"
 )
 
 // BenchmarkStart is what a scale-up from zero waits for: from exec to the first 200 of /healthz, polled every 200 µs.
@@ -22,7 +23,7 @@ func BenchmarkStart(b *testing.B) {
 	for _, name := range []string{"get-latest", "poll", "compute-ma", "dlq-inspector"} {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
-				port := freePort(b)
+				port := testenv.FreePort(b)
 				cmd := exec.Command(filepath.Join(bin, name))
 				cmd.Env = append(os.Environ(), fmt.Sprint("PORT=", port), "HOST=127.0.0.1", "DLQ_TOKEN=benchmark")
 				b.StartTimer()
@@ -34,7 +35,7 @@ func BenchmarkStart(b *testing.B) {
 						require.Equal(b, http.StatusOK, resp.StatusCode)
 						break
 					}
-					time.Sleep(200 * time.Microsecond)
+					<-time.After(200 * time.Microsecond)
 				}
 				b.StopTimer()
 				require.NoError(b, cmd.Process.Kill())
@@ -42,14 +43,4 @@ func BenchmarkStart(b *testing.B) {
 			}
 		})
 	}
-}
-
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer l.Close() //nolint:errcheck // it only found the port
-	addr, ok := l.Addr().(*net.TCPAddr)
-	require.True(tb, ok)
-	return addr.Port
 }

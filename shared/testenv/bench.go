@@ -2,7 +2,7 @@ package testenv
 
 import (
 	"context"
-	"net"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -29,15 +29,11 @@ type Program struct {
 // returns once /readyz answers. It must end with 0 at SIGTERM.
 func StartProgram(tb testing.TB, name, path string, env ...string) *Program {
 	tb.Helper()
-	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(tb, err)
-	require.NoError(tb, l.Close())
+	port := FreePort(tb)
 	log, err := os.Create(filepath.Join(tb.TempDir(), name+".log")) //nolint:gosec // in the benchmark's own folder
 	require.NoError(tb, err)
 	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), path)
-	cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", "PORT="+port), env...)
+	cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", fmt.Sprint("PORT=", port)), env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(tb, cmd.Start())
 	tb.Cleanup(func() {
@@ -45,7 +41,7 @@ func StartProgram(tb testing.TB, name, path string, env ...string) *Program {
 		require.NoError(tb, cmd.Wait())
 		require.NoError(tb, log.Close())
 	})
-	p := &Program{URL: "http://127.0.0.1:" + port + "/"}
+	p := &Program{URL: fmt.Sprintf("http://127.0.0.1:%d/", port)}
 	require.Eventually(tb, func() bool {
 		req, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, p.URL+"readyz", nil)
 		if err != nil {

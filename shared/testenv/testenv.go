@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -33,6 +34,17 @@ func need(tb testing.TB, name string) string {
 		tb.Fatalf("%s is not set: run 'make test', which starts the services, or set it to a server of yours", name)
 	}
 	return value
+}
+
+// FreePort asks the kernel for a port of loopback that nobody has, for a process that the test starts.
+func FreePort(tb testing.TB) int {
+	tb.Helper()
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
+	defer l.Close() //nolint:errcheck // nothing was accepted
+	addr, ok := l.Addr().(*net.TCPAddr)
+	require.True(tb, ok)
+	return addr.Port
 }
 
 // PostgresURL makes a migrated database for this test and gives its URL; it is dropped at the end. Databases are cloned
