@@ -13,6 +13,7 @@ import (
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
+	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
@@ -43,21 +44,21 @@ type handler struct {
 }
 
 // routes mounts events, which nothing limits, and queries behind limit.
-func (h *handler) routes(srv *service.Service, limit func(huma.Context, func(huma.Context))) {
-	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: h.maxBytes, Handle: h.receive, Refuse: h.refuse})
+func (h *handler) routes(srv *service.Service, limit service.Middleware) {
+	srv.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: h.maxBytes, Handle: h.receive, Refuse: h.refuse})
 	srv.Mux.HandleFunc("POST /dry-run", h.dryRun)
 	op := func(id, path, summary string, errs ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"averages"},
-			Errors: append([]int{400, 429, 500, 503}, errs...), Middlewares: huma.Middlewares{limit},
+			Errors: append([]int{400, 429, 500, 503}, errs...),
 		}
 	}
-	service.Handle(srv.API, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), h.latestAverage)
-	service.Handle(srv.API, op("average-history", "/averages/history", "Moving averages computed from the stored points"), h.averageHistory)
+	service.Handle(srv, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), h.latestAverage, limit)
+	service.Handle(srv, op("average-history", "/averages/history", "Moving averages computed from the stored points"), h.averageHistory, limit)
 }
 
 // receive handles one event. 204 means: committed, a duplicate, or dead-lettered.
-func (h *handler) receive(ctx context.Context, d service.Delivery) error {
+func (h *handler) receive(ctx context.Context, d ingress.Delivery) error {
 	h.metrics.inFlight.Inc()
 	defer h.metrics.inFlight.Dec()
 	o, err := h.decode(d)
@@ -72,9 +73,9 @@ func (h *handler) receive(ctx context.Context, d service.Delivery) error {
 }
 
 // apply commits o, with a few brief retries of its own where the platform has none.
-func (h *handler) apply(ctx context.Context, d service.Delivery, o priceevent.Observation) (effect, error) {
+func (h *handler) apply(ctx context.Context, d ingress.Delivery, o priceevent.Observation) (effect, error) {
 	did, err := h.events.apply(ctx, o)
-	if !service.IgnoresStatus(d.Header) {
+	if !ingress.IgnoresStatus(d.Header) {
 		return did, err
 	}
 	for wait := 250 * time.Millisecond; err != nil && !fault.Permanent(err) && wait <= 2*time.Second; wait *= 2 {
@@ -91,14 +92,14 @@ func (h *handler) apply(ctx context.Context, d service.Delivery, o priceevent.Ob
 // refuse ends a delivery that failed: trouble that may pass is given back to the platform; what can never succeed is
 // written to the dead letter topic, acknowledged by the broker, and only then acknowledged to the platform. A replay
 // wants its true verdict instead.
-func (h *handler) refuse(ctx context.Context, d service.Delivery, reason error) error {
+func (h *handler) refuse(ctx context.Context, d ingress.Delivery, reason error) error {
 	transient := !fault.Permanent(reason)
-	if transient && !service.IgnoresStatus(d.Header) {
-		h.metrics.events.WithLabelValues("retry").Inc()
+	if transient && !ingress.IgnoresStatus(d.Header) {
+		h.metrics.retry.Inc()
 		return reason
 	}
 	if isReplay(d) {
-		h.metrics.events.WithLabelValues("replay_refused").Inc()
+		h.metrics.replayRefused.Inc()
 		return reason
 	}
 	letter := kafkaclient.DeadLetter{Header: d.Header, Body: d.Body, Err: reason, Function: "compute-ma", FailedAt: h.now()}
@@ -106,8 +107,8 @@ func (h *handler) refuse(ctx context.Context, d service.Delivery, reason error) 
 		// Whatever kept the letter from the topic, the event must come again: never lose it over its dead letter.
 		return fault.Wrap(err, fault.Unavailable, "dead_letter_failed", "the dead letter could not be written").After(time.Second)
 	}
-	h.metrics.events.WithLabelValues("dead_letter").Inc()
-	h.metrics.deadLetters.WithLabelValues(fault.CodeOf(reason)).Inc()
+	h.metrics.deadLetter.Inc()
+	h.metrics.deadLetters(fault.CodeOf(reason)).Inc()
 	from := letter.Origin()
 	h.log.WarnContext(ctx, "dead letter written", "code", fault.CodeOf(reason), "err", reason, "request_id", service.RequestID(ctx),
 		"topic", from.Topic, "partition", from.Partition, "offset", from.Offset)
@@ -117,8 +118,8 @@ func (h *handler) refuse(ctx context.Context, d service.Delivery, reason error) 
 // deadLetterTimeout is how long the broker may take: after it the answer must still reach the platform within its 25 s.
 const deadLetterTimeout = 10 * time.Second
 
-func (h *handler) bury(ctx context.Context, d service.Delivery, letter kafkaclient.DeadLetter) error {
-	if service.IgnoresStatus(d.Header) {
+func (h *handler) bury(ctx context.Context, d ingress.Delivery, letter kafkaclient.DeadLetter) error {
+	if ingress.IgnoresStatus(d.Header) {
 		ctx = context.WithoutCancel(ctx) // the connector does not come again: this is the event's last chance
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadLetterTimeout)
@@ -127,14 +128,14 @@ func (h *handler) bury(ctx context.Context, d service.Delivery, letter kafkaclie
 }
 
 // isReplay reports an event that dlq-inspector delivers again: it has replayid and comes from no Kafka topic.
-func isReplay(d service.Delivery) bool {
-	return d.Header.Get("Ce-Replayid") != "" && d.Header.Get("Ce-Knativekafkaoffset") == "" && !service.IgnoresStatus(d.Header)
+func isReplay(d ingress.Delivery) bool {
+	return d.Header.Get("Ce-Replayid") != "" && d.Header.Get("Ce-Knativekafkaoffset") == "" && !ingress.IgnoresStatus(d.Header)
 }
 
 // eventTypes are what a price event may arrive as: ours, or a plain Kafka record (KafkaSource's type for it).
 var eventTypes = []string{priceevent.Type, "dev.knative.kafka.event"}
 
-func (h *handler) decode(d service.Delivery) (priceevent.Observation, error) {
+func (h *handler) decode(d ingress.Delivery) (priceevent.Observation, error) {
 	if !slices.Contains(eventTypes, d.Event.Type()) {
 		return priceevent.Observation{}, fault.New(fault.Invalid, priceevent.CodeInvalidType, "event type is not %s", priceevent.Type)
 	}
@@ -162,7 +163,7 @@ type verdict struct {
 
 // dryRun does everything that POST / would do with the event, rolls it back, and tells. No dead letter is written.
 func (h *handler) dryRun(w http.ResponseWriter, r *http.Request) {
-	d, err := service.ReadDelivery(w, r, h.maxBytes)
+	d, err := ingress.Read(w, r, h.maxBytes)
 	if err != nil && !fault.Permanent(err) {
 		service.WriteEventProblem(w, r, err)
 		return
@@ -184,7 +185,7 @@ func (h *handler) dryRun(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(v) // an error here means that the caller went away
 }
 
-func (h *handler) rehearse(ctx context.Context, d service.Delivery, v *verdict) error {
+func (h *handler) rehearse(ctx context.Context, d ingress.Delivery, v *verdict) error {
 	o, err := h.decode(d)
 	if err != nil {
 		return err

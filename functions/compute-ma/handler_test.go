@@ -12,12 +12,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/prometheus/client_golang/prometheus"
+	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
+	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
@@ -80,7 +80,7 @@ func (d *fakeDLQ) Write(_ context.Context, l kafkaclient.DeadLetter) error {
 	return d.err
 }
 
-func unlimited(ctx huma.Context, next func(huma.Context)) { next(ctx) }
+func unlimited(next http.Handler) http.Handler { return next }
 
 type bundle struct {
 	store *fakeStore
@@ -304,14 +304,14 @@ func TestPanicOnOneEventIsItsDeadLetter(t *testing.T) {
 		b.store.errs = []error{nil}
 		panicking := &handler{
 			events: panics{}, deadLetters: b.dlq, maxBytes: 1 << 20, log: slog.New(slog.DiscardHandler),
-			now: time.Now, metrics: newMetrics(prometheus.NewRegistry()),
+			now: time.Now, metrics: newMetrics(vm.NewSet()),
 		}
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(good))
 		for i := 0; i < len(header); i += 2 {
 			r.Header.Set(header[i], header[i+1])
 		}
-		service.EventIngress{MaxBytes: 1 << 20, Handle: panicking.receive, Refuse: panicking.refuse}.ServeHTTP(w, r)
+		ingress.Handler{MaxBytes: 1 << 20, Handle: panicking.receive, Refuse: panicking.refuse}.ServeHTTP(w, r)
 		require.Equal(t, 204, w.Code, name)
 		require.Len(t, b.dlq.letters, 1, name)
 		require.Equal(t, priceevent.CodePanic, fault.CodeOf(b.dlq.letters[0].Err), name)

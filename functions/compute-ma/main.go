@@ -25,11 +25,9 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	if err := run(context.Background(), os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "compute-ma:", err)
-		os.Exit(1) //nolint:gocritic // stop only undoes the signal handler
+		os.Exit(1)
 	}
 }
 
@@ -46,7 +44,13 @@ func run(ctx context.Context, args []string) error {
 	defer pool.Close()
 	store := &pgStore{pool: pool, windows: cfg.Windows}
 	if len(args) > 0 && args[0] == "rebuild" {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
 		return rebuild(ctx, store, log)
+	}
+	listener, err := service.Listen(ctx, cfg.Config)
+	if err != nil {
+		return err
 	}
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
 	defer producer.Close(cfg.ShutdownTimeout)
@@ -61,7 +65,7 @@ func run(ctx context.Context, args []string) error {
 	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // events need it not at all
-	srv.Metrics.MustRegister(limiter.Collectors()...)
+	limiter.Observe(srv.Metrics)
 	m := newMetrics(srv.Metrics)
 	events := newApplier(store, m.batch)
 	defer events.close() // after the server: what is in flight is committed, then the pool closes
@@ -70,6 +74,6 @@ func run(ctx context.Context, args []string) error {
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}
 	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
-	ratelimit.Document(srv.API.OpenAPI())
-	return srv.Run(ctx)
+	srv.Document(ratelimit.Document)
+	return srv.Run(ctx, listener)
 }

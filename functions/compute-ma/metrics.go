@@ -1,52 +1,46 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	vm "github.com/VictoriaMetrics/metrics"
 
 	"marketdata/shared/priceevent"
 )
 
 // metrics count events by what became of them.
 type metrics struct {
-	events      *prometheus.CounterVec // by outcome
-	deadLetters *prometheus.CounterVec // by code
-	late        prometheus.Counter
-	inFlight    prometheus.Gauge
-	batchEvents prometheus.Histogram
-	batchTime   prometheus.Histogram
-
-	inserted, corrected, duplicate prometheus.Counter // of events: looked up once
+	inserted, corrected, duplicate   *vm.Counter
+	deadLetter, retry, replayRefused *vm.Counter
+	set                              *vm.Set     // has the dead letters, by code
+	late                             *vm.Counter // inserted points that are older than their series' newest
+	inFlight                         *vm.Gauge   // taken in and not answered yet
+	batchEvents, batchTime           *vm.PrometheusHistogram
 }
 
-func newMetrics(r prometheus.Registerer) metrics {
+func newMetrics(set *vm.Set) metrics {
+	events := func(outcome string) *vm.Counter {
+		return set.NewCounter(fmt.Sprintf("compute_ma_events_total{outcome=%q}", outcome))
+	}
 	m := metrics{
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "compute_ma_events_total", Help: "Events by outcome: inserted, corrected, duplicate, dead_letter, retry, replay_refused.",
-		}, []string{"outcome"}),
-		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "compute_ma_dead_letters_total", Help: "Dead letters written, by code.",
-		}, []string{"code"}),
-		late: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "compute_ma_late_points_total", Help: "Inserted points that are older than their series' newest.",
-		}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "compute_ma_events_in_flight", Help: "Events taken in and not answered yet.",
-		}),
-		batchEvents: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "compute_ma_batch_events", Help: "Events in one transaction.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200},
-		}),
-		batchTime: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "compute_ma_batch_duration_seconds", Help: "Time of one transaction.", Buckets: prometheus.ExponentialBuckets(.0005, 2, 15),
-		}),
+		inserted: events(inserted), corrected: events(corrected), duplicate: events(duplicate),
+		deadLetter: events("dead_letter"), retry: events("retry"), replayRefused: events("replay_refused"),
+		set:         set,
+		late:        set.NewCounter("compute_ma_late_points_total"),
+		inFlight:    set.NewGauge("compute_ma_events_in_flight", nil),
+		batchEvents: set.NewPrometheusHistogramExt("compute_ma_batch_events", []float64{1, 2, 5, 10, 20, 50, 100, 200}),
+		batchTime:   set.NewPrometheusHistogramExt("compute_ma_batch_duration_seconds", vm.ExponentialBuckets(.0005, 2, 15)),
 	}
-	m.inserted, m.corrected, m.duplicate = m.events.WithLabelValues(inserted), m.events.WithLabelValues(corrected), m.events.WithLabelValues(duplicate)
 	for _, reason := range priceevent.Refusals { // an alert on an increase needs the zero before it
-		m.deadLetters.WithLabelValues(reason.Code)
+		m.deadLetters(reason.Code)
 	}
-	r.MustRegister(m.events, m.deadLetters, m.late, m.inFlight, m.batchEvents, m.batchTime)
 	return m
+}
+
+// deadLetters counts what was written to the dead letter topic for that reason.
+func (m metrics) deadLetters(code string) *vm.Counter {
+	return m.set.GetOrCreateCounter(fmt.Sprintf("compute_ma_dead_letters_total{code=%q}", code))
 }
 
 func (m metrics) applied(did effect) {
@@ -64,6 +58,6 @@ func (m metrics) applied(did effect) {
 }
 
 func (m metrics) batch(events int, took time.Duration) {
-	m.batchEvents.Observe(float64(events))
-	m.batchTime.Observe(took.Seconds())
+	m.batchEvents.Update(float64(events))
+	m.batchTime.Update(took.Seconds())
 }

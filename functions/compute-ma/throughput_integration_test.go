@@ -95,7 +95,11 @@ func serveInsertOnly(ctx context.Context) error {
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}
 	h.routes(srv, unlimited)
-	return srv.Run(ctx)
+	listener, err := service.Listen(ctx, cfg.Config)
+	if err != nil {
+		return err
+	}
+	return srv.Run(ctx, listener)
 }
 
 type insertOnly struct{ *pgStore }

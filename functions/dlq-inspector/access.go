@@ -1,14 +1,13 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"strings"
-
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
@@ -83,13 +82,14 @@ func (a access) who(authorization string) (string, error) {
 type operatorKey struct{}
 
 // guard lets operators through and notes their names for the audit.
-func (a access) guard(ctx huma.Context, next func(huma.Context)) {
-	r, w := humago.Unwrap(ctx)
-	name, err := a.who(r.Header.Get("Authorization"))
-	if err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="dlq"`)
-		service.WriteProblem(w, r, err)
-		return
-	}
-	next(huma.WithValue(ctx, operatorKey{}, name))
+func (a access) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, err := a.who(r.Header.Get("Authorization"))
+		if err != nil {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="dlq"`)
+			service.WriteProblem(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, name)))
+	})
 }

@@ -15,11 +15,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
+	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv"
@@ -69,9 +69,9 @@ func setup(t *testing.T) bundle {
 		intake:  &intake{store: b.store, records: reader, dlqTopic: b.dlq, topics: []string{b.topic, b.dlq}, now: time.Now},
 		replay:  &replayer{store: b.store, target: server.URL, client: server.Client(), maxReplays: 2, now: time.Now},
 		access:  newAccess("", "secret"),
-		metrics: newMetrics(prometheus.NewRegistry()),
+		metrics: newMetrics(vm.NewSet()),
 	}
-	h.routes(srv, func(ctx huma.Context, next func(huma.Context)) { next(ctx) })
+	h.routes(srv, func(next http.Handler) http.Handler { return next })
 	b.http = srv.Handler()
 	return b
 }
@@ -232,7 +232,7 @@ func TestBrokerTroubleIs503(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	h := http.Header{"Ce-Kafkatopic": {b.dlq}, "Ce-Knativekafkapartition": {"0"}, "Ce-Knativekafkaoffset": {"0"}}
-	require.Error(t, in.receive(ctx, service.Delivery{Header: h, Body: poison}))
+	require.Error(t, in.receive(ctx, ingress.Delivery{Header: h, Body: poison}))
 	_, list := b.do(t, http.MethodGet, "/dlq/messages", "")
 	require.Empty(t, list["messages"])
 }

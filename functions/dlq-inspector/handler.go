@@ -3,14 +3,16 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"time"
 
+	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingress"
 	"marketdata/shared/service"
 )
 
@@ -34,39 +36,41 @@ type handler struct {
 	metrics metrics
 }
 
-func (h *handler) routes(srv *service.Service, limit func(huma.Context, func(huma.Context))) {
-	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable})
-	srv.API.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
+func (h *handler) routes(srv *service.Service, limit service.Middleware) {
+	srv.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable})
+	srv.Document(func(doc *huma.OpenAPI) {
+		doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
+	})
 	op := func(id, method, path, summary string, errs ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"dead letters"}, MaxBodyBytes: maxBody,
 			Errors:   append([]int{400, 401, 500, 503}, errs...),
-			Security: []map[string][]string{{"operator": {}}}, Middlewares: huma.Middlewares{limit, h.access.guard},
+			Security: []map[string][]string{{"operator": {}}},
 		}
 	}
-	service.Handle(srv.API, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest first"), h.list)
-	service.Handle(srv.API, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter", 404), h.show)
-	service.Handle(srv.API, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), h.groups)
-	service.Handle(srv.API, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), h.stats)
-	service.Handle(srv.API, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it", 404, 409, 413), h.replayOne)
-	service.Handle(srv.API, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside", 404, 409), h.discard)
-	service.Handle(srv.API, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again", 404, 409), h.restore)
+	service.Handle(srv, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest first"), h.list, limit, h.access.guard)
+	service.Handle(srv, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter", 404), h.show, limit, h.access.guard)
+	service.Handle(srv, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), h.groups, limit, h.access.guard)
+	service.Handle(srv, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), h.stats, limit, h.access.guard)
+	service.Handle(srv, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it", 404, 409, 413), h.replayOne, limit, h.access.guard)
+	service.Handle(srv, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside", 404, 409), h.discard, limit, h.access.guard)
+	service.Handle(srv, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again", 404, 409), h.restore, limit, h.access.guard)
 }
 
 // event takes dead letters and ticks. Its errors are Unavailable only: any other answer than 204 and 503 would send
 // the letter round for ever.
-func (h *handler) event(ctx context.Context, d service.Delivery) error {
+func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
 	if d.Event.Type() == "dev.knative.sources.ping" {
 		return h.store.recoverReplays(ctx)
 	}
 	return h.take(ctx, d)
 }
 
-func (h *handler) unreadable(ctx context.Context, d service.Delivery, _ error) error {
+func (h *handler) unreadable(ctx context.Context, d ingress.Delivery, _ error) error {
 	return h.take(ctx, d)
 }
 
-func (h *handler) take(ctx context.Context, d service.Delivery) error {
+func (h *handler) take(ctx context.Context, d ingress.Delivery) error {
 	if err := h.intake.receive(ctx, d); err != nil {
 		return fault.Wrap(err, fault.Unavailable, fault.CodeOf(err), "the letter could not be stored").After(time.Second)
 	}
@@ -201,12 +205,12 @@ func (h *handler) replayOne(ctx context.Context, in *replayRequest) (*letterAnsw
 		}
 	}
 	if err := h.replay.run(ctx, in.ID, o); err != nil {
-		h.metrics.replays.WithLabelValues("error").Inc()
+		h.metrics.replays("error").Inc()
 		return nil, err
 	}
 	answer, err := h.show(ctx, &letterRequest{in.ID})
 	if err == nil {
-		h.metrics.replays.WithLabelValues(answer.Body.Status).Inc()
+		h.metrics.replays(answer.Body.Status).Inc()
 	}
 	return answer, err
 }
@@ -250,15 +254,15 @@ func who(ctx context.Context) string {
 }
 
 type metrics struct {
-	received prometheus.Counter
-	replays  *prometheus.CounterVec
+	received *vm.Counter // deliveries of dead letters stored
+	set      *vm.Set
 }
 
-func newMetrics(r prometheus.Registerer) metrics {
-	m := metrics{
-		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "dead_letters_received_total", Help: "Deliveries of dead letters stored."}),
-		replays:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dead_letter_replays_total", Help: "Replays by the letter's status after."}, []string{"status"}),
-	}
-	r.MustRegister(m.received, m.replays)
-	return m
+func newMetrics(set *vm.Set) metrics {
+	return metrics{set.NewCounter("dead_letters_received_total"), set}
+}
+
+// replays counts them by the letter's status after, or "error".
+func (m metrics) replays(status string) *vm.Counter {
+	return m.set.GetOrCreateCounter(fmt.Sprintf("dead_letter_replays_total{status=%q}", status))
 }

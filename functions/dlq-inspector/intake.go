@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/service"
 )
 
 // maxHops bounds how far a letter that circulated is followed back.
@@ -37,7 +37,7 @@ type intake struct {
 // receive stores the letter of a delivery. A delivery shows only attributes, so the dead letter record itself is read
 // from Kafka first, then, where that says where it came from, the original. Errors are Unavailable: nothing that is
 // wrong with a letter keeps it from being stored.
-func (in *intake) receive(ctx context.Context, d service.Delivery) error {
+func (in *intake) receive(ctx context.Context, d ingress.Delivery) error {
 	record, at, err := in.delivered(ctx, d)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (in *intake) failedAt(r kafkaclient.Stored) time.Time {
 
 // delivered gives the dead letter record of a delivery: read at its place, or, where the delivery shows none, made of
 // the delivery itself.
-func (in *intake) delivered(ctx context.Context, d service.Delivery) (kafkaclient.Stored, *place, error) {
+func (in *intake) delivered(ctx context.Context, d ingress.Delivery) (kafkaclient.Stored, *place, error) {
 	at := placeOf(d.Header)
 	if at != nil && at.Topic == in.dlqTopic {
 		r, err := in.records.Read(ctx, at.Topic, at.Partition, at.Offset)

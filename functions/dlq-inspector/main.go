@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"marketdata/shared/kafkaclient"
@@ -24,16 +22,18 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "dlq-inspector:", err)
-		os.Exit(1) //nolint:gocritic // stop only undoes the signal handler
+		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context) error {
 	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 	srv := service.New("dlq-inspector", "Dead letters: see, replay, discard.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})
-	srv.Metrics.MustRegister(limiter.Collectors()...)
+	limiter.Observe(srv.Metrics)
 	store := &pgStore{pool: pool}
 	h := &handler{
 		store:   store,
@@ -65,6 +65,6 @@ func run(ctx context.Context) error {
 	}
 	// The limit comes before the token: it counts guesses, too.
 	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default, Guarded: true}))
-	ratelimit.Document(srv.API.OpenAPI())
-	return srv.Run(ctx)
+	srv.Document(ratelimit.Document)
+	return srv.Run(ctx, listener)
 }

@@ -29,57 +29,52 @@ type handler struct {
 	defaultProvider string
 }
 
-type middleware = func(huma.Context, func(huma.Context))
-
 // maxSymbols bounds a batch.
 const maxSymbols = 50
 
-func (h *handler) routes(srv *service.Service, latest, history middleware) {
-	service.Handle(srv.API, latestOperation(srv.API, latest, h.hit), h.latest)
-	service.Handle(srv.API, huma.Operation{
+func (h *handler) routes(srv *service.Service, latest, history service.Middleware) {
+	service.Handle(srv, latestOperation, h.latest, latest, h.hit)
+	service.Handle(srv, huma.Operation{
 		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
-		Summary:     "The stored prices of an instrument, in pages",
-		Errors:      []int{400, 429, 500, 503},
-		Middlewares: huma.Middlewares{history},
-	}, h.history)
-	describe(srv.API.OpenAPI().Paths["/prices/latest"].Get, map[int]string{
+		Summary: "The stored prices of an instrument, in pages",
+		Errors:  []int{400, 429, 500, 503},
+	}, h.history, history)
+	srv.Document(describe)
+}
+
+var latestOperation = huma.Operation{
+	OperationID: "latest-price", Method: http.MethodGet, Path: "/prices/latest", Tags: []string{"prices"},
+	Summary:     "The latest price of an instrument, or of several",
+	Description: "Give symbol or symbols. A batch always answers 200: each symbol is in prices or in errors, and one that fails leaves the others alone.",
+	Parameters: []*huma.Param{{
+		Name: "If-None-Match", In: "header", Description: "ETags of the prices that the client has",
+		Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}},
+	}},
+	Errors: []int{400, 404, 429, 500, 502, 503, 504},
+}
+
+// describe says in the document what the library cannot know: the shapes of an answer that is written as bytes, and the codes
+// of each error status.
+func describe(doc *huma.OpenAPI) {
+	latest, history := doc.Paths["/prices/latest"].Get, doc.Paths["/prices/history"].Get
+	one := doc.Components.Schemas.Schema(reflect.TypeFor[priceBody](), true, "Price")
+	many := doc.Components.Schemas.Schema(reflect.TypeFor[batchBody](), true, "Prices")
+	latest.Responses["200"].Content = map[string]*huma.MediaType{
+		"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{one, many}}},
+	}
+	latest.Responses["304"] = &huma.Response{}
+	for status, text := range map[int]string{
+		200: "The price, or the prices", 304: "The client has this price: its ETag is in If-None-Match",
 		400: "invalid_symbol, unknown_provider or invalid_parameter", 404: "symbol_not_found", 429: "rate_limited", 500: "internal",
 		502: "provider_malformed or provider_auth", 503: "provider_rate_limited, provider_unavailable or storage_unavailable",
 		504: "provider_timeout",
-	})
-	describe(srv.API.OpenAPI().Paths["/prices/history"].Get, map[int]string{
-		400: "invalid_symbol, invalid_provider or invalid_parameter", 429: "rate_limited", 500: "internal", 503: "storage_unavailable",
-	})
-}
-
-// describe names the codes of each error status.
-func describe(op *huma.Operation, codes map[int]string) {
-	for status, text := range codes {
-		op.Responses[strconv.Itoa(status)].Description = text
+	} {
+		latest.Responses[strconv.Itoa(status)].Description = text
 	}
-}
-
-// latestOperation describes the route by hand where the answer has two shapes and is written as bytes.
-func latestOperation(api huma.API, limit, hit middleware) huma.Operation {
-	schemas := api.OpenAPI().Components.Schemas
-	one := schemas.Schema(reflect.TypeFor[priceBody](), true, "Price")
-	many := schemas.Schema(reflect.TypeFor[batchBody](), true, "Prices")
-	return huma.Operation{
-		OperationID: "latest-price", Method: http.MethodGet, Path: "/prices/latest", Tags: []string{"prices"},
-		Summary:     "The latest price of an instrument, or of several",
-		Description: "Give symbol or symbols. A batch always answers 200: each symbol is in prices or in errors, and one that fails leaves the others alone.",
-		Parameters: []*huma.Param{{
-			Name: "If-None-Match", In: "header", Description: "ETags of the prices that the client has",
-			Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}},
-		}},
-		Responses: map[string]*huma.Response{
-			"200": {Description: "The price, or the prices", Content: map[string]*huma.MediaType{
-				"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{one, many}}},
-			}},
-			"304": {Description: "The client has this price: its ETag is in If-None-Match"},
-		},
-		Errors:      []int{400, 404, 429, 500, 502, 503, 504},
-		Middlewares: huma.Middlewares{limit, hit},
+	for status, text := range map[int]string{
+		400: "invalid_symbol, invalid_provider or invalid_parameter", 429: "rate_limited", 500: "internal", 503: "storage_unavailable",
+	} {
+		history.Responses[strconv.Itoa(status)].Description = text
 	}
 }
 
@@ -192,13 +187,42 @@ func answer(in *priceQuery, how string, e pricecache.Entry, tag string, body any
 		a.Status = http.StatusNotModified
 		return a, nil
 	}
-	text, err := json.Marshal(body)
+	text, err := encode(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode answer: %w", err)
 	}
 	a.ContentType, a.Body = "application/json", append(text, '\n')
 	return a, nil
 }
+
+// encode writes what most answers are, one price, by hand: a fifth of the time of the library's reflection, and none of what
+// that costs the first time. A test holds both equal.
+func encode(body any) ([]byte, error) {
+	b, single := body.(priceBody)
+	if !single || strings.ContainsFunc(b.Currency, needsEscape) {
+		return json.Marshal(body)
+	}
+	text := make([]byte, 0, 192)
+	member := func(name, value string) { // the values' characters, but for the currency's, are known to need no escape
+		if value != "" {
+			text = append(append(append(append(append(text, `,"`...), name...), `":"`...), value...), '"')
+		}
+	}
+	member("symbol", b.Symbol)
+	text[0] = '{'
+	text = append(append(text, `,"price":`...), b.Price...)
+	text = append(b.Timestamp.AppendFormat(append(text, `,"timestamp":"`...), time.RFC3339Nano), '"')
+	member("provider", b.Provider)
+	member("currency", b.Currency)
+	if b.Stale {
+		text = append(text, `,"stale":true`...)
+	}
+	member("fallback_from", b.FallbackFrom)
+	member("fallback_reason", b.FallbackReason)
+	return append(text, '}'), nil
+}
+
+func needsEscape(c rune) bool { return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') }
 
 func bodyOf(f found) priceBody {
 	q := f.entry.Quote

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/danielgtaylor/huma/v2/queryparam"
 	"github.com/redis/go-redis/v9"
 
@@ -79,23 +77,27 @@ func (h *handler) rider(ctx context.Context, r *http.Request, p redis.Pipeliner)
 
 // hit answers what most requests are, a plain one whose price is fresh in the cache, by a shorter way than the API
 // library's reflection. Anything else goes on to the handler: the answer is the same by either way, which a test holds.
-func (h *handler) hit(ctx huma.Context, next func(huma.Context)) {
-	r, w := humago.Unwrap(ctx)
-	a, ok := ctx.Context().Value(askedKey{}).(asked)
+func (h *handler) hit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !h.answerHit(w, r) {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (h *handler) answerHit(w http.ResponseWriter, r *http.Request) bool {
+	a, ok := r.Context().Value(askedKey{}).(asked)
 	if !ok || r.Header["If-None-Match"] != nil {
-		next(ctx)
-		return
+		return false
 	}
-	entry, _, err := h.prices.cache.Get(ctx.Context(), a.provider, a.symbol)
+	entry, _, err := h.prices.cache.Get(r.Context(), a.provider, a.symbol)
 	if err != nil || entry.Left <= 0 {
-		next(ctx)
-		return
+		return false
 	}
 	f := found{entry: entry, how: "HIT"}
 	full, err := answer(&priceQuery{}, f.how, entry, etag(f), bodyOf(f))
 	if err != nil {
-		next(ctx)
-		return
+		return false
 	}
 	h.prices.count(f.how)
 	header := w.Header() // by the names' canonical forms, which spares their conversion
@@ -104,5 +106,9 @@ func (h *handler) hit(ctx huma.Context, next func(huma.Context)) {
 	header["Age"] = []string{strconv.Itoa(full.Age)}
 	header["Cache-Control"] = []string{full.CacheControl}
 	header["Etag"] = []string{full.ETag}
+	// Flushed, the answer is on its way before the request is counted and logged.
+	header["Content-Length"] = []string{strconv.Itoa(len(full.Body))}
 	_, _ = w.Write(full.Body) // an error means that the client went away
+	_ = http.NewResponseController(w).Flush()
+	return true
 }

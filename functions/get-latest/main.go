@@ -9,8 +9,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/ingest"
@@ -25,11 +23,9 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "get-latest:", err)
-		os.Exit(1) //nolint:gocritic // stop only undoes the signal handler
+		os.Exit(1)
 	}
 }
 
@@ -38,8 +34,12 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	listener, err := service.Listen(ctx, cfg.Config)
+	if err != nil {
+		return err
+	}
 	log := service.NewLogger("get-latest", cfg.LogLevel)
-	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
+	pool, err := postgres.OpenLater(string(cfg.DatabaseURL))
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func run(ctx context.Context) error {
 	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
 	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
-	srv.Metrics.MustRegister(limiter.Collectors()...)
+	limiter.Observe(srv.Metrics)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
 	in.Observe(srv.Metrics)
@@ -75,6 +75,6 @@ func run(ctx context.Context) error {
 	h.routes(srv,
 		limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit, Rider: h.rider}),
 		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
-	ratelimit.Document(srv.API.OpenAPI())
-	return srv.Run(ctx)
+	srv.Document(ratelimit.Document)
+	return srv.Run(ctx, listener)
 }

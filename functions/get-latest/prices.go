@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/fault"
@@ -213,12 +214,12 @@ func (p *prices) findAll(ctx context.Context, provider string, symbols []market.
 	return results
 }
 
-type lookups struct{ hit, miss, stale prometheus.Counter }
+// lookups counts prices looked up by what the cache gave.
+type lookups struct{ hit, miss, stale *metrics.Counter }
 
-func newLookups(r prometheus.Registerer) lookups {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "price_lookups_total", Help: "Prices looked up, by what the cache gave: hit, miss or stale.",
-	}, []string{"result"})
-	r.MustRegister(c)
-	return lookups{c.WithLabelValues("hit"), c.WithLabelValues("miss"), c.WithLabelValues("stale")}
+func newLookups(set *metrics.Set) lookups {
+	result := func(name string) *metrics.Counter {
+		return set.NewCounter(fmt.Sprintf("price_lookups_total{result=%q}", name))
+	}
+	return lookups{result("hit"), result("miss"), result("stale")}
 }

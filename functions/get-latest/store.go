@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"marketdata/shared/market"
 	"marketdata/shared/postgres"
@@ -18,7 +17,7 @@ const readWait = 5 * time.Second
 
 // pgPoints reads price_points, which compute-ma writes.
 type pgPoints struct {
-	pool *pgxpool.Pool
+	pool postgres.DB
 }
 
 type point struct {

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingress"
 	"marketdata/shared/market"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
@@ -30,31 +31,27 @@ type handler struct {
 	tick            *ticker
 }
 
-type middleware = func(huma.Context, func(huma.Context))
-
 // maxTickBytes bounds the body of a tick, which says nothing that we read.
 const maxTickBytes = 64 << 10
 
-func (h *handler) routes(srv *service.Service, createLimit, otherLimit middleware) {
-	srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: maxTickBytes, Handle: h.event})
+func (h *handler) routes(srv *service.Service, createLimit, limit service.Middleware) {
+	srv.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: maxTickBytes, Handle: h.event})
 	op := func(id, method, path, summary string, status int, errs ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"polling"}, DefaultStatus: status,
-			Errors: append([]int{400, 429, 500, 503}, errs...), Middlewares: huma.Middlewares{otherLimit},
+			Errors: append([]int{400, 429, 500, 503}, errs...),
 		}
 	}
-	create := op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted, 409, 413, 415)
-	create.Middlewares = huma.Middlewares{createLimit}
-	service.Handle(srv.API, create, h.create)
-	service.Handle(srv.API, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list)
-	service.Handle(srv.API, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show)
-	service.Handle(srv.API, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus("paused"))
-	service.Handle(srv.API, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus("active"))
-	service.Handle(srv.API, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove)
+	service.Handle(srv, op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted, 409, 413, 415), h.create, createLimit)
+	service.Handle(srv, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list, limit)
+	service.Handle(srv, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show, limit)
+	service.Handle(srv, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus("paused"), limit)
+	service.Handle(srv, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus("active"), limit)
+	service.Handle(srv, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove, limit)
 }
 
 // event takes ticks. PingSource tries 503 again, and 500 not.
-func (h *handler) event(ctx context.Context, d service.Delivery) error {
+func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
 	if d.Event.Type() != "dev.knative.sources.ping" {
 		return fault.New(fault.Invalid, "invalid_type", "event type is not dev.knative.sources.ping")
 	}

@@ -9,8 +9,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
@@ -24,16 +22,18 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "poll:", err)
-		os.Exit(1) //nolint:gocritic // stop only undoes the signal handler
+		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context) error {
 	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func run(ctx context.Context) error {
 	srv := service.New("poll", "Polling jobs: prices on a schedule.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
-	srv.Metrics.MustRegister(limiter.Collectors()...)
+	limiter.Observe(srv.Metrics)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
 	in.Observe(srv.Metrics)
@@ -69,6 +69,6 @@ func run(ctx context.Context) error {
 	h.routes(srv,
 		limiter.Middleware(ratelimit.Policy{Name: "poll", Limit: cfg.PollLimit, FailClosed: true}),
 		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
-	ratelimit.Document(srv.API.OpenAPI())
-	return srv.Run(ctx)
+	srv.Document(ratelimit.Document)
+	return srv.Run(ctx, listener)
 }

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
+	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
@@ -79,7 +79,7 @@ func setup(t *testing.T) bundle {
 	t.Helper()
 	b := bundle{store: &pgStore{pool: testenv.Postgres(t)}, ingest: &fakeIngest{calls: map[string]int{}}}
 	log := slog.New(slog.DiscardHandler)
-	b.tick = &ticker{store: b.store, ingest: b.ingest, cache: noCache{}, log: log, metrics: newMetrics(prometheus.NewRegistry())}
+	b.tick = &ticker{store: b.store, ingest: b.ingest, cache: noCache{}, log: log, metrics: newMetrics(vm.NewSet())}
 	srv := service.New("poll", "", service.Config{}, log)
 	h := &handler{store: b.store, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick}
 	client, prefix := testenv.Redis(t)

@@ -3,12 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/ingest"
@@ -59,7 +60,7 @@ func (t *ticker) run(ctx context.Context) error {
 	swept := make(chan error, 1)
 	go func() {
 		published, err := t.ingest.Sweep(ctx, sweepWidth)
-		t.metrics.swept.Add(float64(published))
+		t.metrics.swept.Add(published)
 		swept <- err
 	}()
 	if err := errors.Join(t.runJobs(ctx), <-swept); err != nil {
@@ -172,11 +173,11 @@ func (t *ticker) fetch(ctx context.Context, k series) result {
 	if err != nil {
 		code := fault.CodeOf(err)
 		r.Code = &code
-		t.metrics.fetches.WithLabelValues(k.provider, code).Inc()
+		t.metrics.fetches(k.provider, code).Inc()
 		t.log.WarnContext(ctx, "fetch failed", "provider", k.provider, "symbol", k.symbol, "code", code, "err", err)
 		return r
 	}
-	t.metrics.fetches.WithLabelValues(k.provider, "ok").Inc()
+	t.metrics.fetches(k.provider, "ok").Inc()
 	r.Price, r.ObservedAt = &got.Quote.Price, &got.Quote.ObservedAt
 	if _, err := t.cache.Put(ctx, got.Quote, got.RawResponseID); err != nil {
 		t.log.WarnContext(ctx, "cache not written", "err", err)
@@ -185,18 +186,16 @@ func (t *ticker) fetch(ctx context.Context, k series) result {
 }
 
 type metrics struct {
-	runs, swept prometheus.Counter
-	fetches     *prometheus.CounterVec
+	runs  *vm.Counter // recorded
+	swept *vm.Counter // events published by the sweep
+	set   *vm.Set
 }
 
-func newMetrics(r prometheus.Registerer) metrics {
-	m := metrics{
-		runs:  prometheus.NewCounter(prometheus.CounterOpts{Name: "poll_runs_total", Help: "Runs of polling jobs recorded."}),
-		swept: prometheus.NewCounter(prometheus.CounterOpts{Name: "outbox_swept_total", Help: "Events published by the sweep."}),
-		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "poll_fetches_total", Help: "Quotes fetched, by provider and outcome.",
-		}, []string{"provider", "outcome"}),
-	}
-	r.MustRegister(m.runs, m.swept, m.fetches)
-	return m
+func newMetrics(set *vm.Set) metrics {
+	return metrics{set.NewCounter("poll_runs_total"), set.NewCounter("outbox_swept_total"), set}
+}
+
+// fetches counts quotes fetched, by outcome: ok or the code of the problem.
+func (m metrics) fetches(provider, outcome string) *vm.Counter {
+	return m.set.GetOrCreateCounter(fmt.Sprintf("poll_fetches_total{provider=%q,outcome=%q}", provider, outcome))
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/swaggest/swgui/v5emb"
-
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
 )
@@ -91,8 +89,7 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 		_, _ = w.Write(index) // an error means that the client went away
 	})
 	mux.HandleFunc("GET /openapi.json", g.openAPI)
-	mux.Handle("GET /docs/", v5emb.New("Market data", "/openapi.json", "/docs/"))
-	mux.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusFound))
+	service.Docs(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	return mux, nil
 }

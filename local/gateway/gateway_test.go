@@ -101,5 +101,5 @@ func TestPages(t *testing.T) {
 	w := do(h, http.MethodGet, "/")
 	require.Contains(t, w.Body.String(), "<h1>Market data</h1>")
 	require.Equal(t, http.StatusOK, do(h, http.MethodGet, "/docs/").Code)
-	require.Equal(t, http.StatusFound, do(h, http.MethodGet, "/docs").Code)
+	require.Equal(t, http.StatusTemporaryRedirect, do(h, http.MethodGet, "/docs").Code)
 }

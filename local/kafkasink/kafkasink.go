@@ -12,8 +12,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/types"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/service"
 )
 
 // maxBody is more than any event of ours: the topic's own bound speaks first.
@@ -61,7 +61,7 @@ func (s Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // record writes the event as the CloudEvents Kafka binding has it: ce_* headers, key = partitionkey, and a null value
 // for an event without data.
 func (s Sink) record(header http.Header, body []byte) (kafkaclient.Record, error) {
-	e, err := service.DecodeEvent(header, body)
+	e, err := ingress.Decode(header, body)
 	if err != nil {
 		return kafkaclient.Record{}, err
 	}

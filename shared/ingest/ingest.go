@@ -14,9 +14,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
@@ -48,19 +48,19 @@ type Budget interface {
 
 // Ingester fetches, stores and publishes. Safe for concurrent use.
 type Ingester struct {
-	pool      *pgxpool.Pool
+	pool      postgres.DB
 	publisher Publisher
 	providers map[string]market.Provider
 	log       *slog.Logger
 	now       func() time.Time
 	topic     string
 	budget    Budget // nil: calls are free
-	metrics   metrics
+	metrics   *metrics.Set
 }
 
 // New makes an ingester over the providers by name.
-func New(pool *pgxpool.Pool, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
-	return &Ingester{pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: newMetrics()}
+func New(pool postgres.DB, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
+	return &Ingester{pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: metrics.NewSet()}
 }
 
 // Within makes the ingester ask the budget before each call. Call it before the first Fetch.
@@ -95,7 +95,7 @@ func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Sy
 		}
 	}
 	quote, resp, err := p.Latest(ctx, symbol)
-	in.metrics.called(provider, err)
+	in.called(provider, err)
 	if err != nil {
 		return Result{}, fmt.Errorf("fetch %s from %s: %w", symbol, provider, err)
 	}

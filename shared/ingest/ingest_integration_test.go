@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
@@ -21,6 +21,7 @@ import (
 	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/testenv"
+	"marketdata/shared/testenv/scrape"
 )
 
 type provider struct {
@@ -239,35 +240,22 @@ func TestBackoff(t *testing.T) {
 	require.Equal(t, 5*time.Minute, backoff(1000, true))
 }
 
-// gauge gives a metric's value; absent ones fail.
-func (b bundle) gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	require.Fail(t, "no such metric", name)
-	return 0
-}
-
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{quote: quote(t, "AAPL")})
-	registry := prometheus.NewRegistry()
-	b.in.Observe(registry)
+	set := metrics.NewSet()
+	b.in.Observe(set)
+	require.Empty(t, scrape.Values(t, set.WritePrometheus))
 	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.NoError(t, err)
-	require.InDelta(t, 1, b.gauge(t, registry, "upstream_calls_total"), 0)
+	require.InDelta(t, 1, scrape.Values(t, set.WritePrometheus)[`upstream_calls_total{provider="fake",outcome="ok"}`], 0)
 	b.rows(t, "NEVER", "NEVER", "A")
 	_, err = b.pool.Exec(t.Context(), "update outbox set created_at = now() - interval '1 hour' where id = (select min(id) from outbox)")
 	require.NoError(t, err)
 	_, err = b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
-	require.InDelta(t, 2, b.gauge(t, registry, "outbox_rows"), 0)
-	require.InDelta(t, 3600, b.gauge(t, registry, "outbox_oldest_seconds"), 60)
+	require.InDelta(t, 2, scrape.Values(t, set.WritePrometheus)["outbox_rows"], 0)
+	require.InDelta(t, 3600, scrape.Values(t, set.WritePrometheus)["outbox_oldest_seconds"], 60)
 }
 
 // A backlog of any size costs a sweep what it takes, not what there is.

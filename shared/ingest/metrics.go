@@ -1,40 +1,28 @@
 package ingest
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"marketdata/shared/fault"
 )
 
-type metrics struct {
-	calls *prometheus.CounterVec
-	// Vectors without labels: a process that never sweeps shows no outbox, rather than an empty one.
-	rows, oldest *prometheus.GaugeVec
-}
-
-func newMetrics() metrics {
-	return metrics{
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "upstream_calls_total", Help: "Calls of providers, by outcome: ok or the code of the problem.",
-		}, []string{"provider", "outcome"}),
-		rows: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "outbox_rows", Help: "Events stored and not acknowledged by the broker, at the last sweep of this copy; counted up to 10000.",
-		}, nil),
-		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "outbox_oldest_seconds", Help: "Age of the oldest of them.",
-		}, nil),
-	}
-}
-
-func (m metrics) called(provider string, err error) {
+// called counts a call of a provider by its outcome: ok or the code of the problem.
+func (in *Ingester) called(provider string, err error) {
 	outcome := "ok"
 	if err != nil {
 		outcome = fault.CodeOf(err)
 	}
-	m.calls.WithLabelValues(provider, outcome).Inc()
+	in.metrics.GetOrCreateCounter(fmt.Sprintf("upstream_calls_total{provider=%q,outcome=%q}", provider, outcome)).Inc()
 }
 
-// Observe registers the ingester's metrics; call it once.
-func (in *Ingester) Observe(r prometheus.Registerer) {
-	r.MustRegister(in.metrics.calls, in.metrics.rows, in.metrics.oldest)
+// swept notes the outbox after a sweep of this copy: events stored and not acknowledged by the broker, counted up to 10000,
+// and the age of the oldest. A process that never sweeps shows no outbox, rather than an empty one.
+func (in *Ingester) swept(rows int64, oldestSeconds float64) {
+	in.metrics.GetOrCreateGauge("outbox_rows", nil).Set(float64(rows))
+	in.metrics.GetOrCreateGauge("outbox_oldest_seconds", nil).Set(oldestSeconds)
 }
+
+// Observe shows the ingester's metrics with those of set; call it once.
+func (in *Ingester) Observe(set *metrics.Set) { set.RegisterMetricsWriter(in.metrics.WritePrometheus) }

@@ -157,8 +157,7 @@ func (in *Ingester) measure(ctx context.Context) error {
 	if err := in.pool.QueryRow(ctx, measureQuery).Scan(&rows, &seconds); err != nil {
 		return postgres.Classify(fmt.Errorf("measure outbox: %w", err))
 	}
-	in.metrics.rows.WithLabelValues().Set(float64(rows))
-	in.metrics.oldest.WithLabelValues().Set(seconds)
+	in.swept(rows, seconds)
 	return nil
 }
 

@@ -6,7 +6,6 @@ package market
 
 import (
 	"context"
-	"regexp"
 	"strings"
 	"time"
 
@@ -16,10 +15,11 @@ import (
 // Symbol is an instrument's upper-case name, such as AAPL, BTC-USD or ^GSPC.
 type Symbol string
 
-var providerPattern = regexp.MustCompile(`^[a-z0-9_\-]{1,32}$`)
-
-// maxSymbol is the longest symbol, in bytes.
-const maxSymbol = 32
+// The longest symbol and the longest name of a provider, in bytes.
+const (
+	maxSymbol   = 32
+	maxProvider = 32
+)
 
 // ParseSymbol raises lower case and checks the form: 1 to 32 of A–Z 0–9 . - ^ = / : _ . Errors are Invalid with code
 // "invalid_symbol".
@@ -48,7 +48,12 @@ func ParseSymbol(s string) (Symbol, error) {
 // ParseProvider checks the form of a provider's name: 1 to 32 of a–z 0–9 _ - . It does not ask whether this
 // installation knows the provider. Errors are Invalid with code "invalid_provider".
 func ParseProvider(s string) (string, error) {
-	if !providerPattern.MatchString(s) {
+	ok := s != "" && len(s) <= maxProvider
+	for i := 0; ok && i < len(s); i++ {
+		c := s[i]
+		ok = 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-'
+	}
+	if !ok {
 		return "", fault.New(fault.Invalid, "invalid_provider", "provider must be 1 to 32 of a-z 0-9 _ -")
 	}
 	return s, nil

@@ -18,6 +18,18 @@ import (
 // Open makes a pool. It does not connect: a function serves /healthz before its database answers. The error never
 // contains the URL, which holds a password. The pool is safe for concurrent use.
 func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := parse(url)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open pool: %w", err)
+	}
+	return pool, nil
+}
+
+func parse(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("DATABASE_URL is not a Postgres connection string")
@@ -29,11 +41,7 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 		}
 	}
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("open pool: %w", err)
-	}
-	return pool, nil
+	return config, nil
 }
 
 // Retry runs f, again on a serialization failure (40001) or a deadlock (40P01): f may run up to five times, each time

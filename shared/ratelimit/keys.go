@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 )
 
@@ -27,8 +26,6 @@ type apiKey struct {
 
 // keyHeader is where clients send their key.
 const keyHeader = "X-API-Key"
-
-var keyName = regexp.MustCompile(`^[A-Za-z0-9._\-]{1,64}$`)
 
 // UnmarshalText never fails: faults wait for [Config.Validate], and do not repeat what they found.
 func (k *Keys) UnmarshalText(text []byte) error {
@@ -56,7 +53,7 @@ func parseKey(entry string) (apiKey, bool) {
 	name, rest, _ := strings.Cut(entry, ":")
 	sum, limit, limited := strings.Cut(rest, ":")
 	raw, err := hex.DecodeString(sum)
-	if !keyName.MatchString(name) || err != nil || len(raw) != sha256.Size {
+	if !isKeyName(name) || err != nil || len(raw) != sha256.Size {
 		return apiKey{}, false
 	}
 	key := apiKey{name: name, sum: [sha256.Size]byte(raw)}
@@ -64,6 +61,14 @@ func parseKey(entry string) (apiKey, bool) {
 		key.own, err = ParseLimit(limit)
 	}
 	return key, err == nil
+}
+
+// isKeyName reports 1 to 64 of A-Z a-z 0-9 . _ - .
+func isKeyName(name string) bool {
+	other := func(c rune) bool {
+		return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
+	}
+	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, other)
 }
 
 // conflict: one key is one client's, and one client has one limit.

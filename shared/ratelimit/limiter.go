@@ -3,12 +3,13 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -21,7 +22,8 @@ type Limiter struct {
 	local    *Memory
 	config   Config
 	log      *slog.Logger
-	metrics  metrics
+	metrics  *metrics.Set
+	decided  *metrics.Counter // decisions of this copy alone
 	degraded atomic.Bool
 	probe    sync.Mutex // held by the request that asks while Redis is away
 }
@@ -34,13 +36,23 @@ func New(client *redis.Client, c Config, log *slog.Logger) *Limiter {
 		shared: NewRedis(client.WithTimeout(c.Timeout), "limit:"), // the client's own timeouts must not undercut the limiter's
 		local:  NewMemory(time.Now), config: c, log: log,
 	}
-	l.metrics = newMetrics(l.degraded.Load)
+	l.metrics = metrics.NewSet()
+	l.decided = l.metrics.NewCounter("limiter_degraded_decisions_total")
+	l.metrics.NewGauge("limiter_degraded", func() float64 {
+		if l.degraded.Load() {
+			return 1
+		}
+		return 0
+	})
 	return l
 }
 
-// Collectors are the limiter's metrics, for the function's registry.
-func (l *Limiter) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{l.metrics.degraded, l.metrics.degradedDecisions, l.metrics.refusals}
+// Observe shows the limiter's metrics with those of set; call it once.
+func (l *Limiter) Observe(set *metrics.Set) { set.RegisterMetricsWriter(l.metrics.WritePrometheus) }
+
+// refusals counts requests refused for want of a slot.
+func (l *Limiter) refusals(policy string) *metrics.Counter {
+	return l.metrics.GetOrCreateCounter(fmt.Sprintf("limiter_refusals_total{policy=%q}", policy))
 }
 
 // warmTimeout is the readiness probe's patience with a Redis that does not answer.
@@ -99,7 +111,7 @@ func (l *Limiter) alone(key string, limits []Limit) Decision {
 	}
 	d := l.local.take(key, shares)
 	d.Degraded = true
-	l.metrics.degradedDecisions.Inc()
+	l.decided.Inc()
 	return d
 }
 
@@ -113,29 +125,4 @@ func (l *Limiter) became(ctx context.Context, degraded bool, err error) {
 		return
 	}
 	l.log.InfoContext(ctx, "limits are shared again")
-}
-
-type metrics struct {
-	degraded          prometheus.Collector
-	degradedDecisions prometheus.Counter
-	refusals          *prometheus.CounterVec
-}
-
-func newMetrics(degraded func() bool) metrics {
-	return metrics{
-		degraded: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "limiter_degraded", Help: "1 while limits are decided by this copy alone, because Redis does not answer.",
-		}, func() float64 {
-			if degraded() {
-				return 1
-			}
-			return 0
-		}),
-		degradedDecisions: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "limiter_degraded_decisions_total", Help: "Decisions of this copy alone.",
-		}),
-		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "limiter_refusals_total", Help: "Requests refused for want of a slot, by policy.",
-		}, []string{"policy"}),
-	}
 }

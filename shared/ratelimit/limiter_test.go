@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv/scrape"
 )
 
 // forever is a time budget that no test uses up: what must not wait would hang.
@@ -28,15 +29,9 @@ func newLimiter(client *redis.Client, timeout time.Duration, copies int) (*Limit
 // metric sums the metrics of that name.
 func metric(t *testing.T, l *Limiter, name string) (sum float64) {
 	t.Helper()
-	r := prometheus.NewRegistry()
-	r.MustRegister(l.Collectors()...)
-	families, err := r.Gather()
-	require.NoError(t, err)
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == name {
-				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
-			}
+	for series, value := range scrape.Values(t, l.metrics.WritePrometheus) {
+		if found, _, _ := strings.Cut(series, "{"); found == name {
+			sum += value
 		}
 	}
 	return sum

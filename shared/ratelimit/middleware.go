@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/shared/fault"
@@ -35,34 +33,38 @@ type Policy struct {
 // whatever its answer; refusals do not count. The limit's headers are on every answer (draft-ietf-httpapi-ratelimit-headers-11,
 // and the X-RateLimit names that most clients read); a refusal is 429 with Retry-After, the whole second at which a call
 // passes again. With API keys configured a request without a known one counts for its address and is 401.
-func (l *Limiter) Middleware(p Policy) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		r, w := humago.Unwrap(ctx)
-		key, known := l.config.APIKeys.find(r.Header)
-		client, limit := "key:"+key.name, key.own // no address begins like that
-		if !known {
-			client = l.config.TrustedProxies.address(r)
-		}
-		if limit == (Limit{}) {
-			limit = p.Limit
-		}
-		inner, d, err := l.decide(context.WithValue(r.Context(), clientKey{}, client), r, p, p.Name+":"+client, limit)
-		setHeaders(w.Header(), p.Name, limit, d)
-		switch {
-		case err != nil:
-		case !d.Allowed:
-			l.metrics.refusals.WithLabelValues(p.Name).Inc()
-			err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is spent", limit.N, limit.WindowText()).After(d.Reset)
-		case !known && !p.Guarded && l.config.APIKeys.required():
-			w.Header().Set("WWW-Authenticate", `ApiKey realm="marketdata", header="`+keyHeader+`"`)
-			err = fault.New(fault.Invalid, "unauthorized", "send a known API key as the header %s", keyHeader)
-		}
-		if err != nil {
-			service.WriteProblem(w, r, err)
-			return
-		}
-		next(huma.WithContext(ctx, inner))
+func (l *Limiter) Middleware(p Policy) service.Middleware {
+	l.refusals(p.Name) // an alert on an increase needs the zero before it
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.limit(p, next, w, r) })
 	}
+}
+
+func (l *Limiter) limit(p Policy, next http.Handler, w http.ResponseWriter, r *http.Request) {
+	key, known := l.config.APIKeys.find(r.Header)
+	client, limit := "key:"+key.name, key.own // no address begins like that
+	if !known {
+		client = l.config.TrustedProxies.address(r)
+	}
+	if limit == (Limit{}) {
+		limit = p.Limit
+	}
+	inner, d, err := l.decide(context.WithValue(r.Context(), clientKey{}, client), r, p, p.Name+":"+client, limit)
+	setHeaders(w.Header(), p.Name, limit, d)
+	switch {
+	case err != nil:
+	case !d.Allowed:
+		l.refusals(p.Name).Inc()
+		err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is spent", limit.N, limit.WindowText()).After(d.Reset)
+	case !known && !p.Guarded && l.config.APIKeys.required():
+		w.Header().Set("WWW-Authenticate", `ApiKey realm="marketdata", header="`+keyHeader+`"`)
+		err = fault.New(fault.Invalid, "unauthorized", "send a known API key as the header %s", keyHeader)
+	}
+	if err != nil {
+		service.WriteProblem(w, r, err)
+		return
+	}
+	next.ServeHTTP(w, r.WithContext(inner))
 }
 
 // decide gives the decision and the handler's context. An error is a limiter that must not decide alone.

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingress"
 	"marketdata/shared/service"
 )
 
@@ -57,15 +58,12 @@ func newSite(t *testing.T, c Config, policies ...Policy) *site {
 	s.limiter = New(client, c, log)
 	s.srv = service.New("test", "", service.Config{}, log)
 	for i, p := range policies {
-		service.Handle(s.srv.API, huma.Operation{
-			OperationID: fmt.Sprint("post-", i), Method: http.MethodPost, Path: "/" + p.Name,
-			Middlewares: huma.Middlewares{s.limiter.Middleware(p)},
-		}, func(ctx context.Context, in *question) (*answer, error) {
+		service.Handle(s.srv, huma.Operation{OperationID: fmt.Sprint("post-", i), Method: http.MethodPost, Path: "/" + p.Name}, func(ctx context.Context, in *question) (*answer, error) {
 			s.seen(ctx)
 			return &answer{in.Body}, s.fail
-		})
+		}, s.limiter.Middleware(p))
 	}
-	s.srv.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: 100, Handle: func(context.Context, service.Delivery) error { return nil }})
+	s.srv.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 100, Handle: func(context.Context, ingress.Delivery) error { return nil }})
 	s.http = s.srv.Handler()
 	return s
 }
@@ -279,8 +277,8 @@ func TestRiderSharesTheRoundTrip(t *testing.T) {
 func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
-	Document(s.srv.API.OpenAPI())
-	op := s.srv.API.OpenAPI().Paths["/things"].Post
+	s.srv.Document(Document)
+	op := s.srv.OpenAPI().Paths["/things"].Post
 	for _, status := range []string{"200", "400", "401", "429", "500", "503"} {
 		require.Contains(t, op.Responses, status)
 		require.Contains(t, op.Responses[status].Headers, "RateLimit", status)
@@ -288,7 +286,7 @@ func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {
 	require.Contains(t, op.Responses["429"].Headers, "Retry-After")
 	require.Contains(t, op.Responses["429"].Content, "application/problem+json")
 	require.Equal(t, []map[string][]string{{}, {"api_key": {}}}, op.Security)
-	text, err := json.Marshal(s.srv.API.OpenAPI())
+	text, err := json.Marshal(s.srv.OpenAPI())
 	require.NoError(t, err)
 	require.Contains(t, string(text), `"X-API-Key"`)
 }

@@ -24,7 +24,7 @@ type parameters struct {
 func TestParametersAreGivenOnceAndHaveAValue(t *testing.T) {
 	t.Parallel()
 	s, logs := newService(t)
-	service.Handle(s.API, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/show"},
+	service.Handle(s, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/show"},
 		func(context.Context, *parameters) (*struct{}, error) { return nil, nil })
 	get := func(query string, header ...string) *httptest.ResponseRecorder {
 		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/show", nil)

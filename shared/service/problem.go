@@ -128,6 +128,12 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(w, NewProblem(err, RequestID(r.Context())))
 }
 
+// WriteEventProblem answers a request of the event surface with err's problem document.
+func WriteEventProblem(w http.ResponseWriter, r *http.Request, err error) {
+	noteError(r.Context(), err)
+	writeProblem(w, newProblem(err, EventStatus(err), RequestID(r.Context())))
+}
+
 func writeProblem(w http.ResponseWriter, p *Problem) {
 	for name, values := range p.GetHeaders() {
 		w.Header()[name] = values

@@ -1,7 +1,7 @@
 // Package service is what every function's HTTP server has in common: lifecycle, health, request ids, logs, metrics,
 // problem documents, the OpenAPI document with its page, and the ingress of CloudEvents. It knows nothing of prices.
 //
-// Start at [New], mount routes on Mux and API, then [Service.Run].
+// Start at [New], mount routes on Mux and with [Handle], then [Service.Run].
 package service
 
 import (
@@ -13,15 +13,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/swaggest/swgui/v5emb"
+	"github.com/VictoriaMetrics/metrics"
 )
 
 // Config is what every function reads from the environment, embedded in its own config.
@@ -60,25 +58,28 @@ type Check struct {
 // Service is one function's HTTP server.
 type Service struct {
 	Mux     *http.ServeMux
-	API     huma.API
-	Metrics *prometheus.Registry
+	Metrics *metrics.Set
 	Log     *slog.Logger
 	config  Config
 	checks  []Check
 	observe *observer
+	api     api
+	built   func() built // builds the API, once
 }
 
-// NewLogger makes the JSON logger of a function on stdout.
+// NewLogger makes the JSON logger of a function on stdout. Its times are UTC, and so are all of the process from here on: the
+// first local one would read the system's time zones. Call it once, first.
 func NewLogger(function string, level slog.Level) *slog.Logger {
+	time.Local = time.UTC
 	return slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level})).With("function", function)
 }
 
 // New makes a server with /healthz, /readyz, /metrics, /openapi.json, /docs and OpenFaaS' /_/health and /_/ready.
 func New(name, description string, config Config, log *slog.Logger, checks ...Check) *Service {
-	s := &Service{Mux: http.NewServeMux(), Metrics: prometheus.NewRegistry(), Log: log, config: config, checks: checks}
-	s.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s.observe = newObserver(s.Mux, s.Metrics, log)
-	s.API = NewAPI(s.Mux, name, description)
+	tuneGC() // before there are other threads to stop
+	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, checks: checks}
+	s.observe = &observer{s.Mux, log, s.Metrics}
+	s.built = sync.OnceValue(func() built { return s.api.build(name, description) })
 	alive := func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	}
@@ -86,13 +87,16 @@ func New(name, description string, config Config, log *slog.Logger, checks ...Ch
 	s.Mux.HandleFunc("GET /_/health", alive)
 	s.Mux.HandleFunc("GET /readyz", s.ready)
 	s.Mux.HandleFunc("GET /_/ready", s.ready)
-	s.Mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
-	s.Mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, s.API.OpenAPI())
+	s.Mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		metrics.ExposeMetadata(true) // the types
+		s.Metrics.WritePrometheus(w)
+		metrics.WriteProcessMetrics(w)
 	})
-	docs := sync.OnceValue(func() http.Handler { return v5emb.New(name, "/openapi.json", "/docs/") })
-	s.Mux.HandleFunc("GET /docs", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs/", http.StatusFound) })
-	s.Mux.HandleFunc("GET /docs/", func(w http.ResponseWriter, r *http.Request) { docs().ServeHTTP(w, r) })
+	s.Mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, s.OpenAPI())
+	})
+	Docs(s.Mux)
 	return s
 }
 
@@ -109,36 +113,53 @@ func tuneGC() {
 	}
 }
 
-// Run serves until ctx ends, then stops accepting, lets requests in flight finish within ShutdownTimeout, and returns
-// nil. It logs the address it listens on.
-func (s *Service) Run(ctx context.Context) error {
-	tuneGC()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(s.config.Host, fmt.Sprint(s.config.Port)))
+// Listen takes the function's port. Call it first: a port that is taken is known before anything is opened, and who connects
+// while the function is still being put together waits a moment instead of being refused.
+func Listen(ctx context.Context, config Config) (net.Listener, error) {
+	var l net.ListenConfig
+	l.SetMultipathTCP(false) // nobody comes by two paths, and to ask the kernel for it takes longer than to listen
+	listener, err := l.Listen(ctx, "tcp", net.JoinHostPort(config.Host, fmt.Sprint(config.Port)))
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return nil, fmt.Errorf("listen: %w", err)
 	}
+	return listener, nil
+}
+
+// Run serves on listener until SIGTERM or SIGINT comes or ctx ends, then stops accepting, lets requests in flight finish
+// within ShutdownTimeout, and returns nil. It logs the address it listens on.
+func (s *Service) Run(ctx context.Context, listener net.Listener) error {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // TLS, and HTTP/2 with it, end at the platform's proxy
 	server := &http.Server{
 		Handler:           s.Handler(),
+		Protocols:         &protocols,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	s.Log.Info("listening", "addr", listener.Addr().String())
-	select {
-	case err := <-failed:
+	ended := make(chan error, 1)
+	go func() { ended <- s.stopAtTheEnd(ctx, server, listener.Addr()) }()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
 	}
+	return <-ended
+}
+
+// stopAtTheEnd waits for the end and shuts the server down. What it does before that takes a while on a process that has just
+// begun, so it does it beside the first request; until then a signal ends the process at once.
+func (s *Service) stopAtTheEnd(ctx context.Context, server *http.Server, addr net.Addr) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s.Log.Info("listening", "addr", addr.String())
+	<-ctx.Done()
 	if s.config.ShutdownDelay > 0 {
 		s.Log.Info("still serving before shutdown", "delay_ms", s.config.ShutdownDelay.Milliseconds())
 		time.Sleep(s.config.ShutdownDelay)
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
 	defer cancel()
-	if err := server.Shutdown(stop); err != nil {
+	if err := server.Shutdown(end); err != nil {
 		return fmt.Errorf("shutdown: %w", err)
 	}
 	s.Log.Info("stopped")

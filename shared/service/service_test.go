@@ -18,6 +18,7 @@ import (
 
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/scrape"
 )
 
 func newService(t *testing.T, checks ...service.Check) (*service.Service, *bytes.Buffer) {
@@ -58,6 +59,32 @@ func TestRoutesAndMethodsThatDoNotExistAreProblems(t *testing.T) {
 	require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
 }
 
+// A path that is not clean is no way around the routes: the mux would redirect, and what it says of its own is a problem, too.
+func TestWhatTheMuxSaysIsAProblem(t *testing.T) {
+	t.Parallel()
+	s, _ := newService(t)
+	w := do(s, http.MethodGet, "/no/../thing", "")
+	require.Equal(t, "temporary_redirect", problem(t, w).Code)
+	require.Empty(t, w.Header().Get("Location"))
+}
+
+func TestAPanicIsAnsweredLoggedAndCounted(t *testing.T) {
+	t.Parallel()
+	s, logs := newService(t)
+	s.Mux.HandleFunc("GET /early", func(http.ResponseWriter, *http.Request) { panic("boom") })
+	s.Mux.HandleFunc("GET /late", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic("boom") })
+	w := do(s, http.MethodGet, "/early", "")
+	require.Equal(t, http.StatusInternalServerError, w.Code)
+	require.Equal(t, "internal", problem(t, w).Code)
+	require.NotContains(t, w.Body.String(), "boom")
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { do(s, http.MethodGet, "/late", "") }, "net/http closes the connection")
+	require.Equal(t, 2, strings.Count(logs.String(), `"err":"panic: boom`))
+	require.Contains(t, logs.String(), `"level":"ERROR"`)
+	values := scrape.Values(t, s.Metrics.WritePrometheus)
+	require.InDelta(t, 1, values[`http_requests_total{route="GET /early",status="500"}`], 0)
+	require.InDelta(t, 1, values[`http_requests_total{route="GET /late",status="200"}`], 0)
+}
+
 func TestRequestIDIsEchoedOrMade(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
@@ -93,10 +120,19 @@ func TestDocsAndMetrics(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Contains(t, w.Body.String(), "/openapi.json")
 	require.NotContains(t, w.Body.String(), "https://cdn", "the assets are our own")
+	w = do(s, http.MethodGet, "/docs/swagger-ui-bundle.js", "")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Greater(t, w.Body.Len(), 100_000)
+	require.Equal(t, http.StatusNotFound, do(s, http.MethodGet, "/docs/nothing.js", "").Code)
+	require.Equal(t, "/docs/", do(s, http.MethodGet, "/docs", "").Header().Get("Location"))
 	w = do(s, http.MethodGet, "/openapi.json", "")
 	require.Contains(t, w.Body.String(), `"openapi":"3.1.0"`)
 	w = do(s, http.MethodGet, "/metrics", "")
-	require.Contains(t, w.Body.String(), `http_requests_total{route="GET /docs/",status="200"} 1`)
+	values := scrape.Values(t, func(to io.Writer) { _, _ = w.Body.WriteTo(to) })
+	require.InDelta(t, 2, values[`http_requests_total{route="GET /docs/",status="200"}`], 0)
+	require.InDelta(t, 4, values[`http_request_duration_seconds_bucket{route="GET /docs/",le="+Inf"}`], 0)
+	require.Positive(t, values["process_resident_memory_bytes"])
+	require.NotContains(t, values, `http_requests_total{route="GET /metrics",status="200"}`, "that is counted once it is answered")
 }
 
 type thing struct {
@@ -109,7 +145,7 @@ func TestAPIRefusesWhatItsDocumentDoesNotShow(t *testing.T) {
 	t.Parallel()
 	s, logs := newService(t)
 	var failure error
-	service.Handle(s.API, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
+	service.Handle(s, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
 		func(_ context.Context, in *thing) (*thing, error) { return in, failure })
 	post := func(body string, header ...string) *httptest.ResponseRecorder {
 		return do(s, http.MethodPost, "/things", body, append([]string{"Content-Type", "application/json"}, header...)...)
@@ -139,99 +175,6 @@ func TestAPIRefusesWhatItsDocumentDoesNotShow(t *testing.T) {
 	require.Contains(t, logs.String(), "dsn=secret", "the log has the cause")
 }
 
-func ingress(t *testing.T, handle service.EventFunc) *service.Service {
-	t.Helper()
-	s, _ := newService(t)
-	s.Mux.Handle("POST /{$}", service.EventIngress{MaxBytes: 100, Handle: handle})
-	return s
-}
-
-func binary(extra ...string) []string {
-	return append([]string{"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "t"}, extra...)
-}
-
-func TestEventStatuses(t *testing.T) {
-	t.Parallel()
-	var err error
-	s := ingress(t, func(context.Context, service.Delivery) error { return err })
-	cases := map[string]struct {
-		err    error
-		status int
-	}{
-		"acknowledged":            {nil, 204},
-		"invalid":                 {fault.New(fault.Invalid, "bad", "x"), 422},
-		"not found is never 404":  {fault.New(fault.NotFound, "gone", "x"), 422},
-		"conflict":                {fault.New(fault.Conflict, "taken", "x"), 409},
-		"limited":                 {fault.New(fault.Limited, "slow", "x"), 429},
-		"unavailable":             {fault.New(fault.Unavailable, "away", "x"), 503},
-		"unknown means transient": {errors.New("boom"), 500},
-	}
-	for name, c := range cases {
-		err = c.err
-		require.Equal(t, c.status, do(s, http.MethodPost, "/", "{}", binary()...).Code, name)
-	}
-}
-
-func TestEventDecoding(t *testing.T) {
-	t.Parallel()
-	var got service.Delivery
-	s := ingress(t, func(_ context.Context, d service.Delivery) error { got = d; return nil })
-	require.Equal(t, 204, do(s, http.MethodPost, "/", "\x00\xff", binary("Ce-Correction", "2", "Ce-Key", "100%25")...).Code)
-	require.Equal(t, []byte("\x00\xff"), got.Event.Data())
-	require.Equal(t, "2", got.Event.Extensions()["correction"])
-	require.Empty(t, got.Event.DataContentType(), "absent stays absent")
-
-	require.Equal(t, 204, do(s, http.MethodPost, "/", "", binary()...).Code)
-	require.Empty(t, got.Event.Data(), "a tombstone is an event without data")
-
-	structured := `{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"a":1.10}}`
-	require.Equal(t, 204, do(s, http.MethodPost, "/", structured, "Content-Type", "application/cloudevents+json; charset=utf-8").Code)
-	require.Equal(t, `{"a":1.10}`, string(got.Event.Data()), "digits are untouched")
-
-	require.Equal(t, 204, do(s, http.MethodPost, "/", "raw", "X-Topic", "prices", "X-Kafka-Partition", "3", "X-Kafka-Offset", "9", "Content-Type", "text/plain").Code)
-	require.Equal(t, "dev.knative.kafka.event", got.Event.Type())
-	require.Equal(t, "partition:3/offset:9", got.Event.ID())
-	require.Equal(t, "raw", string(got.Event.Data()))
-}
-
-func TestWhatIsNoEventIsRefused(t *testing.T) {
-	t.Parallel()
-	s := ingress(t, func(context.Context, service.Delivery) error { return nil })
-	for name, header := range map[string][]string{
-		"nothing": nil, "no id": {"Ce-Specversion", "1.0", "Ce-Source", "/s", "Ce-Type", "t"},
-		"bad time": binary("Ce-Time", "yesterday"), "bad version": {"Ce-Specversion", "9", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "t"},
-		"broken structured": {"Content-Type", "application/cloudevents+json"},
-	} {
-		w := do(s, http.MethodPost, "/", "{", header...)
-		require.Equal(t, http.StatusUnprocessableEntity, w.Code, name)
-		require.Equal(t, "undecodable", problem(t, w).Code, name)
-	}
-	w := do(s, http.MethodPost, "/", strings.Repeat("x", 101), binary()...)
-	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
-}
-
-func TestPanicIsPermanentForItsEvent(t *testing.T) {
-	t.Parallel()
-	s := ingress(t, func(context.Context, service.Delivery) error { panic("boom") })
-	w := do(s, http.MethodPost, "/", "{}", binary()...)
-	require.Equal(t, http.StatusUnprocessableEntity, w.Code)
-	require.NotContains(t, w.Body.String(), "boom")
-}
-
-// A body that ends early is the sender's trouble: it will deliver again.
-func TestTornBodyIsTransient(t *testing.T) {
-	t.Parallel()
-	s := ingress(t, func(context.Context, service.Delivery) error { return nil })
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodPost, "/", io.MultiReader(strings.NewReader("{"), errReader{}))
-	s.Handler().ServeHTTP(w, r)
-	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-}
-
-type errReader struct{}
-
-func (errReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
 func TestSecretsDoNotPrint(t *testing.T) {
 	t.Parallel()
 	v := struct{ DSN service.Secret }{"postgres://u:hunter2@h/d"}
@@ -253,7 +196,9 @@ func TestServesUntilToldToStopAndFinishesWhatIsInFlight(t *testing.T) {
 	s.Mux.HandleFunc("GET /slow", func(http.ResponseWriter, *http.Request) { close(entered); <-release })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
+	listener, err := service.Listen(ctx, service.Config{Host: "127.0.0.1"})
+	require.NoError(t, err)
+	go func() { ended <- s.Run(ctx, listener) }()
 	var addr string
 	require.Eventually(t, func() bool {
 		_, after, found := strings.Cut(logs.String(), `"addr":"`)

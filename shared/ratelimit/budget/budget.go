@@ -9,12 +9,13 @@ package budget
 
 import (
 	"context"
+	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/VictoriaMetrics/metrics"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/postgres"
 	"marketdata/shared/ratelimit"
 )
 
@@ -33,32 +34,22 @@ type dayCounts interface {
 
 // Budgets are the budgets of all providers. Safe for concurrent use.
 type Budgets struct {
-	limits   map[string]Limits
-	limiter  limiter
-	days     dayCounts
-	left     *prometheus.GaugeVec
-	refusals *prometheus.CounterVec
+	limits  map[string]Limits
+	limiter limiter
+	days    dayCounts
+	metrics *metrics.Set
 }
 
 // New makes the budgets on the limiter, which must be that of all other copies.
-func New(c Config, l *ratelimit.Limiter, pool *pgxpool.Pool, registry prometheus.Registerer) *Budgets {
-	return newBudgets(c, l, &pgDays{pool}, registry)
+func New(c Config, l *ratelimit.Limiter, pool postgres.DB, set *metrics.Set) *Budgets {
+	return newBudgets(c, l, &pgDays{pool}, set)
 }
 
-func newBudgets(c Config, l limiter, days dayCounts, registry prometheus.Registerer) *Budgets {
-	b := &Budgets{
-		limits: c.byProvider(), limiter: l, days: days,
-		left: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "provider_budget_left", Help: "Calls left of a provider's budget at its last call, by window.",
-		}, []string{"provider", "window"}),
-		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "provider_budget_refusals_total", Help: "Calls not made because the provider's budget was spent.",
-		}, []string{"provider"}),
-	}
-	registry.MustRegister(b.left, b.refusals)
+func newBudgets(c Config, l limiter, days dayCounts, set *metrics.Set) *Budgets {
+	b := &Budgets{limits: c.byProvider(), limiter: l, days: days, metrics: set}
 	for provider, l := range b.limits {
 		for _, limit := range l.all {
-			b.left.WithLabelValues(provider, limit.WindowText()).Set(float64(limit.N))
+			b.left(provider, limit.WindowText()).Set(float64(limit.N))
 		}
 	}
 	return b
@@ -81,7 +72,7 @@ func (b *Budgets) Take(ctx context.Context, provider string) error {
 			return err
 		}
 		if calls >= limits.day {
-			b.left.WithLabelValues(provider, "1d").Set(0)
+			b.left(provider, "1d").Set(0)
 			return b.spent(provider, midnight)
 		}
 	}
@@ -111,11 +102,16 @@ func (b *Budgets) observe(provider string, limits Limits, d ratelimit.Decision, 
 		if isDay(limit) {
 			left = max(min(left, limits.day-calls), 0)
 		}
-		b.left.WithLabelValues(provider, limit.WindowText()).Set(float64(left))
+		b.left(provider, limit.WindowText()).Set(float64(left))
 	}
 }
 
+// left is what a provider's budget had left at its last call.
+func (b *Budgets) left(provider, window string) *metrics.Gauge {
+	return b.metrics.GetOrCreateGauge(fmt.Sprintf("provider_budget_left{provider=%q,window=%q}", provider, window), nil)
+}
+
 func (b *Budgets) spent(provider string, wait time.Duration) error {
-	b.refusals.WithLabelValues(provider).Inc()
+	b.metrics.GetOrCreateCounter(fmt.Sprintf("provider_budget_refusals_total{provider=%q}", provider)).Inc()
 	return fault.New(fault.Unavailable, "provider_rate_limited", "the budget of calls to %s is spent", provider).After(wait)
 }

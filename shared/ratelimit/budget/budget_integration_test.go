@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/alicebob/miniredis/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
@@ -36,7 +36,7 @@ func newFleet(t *testing.T, copies int, alphaVantage string) *fleet {
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		limiter := ratelimit.New(client, ratelimit.Config{Timeout: time.Minute, MaxCopies: 4}, slog.New(slog.DiscardHandler))
-		f.copies = append(f.copies, New(Config{AlphaVantage: limitsOf(t, alphaVantage)}, limiter, f.pool, prometheus.NewRegistry()))
+		f.copies = append(f.copies, New(Config{AlphaVantage: limitsOf(t, alphaVantage)}, limiter, f.pool, metrics.NewSet()))
 	}
 	return f
 }

@@ -7,11 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/ratelimit"
+	"marketdata/shared/testenv/scrape"
 )
 
 // steps are fakes that note in what order they are asked.
@@ -69,7 +70,7 @@ func TestOrderOfTheTwoCounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, &c.steps, &c.steps, prometheus.NewRegistry())
+			b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, &c.steps, &c.steps, metrics.NewSet())
 			err := b.Take(t.Context(), "alpha_vantage")
 			require.Equal(t, c.order, strings.Join(c.steps.order, " "))
 			if c.code == "" {
@@ -87,7 +88,7 @@ func TestOrderOfTheTwoCounts(t *testing.T) {
 func TestBudgetsWithoutADayNeedNoDatabase(t *testing.T) {
 	t.Parallel()
 	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{59}}}
-	b := newBudgets(Config{Finnhub: limitsOf(t, "60/1m")}, s, s, prometheus.NewRegistry())
+	b := newBudgets(Config{Finnhub: limitsOf(t, "60/1m")}, s, s, metrics.NewSet())
 	require.NoError(t, b.Take(t.Context(), "finnhub"))
 	require.Equal(t, []string{"budget:finnhub"}, s.order)
 	require.Equal(t, []ratelimit.Limit{{N: 60, Window: time.Minute}}, s.limits)
@@ -97,35 +98,23 @@ func TestBudgetsWithoutADayNeedNoDatabase(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	r := prometheus.NewRegistry()
+	set := metrics.NewSet()
 	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{0, 3, 20}}, calls: 9, counted: true}
-	b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, s, s, r)
-	gauges := func() map[string]float64 {
-		out := map[string]float64{}
-		families, err := r.Gather()
-		require.NoError(t, err)
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				name := f.GetName()
-				for _, l := range m.GetLabel() {
-					name += " " + l.GetValue()
-				}
-				out[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
-			}
-		}
-		return out
+	b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, s, s, set)
+	left := func(window string) string {
+		return `provider_budget_left{provider="alpha_vantage",window="` + window + `"}`
 	}
 	require.Equal(t, map[string]float64{
-		"provider_budget_left alpha_vantage 1s": 1, "provider_budget_left alpha_vantage 1m": 5, "provider_budget_left alpha_vantage 1d": 25,
-	}, gauges())
+		left("1s"): 1, left("1m"): 5, left("1d"): 25,
+	}, scrape.Values(t, set.WritePrometheus))
 	require.NoError(t, b.Take(t.Context(), "alpha_vantage"))
 	s.calls = 25
 	require.Error(t, b.Take(t.Context(), "alpha_vantage"))
 	require.Equal(t, map[string]float64{
-		"provider_budget_left alpha_vantage 1s": 0, "provider_budget_left alpha_vantage 1m": 3,
-		"provider_budget_left alpha_vantage 1d":        0, // Postgres knows of more calls than a limiter whose Redis lost its memory
-		"provider_budget_refusals_total alpha_vantage": 1,
-	}, gauges())
+		left("1s"): 0, left("1m"): 3,
+		left("1d"): 0, // Postgres knows of more calls than a limiter whose Redis lost its memory
+		`provider_budget_refusals_total{provider="alpha_vantage"}`: 1,
+	}, scrape.Values(t, set.WritePrometheus))
 }
 
 func TestConfig(t *testing.T) {

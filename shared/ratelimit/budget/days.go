@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"marketdata/shared/postgres"
 )
 
 // pgDays owns the table provider_day_counts: one row per provider and UTC day.
-type pgDays struct{ pool *pgxpool.Pool }
+type pgDays struct{ pool postgres.DB }
 
 func (d *pgDays) today(ctx context.Context, provider string) (calls int, left time.Duration, err error) {
 	const q = `

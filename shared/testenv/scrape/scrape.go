@@ -1,0 +1,36 @@
+// Package scrape reads metrics in the text format of Prometheus, as tests want them. It needs no services.
+package scrape
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Values gives what write writes by series, labels and all: http_requests_total{route="GET /",status="200"}.
+func Values(tb testing.TB, write func(io.Writer)) map[string]float64 {
+	tb.Helper()
+	var text bytes.Buffer
+	write(&text)
+	values := map[string]float64{}
+	lines := bufio.NewScanner(&text)
+	for lines.Scan() {
+		line := lines.Text()
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		at := strings.LastIndexByte(line, ' ')
+		require.Positive(tb, at, line)
+		v, err := strconv.ParseFloat(line[at+1:], 64)
+		require.NoError(tb, err, line)
+		require.NotContains(tb, values, line[:at], "each series once")
+		values[line[:at]] = v
+	}
+	require.NoError(tb, lines.Err())
+	return values
+}
