@@ -34,7 +34,6 @@ func TestCache(t *testing.T) {
 	t.Run("a silent Redis fails nobody", func(t *testing.T) { silentRedis(t, s) })                     //nolint:paralleltest // in order
 	t.Run("polls fill the cache", func(t *testing.T) { pollFills(t, s) })                              //nolint:paralleltest // in order
 	t.Run("a batch and the history through the gateway", func(t *testing.T) { batchAndHistory(t, s) }) //nolint:paralleltest // in order
-	t.Run("every code of the route", func(t *testing.T) { codes(t, s, copies[0]) })                    //nolint:paralleltest // in order
 }
 
 // answer is what one client got.
@@ -219,45 +218,4 @@ func batchAndHistory(t *testing.T, s *stack) {
 		prices, _ := v["prices"].([]any)
 		return status == http.StatusOK && len(prices) == 1 && v["next_page_token"] == nil
 	}, 10*time.Second, 50*time.Millisecond)
-}
-
-// codes produces every error code of the route on the running system; the limiter's is in TestPipeline.
-func codes(t *testing.T, s *stack, address string) {
-	t.Helper()
-	want := func(query string, status int, code string) {
-		got, body, header := call(t, http.MethodGet, address+"/prices/latest?"+query, "")
-		require.Equal(t, status, got, "%s: %s", query, body)
-		require.Contains(t, string(body), `"code":"`+code+`"`)
-		require.Equal(t, "application/problem+json", header.Get("Content-Type"))
-		if status == http.StatusServiceUnavailable {
-			require.NotEmpty(t, header.Get("Retry-After"))
-		}
-	}
-	cache := s.redis(t)
-	want("symbol=A%20B", 400, "invalid_symbol")
-	want("symbol=AMZN&provider=nobody", 400, "unknown_provider")
-	want("symbol=AMZN&symbol=IBM", 400, "invalid_parameter")
-	want("symbol=NOSUCH", 404, "symbol_not_found")
-	for _, c := range []struct {
-		kind   string
-		status int
-		code   string
-	}{
-		{"html", 502, "provider_malformed"},
-		{"limit_minute", 503, "provider_rate_limited"},
-		{"error_5xx", 503, "provider_unavailable"},
-		{"timeout", 504, "provider_timeout"},
-	} {
-		s.fault(t, "AMZN", c.kind, 1, 0)
-		want("symbol=AMZN", c.status, c.code)
-		// The error answers for two seconds, unless somebody removes it.
-		require.NoError(t, cache.Del(t.Context(), "flight:failure:yfinance:AMZN").Err())
-	}
-	s.healthy(t)
-	tx, err := s.pool.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "lock table outbox in share mode")
-	require.NoError(t, err)
-	want("symbol=AMZN", 503, "storage_unavailable")
-	require.NoError(t, tx.Rollback(t.Context()))
 }
