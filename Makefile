@@ -8,6 +8,10 @@ export LOCAL_DIR
 export GOFLAGS := -trimpath -buildvcs=false
 export CGO_ENABLED := 1
 
+# Linked as deploy/Dockerfile does, where the C toolchain can: what runs here is what is deployed, and it starts sooner.
+LINK := $(shell printf 'int main(void) { return 0; }' | $${CC:-cc} -static -Wl,--no-warnings -x c - -o /dev/null 2>/dev/null && \
+	echo "-ldflags '-linkmode external -extldflags \"-static -Wl,--no-warnings\"'")
+
 GOLANGCI := v2.12.2
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 
@@ -24,7 +28,7 @@ tools: # what a build needs, each with its remedy
 build: tools ## build the functions and the local runtime into $(LOCAL_DIR)/bin
 	@mkdir -p $(BIN)
 	@echo "building the functions and the local runtime (the first time takes a minute or two) …"
-	@go build -o $(BIN)/ ./local $(addprefix ./functions/,$(FUNCTIONS))
+	@go build $(LINK) -o $(BIN)/ ./local $(addprefix ./functions/,$(FUNCTIONS))
 	@echo "built into $(BIN)"
 
 run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real providers)

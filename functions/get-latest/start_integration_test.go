@@ -12,8 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"testing"
 	"time"
 
@@ -61,8 +59,7 @@ func firstAnswer(b *testing.B, path string, env ...string) float64 {
 }
 
 // BenchmarkFirstHit measures what a client waits for after a scale-up from zero, where the price is in the cache: from exec
-// to the first hit, beside a hello-world server's first answer. Two builds of the program are measured: that of 'make build',
-// and the static one that deploy/Dockerfile puts into the image.
+// to the first hit, beside a hello-world server's first answer.
 func BenchmarkFirstHit(b *testing.B) {
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
 	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
@@ -73,51 +70,21 @@ func BenchmarkFirstHit(b *testing.B) {
 	_, err = cache.Put(b.Context(), market.Quote{Symbol: hitSymbol, Provider: "yfinance", Price: price, ObservedAt: time.Now().UTC()}, uuid.New())
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, client.Del(context.Background(), "price:yfinance:"+hitSymbol).Err()) })
-	programs := []struct {
-		name, path string
-		times      []float64 // milliseconds
-	}{
-		{name: "hello", path: build(b, "./testdata/hello")},
-		{name: "first_hit", path: filepath.Join(bin, "get-latest")},
-		{name: "image_first_hit", path: build(b, ".", imageFlags(b)...)},
-	}
+	hello := filepath.Join(b.TempDir(), "hello")
+	out, err := exec.Command("go", "build", "-o", hello, "./testdata/hello").CombinedOutput()
+	require.NoError(b, err, string(out))
 	for range b.N {
+		var hits, hellos, ratios []float64
 		for i := range starts + 1 {
-			for j := range programs {
-				took := firstAnswer(b, programs[j].path, "CACHE_TTL=1h", "STALE_TTL=1h", "RATE_LIMIT_LATEST="+hitLimit, "RATE_LIMIT_TIMEOUT=1s")
-				if i > 0 { // the first time they come from disk
-					programs[j].times = append(programs[j].times, took)
-				}
+			hit := firstAnswer(b, filepath.Join(bin, "get-latest"), "CACHE_TTL=1h", "STALE_TTL=1h", "RATE_LIMIT_LATEST="+hitLimit, "RATE_LIMIT_TIMEOUT=1s")
+			first := firstAnswer(b, hello)
+			if i > 0 { // the first time they come from disk
+				hits, hellos, ratios = append(hits, hit), append(hellos, first), append(ratios, hit/first)
 			}
 		}
-	}
-	for _, p := range programs {
-		b.ReportMetric(testenv.Median(p.times), p.name+"_ms")
-		if p.name != "hello" {
-			ratios := make([]float64, len(p.times))
-			for i := range ratios {
-				ratios[i] = p.times[i] / programs[0].times[i]
-			}
-			b.ReportMetric(testenv.Median(ratios), p.name+"_of_hello")
-		}
+		b.ReportMetric(testenv.Median(hits), "first_hit_ms")
+		b.ReportMetric(testenv.Median(hellos), "hello_ms")
+		b.ReportMetric(testenv.Median(ratios), "of_hello")
 	}
 	b.ReportMetric(0, "ns/op")
-}
-
-func build(b *testing.B, dir string, flags ...string) string {
-	b.Helper()
-	path := filepath.Join(b.TempDir(), "program")
-	out, err := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags, []string{dir})...).CombinedOutput()
-	require.NoError(b, err, string(out))
-	return path
-}
-
-// imageFlags are those of deploy/Dockerfile's go build.
-func imageFlags(b *testing.B) []string {
-	b.Helper()
-	text, err := os.ReadFile("../../deploy/Dockerfile")
-	require.NoError(b, err)
-	found := regexp.MustCompile(`(?s)-tags (\S+).*?-ldflags '([^']+)'`).FindSubmatch(text)
-	require.Len(b, found, 3, "deploy/Dockerfile builds with -tags and -ldflags")
-	return []string{"-tags", string(found[1]), "-ldflags", string(found[2])}
 }
