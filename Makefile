@@ -12,7 +12,7 @@ export CGO_ENABLED := 1
 # there (Debian: musl-tools), else against glibc. Without glibc's loader and start-up a function starts a fifth sooner.
 ifneq ($(shell command -v musl-gcc),)
 LINK := CC=musl-gcc go build -tags musl -ldflags '-linkmode external -extldflags "-static"'
-else ifeq ($(shell printf 'int main(void) { return 0; }' | $${CC:-cc} -static -Wl,--no-warnings -x c - -o /dev/null 2>&1),)
+else ifeq ($(shell printf 'int main(void) { return 0; }' | $${CC:-cc} -static -Wl,--no-warnings -x c - -o /dev/null 2>/dev/null && echo yes),yes)
 LINK := go build -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings"'
 else
 LINK := go build
