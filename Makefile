@@ -44,7 +44,7 @@ test: build ## every test, on real Postgres, Redis and Kafka that it starts and 
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration -count=1 -shuffle=on $(TESTFLAGS) ./...
 
 test-unit: tools ## the tests that need nothing
-	@go test -short -vet=off ./... # vet is part of lint, shuffling of "make test": so what did not change is not run again
+	@go test -p 4 -short -vet=off ./... # vet is part of lint, shuffling of "make test": so what did not change is not run again
 
 race: build ## every test under the race detector
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -race -tags integration -count=1 ./...
