@@ -26,6 +26,7 @@ type config struct {
 	DefaultProvider string          `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
 	CacheTTL        time.Duration   `envconfig:"CACHE_TTL" default:"60s"` // polls fill get-latest's cache, too
 	StaleTTL        time.Duration   `envconfig:"STALE_TTL" default:"10m"`
+	RawRetention    time.Duration   `envconfig:"RAW_RETENTION" default:"720h"` // how long the bodies of raw responses are kept
 }
 
 func loadConfig() (config, error) {
@@ -50,6 +51,9 @@ func (c config) validate() error {
 	}
 	if _, err := market.ParseProvider(c.DefaultProvider); err != nil {
 		errs = append(errs, errors.New("DEFAULT_PROVIDER is no provider's name"))
+	}
+	if c.RawRetention < time.Hour {
+		errs = append(errs, errors.New("RAW_RETENTION must be at least 1h"))
 	}
 	if c.CacheTTL < time.Second || c.StaleTTL < c.CacheTTL {
 		errs = append(errs, errors.New("CACHE_TTL must be at least 1s and STALE_TTL at least CACHE_TTL"))

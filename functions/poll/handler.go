@@ -20,6 +20,7 @@ type store interface {
 	create(ctx context.Context, c jobConfig, client, key string) (id string, err error)
 	job(ctx context.Context, id string) (job, []result, error)
 	jobs(ctx context.Context, status, after string, limit int) ([]job, error)
+	runs(ctx context.Context, id string, before time.Time, limit int) ([]recorded, error)
 	setStatus(ctx context.Context, id, status string) error
 	remove(ctx context.Context, id string) error
 }
@@ -45,6 +46,7 @@ func (h *handler) routes(srv *service.Service, createLimit, limit service.Middle
 	service.Handle(srv, op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted, 409, 413, 415), h.create, createLimit)
 	service.Handle(srv, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list, limit)
 	service.Handle(srv, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show, limit)
+	service.Handle(srv, op("list-runs", http.MethodGet, "/prices/poll/{job_id}/runs", "List the runs of a polling job, newest first", http.StatusOK, 404), h.listRuns, limit)
 	service.Handle(srv, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus("paused"), limit)
 	service.Handle(srv, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus("active"), limit)
 	service.Handle(srv, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove, limit)
@@ -120,7 +122,7 @@ type resultBody struct {
 	At        time.Time      `json:"at"`
 	Price     service.Number `json:"price,omitempty"`
 	Timestamp *time.Time     `json:"timestamp,omitempty" doc:"When the provider observed the price"`
-	Code      *string        `json:"code,omitempty" doc:"Code of the problem if it failed"`
+	Code      *string        `json:"code,omitempty" doc:"Code of the problem if it failed; out_of_time: the tick did not come to it, its turn is first at the next"`
 }
 
 func bodyOf(j job, results []result) jobBody {
@@ -207,3 +209,53 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	}
 	return out, nil
 }
+
+type runsRequest struct {
+	ID        string `path:"job_id" maxLength:"64"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken string `query:"page_token" maxLength:"200" doc:"next_page_token of the page before"`
+}
+
+type runBody struct {
+	ScheduledAt time.Time `json:"scheduled_at" doc:"The period: created_at + k × interval"`
+	FinishedAt  time.Time `json:"finished_at"`
+	Failed      int       `json:"failed" doc:"Symbols that failed"`
+}
+
+type runsAnswer struct {
+	Body struct {
+		Runs          []runBody `json:"runs"`
+		NextPageToken *string   `json:"next_page_token" nullable:"true" doc:"null at the end"`
+	}
+}
+
+func (h *handler) listRuns(ctx context.Context, in *runsRequest) (*runsAnswer, error) {
+	before := endOfTime
+	if in.PageToken != "" {
+		text, err := base64.RawURLEncoding.DecodeString(in.PageToken)
+		if err == nil {
+			before, err = time.Parse(time.RFC3339Nano, string(text))
+		}
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+		}
+	}
+	runs, err := h.store.runs(ctx, in.ID, before, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &runsAnswer{}
+	out.Body.Runs = []runBody{}
+	if len(runs) > in.Limit {
+		runs = runs[:in.Limit]
+		token := base64.RawURLEncoding.EncodeToString([]byte(runs[len(runs)-1].ScheduledAt.UTC().Format(time.RFC3339Nano)))
+		out.Body.NextPageToken = &token
+	}
+	for _, r := range runs {
+		out.Body.Runs = append(out.Body.Runs, runBody{r.ScheduledAt.UTC(), r.FinishedAt.UTC(), r.Failed})
+	}
+	return out, nil
+}
+
+// endOfTime is later than any period.
+var endOfTime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -70,6 +70,22 @@ type result struct {
 	Price      *market.Price // nil if it failed
 	ObservedAt *time.Time
 	Code       *string // of the problem; nil if it succeeded
+
+	attempted bool // this time it was its turn: the provider was asked
+}
+
+func (r result) code() string {
+	if r.Code == nil {
+		return ""
+	}
+	return *r.Code
+}
+
+// recorded is one recorded run of a job.
+type recorded struct {
+	ScheduledAt time.Time
+	FinishedAt  time.Time
+	Failed      int // symbols
 }
 
 // claim is a job that a tick has to itself until its lease ends.
@@ -79,4 +95,5 @@ type claim struct {
 	scheduled time.Time // the period to record
 	next      time.Time
 	config    jobConfig
+	attempted map[market.Symbol]time.Time // when each symbol was last asked for
 }

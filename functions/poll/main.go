@@ -63,7 +63,7 @@ func run(ctx context.Context) error {
 	cache := pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL)
 	h := &handler{
 		store: store, known: in.Known, defaultProvider: cfg.DefaultProvider,
-		tick: &ticker{store: store, ingest: in, cache: cache, log: log, metrics: newMetrics(srv.Metrics)},
+		tick: &ticker{store: store, ingest: in, cache: cache, log: log, metrics: newMetrics(srv.Metrics), retention: cfg.RawRetention, stopping: srv.Stopping()},
 	}
 	// Creating a job makes paid work for as long as the job lives: without a limiter that answers, none is created.
 	h.routes(srv,

@@ -8,9 +8,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,16 +33,39 @@ import (
 )
 
 type fakeIngest struct {
-	mu     sync.Mutex
-	calls  map[string]int
-	during func(symbol market.Symbol)
-	sweeps int
+	mu      sync.Mutex
+	calls   map[string]int
+	order   []market.Symbol
+	planned map[market.Symbol]time.Time
+	during  func(symbol market.Symbol)
+	reserve func(provider string) error                                            // nil: there is room
+	answer  func(ctx context.Context, provider string, symbol market.Symbol) error // what comes of a call, before its quote
+	sweeps  int
+	dropped time.Duration
 }
 
-func (f *fakeIngest) Fetch(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+func (f *fakeIngest) Reserve(_ context.Context, provider string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.reserve == nil {
+		return nil
+	}
+	return f.reserve(provider)
+}
+
+func (f *fakeIngest) FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (ingest.Result, error) {
+	f.mu.Lock()
+	during, answer := f.during, f.answer
+	f.mu.Unlock()
+	if answer != nil {
+		if err := answer(ctx, provider, symbol); err != nil {
+			return ingest.Result{}, err
+		}
+	}
 	f.mu.Lock()
 	f.calls[provider+" "+string(symbol)]++
-	during := f.during
+	f.order = append(f.order, symbol)
+	f.planned[symbol] = planned
 	f.mu.Unlock()
 	if during != nil {
 		during(symbol)
@@ -62,6 +87,18 @@ func (f *fakeIngest) Sweep(context.Context, int) (int, error) {
 	return 0, nil
 }
 
+func (f *fakeIngest) DropBodies(_ context.Context, age time.Duration, _ int) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dropped = age
+	return 0, nil
+}
+
+// limited is what the ingester says of a budget that has room after wait, and a provider of itself.
+func limited(wait time.Duration) error {
+	return fault.New(fault.Unavailable, "provider_rate_limited", "x").After(wait)
+}
+
 type noCache struct{}
 
 func (noCache) Put(context.Context, market.Quote, uuid.UUID) (pricecache.Entry, error) {
@@ -77,9 +114,9 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	b := bundle{store: &pgStore{pool: testenv.Postgres(t)}, ingest: &fakeIngest{calls: map[string]int{}}}
+	b := bundle{store: &pgStore{pool: testenv.Postgres(t)}, ingest: &fakeIngest{calls: map[string]int{}, planned: map[market.Symbol]time.Time{}}}
 	log := slog.New(slog.DiscardHandler)
-	b.tick = &ticker{store: b.store, ingest: b.ingest, cache: noCache{}, log: log, metrics: newMetrics(vm.NewSet())}
+	b.tick = &ticker{store: b.store, ingest: b.ingest, cache: noCache{}, log: log, metrics: newMetrics(vm.NewSet()), retention: 48 * time.Hour}
 	srv := service.New("poll", "", service.Config{}, log)
 	h := &handler{store: b.store, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick}
 	client, prefix := testenv.Redis(t)
@@ -154,6 +191,7 @@ func TestCreateAndRun(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, tick.Code)
 	require.Equal(t, map[string]int{"yfinance AAPL": 1, "yfinance BAD": 1}, b.ingest.calls, "each series once however many jobs want it")
 	require.Equal(t, 1, b.ingest.sweeps)
+	require.Equal(t, 48*time.Hour, b.ingest.dropped)
 	v := b.show(t, id)
 	require.EqualValues(t, 1, v.Runs)
 	require.Zero(t, v.Failures)
@@ -341,4 +379,215 @@ func TestDatabaseTroubleIs503(t *testing.T) {
 	b.exec(t, "alter table polling_jobs rename to away")
 	w := b.do(http.MethodPost, "/", "{}", "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "dev.knative.sources.ping")
 	require.Equal(t, http.StatusServiceUnavailable, w.Code, "which PingSource tries again")
+}
+
+// due makes jobs of a minute due again, for another period.
+func (b bundle) due(t *testing.T) {
+	t.Helper()
+	b.exec(t, "update polling_jobs set created_at = created_at - interval '61 seconds', next_run_at = now()")
+}
+
+func (b bundle) codes(t *testing.T, id string) map[market.Symbol]string {
+	t.Helper()
+	codes := map[market.Symbol]string{}
+	for _, r := range b.show(t, id).Results {
+		codes[r.Symbol] = "ok"
+		if r.Code != nil {
+			codes[r.Symbol] = *r.Code
+		}
+	}
+	return codes
+}
+
+// A budget for two calls a tick serves a job of five symbols in turn, and another job's wish for one of them does not push it
+// to the front.
+func TestSymbolsTakeTurnsWithinABudget(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.create(t, `{"symbols":["A","B","C","D","E"]}`)
+	room := 0
+	b.ingest.reserve = func(string) error {
+		if room == 0 {
+			return limited(time.Hour)
+		}
+		room--
+		return nil
+	}
+	for i, want := range [][]market.Symbol{{"A", "B"}, {"C", "D"}, {"E", "A"}, {"B", "C"}} {
+		room, b.ingest.order = 2, nil
+		require.NoError(t, b.tick.run(t.Context()))
+		require.ElementsMatch(t, want, b.ingest.order, "tick %d", i)
+		codes := b.codes(t, id)
+		for _, s := range []market.Symbol{"A", "B", "C", "D", "E"} {
+			expected := "provider_rate_limited"
+			if slices.Contains(want, s) {
+				expected = "ok"
+			}
+			require.Equal(t, expected, codes[s], "tick %d, %s", i, s)
+		}
+		b.due(t)
+		if i == 1 {
+			b.create(t, `{"symbols":["A"]}`)
+			b.exec(t, "update polling_jobs set next_run_at = now() + interval '1 hour' where cardinality(symbols) = 1")
+		}
+	}
+}
+
+func TestATickWaitsForABudgetThatHasRoomInTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.create(t, `{"symbols":["A","B","C"]}`)
+	refusals := 0
+	b.ingest.reserve = func(string) error {
+		if refusals++; refusals%2 == 1 {
+			return limited(20 * time.Millisecond)
+		}
+		return nil
+	}
+	require.NoError(t, b.tick.run(t.Context()))
+	require.Equal(t, map[market.Symbol]string{"A": "ok", "B": "ok", "C": "ok"}, b.codes(t, id))
+	require.Zero(t, b.show(t, id).Failures)
+}
+
+// A provider that refuses by itself is left alone for as long as it says; it was nobody's turn.
+func TestAProviderThatRefusesIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	symbols := make([]string, 40)
+	for i := range symbols {
+		symbols[i] = fmt.Sprintf("%q", fmt.Sprint("S", i))
+	}
+	id := b.create(t, `{"symbols":[`+strings.Join(symbols, ",")+`]}`)
+	asked := 0
+	b.ingest.answer = func(context.Context, string, market.Symbol) error {
+		b.ingest.mu.Lock()
+		defer b.ingest.mu.Unlock()
+		asked++
+		return limited(time.Hour)
+	}
+	require.NoError(t, b.tick.run(t.Context()))
+	require.LessOrEqual(t, asked, 2*fetchers)
+	require.Len(t, b.codes(t, id), 40)
+	var attempted int
+	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select count(attempted_at) from polling_results").Scan(&attempted))
+	require.Zero(t, attempted)
+}
+
+// A budget that is being waited for holds up its own provider alone.
+func TestProvidersDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var slow []market.Symbol
+	for i := range 2 * fetchers {
+		slow = append(slow, market.Symbol(fmt.Sprint("S", i)))
+	}
+	_, err := b.store.create(t.Context(), jobConfig{Symbols: slow, Interval: 60, Provider: "slow"}, "", "")
+	require.NoError(t, err)
+	b.create(t, `{"symbols":["AAPL"]}`)
+	seen, stopping := make(chan struct{}), make(chan struct{})
+	b.tick.stopping = stopping
+	b.ingest.during = func(market.Symbol) { close(seen) }
+	b.ingest.reserve = func(provider string) error {
+		if provider == "slow" {
+			return limited(10 * time.Second)
+		}
+		return nil
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- b.tick.run(context.Background()) }()
+	<-seen
+	close(stopping)
+	require.NoError(t, <-ended)
+}
+
+// A function that is told to stop makes no more calls. What it has is recorded, and what it did not come to is first next time.
+func TestATickThatIsStoppedRecordsWhatItHas(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	symbols := make([]string, 3*fetchers)
+	for i := range symbols {
+		symbols[i] = fmt.Sprintf("%q", fmt.Sprint("S", i))
+	}
+	id := b.create(t, `{"symbols":[`+strings.Join(symbols, ",")+`]}`)
+	stopping := make(chan struct{})
+	b.tick.stopping = stopping
+	entered := 0
+	b.ingest.answer = func(ctx context.Context, _ string, _ market.Symbol) error {
+		b.ingest.mu.Lock()
+		if entered++; entered == fetchers {
+			close(stopping)
+		}
+		b.ingest.mu.Unlock()
+		<-ctx.Done()
+		return nil // it was under way, and ended well
+	}
+	require.NoError(t, b.tick.run(t.Context()))
+	require.Equal(t, 1, b.runs(t, id))
+	count := map[string]int{}
+	for _, code := range b.codes(t, id) {
+		count[code]++
+	}
+	require.Equal(t, map[string]int{"ok": fetchers, "out_of_time": 2 * fetchers}, count)
+	first := slices.Clone(b.ingest.order)
+	b.due(t)
+	b.tick.stopping, b.ingest.answer, b.ingest.order = nil, nil, nil
+	require.NoError(t, b.tick.run(t.Context()))
+	for _, s := range b.ingest.order[:fetchers] {
+		require.NotContains(t, first, s)
+	}
+	require.Len(t, b.ingest.order, 3*fetchers)
+}
+
+// A series that several jobs want is planned for the earliest of their periods.
+func TestAFetchIsPlannedForTheEarliestPeriod(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.create(t, `{"symbols":["A","B"]}`)
+	b.create(t, `{"symbols":["B","C"]}`)
+	b.exec(t, "update polling_jobs set created_at = created_at - interval '10 seconds' where id = $1", first)
+	var periods []time.Time
+	rows, err := b.store.pool.Query(t.Context(), "select created_at from polling_jobs order by id")
+	require.NoError(t, err)
+	periods, err = pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	require.NoError(t, err)
+	require.NoError(t, b.tick.run(t.Context()))
+	for symbol, i := range map[market.Symbol]int{"A": 0, "B": 0, "C": 1} {
+		require.True(t, periods[i].Equal(b.ingest.planned[symbol]), symbol)
+	}
+}
+
+func TestRunsPages(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.create(t, `{"symbols":["AAPL","BAD"]}`)
+	for range 5 {
+		require.NoError(t, b.tick.run(t.Context()))
+		b.due(t)
+	}
+	var all []runBody
+	token, pages := "", 0
+	for {
+		w := b.do(http.MethodGet, "/prices/poll/"+id+"/runs?limit=2&page_token="+token, "")
+		require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+		var v struct {
+			Runs []runBody
+			Next *string `json:"next_page_token"`
+		}
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &v))
+		all = append(all, v.Runs...)
+		if pages++; v.Next == nil {
+			break
+		}
+		token = *v.Next
+	}
+	require.Equal(t, 3, pages)
+	require.Len(t, all, 5)
+	for i, r := range all {
+		require.Equal(t, 1, r.Failed)
+		require.True(t, i == 0 || r.ScheduledAt.Before(all[i-1].ScheduledAt), "newest first")
+	}
+	require.Equal(t, http.StatusNotFound, b.do(http.MethodGet, "/prices/poll/nope/runs", "").Code)
+	for _, bad := range []string{"%21", "bm90IGEgdGltZQ"} {
+		require.Equal(t, http.StatusBadRequest, b.do(http.MethodGet, "/prices/poll/"+id+"/runs?page_token="+bad, "").Code)
+	}
 }

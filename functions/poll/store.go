@@ -107,6 +107,26 @@ func (s *pgStore) jobs(ctx context.Context, status, after string, limit int) ([]
 	return all, postgres.Classify(err)
 }
 
+// runs lists a job's recorded runs, newest first, before the given period. NotFound with code "job_not_found".
+func (s *pgStore) runs(ctx context.Context, id string, before time.Time, limit int) ([]recorded, error) {
+	var exists bool
+	if err := s.pool.QueryRow(ctx, "select true from polling_jobs where id = $1", id).Scan(&exists); err != nil {
+		return nil, notFound(err)
+	}
+	const q = `
+		select scheduled_at, finished_at, failed
+		from polling_runs
+		where job_id = $1 and scheduled_at < $2
+		order by scheduled_at desc
+		limit $3`
+	rows, err := s.pool.Query(ctx, q, id, before, limit)
+	if err != nil {
+		return nil, postgres.Classify(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[recorded])
+	return all, postgres.Classify(err)
+}
+
 // setStatus pauses or resumes; the same status again is no error. A resumed job keeps to its periods.
 func (s *pgStore) setStatus(ctx context.Context, id, status string) error {
 	tag, err := s.pool.Exec(ctx, "update polling_jobs set status = $2 where id = $1", id, status)

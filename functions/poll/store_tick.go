@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 )
 
@@ -38,10 +39,32 @@ func (s *pgStore) claim(ctx context.Context, limit int) ([]claim, error) {
 		c.scheduled, c.next = period(created, now, time.Duration(c.config.Interval)*time.Second)
 		return c, err
 	})
-	if err != nil {
-		return nil, postgres.Classify(fmt.Errorf("claim jobs: %w", err))
+	if err == nil {
+		err = s.readTurns(ctx, all)
 	}
-	return all, nil
+	return all, postgres.Classify(err)
+}
+
+// readTurns notes in the claims when each of their symbols was last asked for.
+func (s *pgStore) readTurns(ctx context.Context, claims []claim) error {
+	at := make(map[string]int, len(claims))
+	ids := make([]string, len(claims))
+	for i := range claims {
+		claims[i].attempted = map[market.Symbol]time.Time{}
+		at[claims[i].jobID], ids[i] = i, claims[i].jobID
+	}
+	rows, err := s.pool.Query(ctx, "select job_id, symbol, attempted_at from polling_results where job_id = any($1) and attempted_at is not null", ids)
+	if err != nil {
+		return fmt.Errorf("read turns: %w", err)
+	}
+	var id string
+	var symbol market.Symbol
+	var last time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &symbol, &last}, func() error {
+		claims[at[id]].attempted[symbol] = last
+		return nil
+	})
+	return err
 }
 
 // renew extends the leases of claims under way; one that another tick took over stays with that.
@@ -95,13 +118,14 @@ func (s *pgStore) complete(ctx context.Context, c claim, results []result) (reco
 
 func writeResults(ctx context.Context, tx pgx.Tx, jobID string, results []result) error {
 	const q = `
-		insert into polling_results (job_id, symbol, at, price, observed_at, code)
-		values ($1, $2, now(), $3, $4, $5)
+		insert into polling_results as r (job_id, symbol, at, price, observed_at, code, attempted_at)
+		values ($1, $2, now(), $3, $4, $5, case when $6 then now() end)
 		on conflict on constraint polling_results_pk do update
-		set at = excluded.at, price = excluded.price, observed_at = excluded.observed_at, code = excluded.code`
+		set at = excluded.at, price = excluded.price, observed_at = excluded.observed_at, code = excluded.code,
+		    attempted_at = coalesce(excluded.attempted_at, r.attempted_at)`
 	var batch pgx.Batch
 	for _, r := range results {
-		batch.Queue(q, jobID, r.Symbol, r.Price, r.ObservedAt, r.Code)
+		batch.Queue(q, jobID, r.Symbol, r.Price, r.ObservedAt, r.Code, r.attempted)
 	}
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("write results: %w", err)

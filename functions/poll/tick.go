@@ -3,15 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
 
-	"marketdata/shared/fault"
 	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
@@ -19,10 +16,11 @@ import (
 
 const (
 	tickBudget  = 20 * time.Second // below the platform's timeout of 25 s
+	bookkeeping = 3 * time.Second  // of that, kept for telling the database what came of it
 	claimBatch  = 50               // jobs taken at a time
-	fetchers    = 8                // upstream calls at a time
 	sweepWidth  = 200              // outbox rows in flight at a time
 	renewalStep = lease / 3
+	dropBatch   = 1000 // raw bodies dropped by a tick: more than come in between two
 )
 
 type tickStore interface {
@@ -33,8 +31,10 @@ type tickStore interface {
 }
 
 type ingester interface {
-	Fetch(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error)
+	Reserve(ctx context.Context, provider string) error
+	FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (ingest.Result, error)
 	Sweep(ctx context.Context, width int) (published int, err error)
+	DropBodies(ctx context.Context, age time.Duration, limit int) (dropped int64, err error)
 }
 
 type quoteCache interface {
@@ -48,6 +48,10 @@ type ticker struct {
 	cache   quoteCache
 	log     *slog.Logger
 	metrics metrics
+	// retention is how long raw bodies are kept.
+	retention time.Duration
+	// stopping is closed when the function is told to stop; nil: never.
+	stopping <-chan struct{}
 }
 
 // run claims and runs due jobs until none is left or its time is up, and sweeps the outbox beside: however long the jobs
@@ -66,11 +70,36 @@ func (t *ticker) run(ctx context.Context) error {
 	if err := errors.Join(t.runJobs(ctx), <-swept); err != nil {
 		return err
 	}
-	return t.store.forgetKeys(ctx)
+	if isOver(ctx) {
+		return nil // the next tick has time
+	}
+	return t.chores(ctx)
 }
 
+func isOver(ctx context.Context) bool { return ctx.Err() != nil }
+
+// chores are what any tick may do for the tables, a little each time.
+func (t *ticker) chores(ctx context.Context) error {
+	if err := t.store.forgetKeys(ctx); err != nil {
+		return err
+	}
+	_, err := t.ingest.DropBodies(ctx, t.retention, dropBatch)
+	return err
+}
+
+// runJobs runs jobs until it is time for the last of the bookkeeping. A function that is told to stop makes no more calls:
+// the runs under way are recorded as far as they came.
 func (t *ticker) runJobs(ctx context.Context) error {
-	for ctx.Err() == nil {
+	calls, cancel := context.WithTimeout(ctx, tickBudget-bookkeeping)
+	defer cancel()
+	go func() {
+		select {
+		case <-t.stopping:
+			cancel()
+		case <-calls.Done():
+		}
+	}()
+	for !isOver(calls) {
 		claims, err := t.store.claim(ctx, claimBatch)
 		if err != nil {
 			return err
@@ -78,23 +107,18 @@ func (t *ticker) runJobs(ctx context.Context) error {
 		if len(claims) == 0 {
 			break
 		}
-		if err := t.runClaims(ctx, claims); err != nil {
+		if err := t.runClaims(ctx, calls, claims); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// series is what is fetched once however many jobs want it.
-type series struct {
-	provider string
-	symbol   market.Symbol
-}
-
-func (t *ticker) runClaims(ctx context.Context, claims []claim) error {
+// runClaims fetches what the claims want while calls lasts, and records their runs.
+func (t *ticker) runClaims(ctx, calls context.Context, claims []claim) error {
 	stop := t.keepLeases(ctx, claims)
 	defer stop()
-	fetched := t.fetchAll(ctx, claims)
+	fetched := t.fetchAll(calls, claims)
 	for _, c := range claims {
 		results := make([]result, len(c.config.Symbols))
 		for i, s := range c.config.Symbols {
@@ -132,70 +156,4 @@ func (t *ticker) keepLeases(ctx context.Context, claims []claim) (stop func()) {
 		}
 	})
 	return func() { cancel(); wg.Wait() }
-}
-
-func (t *ticker) fetchAll(ctx context.Context, claims []claim) map[series]result {
-	var order []series // as claimed: oldest attempt first
-	results := map[series]result{}
-	for _, c := range claims {
-		for _, s := range c.config.Symbols {
-			k := series{c.config.Provider, s}
-			if _, known := results[k]; !known {
-				results[k] = result{}
-				order = append(order, k)
-			}
-		}
-	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	queue := make(chan series)
-	for range min(fetchers, len(order)) {
-		wg.Go(func() {
-			for k := range queue {
-				r := t.fetch(ctx, k)
-				mu.Lock()
-				results[k] = r
-				mu.Unlock()
-			}
-		})
-	}
-	for _, k := range order {
-		queue <- k
-	}
-	close(queue)
-	wg.Wait()
-	return results
-}
-
-func (t *ticker) fetch(ctx context.Context, k series) result {
-	r := result{Symbol: k.symbol}
-	got, err := t.ingest.Fetch(ctx, k.provider, k.symbol)
-	if err != nil {
-		code := fault.CodeOf(err)
-		r.Code = &code
-		t.metrics.fetches(k.provider, code).Inc()
-		t.log.WarnContext(ctx, "fetch failed", "provider", k.provider, "symbol", k.symbol, "code", code, "err", err)
-		return r
-	}
-	t.metrics.fetches(k.provider, "ok").Inc()
-	r.Price, r.ObservedAt = &got.Quote.Price, &got.Quote.ObservedAt
-	if _, err := t.cache.Put(ctx, got.Quote, got.RawResponseID); err != nil {
-		t.log.WarnContext(ctx, "cache not written", "err", err)
-	}
-	return r
-}
-
-type metrics struct {
-	runs  *vm.Counter // recorded
-	swept *vm.Counter // events published by the sweep
-	set   *vm.Set
-}
-
-func newMetrics(set *vm.Set) metrics {
-	return metrics{set.NewCounter("poll_runs_total"), set.NewCounter("outbox_swept_total"), set}
-}
-
-// fetches counts quotes fetched, by outcome: ok or the code of the problem.
-func (m metrics) fetches(provider, outcome string) *vm.Counter {
-	return m.set.GetOrCreateCounter(fmt.Sprintf("poll_fetches_total{provider=%q,outcome=%q}", provider, outcome))
 }

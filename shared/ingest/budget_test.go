@@ -43,7 +43,11 @@ func TestBudgetIsAskedBeforeTheCall(t *testing.T) {
 	_, err = in.Fetch(t.Context(), "p", "AAPL")
 	require.Equal(t, spent, err)
 	require.Equal(t, 1, called)
+	spent = fault.New(fault.Unavailable, "storage_unavailable", "x")
+	_, err = in.Fetch(t.Context(), "p", "AAPL")
+	require.Equal(t, spent, err)
+	require.Equal(t, 1, called)
 	_, err = in.Fetch(t.Context(), "nobody", "AAPL")
 	require.Equal(t, "unknown_provider", fault.CodeOf(err))
-	require.Equal(t, []string{"p", "p"}, asked, "what is not called costs nothing")
+	require.Equal(t, []string{"p", "p", "p"}, asked, "what is not called costs nothing")
 }

@@ -85,19 +85,38 @@ type Result struct {
 // unknown_provider (Invalid), symbol_not_found (NotFound), provider_* and storage_unavailable (Unavailable). After an
 // error nothing is stored, unless the error is storage_unavailable: the commit may have happened.
 func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Symbol) (Result, error) {
+	if err := in.Reserve(ctx, provider); err != nil {
+		return Result{}, err
+	}
+	return in.FetchReserved(ctx, time.Time{}, provider, symbol)
+}
+
+// Reserve spends one call of the provider's budget, for a [Ingester.FetchReserved] that must follow. unknown_provider (Invalid);
+// provider_rate_limited (Unavailable): the budget is spent, and RetryAfter says until when; storage_unavailable (Unavailable).
+func (in *Ingester) Reserve(ctx context.Context, provider string) error {
+	switch {
+	case in.providers[provider] == nil:
+		return fault.New(fault.Invalid, "unknown_provider", "there is no provider %q", provider)
+	case in.budget == nil:
+		return nil
+	}
+	return in.budget.Take(ctx, provider)
+}
+
+// FetchReserved is Fetch with a call that was reserved, for a time that was planned: a quote to which the provider gives no
+// time counts as observed then, so that the same plan, carried out twice, makes one point. A zero time plans nothing.
+func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (Result, error) {
 	p := in.providers[provider]
 	if p == nil {
 		return Result{}, fault.New(fault.Invalid, "unknown_provider", "there is no provider %q", provider)
-	}
-	if in.budget != nil {
-		if err := in.budget.Take(ctx, provider); err != nil {
-			return Result{}, err
-		}
 	}
 	quote, resp, err := p.Latest(ctx, symbol)
 	in.called(provider, err)
 	if err != nil {
 		return Result{}, fmt.Errorf("fetch %s from %s: %w", symbol, provider, err)
+	}
+	if quote.Undated && !planned.IsZero() {
+		quote.ObservedAt = planned
 	}
 	quote.ObservedAt = quote.ObservedAt.UTC().Truncate(time.Microsecond)
 	id, err := uuid.NewV7()

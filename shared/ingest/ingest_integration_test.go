@@ -278,6 +278,55 @@ func TestSweepIsServedByIndexes(t *testing.T) {
 	require.Contains(t, plan(measureQuery), "Index Scan using outbox_pk")
 }
 
+// A plan carried out twice makes one point of a quote without a time; one that has a time keeps it.
+func TestAQuoteWithoutATimeIsObservedAsPlanned(t *testing.T) {
+	t.Parallel()
+	undated := quote(t, "AAPL")
+	undated.Undated = true
+	planned := time.Date(2024, 3, 20, 10, 29, 55, 123456789, time.UTC)
+	for _, c := range []struct {
+		quote   market.Quote
+		planned time.Time
+		want    time.Time
+	}{
+		{undated, planned, planned.Truncate(time.Microsecond)},
+		{undated, time.Time{}, undated.ObservedAt.Truncate(time.Microsecond)},
+		{quote(t, "AAPL"), planned, undated.ObservedAt.Truncate(time.Microsecond)},
+	} {
+		b := setup(t, provider{quote: c.quote})
+		r, err := b.in.FetchReserved(t.Context(), c.planned, "fake", "AAPL")
+		require.NoError(t, err)
+		require.Equal(t, c.want, r.Quote.ObservedAt)
+		o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
+		require.NoError(t, err)
+		require.Equal(t, c.want, o.ObservedAt)
+	}
+}
+
+// Old bodies go, a few at a time and the oldest first; the rows stay, and so does what is not old.
+func TestRetentionDropsBodiesAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	_, err := b.pool.Exec(t.Context(), `
+		insert into raw_responses (id, provider, symbol, status, body, received_at)
+		select gen_random_uuid(), 'fake', 'S' || i, 200, 'body', now() - i * interval '1 hour' from generate_series(1, 10) i`)
+	require.NoError(t, err)
+	kept := func() (names []string) {
+		rows, err := b.pool.Query(t.Context(), "select symbol from raw_responses where body is not null order by received_at desc")
+		require.NoError(t, err)
+		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return names
+	}
+	for _, want := range []int64{3, 2, 0} {
+		n, err := b.in.DropBodies(t.Context(), 5*time.Hour+time.Minute, 3)
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+	require.Equal(t, []string{"S1", "S2", "S3", "S4", "S5"}, kept())
+	require.Equal(t, 10, b.count(t, "raw_responses"))
+}
+
 func TestTwoSweepersShareTheRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})

@@ -65,6 +65,7 @@ type Quote struct {
 	Provider   string
 	Price      Price
 	ObservedAt time.Time // UTC, microseconds
+	Undated    bool      // the provider gives no time, or only a date: ObservedAt is when we received it
 	Currency   string    // as the provider names it (GBp is not GBP); empty if it does not say
 }
 

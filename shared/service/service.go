@@ -57,14 +57,15 @@ type Check struct {
 
 // Service is one function's HTTP server.
 type Service struct {
-	Mux     *http.ServeMux
-	Metrics *metrics.Set
-	Log     *slog.Logger
-	config  Config
-	checks  []Check
-	observe *observer
-	api     api
-	built   func() built // builds the API, once
+	Mux      *http.ServeMux
+	Metrics  *metrics.Set
+	Log      *slog.Logger
+	config   Config
+	checks   []Check
+	observe  *observer
+	api      api
+	built    func() built // builds the API, once
+	stopping chan struct{}
 }
 
 // NewLogger makes the JSON logger of a function on stdout. Its times are UTC, and so are all of the process from here on: the
@@ -77,7 +78,7 @@ func NewLogger(function string, level slog.Level) *slog.Logger {
 // New makes a server with /healthz, /readyz, /metrics, /openapi.json, /docs and OpenFaaS' /_/health and /_/ready.
 func New(name, description string, config Config, log *slog.Logger, checks ...Check) *Service {
 	tuneGC() // before there are other threads to stop
-	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, checks: checks}
+	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, checks: checks, stopping: make(chan struct{})}
 	s.observe = &observer{s.Mux, log, s.Metrics}
 	s.built = sync.OnceValue(func() built { return s.api.build(name, description) })
 	alive := func(w http.ResponseWriter, _ *http.Request) {
@@ -102,6 +103,9 @@ func New(name, description string, config Config, log *slog.Logger, checks ...Ch
 
 // Handler is the whole server as a handler: routes inside request id, log line, metrics and problem documents.
 func (s *Service) Handler() http.Handler { return s.observe }
+
+// Stopping is closed when the function is told to stop: long work in flight should come to its end then.
+func (s *Service) Stopping() <-chan struct{} { return s.stopping }
 
 // gcPercent is how much garbage may gather, in percent of what lives: a function keeps a few megabytes alive, and to collect
 // each time as much again has gathered takes a tenth of its time under load. GOGC in the environment goes before it.
@@ -157,6 +161,7 @@ func (s *Service) stopAtTheEnd(ctx context.Context, server *http.Server, addr ne
 		s.Log.Info("still serving before shutdown", "delay_ms", s.config.ShutdownDelay.Milliseconds())
 		time.Sleep(s.config.ShutdownDelay)
 	}
+	close(s.stopping)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
 	defer cancel()
 	if err := server.Shutdown(end); err != nil {

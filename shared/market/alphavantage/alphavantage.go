@@ -74,7 +74,7 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err != nil {
 		return market.Quote{}, err
 	}
-	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt}, nil
+	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt, Undated: true}, nil
 }
 
 // refusal classifies by the text: the same text has come under different names over the years, and almost every text

@@ -75,7 +75,7 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err != nil {
 		return market.Quote{}, err
 	}
-	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt}, nil
+	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt, Undated: true}, nil
 }
 
 var _ market.Provider = (*Provider)(nil)

@@ -172,6 +172,7 @@ func (w Want) check(t *testing.T, r result) {
 		at = r.resp.ReceivedAt
 	}
 	require.Equal(t, at, r.quote.ObservedAt)
+	require.Equal(t, w.ObservedAt.IsZero(), r.quote.Undated)
 }
 
 func (a Adapter) needsKey() bool { return a.Key.Header+a.Key.Query != "" }

@@ -82,6 +82,7 @@ func (a Adapter) quoted(t *testing.T, r result) {
 	t.Helper()
 	require.NoError(t, r.err)
 	require.Equal(t, a.Currency, r.quote.Currency)
+	require.Equal(t, a.TimeGiven, !r.quote.Undated)
 	if a.TimeGiven {
 		require.Equal(t, r.quote.ObservedAt.Truncate(time.Second), r.quote.ObservedAt)
 		require.WithinDuration(t, r.resp.ReceivedAt, r.quote.ObservedAt, time.Minute)

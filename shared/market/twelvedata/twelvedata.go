@@ -71,11 +71,11 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err != nil {
 		return market.Quote{}, err
 	}
-	observed := a.ReceivedAt
+	q := market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt, Undated: true, Currency: r.Currency}
 	if r.LastQuoteAt > 0 {
-		observed = time.Unix(r.LastQuoteAt, 0).UTC()
+		q.ObservedAt, q.Undated = time.Unix(r.LastQuoteAt, 0).UTC(), false
 	}
-	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: observed, Currency: r.Currency}, nil
+	return q, nil
 }
 
 // refusal believes the body's code and not the HTTP status, which is often 200.
