@@ -58,32 +58,47 @@ func errands(claims []claim) []errand {
 	return all
 }
 
-// round is the fetching of one batch of claims.
+// round is the fetching of one batch of claims: each series once, under way until its result is there.
 type round struct {
 	*ticker
-	mu      sync.Mutex
-	results map[series]result
+	results map[series]*pending // of all series; the map itself does not change
 }
 
-// fetchAll fetches each series that the claims want, once, until ctx ends.
-func (t *ticker) fetchAll(ctx context.Context, claims []claim) map[series]result {
-	r := &round{ticker: t, results: map[series]result{}}
+type pending struct {
+	done chan struct{} // closed when got is there
+	got  result
+}
+
+// begin starts to fetch each series that the claims want, and ends with ctx.
+func (t *ticker) begin(ctx context.Context, claims []claim) *round {
+	r := &round{ticker: t, results: map[series]*pending{}}
 	due := map[string][]errand{}
 	for _, e := range errands(claims) {
 		due[e.provider] = append(due[e.provider], e)
+		r.results[e.series] = &pending{done: make(chan struct{})}
 	}
-	var wg sync.WaitGroup
 	for provider, own := range due {
-		wg.Go(func() { r.fetchOwn(ctx, provider, own) })
+		go r.fetchOwn(ctx, provider, own)
 	}
-	wg.Wait()
-	return r.results
+	return r
+}
+
+// result waits until the series has one.
+func (r *round) result(k series) result {
+	p := r.results[k]
+	<-p.done
+	return p.got
+}
+
+func (r *round) note(e errand, got result) {
+	p := r.results[e.series]
+	p.got = got
+	close(p.done)
 }
 
 // fetchOwn fetches what one provider has. Calls are reserved one after the other, in turn, and made side by side.
 func (r *round) fetchOwn(ctx context.Context, provider string, due []errand) {
 	g := &gate{ticker: r.ticker, provider: provider}
-	var wg sync.WaitGroup
 	places := make(chan struct{}, fetchers)
 	for _, e := range due {
 		places <- struct{}{}
@@ -93,18 +108,11 @@ func (r *round) fetchOwn(ctx context.Context, provider string, due []errand) {
 			r.note(e, r.failed(ctx, e, code, err))
 			continue
 		}
-		wg.Go(func() {
+		go func() {
 			defer func() { <-places }()
 			r.note(e, r.fetch(ctx, e, g))
-		})
+		}()
 	}
-	wg.Wait()
-}
-
-func (r *round) note(e errand, got result) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.results[e.series] = got
 }
 
 // fetch brings one series into the pipeline.

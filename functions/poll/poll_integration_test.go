@@ -473,7 +473,7 @@ func TestAProviderThatRefusesIsLeftAlone(t *testing.T) {
 	require.Zero(t, attempted)
 }
 
-// A budget that is being waited for holds up its own provider alone.
+// A budget that is being waited for holds up its own provider alone: another's job is fetched, recorded and due again meanwhile.
 func TestProvidersDoNotWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -483,10 +483,9 @@ func TestProvidersDoNotWaitForEachOther(t *testing.T) {
 	}
 	_, err := b.store.create(t.Context(), jobConfig{Symbols: slow, Interval: 60, Provider: "slow"}, "", "")
 	require.NoError(t, err)
-	b.create(t, `{"symbols":["AAPL"]}`)
-	seen, stopping := make(chan struct{}), make(chan struct{})
+	id := b.create(t, `{"symbols":["AAPL"]}`)
+	stopping := make(chan struct{})
 	b.tick.stopping = stopping
-	b.ingest.during = func(market.Symbol) { close(seen) }
 	b.ingest.reserve = func(provider string) error {
 		if provider == "slow" {
 			return limited(10 * time.Second)
@@ -495,7 +494,8 @@ func TestProvidersDoNotWaitForEachOther(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- b.tick.run(context.Background()) }()
-	<-seen
+	require.Eventually(t, func() bool { return b.runs(t, id) == 1 }, 5*time.Second, time.Millisecond)
+	require.Empty(t, ended)
 	close(stopping)
 	require.NoError(t, <-ended)
 }

@@ -114,25 +114,34 @@ func (t *ticker) runJobs(ctx context.Context) error {
 	return nil
 }
 
-// runClaims fetches what the claims want while calls lasts, and records their runs.
+// runClaims fetches what the claims want while calls lasts, and records each run as soon as it is complete: a job does not wait
+// for another's provider.
 func (t *ticker) runClaims(ctx, calls context.Context, claims []claim) error {
 	stop := t.keepLeases(ctx, claims)
 	defer stop()
-	fetched := t.fetchAll(calls, claims)
-	for _, c := range claims {
-		results := make([]result, len(c.config.Symbols))
-		for i, s := range c.config.Symbols {
-			results[i] = fetched[series{c.config.Provider, s}]
-		}
-		recorded, err := t.store.complete(ctx, c, results)
-		if err != nil {
-			return err
-		}
-		if recorded {
-			t.metrics.runs.Inc()
-		} else { // deleted meanwhile, or slower than its lease
-			t.log.InfoContext(ctx, "run not recorded: the job is no longer ours", "job_id", c.jobID)
-		}
+	r := t.begin(calls, claims)
+	errs := make([]error, len(claims))
+	var wg sync.WaitGroup
+	for i, c := range claims {
+		wg.Go(func() { errs[i] = t.record(ctx, c, r) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (t *ticker) record(ctx context.Context, c claim, r *round) error {
+	results := make([]result, len(c.config.Symbols))
+	for i, s := range c.config.Symbols {
+		results[i] = r.result(series{c.config.Provider, s})
+	}
+	recorded, err := t.store.complete(ctx, c, results)
+	if err != nil {
+		return err
+	}
+	if recorded {
+		t.metrics.runs.Inc()
+	} else { // deleted meanwhile, or slower than its lease
+		t.log.InfoContext(ctx, "run not recorded: the job is no longer ours", "job_id", c.jobID)
 	}
 	return nil
 }
