@@ -32,6 +32,8 @@ type target struct {
 	body   string
 	got    http.Header
 	value  string
+	paths  []string
+	calls  map[string]int // by the events' ids
 }
 
 func (f *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -39,6 +41,8 @@ func (f *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer f.mu.Unlock()
 	b, _ := io.ReadAll(r.Body)
 	f.got, f.value = r.Header.Clone(), string(b)
+	f.paths = append(f.paths, r.URL.Path)
+	f.calls[r.Header.Get("Ce-Id")]++
 	w.WriteHeader(f.status)
 	_, _ = io.WriteString(w, f.body)
 }
@@ -56,18 +60,23 @@ func setup(t *testing.T) bundle {
 	servers := testenv.Kafka(t)
 	b := bundle{
 		topic: testenv.Topic(t, servers, 1), dlq: testenv.Topic(t, servers, 1), producer: kafkaclient.NewProducer(servers),
-		store: &pgStore{pool: testenv.Postgres(t)}, target: &target{status: 204},
+		store: &pgStore{pool: testenv.Postgres(t)}, target: &target{status: 204, calls: map[string]int{}},
 	}
 	t.Cleanup(func() { b.producer.Close(time.Second) })
 	reader := kafkaclient.NewReader(servers)
 	t.Cleanup(reader.Close)
 	server := httptest.NewServer(b.target)
 	t.Cleanup(server.Close)
-	srv := service.New("dlq-inspector", "", service.Config{}, slog.New(slog.DiscardHandler))
+	log := slog.New(slog.DiscardHandler)
+	srv := service.New("dlq-inspector", "", service.Config{}, log)
+	replay := &replayer{
+		store: b.store, target: server.URL, client: server.Client(), topics: []string{b.topic}, records: b.producer, maxReplays: 2, now: time.Now,
+	}
 	h := &handler{
 		store:   b.store,
 		intake:  &intake{store: b.store, records: reader, dlqTopic: b.dlq, topics: []string{b.topic, b.dlq}, now: time.Now},
-		replay:  &replayer{store: b.store, target: server.URL, client: server.Client(), maxReplays: 2, now: time.Now},
+		replay:  replay,
+		bulks:   &bulkRunner{store: b.store, replay: replay, log: log, metrics: newMetrics(vm.NewSet())},
 		access:  newAccess("", "secret"),
 		metrics: newMetrics(vm.NewSet()),
 	}
@@ -263,7 +272,11 @@ func TestReplayAndItsVerdicts(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, "replay_failed", l["code"])
 	require.Equal(t, "open", b.only(t)["status"])
+	require.InDelta(t, 1, b.only(t)["replay_count"], 0, "no verdict, no replay")
 
+	b.target.status = 422
+	status, _ = b.do(t, http.MethodPost, path+"/replay", "")
+	require.Equal(t, http.StatusOK, status)
 	status, l = b.do(t, http.MethodPost, path+"/replay", "")
 	require.Equal(t, http.StatusConflict, status)
 	require.Equal(t, "replay_limit", l["code"])
@@ -294,7 +307,7 @@ func TestReplayAndItsVerdicts(t *testing.T) {
 		require.Equal(t, "operator", m["who"])
 		actions = append(actions, fmt.Sprint(m["action"]))
 	}
-	require.Equal(t, []string{"replay", "reopen", "replay", "reopen", "replay", "resolve"}, actions)
+	require.Equal(t, []string{"replay", "reopen", "replay", "reopen", "replay", "reopen", "replay", "resolve"}, actions)
 }
 
 func TestDiscardAndRestore(t *testing.T) {

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -26,12 +26,17 @@ type operatorStore interface {
 	groups(ctx context.Context, limit int) ([]group, error)
 	stats(ctx context.Context) (map[string]int64, error)
 	recoverReplays(ctx context.Context) error
+	createBulk(ctx context.Context, b bulk) (bulk, error)
+	bulk(ctx context.Context, id uuid.UUID) (bulk, error)
+	bulks(ctx context.Context, before *uuid.UUID, limit int) ([]bulk, error)
+	cancelBulk(ctx context.Context, id uuid.UUID) error
 }
 
 type handler struct {
 	store   operatorStore
 	intake  *intake
 	replay  *replayer
+	bulks   *bulkRunner
 	access  access
 	metrics metrics
 }
@@ -53,6 +58,10 @@ func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 	service.Handle(srv, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), h.groups, limit, h.access.guard)
 	service.Handle(srv, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), h.stats, limit, h.access.guard)
 	service.Handle(srv, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it", 404, 409, 413), h.replayOne, limit, h.access.guard)
+	service.Handle(srv, accepted(op("replay-letters", http.MethodPost, "/dlq/replays", "Replay all open letters that a filter selects", 413)), h.replayMany, limit, h.access.guard)
+	service.Handle(srv, op("list-replays", http.MethodGet, "/dlq/replays", "List replays of many letters, newest first"), h.listReplays, limit, h.access.guard)
+	service.Handle(srv, op("show-replay", http.MethodGet, "/dlq/replays/{id}", "Show a replay of many letters and its progress", 404), h.showReplay, limit, h.access.guard)
+	service.Handle(srv, op("cancel-replay", http.MethodDelete, "/dlq/replays/{id}", "Cancel a replay of many letters", 404, 409), h.cancelReplay, limit, h.access.guard)
 	service.Handle(srv, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside", 404, 409), h.discard, limit, h.access.guard)
 	service.Handle(srv, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again", 404, 409), h.restore, limit, h.access.guard)
 }
@@ -61,7 +70,7 @@ func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 // the letter round for ever.
 func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
 	if d.Event.Type() == "dev.knative.sources.ping" {
-		return h.store.recoverReplays(ctx)
+		return errors.Join(h.store.recoverReplays(ctx), h.bulks.advance(ctx, tickAdvance))
 	}
 	return h.take(ctx, d)
 }
@@ -105,14 +114,9 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	if !in.Until.IsZero() {
 		f.Until = &in.Until
 	}
-	var before *uuid.UUID
-	if in.PageToken != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(in.PageToken)
-		id, err2 := uuid.FromBytes(raw)
-		if err != nil || err2 != nil {
-			return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
-		}
-		before = &id
+	before, err := idOf(in.PageToken)
+	if err != nil {
+		return nil, err
 	}
 	all, err := h.store.letters(ctx, f, before, in.Limit+1)
 	if err != nil {
@@ -122,8 +126,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	out.Body.Messages = []summary{}
 	if len(all) > in.Limit {
 		all = all[:in.Limit]
-		last := all[len(all)-1].ID
-		token := base64.RawURLEncoding.EncodeToString(last[:])
+		token := tokenOf(all[len(all)-1].ID)
 		out.Body.NextPageToken = &token
 	}
 	for _, l := range all {
@@ -189,13 +192,14 @@ type replayRequest struct {
 		ValueEncoding string  `json:"value_encoding,omitempty" enum:"text,base64"`
 		Reason        string  `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
 		Force         bool    `json:"force,omitempty" doc:"Replay although MAX_REPLAYS is reached"`
+		Target        string  `json:"target,omitempty" enum:"function,topic" doc:"function (the default): the one that refused it; topic: an exact copy to the original topic, for other consumers"`
 	}
 }
 
 func (h *handler) replayOne(ctx context.Context, in *replayRequest) (*letterAnswer, error) {
 	o := order{who: who(ctx)}
 	if in.Body != nil {
-		o.reason, o.force = in.Body.Reason, in.Body.Force
+		o.reason, o.force, o.target = in.Body.Reason, in.Body.Force, in.Body.Target
 		if in.Body.Value != nil {
 			value, err := decode(*in.Body.Value, in.Body.ValueEncoding)
 			if err != nil {
@@ -204,7 +208,7 @@ func (h *handler) replayOne(ctx context.Context, in *replayRequest) (*letterAnsw
 			o.value, o.edited = value, true
 		}
 	}
-	if err := h.replay.run(ctx, in.ID, o); err != nil {
+	if _, err := h.replay.run(ctx, in.ID, o); err != nil {
 		h.metrics.replays("error").Inc()
 		return nil, err
 	}
@@ -235,7 +239,7 @@ func (h *handler) move(ctx context.Context, in *reasonRequest, action, from, to 
 	if in.Body != nil {
 		reason = in.Body.Reason
 	}
-	_, err := h.store.transition(ctx, in.ID, who(ctx), action, reason, func(s *state) error {
+	_, err := h.store.transition(ctx, in.ID, who(ctx), action, reason, func(s *stored) error {
 		if s.Status != from {
 			return fault.New(fault.Conflict, "not_"+from, "the letter is %s, not %s", s.Status, from)
 		}

@@ -45,6 +45,8 @@ func run(ctx context.Context) error {
 	defer pool.Close()
 	reader := kafkaclient.NewReader(cfg.KafkaServers)
 	defer reader.Close()
+	producer := kafkaclient.NewProducer(cfg.KafkaServers)
+	defer producer.Close(cfg.ShutdownTimeout)
 	client, err := redisclient.Open(string(cfg.RedisURL))
 	if err != nil {
 		return err
@@ -56,12 +58,18 @@ func run(ctx context.Context) error {
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})
 	limiter.Observe(srv.Metrics)
 	store := &pgStore{pool: pool}
+	replay := &replayer{
+		store: store, target: cfg.ComputeMAURL, client: &http.Client{Timeout: 30 * time.Second}, topics: []string{priceevent.Topic}, records: producer,
+		maxReplays: cfg.MaxReplays, now: time.Now,
+	}
+	counts := newMetrics(srv.Metrics)
 	h := &handler{
 		store:   store,
 		intake:  &intake{store: store, records: reader, dlqTopic: priceevent.DeadLetterTopic, topics: []string{priceevent.Topic, priceevent.DeadLetterTopic}, now: time.Now},
-		replay:  &replayer{store: store, target: cfg.ComputeMAURL, client: &http.Client{Timeout: 30 * time.Second}, maxReplays: cfg.MaxReplays, now: time.Now},
+		replay:  replay,
+		bulks:   &bulkRunner{store: store, replay: replay, log: log, metrics: counts, stopping: srv.Stopping()},
 		access:  newAccess(string(cfg.Tokens), string(cfg.Token)),
-		metrics: newMetrics(srv.Metrics),
+		metrics: counts,
 	}
 	// The limit comes before the token: it counts guesses, too.
 	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default, Guarded: true}))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,25 +15,43 @@ import (
 	"github.com/google/uuid"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/priceevent"
 )
 
 // replayLease is how long a replay may take before its letter is open again: more than the client's timeout.
 const replayLease = time.Minute
 
+// sendWait is for the broker's acknowledgement of a copy.
+const sendWait = 10 * time.Second
+
 type replayStore interface {
-	transition(ctx context.Context, id uuid.UUID, who, action, reason string, change func(*state) error) (stored, error)
+	transition(ctx context.Context, id uuid.UUID, who, action, reason string, change func(*stored) error) (stored, error)
 	refused(ctx context.Context, id uuid.UUID, f failure) error
 }
 
-// replayer delivers letters again to the function that refused them, and so knows the outcome.
+// publisher sends records to topics.
+type publisher interface {
+	Produce(ctx context.Context, r kafkaclient.Record) error
+}
+
+// replayer delivers letters again to the function that refused them, and so knows the outcome; or sends exact copies to
+// their topics, for other consumers.
 type replayer struct {
 	store      replayStore
 	target     string
 	client     *http.Client
+	topics     []string // that copies may be sent to
+	records    publisher
 	maxReplays int
 	now        func() time.Time
 }
+
+// The targets of a replay.
+const (
+	toFunction = "function"
+	toTopic    = "topic"
+)
 
 // order is what an operator asks for.
 type order struct {
@@ -40,24 +59,31 @@ type order struct {
 	value       []byte // replaces the letter's, if edited
 	edited      bool
 	force       bool
+	target      string // toFunction or toTopic
 }
 
-// run replays one letter: 204 resolves it, 422 opens it again with the new failure, anything else opens it again and is
-// Unavailable, code "replay_failed". The event keeps id and source. Conflict: the letter is not open ("not_open"), or
-// was replayed too often ("replay_limit"). Invalid: the edited value would be refused.
-func (r *replayer) run(ctx context.Context, id uuid.UUID, o order) error {
+// run replays one letter and gives its status after: to the function, 204 makes it resolved, 422 open again with the new
+// failure; to the topic, it is sent. Anything else opens it again and is Unavailable, code "replay_failed". The event keeps id
+// and source. Conflict: the letter is not open ("not_open"), was replayed too often ("replay_limit"), or there is no exact copy
+// of it to send ("not_exact"). Invalid: the edited value would be refused, or is for a topic.
+func (r *replayer) run(ctx context.Context, id uuid.UUID, o order) (status string, err error) {
+	if o.edited && o.target == toTopic {
+		return "", fault.New(fault.Invalid, "invalid_parameter", "an edited value goes to the function: a topic gets exact copies")
+	}
 	if o.edited {
 		if _, err := priceevent.Decode(o.value, 0, r.now()); err != nil {
-			return err
+			return "", err
 		}
 	}
 	token := uuid.New()
-	l, err := r.store.transition(ctx, id, o.who, "replay", o.reason, func(s *state) error {
+	l, err := r.store.transition(ctx, id, o.who, "replay", o.reason, func(s *stored) error {
 		switch {
 		case s.Status != "open":
 			return fault.New(fault.Conflict, "not_open", "the letter is %s, not open", s.Status)
 		case s.ReplayCount >= r.maxReplays && !o.force:
 			return fault.New(fault.Conflict, "replay_limit", "the letter was replayed %d times; force replays it once more", s.ReplayCount)
+		case o.target == toTopic && !r.sendable(*s):
+			return fault.New(fault.Conflict, "not_exact", "only an exact copy of a record can be sent, and to a topic of ours")
 		}
 		s.Status, s.token, s.lease = "replaying", &token, new(replayLease)
 		s.ReplayCount++
@@ -67,41 +93,52 @@ func (r *replayer) run(ctx context.Context, id uuid.UUID, o order) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return "", err
 	}
-	value := l.Value
-	if o.edited {
-		value = o.value
+	var outcome error
+	if o.target == toTopic {
+		outcome = r.send(ctx, l)
+	} else {
+		value := l.Value
+		if o.edited {
+			value = o.value
+		}
+		outcome = r.deliver(ctx, l, value, token, o.edited)
 	}
-	outcome := r.deliver(ctx, l, value, token, o.edited)
 	// The letter must not stay in replaying because the operator went away.
-	return r.settle(context.WithoutCancel(ctx), id, o.who, token, outcome)
+	return r.settle(context.WithoutCancel(ctx), id, o, token, outcome)
 }
 
 // settle writes the outcome, unless the replay took longer than its lease and somebody else has the letter.
-func (r *replayer) settle(ctx context.Context, id uuid.UUID, who string, token uuid.UUID, outcome error) error {
+func (r *replayer) settle(ctx context.Context, id uuid.UUID, o order, token uuid.UUID, outcome error) (status string, err error) {
 	permanent := fault.Permanent(outcome)
 	action, status, reason := "resolve", "resolved", ""
+	if o.target == toTopic {
+		action, status = "send", "sent"
+	}
 	if outcome != nil {
 		action, status, reason = "reopen", "open", outcomeText(outcome)
 	}
-	_, err := r.store.transition(ctx, id, who, action, reason, func(s *state) error {
+	_, err = r.store.transition(ctx, id, o.who, action, reason, func(s *stored) error {
 		if s.Status != "replaying" || s.token == nil || *s.token != token {
 			return fault.New(fault.Conflict, "replay_lost", "the replay took too long; the letter is open again")
 		}
 		s.Status, s.token, s.lease = status, nil, nil
+		if outcome != nil && !permanent {
+			s.ReplayCount-- // no verdict: an outage must not use up a letter's replays
+		}
 		return nil
 	})
 	switch {
 	case err != nil:
-		return err
+		return "", err
 	case outcome == nil:
-		return nil
+		return status, nil
 	case permanent:
 		f := failure{Code: truncate(fault.CodeOf(outcome), 200), Reason: outcomeText(outcome), Function: "replay", FailedAt: r.now().UTC()}
-		return r.store.refused(ctx, id, f)
+		return status, r.store.refused(ctx, id, f)
 	}
-	return fault.Wrap(outcome, fault.Unavailable, "replay_failed", "the function did not give a verdict; the letter is open again").After(5 * time.Second)
+	return status, fault.Wrap(outcome, fault.Unavailable, "replay_failed", "the function did not give a verdict; the letter is open again").After(5 * time.Second)
 }
 
 func outcomeText(err error) string {
@@ -111,32 +148,86 @@ func outcomeText(err error) string {
 	return "trouble while replaying"
 }
 
-// deliver posts the event once and turns the answer into an outcome: nil, Invalid (refused) or Unavailable.
-func (r *replayer) deliver(ctx context.Context, l stored, value []byte, token uuid.UUID, edited bool) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(r.target, "/")+"/", bytes.NewReader(value))
+// sendable reports whether there is an exact copy of the letter's record, and a topic that it may be sent to.
+func (r *replayer) sendable(l stored) bool {
+	return l.Exact && l.Origin != nil && slices.Contains(r.topics, l.Origin.Topic)
+}
+
+// send writes an exact copy of the letter's record to its topic: key, value and headers.
+func (r *replayer) send(ctx context.Context, l stored) error {
+	headers := make([]kafkaclient.Header, len(l.Headers))
+	for i, h := range l.Headers {
+		headers[i] = kafkaclient.Header{Name: h.Name, Value: h.Value}
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendWait)
+	defer cancel()
+	return r.records.Produce(ctx, kafkaclient.Record{Topic: l.Origin.Topic, Key: l.Key, Value: l.Value, Headers: headers})
+}
+
+// rehearse asks the function what it would make of a letter, and gives the status that a replay would: resolved or open. Nothing
+// changes. Unavailable, code "replay_failed": no verdict.
+func (r *replayer) rehearse(ctx context.Context, l stored) (status string, err error) {
+	noVerdict := func(cause error) error {
+		return fault.Wrap(cause, fault.Unavailable, "replay_failed", "the function did not give a verdict")
+	}
+	answer, body, err := r.post(ctx, "/dry-run", l, l.Value, uuid.New(), false)
+	switch {
+	case err != nil && fault.Permanent(err):
+		return "open", nil
+	case err != nil:
+		return "", noVerdict(err)
+	case answer == http.StatusUnprocessableEntity, answer == http.StatusRequestEntityTooLarge:
+		return "open", nil
+	}
+	var v struct{ Verdict string }
+	if err := json.Unmarshal(body, &v); err != nil || answer != http.StatusOK {
+		return "", noVerdict(fmt.Errorf("status %d", answer))
+	}
+	switch v.Verdict {
+	case "applied", "duplicate":
+		return "resolved", nil
+	case "dead_letter":
+		return "open", nil
+	}
+	return "", noVerdict(fmt.Errorf("verdict %q", v.Verdict))
+}
+
+// post sends the event to a path of the function and gives status and body of its answer. Errors: Unavailable
+// "target_unavailable", Invalid "unsendable_attribute".
+func (r *replayer) post(ctx context.Context, path string, l stored, value []byte, token uuid.UUID, edited bool) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(r.target, "/")+path, bytes.NewReader(value))
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
+		return 0, nil, fmt.Errorf("make request: %w", err)
 	}
 	if err := setHeaders(req.Header, l, token, edited); err != nil {
-		return err
+		return 0, nil, err
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "target_unavailable", "the function does not answer")
+		return 0, nil, fault.Wrap(err, fault.Unavailable, "target_unavailable", "the function does not answer")
 	}
-	defer resp.Body.Close() //nolint:errcheck // read below
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	switch resp.StatusCode {
+	defer resp.Body.Close()                                  //nolint:errcheck // read below
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what is cut off says nothing that is read
+	return resp.StatusCode, body, nil
+}
+
+// deliver posts the event once and turns the answer into an outcome: nil, Invalid (refused) or Unavailable.
+func (r *replayer) deliver(ctx context.Context, l stored, value []byte, token uuid.UUID, edited bool) error {
+	answer, body, err := r.post(ctx, "/", l, value, token, edited)
+	if err != nil {
+		return err
+	}
+	switch answer {
 	case http.StatusNoContent:
 		return nil
 	case http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
 		var problem struct{ Code, Detail string }
 		if json.Unmarshal(body, &problem) != nil || problem.Code == "" {
-			problem.Code, problem.Detail = "http_"+strconv.Itoa(resp.StatusCode), "the function refuses the event"
+			problem.Code, problem.Detail = "http_"+strconv.Itoa(answer), "the function refuses the event"
 		}
 		return fault.New(fault.Invalid, clean(problem.Code), "%s", clean(problem.Detail))
 	}
-	return fault.New(fault.Unavailable, "target_unavailable", "the function answered with status %d", resp.StatusCode)
+	return fault.New(fault.Unavailable, "target_unavailable", "the function answered with status %d", answer)
 }
 
 // setHeaders writes the event's attributes. A letter that was no CloudEvent is delivered as the plain record it was, as

@@ -126,9 +126,9 @@ func wireHeaders(headers []kafkaclient.Header) []header {
 	return out
 }
 
-// transition changes a letter's status under its lock and writes the audit trail, in one transaction. change sees the
-// letter as it is and sets what follows; its error leaves everything as it was.
-func (s *pgStore) transition(ctx context.Context, id uuid.UUID, who, action, reason string, change func(*state) error) (stored, error) {
+// transition changes a letter's state under its lock and writes the audit trail, in one transaction. change sees the
+// letter as it is and sets the state that follows; its error leaves everything as it was.
+func (s *pgStore) transition(ctx context.Context, id uuid.UUID, who, action, reason string, change func(*stored) error) (stored, error) {
 	var out stored
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, "select "+storedColumns+" from dead_letters where id = $1 for update", id)
@@ -139,7 +139,7 @@ func (s *pgStore) transition(ctx context.Context, id uuid.UUID, who, action, rea
 			return err
 		}
 		before := out.state
-		if err := change(&out.state); err != nil {
+		if err := change(&out); err != nil {
 			return err
 		}
 		const q = `

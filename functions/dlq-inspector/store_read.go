@@ -112,8 +112,22 @@ type auditEntry struct {
 
 // filter selects letters; zero members select all.
 type filter struct {
-	Status, Fingerprint, Symbol, Topic, Q string
-	Since, Until                          *time.Time
+	Status      string     `json:"status,omitempty"`
+	Fingerprint string     `json:"fingerprint,omitempty"`
+	Symbol      string     `json:"symbol,omitempty"`
+	Topic       string     `json:"topic,omitempty"`
+	Q           string     `json:"q,omitempty"`
+	Since       *time.Time `json:"since,omitempty"`
+	Until       *time.Time `json:"until,omitempty"`
+}
+
+// filterCondition is a filter in SQL, with [filter.args] as $1 to $7.
+const filterCondition = `($1 = '' or status = $1) and ($2 = '' or fingerprint = $2) and ($3 = '' or symbol = $3) and ($4 = '' or topic = $4)
+			and ($5::timestamptz is null or last_failed_at >= $5) and ($6::timestamptz is null or last_failed_at < $6)
+			and ($7 = '' or strpos(lower(concat_ws(' ', code, reason, symbol, event_source, event_id)), lower($7)) > 0)`
+
+func (f filter) args() []any {
+	return []any{f.Status, f.Fingerprint, f.Symbol, f.Topic, f.Since, f.Until, f.Q}
 }
 
 // letters lists newest letters first, from before (exclusive) downwards, without values.
@@ -122,13 +136,11 @@ func (s *pgStore) letters(ctx context.Context, f filter, before *uuid.UUID, limi
 		select id, status, replay_count, correction, replay_token, topic, partition, record_offset, recorded_at, exact, key, null::bytea,
 			'[]'::jsonb, attributes, content_type, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, failure_count
 		from dead_letters
-		where ($1 = '' or status = $1) and ($2 = '' or fingerprint = $2) and ($3 = '' or symbol = $3) and ($4 = '' or topic = $4)
-			and ($5::timestamptz is null or last_failed_at >= $5) and ($6::timestamptz is null or last_failed_at < $6)
-			and ($7 = '' or strpos(lower(concat_ws(' ', code, reason, symbol, event_source, event_id)), lower($7)) > 0)
+		where ` + filterCondition + `
 			and ($8::uuid is null or id < $8)
 		order by id desc
 		limit $9`
-	rows, err := s.pool.Query(ctx, q, f.Status, f.Fingerprint, f.Symbol, f.Topic, f.Since, f.Until, f.Q, before, limit)
+	rows, err := s.pool.Query(ctx, q, append(f.args(), before, limit)...)
 	if err != nil {
 		return nil, postgres.Classify(err)
 	}

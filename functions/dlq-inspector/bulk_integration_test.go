@@ -1,0 +1,266 @@
+//go:build integration
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv"
+)
+
+// save stores n letters of a symbol, as they come without an original's place.
+func (b bundle) save(t *testing.T, symbol string, n int) {
+	t.Helper()
+	for i := range n {
+		l := letter{Value: fmt.Appendf(nil, `{"symbol":%q,"n":%d}`, symbol, i), Symbol: symbol, Attributes: map[string]string{
+			"specversion": "1.0", "id": fmt.Sprint(symbol, i), "source": "/s", "type": "marketdata.price.observed.v1",
+		}}
+		require.NoError(t, b.store.save(t.Context(), l, failure{Code: "invalid_price", Reason: "x", FailedAt: time.Now()}, nil))
+	}
+}
+
+func (b bundle) replayMany(t *testing.T, body string) bulkBody {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, "/dlq/replays", strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer secret")
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, r)
+	require.Equal(t, http.StatusAccepted, w.Code, w.Body.String())
+	var v bulkBody
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &v))
+	require.Equal(t, "/dlq/replays/"+v.ID.String(), w.Header().Get("Location"))
+	return v
+}
+
+func (b bundle) bulk(t *testing.T, id uuid.UUID) bulkBody {
+	t.Helper()
+	found, err := b.store.bulk(t.Context(), id)
+	require.NoError(t, err)
+	return bulkOf(found)
+}
+
+func (b bundle) tick(t *testing.T) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}"))
+	for name, v := range map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "1", "Ce-Source": "/s", "Ce-Type": "dev.knative.sources.ping"} {
+		r.Header.Set(name, v)
+	}
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, r)
+	require.Equal(t, http.StatusNoContent, w.Code, w.Body.String())
+}
+
+func (b bundle) count(t *testing.T, query string, args ...any) (n int) {
+	t.Helper()
+	require.NoError(t, b.store.pool.QueryRow(t.Context(), query, args...).Scan(&n))
+	return n
+}
+
+func (b bundle) exec(t *testing.T, query string, args ...any) {
+	t.Helper()
+	_, err := b.store.pool.Exec(t.Context(), query, args...)
+	require.NoError(t, err)
+}
+
+func TestBulkReplaysWhatTheFilterSelects(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.save(t, "A", 20)
+	b.save(t, "B", 3)
+	v := b.replayMany(t, `{"filter":{"symbol":"A"},"rate_per_second":1000,"reason":"mended"}`)
+	require.Equal(t, "completed", v.Status)
+	require.NotNil(t, v.FinishedAt)
+	require.EqualValues(t, 20, v.Matched)
+	require.EqualValues(t, 20, v.Done)
+	require.Equal(t, map[string]int64{"resolved": 20, "refused": 0, "sent": 0, "skipped": 0}, v.Outcomes)
+	require.Equal(t, 20, b.count(t, "select count(*) from dead_letters where status = 'resolved' and symbol = 'A'"))
+	require.Equal(t, 3, b.count(t, "select count(*) from dead_letters where status = 'open' and symbol = 'B'"))
+	require.Equal(t, 20, b.count(t, "select count(*) from dead_letter_audit where action = 'replay' and who = 'operator' and reason = 'mended'"))
+
+	b.target.status, b.target.body = 422, `{"code":"invalid_price","detail":"still"}`
+	for i, want := range []string{"refused", "refused", "skipped"} { // MAX_REPLAYS is 2 here
+		v = b.replayMany(t, `{"rate_per_second":1000}`)
+		require.EqualValues(t, 3, v.Outcomes[want], "round %d: %v", i, v.Outcomes)
+		require.Equal(t, "completed", v.Status)
+	}
+	require.Equal(t, 9, b.count(t, "select sum(failure_count) from dead_letters where symbol = 'B'"))
+
+	status, list := b.do(t, http.MethodGet, "/dlq/replays?limit=3", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Len(t, list["replays"], 3)
+	status, list = b.do(t, http.MethodGet, fmt.Sprint("/dlq/replays?limit=3&page_token=", list["next_page_token"]), "")
+	require.Equal(t, http.StatusOK, status)
+	require.Len(t, list["replays"], 1)
+	require.Nil(t, list["next_page_token"])
+}
+
+func TestBulkWithNothingToDoIsCompleted(t *testing.T) {
+	t.Parallel()
+	v := setup(t).replayMany(t, `{}`)
+	require.Equal(t, "completed", v.Status)
+	require.Zero(t, v.Matched)
+}
+
+// A dry run asks the function what it would do, and changes nothing.
+func TestBulkDryRunPlans(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.save(t, "A", 5)
+	before := b.count(t, "select count(*) from dead_letter_audit")
+	b.target.status = 200
+	for verdict, outcome := range map[string]string{"applied": "resolved", "duplicate": "resolved", "dead_letter": "refused"} {
+		b.target.body = `{"verdict":"` + verdict + `"}`
+		v := b.replayMany(t, `{"dry_run":true,"rate_per_second":1000}`)
+		require.True(t, v.DryRun)
+		require.Equal(t, "completed", v.Status)
+		require.EqualValues(t, 5, v.Outcomes[outcome])
+	}
+	for _, path := range b.target.paths {
+		require.Equal(t, "/dry-run", path)
+	}
+	require.Equal(t, before, b.count(t, "select count(*) from dead_letter_audit"))
+	require.Equal(t, 5, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_count = 0 and failure_count = 1"))
+}
+
+// Trouble is no verdict on a letter, and the next would meet it, too: the replay rests, and goes on with a later tick.
+func TestBulkRestsInTroubleAndGoesOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.save(t, "A", 5)
+	b.target.status = 503
+	v := b.replayMany(t, `{"rate_per_second":1000}`)
+	require.Equal(t, "running", v.Status)
+	require.Zero(t, v.Done)
+	require.Len(t, b.target.paths, 1, "the others were spared")
+	b.tick(t)
+	require.Len(t, b.target.paths, 1, "it rests")
+	for i := range 5 { // a long outage uses up nobody's replays
+		b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
+		b.tick(t)
+		require.Len(t, b.target.paths, 2+i)
+	}
+	b.target.status = 204
+	b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
+	b.tick(t)
+	v = b.bulk(t, v.ID)
+	require.Equal(t, "completed", v.Status)
+	require.EqualValues(t, 5, v.Outcomes["resolved"])
+}
+
+func TestBulkKeepsToItsRateAndIsCancelled(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.save(t, "A", 50)
+	began := time.Now()
+	v := b.replayMany(t, `{"rate_per_second":5}`)
+	require.Equal(t, "running", v.Status)
+	require.LessOrEqual(t, float64(v.Done), 5*time.Since(began).Seconds())
+	require.Positive(t, v.Done)
+	b.save(t, "LATER", 1)
+	status, body := b.do(t, http.MethodDelete, "/dlq/replays/"+v.ID.String(), "")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "cancelled", body["status"])
+	b.tick(t)
+	require.Equal(t, v.Done, b.bulk(t, v.ID).Done)
+	status, body = b.do(t, http.MethodDelete, "/dlq/replays/"+v.ID.String(), "")
+	require.Equal(t, http.StatusConflict, status)
+	require.Equal(t, "not_running", body["code"])
+	status, body = b.do(t, http.MethodDelete, "/dlq/replays/"+uuid.NewString(), "")
+	require.Equal(t, http.StatusNotFound, status)
+	require.Equal(t, "replay_not_found", body["code"])
+}
+
+// What a process that died had taken is taken over once its lease is over, and only letters that there were are part of it.
+func TestBulkIsTakenOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.save(t, "A", 5)
+	created, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 1000})
+	require.NoError(t, err)
+	_, ok, err := b.store.claimBulk(t.Context())
+	require.NoError(t, err)
+	require.True(t, ok)
+	b.save(t, "LATER", 2)
+	b.tick(t)
+	require.Zero(t, b.bulk(t, created.ID).Done, "somebody has it")
+	b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
+	b.tick(t)
+	require.EqualValues(t, 5, b.bulk(t, created.ID).Outcomes["resolved"])
+	require.Equal(t, 2, b.count(t, "select count(*) from dead_letters where status = 'open'"))
+}
+
+// However many copies tick at once, each letter is delivered once.
+func TestBulkIsAdvancedByOneAtATime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.save(t, "A", 200)
+	_, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 1000})
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() { b.tick(t) })
+	}
+	wg.Wait()
+	require.Len(t, b.target.calls, 200)
+	for id, n := range b.target.calls {
+		require.Equal(t, 1, n, id)
+	}
+}
+
+// A copy for other consumers is the record itself; where there is none, nothing is sent.
+func TestAnExactCopyIsSentToTheTopic(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.letterOf(t, poison)
+	require.Equal(t, 204, b.deliver(t, 0, poison))
+	id := fmt.Sprint(b.only(t)["id"])
+	status, body := b.do(t, http.MethodPost, "/dlq/messages/"+id+"/replay", `{"target":"topic","value":"{}"}`)
+	require.Equal(t, http.StatusBadRequest, status, body)
+	status, body = b.do(t, http.MethodPost, "/dlq/messages/"+id+"/replay", `{"target":"topic","reason":"for the archive"}`)
+	require.Equal(t, http.StatusOK, status, body)
+	require.Equal(t, "sent", body["status"])
+	require.Empty(t, b.target.paths)
+	records := testenv.Records(t, testenv.Kafka(t), b.topic, 2)
+	require.Equal(t, records[0].Key, records[1].Key)
+	require.Equal(t, records[0].Value, records[1].Value)
+	require.Equal(t, records[0].Headers, records[1].Headers)
+
+	b.save(t, "A", 1)
+	status, body = b.do(t, http.MethodPost, "/dlq/messages/"+b.id(t, "A")+"/replay", `{"target":"topic"}`)
+	require.Equal(t, http.StatusConflict, status)
+	require.Equal(t, "not_exact", body["code"])
+	for _, dry := range []string{"true", "false"} {
+		v := b.replayMany(t, `{"target":"topic","dry_run":`+dry+`}`)
+		require.EqualValues(t, 1, v.Outcomes["skipped"])
+	}
+}
+
+func (b bundle) id(t *testing.T, symbol string) (id string) {
+	t.Helper()
+	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select id::text from dead_letters where symbol = $1", symbol).Scan(&id))
+	return id
+}
+
+func TestBulkRequestsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, body := range []string{
+		`{"rate_per_second":0}`, `{"rate_per_second":1001}`, `{"target":"moon"}`, `{"filter":{"status":"resolved"}}`, `{"filter":{"since":"yesterday"}}`, `[]`,
+	} {
+		status, answer := b.do(t, http.MethodPost, "/dlq/replays", body)
+		require.Equal(t, http.StatusBadRequest, status, body)
+		require.Equal(t, "invalid_parameter", answer["code"], body)
+	}
+	require.Zero(t, b.count(t, "select count(*) from dead_letter_replays"))
+}

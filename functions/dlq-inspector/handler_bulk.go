@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"marketdata/shared/fault"
+)
+
+func accepted(op huma.Operation) huma.Operation {
+	op.DefaultStatus = http.StatusAccepted
+	return op
+}
+
+type bulkRequest struct {
+	Body struct {
+		Filter struct {
+			Fingerprint string     `json:"fingerprint,omitempty" maxLength:"64"`
+			Symbol      string     `json:"symbol,omitempty" maxLength:"32"`
+			Topic       string     `json:"topic,omitempty" maxLength:"249"`
+			Q           string     `json:"q,omitempty" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
+			Since       *time.Time `json:"since,omitempty" doc:"Last failure at or after"`
+			Until       *time.Time `json:"until,omitempty" doc:"Last failure before"`
+		} `json:"filter,omitempty" doc:"Open letters only; empty: all of them"`
+		Target        string `json:"target,omitempty" enum:"function,topic" default:"function" doc:"function: the one that refused them; topic: exact copies to the original topics, for other consumers"`
+		DryRun        bool   `json:"dry_run,omitempty" doc:"Change nothing: say what would come of it"`
+		RatePerSecond int    `json:"rate_per_second,omitempty" minimum:"1" maximum:"1000" default:"50" doc:"Letters a second, at most"`
+		Reason        string `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
+	}
+}
+
+type bulkBody struct {
+	ID            uuid.UUID        `json:"id"`
+	Status        string           `json:"status" enum:"running,completed,cancelled"`
+	Target        string           `json:"target" enum:"function,topic"`
+	DryRun        bool             `json:"dry_run"`
+	Filter        filter           `json:"filter"`
+	RatePerSecond int              `json:"rate_per_second"`
+	Who           string           `json:"who"`
+	Reason        string           `json:"reason,omitempty"`
+	Matched       int64            `json:"matched" doc:"Open letters that the filter selected when it was asked for"`
+	Done          int64            `json:"done" doc:"Letters dealt with; fewer than matched at the end if others settled some meanwhile"`
+	Outcomes      map[string]int64 `json:"outcomes" doc:"Letters by what came of them, or would: resolved, refused, sent, skipped"`
+	CreatedAt     time.Time        `json:"created_at"`
+	FinishedAt    *time.Time       `json:"finished_at" nullable:"true" doc:"null while it is running"`
+}
+
+func bulkOf(b bulk) bulkBody {
+	out := bulkBody{
+		ID: b.ID, Status: b.Status, Target: b.Target, DryRun: b.DryRun, Filter: b.Filter, RatePerSecond: b.Rate, Who: b.Who, Reason: b.Reason,
+		Matched: b.Matched, Outcomes: map[string]int64{outcomeResolved: 0, outcomeRefused: 0, outcomeSent: 0, outcomeSkipped: 0},
+		CreatedAt: b.CreatedAt.UTC(),
+	}
+	for outcome, n := range b.Outcomes {
+		out.Outcomes[outcome] += n
+		out.Done += n
+	}
+	if b.FinishedAt != nil {
+		at := b.FinishedAt.UTC()
+		out.FinishedAt = &at
+	}
+	return out
+}
+
+type bulkAnswer struct{ Body bulkBody }
+
+type bulkAccepted struct {
+	Location string `header:"Location" doc:"Path of the replay"`
+	Body     bulkBody
+}
+
+// replayMany begins a replay and works on it for a moment; ticks do the rest.
+func (h *handler) replayMany(ctx context.Context, in *bulkRequest) (*bulkAccepted, error) {
+	f := in.Body.Filter
+	b, err := h.store.createBulk(ctx, bulk{
+		Who: who(ctx), Reason: in.Body.Reason, Target: in.Body.Target, DryRun: in.Body.DryRun, Rate: in.Body.RatePerSecond,
+		Filter: filter{
+			Fingerprint: clean(f.Fingerprint), Symbol: clean(f.Symbol), Topic: clean(f.Topic), Q: clean(f.Q), Since: f.Since, Until: f.Until,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := h.bulks.advance(ctx, requestAdvance); err != nil {
+		h.bulks.log.WarnContext(ctx, "replay left to the ticks", "replay_id", b.ID, "err", err)
+	}
+	b, err = h.store.bulk(ctx, b.ID)
+	return &bulkAccepted{Location: "/dlq/replays/" + b.ID.String(), Body: bulkOf(b)}, err
+}
+
+type bulkIDRequest struct {
+	ID uuid.UUID `path:"id" format:"uuid"`
+}
+
+func (h *handler) showReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, error) {
+	b, err := h.store.bulk(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &bulkAnswer{bulkOf(b)}, nil
+}
+
+func (h *handler) cancelReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, error) {
+	if err := h.store.cancelBulk(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	return h.showReplay(ctx, in)
+}
+
+type bulksRequest struct {
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken string `query:"page_token" maxLength:"200" doc:"next_page_token of the page before"`
+}
+
+type bulksAnswer struct {
+	Body struct {
+		Replays       []bulkBody `json:"replays"`
+		NextPageToken *string    `json:"next_page_token" nullable:"true" doc:"null at the end"`
+	}
+}
+
+func (h *handler) listReplays(ctx context.Context, in *bulksRequest) (*bulksAnswer, error) {
+	before, err := idOf(in.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	all, err := h.store.bulks(ctx, before, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &bulksAnswer{}
+	out.Body.Replays = []bulkBody{}
+	if len(all) > in.Limit {
+		all = all[:in.Limit]
+		token := tokenOf(all[len(all)-1].ID)
+		out.Body.NextPageToken = &token
+	}
+	for _, b := range all {
+		out.Body.Replays = append(out.Body.Replays, bulkOf(b))
+	}
+	return out, nil
+}
+
+// tokenOf is the page token after the entry of that id.
+func tokenOf(id uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+// idOf reads a page token; nil is the first page's.
+func idOf(token string) (*uuid.UUID, error) {
+	if token == "" {
+		return nil, nil //nolint:nilnil // there is no page before the first
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	id, err2 := uuid.FromBytes(raw)
+	if err != nil || err2 != nil {
+		return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+	}
+	return &id, nil
+}
