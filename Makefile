@@ -3,6 +3,7 @@ SHELL       := /bin/sh
 LOCAL_DIR   ?= .local
 BIN         := $(LOCAL_DIR)/bin
 FUZZTIME    ?= 30s
+COMMA       := ,
 export LOCAL_DIR
 # One set of flags everywhere: another set would build the C parts anew.
 export GOFLAGS := -trimpath -buildvcs=false
@@ -40,8 +41,8 @@ build: tools ## build the functions and the local runtime into $(LOCAL_DIR)/bin
 run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real providers)
 	@exec env $(if $(LIVE),LIVE=$(LIVE)) $(if $(DEMO),DEMO=$(DEMO)) $(if $(COPIES),COPIES=$(COPIES)) $(BIN)/local
 
-test: build ## every test, on real Postgres, Redis and Kafka that it starts and stops
-	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration -count=1 -shuffle=on $(TESTFLAGS) ./...
+test: build ## every test, on real Postgres, Redis and Kafka that it starts and stops (BROWSER=1: the page's, too, in Chromium)
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser) -count=1 -shuffle=on $(TESTFLAGS) ./...
 
 test-unit: tools ## the tests that need nothing
 	@go test -p 4 -short -vet=off ./... # vet is part of lint, shuffling of "make test": so what did not change is not run again
@@ -83,4 +84,4 @@ clean-local: ## remove the local runtime's data and builds
 
 check: lint test ## what CI runs
 	@go mod tidy -diff
-	@go vet -tags integration ./...
+	@go vet -tags integration,browser ./...

@@ -264,3 +264,57 @@ func TestBulkRequestsThatAreRefused(t *testing.T) {
 	}
 	require.Zero(t, b.count(t, "select count(*) from dead_letter_replays"))
 }
+
+// Groups come in pages, the largest open ones first, none twice.
+func TestGroupsPages(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for i := range 7 {
+		for j := range 1 + i/2 { // several groups of one size
+			l := letter{Value: fmt.Append(nil, i, " ", j), Attributes: map[string]string{"id": fmt.Sprint(i, " ", j), "source": "/s"}}
+			require.NoError(t, b.store.save(t.Context(), l, failure{Code: "code_" + string(rune('a'+i)), Reason: "x", FailedAt: time.Now()}, nil))
+		}
+	}
+	var sizes []float64
+	codes := map[string]bool{}
+	path, pages := "/dlq/groups?limit=2", 0
+	for next := ""; ; {
+		status, v := b.do(t, http.MethodGet, path+next, "")
+		require.Equal(t, http.StatusOK, status)
+		groups, ok := v["groups"].([]any)
+		require.True(t, ok)
+		for _, g := range groups {
+			m, ok := g.(map[string]any)
+			require.True(t, ok)
+			open, ok := m["open"].(float64)
+			require.True(t, ok)
+			sizes = append(sizes, open)
+			codes[fmt.Sprint(m["code"])] = true
+		}
+		if pages++; v["next_page_token"] == nil {
+			break
+		}
+		next = fmt.Sprint("&page_token=", v["next_page_token"])
+	}
+	require.Equal(t, 4, pages)
+	require.Equal(t, []float64{4, 3, 3, 2, 2, 1, 1}, sizes)
+	require.Len(t, codes, 7)
+	for _, bad := range []string{"%21", "bnVsbA", "e30x"} {
+		status, _ := b.do(t, http.MethodGet, "/dlq/groups?page_token="+bad, "")
+		require.Equal(t, http.StatusBadRequest, status)
+	}
+}
+
+// The page is there without a token, and nothing but its own files may run in it.
+func TestThePageIsServedUnderAStrictPolicy(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for path, kind := range map[string]string{"/dlq": "text/html", "/dlq/page.js": "text/javascript", "/dlq/page.css": "text/css"} {
+		w := httptest.NewRecorder()
+		b.http.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		require.Equal(t, http.StatusOK, w.Code)
+		require.Contains(t, w.Header().Get("Content-Type"), kind)
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'")
+		require.NotContains(t, w.Body.String(), "innerHTML")
+	}
+}

@@ -375,6 +375,7 @@ func TestListFiltersAndPages(t *testing.T) {
 		require.Len(t, v["messages"], want, query)
 	}
 	_, groups := b.do(t, http.MethodGet, "/dlq/groups", "")
+	require.Nil(t, groups["next_page_token"])
 	require.Len(t, groups["groups"], 1)
 	status, _ := b.do(t, http.MethodGet, "/dlq/messages?since=yesterday", "")
 	require.Equal(t, http.StatusBadRequest, status)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,7 +25,7 @@ type operatorStore interface {
 	replayStore
 	letter(ctx context.Context, id uuid.UUID) (stored, []failure, []auditEntry, error)
 	letters(ctx context.Context, f filter, before *uuid.UUID, limit int) ([]stored, error)
-	groups(ctx context.Context, limit int) ([]group, error)
+	groups(ctx context.Context, after *groupKey, limit int) ([]group, error)
 	stats(ctx context.Context) (map[string]int64, error)
 	recoverReplays(ctx context.Context) error
 	createBulk(ctx context.Context, b bulk) (bulk, error)
@@ -43,6 +45,7 @@ type handler struct {
 
 func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 	srv.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable})
+	pages(srv)
 	srv.Document(func(doc *huma.OpenAPI) {
 		doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
 	})
@@ -156,15 +159,38 @@ type groupsAnswer struct {
 	}
 }
 
-func (h *handler) groups(ctx context.Context, in *struct {
-	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-},
-) (*groupsAnswer, error) {
-	all, err := h.store.groups(ctx, in.Limit)
+type groupsRequest struct {
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken string `query:"page_token" maxLength:"400" doc:"next_page_token of the page before"`
+}
+
+func (h *handler) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer, error) {
+	var after *groupKey
+	if in.PageToken != "" {
+		text, err := base64.RawURLEncoding.DecodeString(in.PageToken)
+		if err == nil {
+			err = json.Unmarshal(text, &after)
+		}
+		if err != nil || after == nil {
+			return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+		}
+		after.Fingerprint = clean(after.Fingerprint)
+	}
+	all, err := h.store.groups(ctx, after, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	out := &groupsAnswer{}
+	if len(all) > in.Limit {
+		all = all[:in.Limit]
+		last := all[len(all)-1]
+		text, err := json.Marshal(groupKey{last.Open, last.Letters, last.Fingerprint})
+		if err != nil {
+			return nil, err
+		}
+		token := base64.RawURLEncoding.EncodeToString(text)
+		out.Body.NextPageToken = &token
+	}
 	out.Body.Groups = append([]group{}, all...)
 	return out, nil
 }

@@ -159,15 +159,30 @@ type group struct {
 	Last        time.Time `json:"last_failed_at"`
 }
 
-// groups counts letters by fingerprint, largest open groups first.
-func (s *pgStore) groups(ctx context.Context, limit int) ([]group, error) {
+// groupKey is a group's place in the list.
+type groupKey struct {
+	Open, Letters int64
+	Fingerprint   string
+}
+
+// groups counts letters by fingerprint, largest open groups first, from after (exclusive; nil: from the first) on.
+func (s *pgStore) groups(ctx context.Context, after *groupKey, limit int) ([]group, error) {
 	const q = `
-		select fingerprint, min(code), min(reason), count(*), count(*) filter (where status = 'open'), min(first_failed_at), max(last_failed_at)
-		from dead_letters
-		group by fingerprint
-		order by 5 desc, 4 desc, 1
-		limit $1`
-	rows, err := s.pool.Query(ctx, q, limit)
+		select fingerprint, code, reason, letters, open, first, last
+		from (
+			select fingerprint, min(code) code, min(reason) reason, count(*) letters, count(*) filter (where status = 'open') open,
+				min(first_failed_at) first, max(last_failed_at) last
+			from dead_letters
+			group by fingerprint) g
+		where $1::bigint is null or (-open, -letters, fingerprint collate "C") > (-$1, -$2::bigint, $3)
+		order by -open, -letters, fingerprint collate "C"
+		limit $4`
+	var open, letters *int64
+	var fingerprint *string
+	if after != nil {
+		open, letters, fingerprint = &after.Open, &after.Letters, &after.Fingerprint
+	}
+	rows, err := s.pool.Query(ctx, q, open, letters, fingerprint, limit)
 	if err != nil {
 		return nil, postgres.Classify(err)
 	}
