@@ -179,6 +179,28 @@ func TestLetterIsTheOriginalByteForByte(t *testing.T) {
 	require.Equal(t, poison, stored)
 }
 
+// OpenFaaS' connector shows the place by other names; the record is read there all the same.
+func TestLetterFromTheOpenFaaSConnectorIsExact(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.letterOf(t, poison)
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(poison)))
+	for name, v := range map[string]string{
+		"X-Topic": b.dlq, "X-Kafka-Partition": "0", "X-Kafka-Offset": "0", "X-Connector": "kafka-connector", "Content-Type": "text/plain", "X-Kafka-Dlq-Code": "invalid_price",
+	} {
+		r.Header.Set(name, v)
+	}
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, r)
+	require.Equal(t, 204, w.Code)
+	l := b.only(t)
+	require.Equal(t, true, l["exact"])
+	require.Equal(t, "invalid_price", l["code"])
+	require.Equal(t, b.topic, l["topic"])
+	require.Equal(t, 204, b.deliver(t, 0, poison), "the KafkaSource's delivery of the same record is nothing new")
+	require.InDelta(t, 1, b.only(t)["failure_count"], 0)
+}
+
 func TestSameLetterAgainIsOneMoreFailure(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

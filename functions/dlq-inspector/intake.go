@@ -96,14 +96,19 @@ func (in *intake) delivered(ctx context.Context, d ingress.Delivery) (kafkaclien
 	return r, at, nil
 }
 
-// placeOf reads a delivery's coordinates.
+// placeOf reads a delivery's coordinates, as a KafkaSource or OpenFaaS' connector gives them.
 func placeOf(h http.Header) *place {
-	partition, err1 := strconv.ParseInt(h.Get("Ce-Knativekafkapartition"), 10, 32)
-	offset, err2 := strconv.ParseInt(h.Get("Ce-Knativekafkaoffset"), 10, 64)
-	if h.Get("Ce-Kafkatopic") == "" || err1 != nil || err2 != nil || partition < 0 || offset < 0 {
-		return nil
+	for _, names := range [][3]string{
+		{"Ce-Kafkatopic", "Ce-Knativekafkapartition", "Ce-Knativekafkaoffset"}, {"X-Topic", "X-Kafka-Partition", "X-Kafka-Offset"},
+	} {
+		topic := h.Get(names[0])
+		partition, err1 := strconv.ParseInt(h.Get(names[1]), 10, 32)
+		offset, err2 := strconv.ParseInt(h.Get(names[2]), 10, 64)
+		if topic != "" && err1 == nil && err2 == nil && partition >= 0 && offset >= 0 {
+			return &place{topic, int32(partition), offset}
+		}
 	}
-	return &place{h.Get("Ce-Kafkatopic"), int32(partition), offset}
+	return nil
 }
 
 type followed struct {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"github.com/google/uuid"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
@@ -110,8 +111,8 @@ func guard(f func() error) (err error) {
 }
 
 // Decode reads a CloudEvent from an HTTP request's parts. A raw record with X-Topic becomes the event that a
-// KafkaSource makes of a plain record (type dev.knative.kafka.event, id partition:P/offset:O). Errors are Invalid with
-// code "undecodable".
+// KafkaSource makes of a plain record (type dev.knative.kafka.event, id partition:P/offset:O), a call of OpenFaaS' cron
+// connector that of a PingSource. Errors are Invalid with code "undecodable".
 func Decode(header http.Header, body []byte) (event.Event, error) {
 	if topic := header.Get("X-Topic"); topic != "" && header.Get("Ce-Specversion") == "" {
 		return connectorEvent(header, topic, body)
@@ -127,9 +128,18 @@ func Decode(header http.Header, body []byte) (event.Event, error) {
 	return *e, nil
 }
 
+// cronTopic is what the cron connector calls its ticks.
+const cronTopic = "cron-function"
+
 func connectorEvent(header http.Header, topic string, body []byte) (event.Event, error) {
-	partition, offset := header.Get("X-Kafka-Partition"), header.Get("X-Kafka-Offset")
 	e := event.New()
+	if topic == cronTopic {
+		e.SetType("dev.knative.sources.ping")
+		e.SetSource("/openfaas/cron-connector")
+		e.SetID(uuid.NewString())
+		return e, nil
+	}
+	partition, offset := header.Get("X-Kafka-Partition"), header.Get("X-Kafka-Offset")
 	e.SetType("dev.knative.kafka.event")
 	e.SetSource("/openfaas/kafka-connector#" + topic)
 	e.SetID("partition:" + partition + "/offset:" + offset)

@@ -89,6 +89,15 @@ func TestEventDecoding(t *testing.T) {
 	require.Equal(t, "dev.knative.kafka.event", got.Event.Type())
 	require.Equal(t, "partition:3/offset:9", got.Event.ID())
 	require.Equal(t, "raw", string(got.Event.Data()))
+
+	ids := map[string]bool{}
+	for range 2 {
+		require.Equal(t, 204, do(s, http.MethodPost, "/", "", "X-Topic", "cron-function", "X-Connector", "cron-connector").Code)
+		require.Equal(t, "dev.knative.sources.ping", got.Event.Type())
+		require.NoError(t, got.Event.Validate())
+		ids[got.Event.ID()] = true
+	}
+	require.Len(t, ids, 2, "each tick is one of its own")
 }
 
 func TestWhatIsNoEventIsRefused(t *testing.T) {
