@@ -1,0 +1,177 @@
+// Package deploy_test holds the manifests to the code: they are read by nobody here before a cluster does.
+package deploy_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// functions are the folders of the functions.
+func functions(t *testing.T) (names []string) {
+	t.Helper()
+	mains, err := filepath.Glob("../functions/*/main.go")
+	require.NoError(t, err)
+	require.Len(t, mains, 4)
+	for _, main := range mains {
+		names = append(names, filepath.Base(filepath.Dir(main)))
+	}
+	return names
+}
+
+// variables are those of .env.example, with their defaults.
+func variables(t *testing.T) map[string]string {
+	t.Helper()
+	known := map[string]string{}
+	for _, line := range regexp.MustCompile(`(?m)^#?([A-Z][A-Z0-9_]+)=(\S*)`).FindAllStringSubmatch(read(t, "../.env.example"), -1) {
+		require.NotContains(t, known, line[1], "once")
+		known[line[1]] = line[2]
+	}
+	require.Greater(t, len(known), 30)
+	return known
+}
+
+// The variables are what the configs read, no more and no less, and the defaults are theirs.
+func TestEnvExampleIsWhatTheConfigsRead(t *testing.T) {
+	t.Parallel()
+	known, seen := variables(t), map[string]bool{}
+	tag := regexp.MustCompile("`envconfig:\"([A-Z][A-Z0-9_]*)\"(?: default:\"([^\"]*)\")?")
+	for _, root := range []string{"../functions", "../shared", "../local", "."} {
+		require.NoError(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			for _, found := range tag.FindAllStringSubmatch(read(t, path), -1) {
+				name, value := found[1], found[2]
+				if name == "CI" || name == "LOCAL_STACK" { // set by others, for us to see where we are
+					continue
+				}
+				seen[name] = true
+				require.Contains(t, known, name, path)
+				if value != "" {
+					require.Equal(t, value, known[name], "%s in %s", name, path)
+				}
+			}
+			return nil
+		}))
+	}
+	for name := range known {
+		require.True(t, seen[name], "nothing reads %s", name)
+	}
+}
+
+func TestOpenFaaSStack(t *testing.T) {
+	t.Parallel()
+	var stack struct {
+		Version   string
+		Functions map[string]struct {
+			Image       string
+			SkipBuild   bool `json:"skip_build"`
+			Environment map[string]string
+			Annotations map[string]string
+			Labels      map[string]string
+		}
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "openfaas/stack.yaml")), &stack))
+	require.Equal(t, "1.0", stack.Version)
+	known := variables(t)
+	for _, name := range functions(t) {
+		f, found := stack.Functions[name]
+		require.True(t, found, name)
+		require.Equal(t, "${REGISTRY:-marketdata}/"+name+":${TAG:-latest}", f.Image)
+		require.True(t, f.SkipBuild)
+		for variable := range f.Environment {
+			require.Contains(t, known, variable)
+		}
+		require.NotEmpty(t, f.Environment["SHUTDOWN_DELAY"])
+	}
+	require.Len(t, stack.Functions, 4)
+	require.Equal(t, "price-events", stack.Functions["compute-ma"].Annotations["topic"])
+	require.Contains(t, stack.Functions["dlq-inspector"].Annotations["topic"], "price-events-dlq")
+	for _, ticked := range []string{"poll", "dlq-inspector"} {
+		require.Contains(t, stack.Functions[ticked].Annotations["topic"], "cron-function")
+		require.Len(t, strings.Fields(stack.Functions[ticked].Annotations["schedule"]), 5)
+	}
+}
+
+// services gives the documents of a manifest, by kind and name.
+func documents(t *testing.T, path string) map[string]map[string]any {
+	t.Helper()
+	found := map[string]map[string]any{}
+	for _, text := range strings.Split(read(t, path), "\n---\n") {
+		var d map[string]any
+		require.NoError(t, yaml.Unmarshal([]byte(text), &d), path)
+		meta, ok := d["metadata"].(map[string]any)
+		require.True(t, ok, path)
+		name, ok := meta["name"].(string)
+		if !ok {
+			name, ok = meta["generateName"].(string)
+		}
+		require.True(t, ok, path)
+		kind, ok := d["kind"].(string)
+		require.True(t, ok, path)
+		found[kind+"/"+name] = d
+	}
+	return found
+}
+
+func TestKnativeManifests(t *testing.T) {
+	t.Parallel()
+	services := documents(t, "../knative/base/services.yaml")
+	for _, name := range functions(t) {
+		require.Contains(t, services, "Service/"+name)
+		text, err := yaml.Marshal(services["Service/"+name])
+		require.NoError(t, err)
+		for _, want := range []string{
+			"image: marketdata/" + name + ":latest", "networking.knative.dev/visibility: cluster-local", "timeoutSeconds: 25",
+			"readOnlyRootFilesystem: true", "runAsNonRoot: true", "allowPrivilegeEscalation: false", `autoscaling.knative.dev/max-scale: "4"`,
+		} {
+			require.Contains(t, string(text), want, name)
+		}
+	}
+	require.Len(t, services, 4)
+	defaults := documents(t, "../knative/base/defaults.yaml")["ConfigMap/marketdata-defaults"]
+	data, ok := defaults["data"].(map[string]any)
+	require.True(t, ok)
+	known := variables(t)
+	for variable := range data {
+		require.Contains(t, known, variable)
+	}
+	var kustomization struct{ Resources []string }
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "../knative/base/kustomization.yaml")), &kustomization))
+	files, err := filepath.Glob("../knative/base/*.yaml")
+	require.NoError(t, err)
+	require.Len(t, kustomization.Resources, len(files)-1, "every file but itself is a resource")
+	for _, resource := range kustomization.Resources {
+		require.NotEmpty(t, documents(t, "../knative/base/"+resource))
+	}
+	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")
+}
+
+// Both platforms and the compose file must name what the code waits for.
+func TestTopicsAreTheSameEverywhere(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"../docker-compose.yml", "RUNBOOK.md"} {
+		text := read(t, path)
+		for _, want := range []string{"price-events", "price-events-dlq", "max.message.bytes=2097152", "retention.ms=-1"} {
+			require.Contains(t, text, want, path)
+		}
+	}
+	kafka := read(t, "../knative/base/kafka.yaml")
+	for _, want := range []string{"consumerGroup: marketdata.compute-ma", "consumerGroup: marketdata.dlq-inspector", "contentMode: binary"} {
+		require.Contains(t, kafka, want)
+	}
+}
