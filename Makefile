@@ -20,10 +20,11 @@ LINK := go build
 endif
 
 GOLANGCI := v2.12.2
+GOVULNCHECK := v1.9.0
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-unit race lint fmt bench fuzz cover clean-local check tools
+.PHONY: help run build test test-unit race lint fmt bench fuzz cover incident images manifests-check vuln clean-local check tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,11 +78,27 @@ fuzz: tools ## fuzz every decoder, each for FUZZTIME
 cover: build ## test coverage by package
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration -count=1 -cover ./...
 
+incident: build ## play a bad day on the stack that is up: disorder, wrong prices, poison, an outage
+	@exec $(BIN)/local incident
+
+images: ## container images of every program (TAG=latest)
+	@for program in $(addprefix functions/,$(FUNCTIONS)) deploy/migrate local; do \
+		docker build -q -f deploy/Dockerfile --build-arg PROGRAM=./$$program -t marketdata/$$(basename $$program):$(or $(TAG),latest) . || exit 1; \
+	done
+
+manifests-check: ## manifests against the code, and rendered where kubectl is there
+	@go test -count=1 ./deploy
+	@if command -v kubectl >/dev/null; then for k in knative/base knative/overlays/production; do kubectl kustomize $$k >/dev/null || exit 1; done; fi
+	@echo "manifests are what the code expects"
+
+vuln: tools ## known vulnerabilities of what the programs call
+	@go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...
+
 clean-local: ## remove the local runtime's data and builds
 	@if [ -f $(LOCAL_DIR)/postgres.elsewhere ]; then rm -rf "$$(cat $(LOCAL_DIR)/postgres.elsewhere)"; fi
 	@rm -rf $(LOCAL_DIR)
 	@echo "removed $(LOCAL_DIR)"
 
-check: lint test ## what CI runs
+check: lint test manifests-check ## what CI runs
 	@go mod tidy -diff
 	@go vet -tags integration,browser ./...

@@ -2,6 +2,7 @@
 // sources that a Knative cluster would have, fake price providers, and a gateway.
 //
 //	local                          run everything until Ctrl-C
+//	local incident                 play a bad day on the stack that is up
 //	local exec [-durable] -- CMD   run CMD against fresh, throw-away services, and end with its exit status
 package main
 
@@ -18,9 +19,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	var err error
-	if args := os.Args[1:]; len(args) > 1 && args[0] == "exec" {
+	switch args := os.Args[1:]; {
+	case len(args) > 1 && args[0] == "exec":
 		err = execute(ctx, args[1:])
-	} else {
+	case len(args) == 1 && args[0] == "incident":
+		err = playIncident(ctx)
+	default:
 		err = run(ctx, stop, args)
 	}
 	stop()

@@ -1,0 +1,337 @@
+// Package incident plays a bad day on a running stack: duplicates, prices that come late or wrong and are corrected, poison of
+// every kind, a provider that is away. It does so from outside, over Kafka and HTTP, and says what it did and what came of it.
+//
+// Start at [Play]. Each day has a series of its own, so that it can be played again.
+package incident
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/market"
+	"marketdata/shared/priceevent"
+)
+
+// Stack is where a running stack can be reached.
+type Stack struct {
+	Gateway   string // URL, as all of these
+	GetLatest string
+	Exchange  string
+	Kafka     string // bootstrap servers
+	Token     string // an operator's, for dead letters
+}
+
+// patience is how long the pipeline may take for one step.
+const patience = 30 * time.Second
+
+// day is one bad day.
+type day struct {
+	Stack
+	out      io.Writer
+	producer *kafkaclient.Producer
+	symbol   market.Symbol
+	began    time.Time
+}
+
+const provider = "incident"
+
+// Play plays the day and tells it to out. An error means that something came otherwise than it should.
+func Play(ctx context.Context, s Stack, out io.Writer) error {
+	d := &day{Stack: s, out: out, producer: kafkaclient.NewProducer(s.Kafka), began: time.Now().UTC()}
+	d.symbol = market.Symbol(fmt.Sprintf("DAY-%X", d.began.UnixMilli()))
+	defer d.producer.Close(5 * time.Second)
+	for _, step := range []func(context.Context) error{d.outOfOrder, d.late, d.wrongAndCorrected, d.poison, d.outage} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	d.say("look      the page %s/   dead letters %s/dlq   the series %s", s.Gateway, s.Gateway, d.averageURL(5))
+	return nil
+}
+
+func (d *day) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(d.out, format+"\n", args...) // who reads it may go away
+}
+
+// point is the event of the day's i-th second.
+func (d *day) point(i int, price string) (priceevent.Observation, error) {
+	p, err := market.ParsePrice(price)
+	if err != nil {
+		return priceevent.Observation{}, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return priceevent.Observation{}, err
+	}
+	at := d.began.Truncate(time.Second).Add(time.Duration(i)*time.Second - time.Hour)
+	return priceevent.Observation{Symbol: d.symbol, Provider: provider, Price: p, ObservedAt: at, RawResponseID: id}, nil
+}
+
+func (d *day) send(ctx context.Context, o priceevent.Observation, extra ...kafkaclient.Header) error {
+	m, err := priceevent.Encode(o)
+	if err != nil {
+		return err
+	}
+	return d.produce(ctx, []byte(m.Key), m.Value, append(headers(m.Headers), extra...))
+}
+
+func headers(names map[string]string) []kafkaclient.Header {
+	var all []kafkaclient.Header
+	for name, value := range names {
+		all = append(all, kafkaclient.Header{Name: name, Value: []byte(value)})
+	}
+	return all
+}
+
+func (d *day) produce(ctx context.Context, key, value []byte, headers []kafkaclient.Header) error {
+	return d.producer.Produce(ctx, kafkaclient.Record{Topic: priceevent.Topic, Key: key, Value: value, Headers: headers})
+}
+
+// outOfOrder sends seconds 2 to 6 shuffled, each twice.
+func (d *day) outOfOrder(ctx context.Context) error {
+	var events []priceevent.Observation
+	for i, price := range []string{"20", "30", "40", "50", "6000"} {
+		o, err := d.point(i+2, price)
+		if err != nil {
+			return err
+		}
+		events = append(events, o, o)
+	}
+	rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	for _, o := range events {
+		if err := d.send(ctx, o); err != nil {
+			return err
+		}
+	}
+	d.say("disorder  five prices of %s, shuffled, each twice", d.symbol)
+	return d.expect(ctx, 5, "1228", 5)
+}
+
+// late sends second 1, older than all: it is in the longer average, and not in the shorter.
+func (d *day) late(ctx context.Context) error {
+	o, err := d.point(1, "10")
+	if err != nil {
+		return err
+	}
+	if err := d.send(ctx, o); err != nil {
+		return err
+	}
+	d.say("late      a price older than all of them")
+	return errors.Join(d.expect(ctx, 20, "1025", 6), d.expect(ctx, 5, "1228", 5))
+}
+
+// wrongAndCorrected mends second 6, whose price had two zeros too many.
+func (d *day) wrongAndCorrected(ctx context.Context) error {
+	o, err := d.point(6, "60")
+	if err != nil {
+		return err
+	}
+	if err := d.send(ctx, o, kafkaclient.Header{Name: "ce_correction", Value: []byte("1")}); err != nil {
+		return err
+	}
+	d.say("wrong     6000 was meant to be 60: an event with correction 1")
+	return d.expect(ctx, 5, "40", 5)
+}
+
+// poison sends what can never succeed, one of each kind, and a good price behind them.
+func (d *day) poison(ctx context.Context) error {
+	const body = `{"symbol":%q,"price":%s,"timestamp":%q,"source":%q,"raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`
+	symbol := string(d.symbol)
+	good := "2024-01-01T00:00:00Z"
+	kinds := []struct {
+		code  string
+		value []byte
+		kind  string // of the event; empty: ours
+	}{
+		{priceevent.CodeUndecodable, []byte("{"), ""},
+		{priceevent.CodeNoData, nil, ""},
+		{priceevent.CodeInvalidSchema, []byte(`{"symbol":"` + symbol + `"}`), ""},
+		{priceevent.CodeInvalidSymbol, fmt.Appendf(nil, body, "NOT A SYMBOL", "1", good, provider), ""},
+		{priceevent.CodeInvalidProvider, fmt.Appendf(nil, body, symbol, "1", good, "NOT A PROVIDER"), ""},
+		{priceevent.CodeInvalidPrice, fmt.Appendf(nil, body, symbol, `"1"`, good, provider), ""},
+		{priceevent.CodeInvalidTimestamp, fmt.Appendf(nil, body, symbol, "1", "1969-12-31T23:59:59Z", provider), ""},
+		{priceevent.CodeInvalidType, fmt.Appendf(nil, body, symbol, "1", good, provider), "somebody.elses.v1"},
+	}
+	want := map[string]int{}
+	for _, k := range kinds {
+		want[k.code]++
+		kind := k.kind
+		if kind == "" {
+			kind = priceevent.Type
+		}
+		ce := map[string]string{
+			"ce_specversion": "1.0", "ce_id": uuid.NewString(), "ce_source": "/incident", "ce_type": kind, "content-type": "application/json",
+		}
+		if err := d.produce(ctx, []byte(symbol), k.value, headers(ce)); err != nil {
+			return err
+		}
+	}
+	o, err := d.point(7, "70")
+	if err != nil {
+		return err
+	}
+	if err := d.send(ctx, o); err != nil {
+		return err
+	}
+	d.say("poison    %d events that can never succeed, one of each kind, and a good one behind them", len(kinds))
+	if err := d.expect(ctx, 5, "50", 5); err != nil {
+		return err
+	}
+	found := map[string]int{}
+	err = until(ctx, func() (bool, error) {
+		letters, err := d.letters(ctx)
+		clear(found)
+		for _, code := range letters {
+			found[code]++
+		}
+		return len(letters) >= len(kinds), err
+	})
+	for code, n := range want {
+		if found[code] < n && err == nil {
+			err = fmt.Errorf("no dead letter of kind %s", code)
+		}
+	}
+	if err == nil {
+		d.say("          %d dead letters, each with its reason", len(kinds))
+	}
+	return err
+}
+
+// letters gives the codes of the open dead letters of the day.
+func (d *day) letters(ctx context.Context) ([]string, error) {
+	var list struct{ Messages []struct{ Code string } }
+	query := url.Values{"status": {"open"}, "since": {d.began.Format(time.RFC3339Nano)}, "limit": {"1000"}}
+	status, err := d.call(ctx, http.MethodGet, d.Gateway+"/dlq/messages?"+query.Encode(), nil, &list, "Authorization", "Bearer "+d.Token)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("dead letters: status %d", status)
+	}
+	var codes []string
+	for _, m := range list.Messages {
+		codes = append(codes, m.Code)
+	}
+	return codes, err
+}
+
+// outage makes one provider fail for a while: its prices are refused, those of others are not.
+func (d *day) outage(ctx context.Context) error {
+	const symbol = "MSFT"
+	fault := func(method string) error {
+		body := map[string]any{"provider": "finnhub", "symbol": symbol, "kind": "error_5xx", "count": 0}
+		_, err := d.call(ctx, method, d.Exchange+"/_admin/faults", body, nil)
+		return err
+	}
+	// As a client of its own, behind a proxy: the limit of whoever plays is left alone.
+	ask := func(provider string) (status int, code string, err error) {
+		var answer struct{ Code string }
+		client := fmt.Sprintf("203.0.113.%d", 1+rand.IntN(254))
+		status, err = d.call(ctx, http.MethodGet, d.GetLatest+"/prices/latest?symbol="+symbol+"&provider="+provider, nil, &answer, "X-Forwarded-For", client)
+		return status, answer.Code, err
+	}
+	if err := fault(http.MethodPut); err != nil {
+		return err
+	}
+	status, code, err := ask("finnhub")
+	other, _, err2 := ask("yfinance")
+	if err := errors.Join(err, err2, fault(http.MethodDelete)); err != nil {
+		return err
+	}
+	d.say("outage    finnhub fails: %d %s; yfinance: %d", status, code, other)
+	if code != "provider_unavailable" && status != http.StatusOK || other != http.StatusOK { // a price in the cache may stand in
+		return fmt.Errorf("an outage of finnhub: %d %s, and yfinance answers %d", status, code, other)
+	}
+	err = until(ctx, func() (bool, error) {
+		status, _, err := ask("finnhub")
+		return status == http.StatusOK, err
+	})
+	if err == nil {
+		d.say("          it is back, and answers again")
+	}
+	return err
+}
+
+func (d *day) averageURL(window int) string {
+	return fmt.Sprintf("%s/averages/latest?symbol=%s&provider=%s&window=%d", d.Gateway, d.symbol, provider, window)
+}
+
+// expect waits until an average is what it should be, to the last digit.
+func (d *day) expect(ctx context.Context, window int, average string, points int) error {
+	var got struct {
+		Average    json.Number
+		PointsUsed int `json:"points_used"`
+	}
+	err := until(ctx, func() (bool, error) {
+		_, err := d.call(ctx, http.MethodGet, d.averageURL(window), nil, &got)
+		return got.Average.String() == average && got.PointsUsed == points, err
+	})
+	if err != nil {
+		return fmt.Errorf("the average of %d should be %s of %d points, and is %s of %d: %w", window, average, points, got.Average, got.PointsUsed, err)
+	}
+	d.say("          the average of the newest %d is %s, of %d points", window, average, points)
+	return nil
+}
+
+var errNever = errors.New("it did not come in time")
+
+// until asks again and again whether it is so.
+func until(ctx context.Context, so func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errNever)
+	defer cancel()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if is, err := so(); is || err != nil {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// call makes a request and decodes a JSON answer into answer, if that is not nil.
+func (d *day) call(ctx context.Context, method, target string, body, answer any, header ...string) (status int, err error) {
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return 0, err
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, content)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for pair := range slices.Chunk(header, 2) {
+		req.Header.Set(pair[0], pair[1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read whole
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || answer == nil {
+		return resp.StatusCode, err
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return resp.StatusCode, errors.New("no JSON from " + method + " " + req.URL.Path + ", status " + strconv.Itoa(resp.StatusCode))
+	}
+	return resp.StatusCode, nil
+}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/joho/godotenv"
+
+	"marketdata/local/incident"
+)
+
+// playIncident plays a bad day on the stack that runs on the configured folder.
+func playIncident(ctx context.Context) error {
+	cfg, err := loadConfig()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(cfg.Dir, "env")
+	env, err := godotenv.Read(file)
+	if err != nil {
+		return fmt.Errorf("no stack is up on %s (there is no %s): 'make run' first", cfg.Dir, file)
+	}
+	return incident.Play(ctx, incident.Stack{
+		Gateway: env["GATEWAY_URL"], GetLatest: env["GET_LATEST_URL"], Exchange: env["EXCHANGE_URL"], Kafka: env["KAFKA_BOOTSTRAP_SERVERS"],
+		Token: env["DLQ_TOKEN"],
+	}, os.Stdout)
+}
