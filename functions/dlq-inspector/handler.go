@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -117,7 +115,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	if !in.Until.IsZero() {
 		f.Until = &in.Until
 	}
-	before, err := idOf(in.PageToken)
+	before, err := service.ReadToken[uuid.UUID](in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -127,11 +125,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	}
 	out := &listAnswer{}
 	out.Body.Messages = []summary{}
-	if len(all) > in.Limit {
-		all = all[:in.Limit]
-		token := tokenOf(all[len(all)-1].ID)
-		out.Body.NextPageToken = &token
-	}
+	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(l stored) uuid.UUID { return l.ID })
 	for _, l := range all {
 		out.Body.Messages = append(out.Body.Messages, summaryOf(l))
 	}
@@ -165,15 +159,11 @@ type groupsRequest struct {
 }
 
 func (h *handler) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer, error) {
-	var after *groupKey
-	if in.PageToken != "" {
-		text, err := base64.RawURLEncoding.DecodeString(in.PageToken)
-		if err == nil {
-			err = json.Unmarshal(text, &after)
-		}
-		if err != nil || after == nil {
-			return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
-		}
+	after, err := service.ReadToken[groupKey](in.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	if after != nil {
 		after.Fingerprint = clean(after.Fingerprint)
 	}
 	all, err := h.store.groups(ctx, after, in.Limit+1)
@@ -181,16 +171,7 @@ func (h *handler) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer,
 		return nil, err
 	}
 	out := &groupsAnswer{}
-	if len(all) > in.Limit {
-		all = all[:in.Limit]
-		last := all[len(all)-1]
-		text, err := json.Marshal(groupKey{last.Open, last.Letters, last.Fingerprint})
-		if err != nil {
-			return nil, err
-		}
-		token := base64.RawURLEncoding.EncodeToString(text)
-		out.Body.NextPageToken = &token
-	}
+	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(g group) groupKey { return groupKey{g.Open, g.Letters, g.Fingerprint} })
 	out.Body.Groups = append([]group{}, all...)
 	return out, nil
 }

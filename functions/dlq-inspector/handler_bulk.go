@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"marketdata/shared/fault"
+	"marketdata/shared/service"
 )
 
 func accepted(op huma.Operation) huma.Operation {
@@ -125,7 +124,7 @@ type bulksAnswer struct {
 }
 
 func (h *handler) listReplays(ctx context.Context, in *bulksRequest) (*bulksAnswer, error) {
-	before, err := idOf(in.PageToken)
+	before, err := service.ReadToken[uuid.UUID](in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -135,29 +134,9 @@ func (h *handler) listReplays(ctx context.Context, in *bulksRequest) (*bulksAnsw
 	}
 	out := &bulksAnswer{}
 	out.Body.Replays = []bulkBody{}
-	if len(all) > in.Limit {
-		all = all[:in.Limit]
-		token := tokenOf(all[len(all)-1].ID)
-		out.Body.NextPageToken = &token
-	}
+	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(b bulk) uuid.UUID { return b.ID })
 	for _, b := range all {
 		out.Body.Replays = append(out.Body.Replays, bulkOf(b))
 	}
 	return out, nil
-}
-
-// tokenOf is the page token after the entry of that id.
-func tokenOf(id uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
-
-// idOf reads a page token; nil is the first page's.
-func idOf(token string) (*uuid.UUID, error) {
-	if token == "" {
-		return nil, nil //nolint:nilnil // there is no page before the first
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(token)
-	id, err2 := uuid.FromBytes(raw)
-	if err != nil || err2 != nil {
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
-	}
-	return &id, nil
 }

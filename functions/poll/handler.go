@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"net/http"
 	"time"
 
@@ -19,8 +18,8 @@ type store interface {
 	tickStore
 	create(ctx context.Context, c jobConfig, client, key string) (id string, err error)
 	job(ctx context.Context, id string) (job, []result, error)
-	jobs(ctx context.Context, status, after string, limit int) ([]job, error)
-	runs(ctx context.Context, id string, before time.Time, limit int) ([]recorded, error)
+	jobs(ctx context.Context, status string, after *string, limit int) ([]job, error)
+	runs(ctx context.Context, id string, before *time.Time, limit int) ([]recorded, error)
 	setStatus(ctx context.Context, id, status string) error
 	remove(ctx context.Context, id string) error
 }
@@ -189,21 +188,17 @@ type listAnswer struct {
 }
 
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
-	after, err := base64.RawURLEncoding.DecodeString(in.PageToken)
+	after, err := service.ReadToken[string](in.PageToken)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+		return nil, err
 	}
-	jobs, err := h.store.jobs(ctx, in.Status, string(after), in.Limit+1)
+	jobs, err := h.store.jobs(ctx, in.Status, after, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	out := &listAnswer{}
 	out.Body.Jobs = []jobBody{}
-	if len(jobs) > in.Limit {
-		jobs = jobs[:in.Limit]
-		token := base64.RawURLEncoding.EncodeToString([]byte(jobs[len(jobs)-1].ID))
-		out.Body.NextPageToken = &token
-	}
+	jobs, out.Body.NextPageToken = service.Page(jobs, in.Limit, func(j job) string { return j.ID })
 	for _, j := range jobs {
 		out.Body.Jobs = append(out.Body.Jobs, bodyOf(j, nil))
 	}
@@ -230,15 +225,9 @@ type runsAnswer struct {
 }
 
 func (h *handler) listRuns(ctx context.Context, in *runsRequest) (*runsAnswer, error) {
-	before := endOfTime
-	if in.PageToken != "" {
-		text, err := base64.RawURLEncoding.DecodeString(in.PageToken)
-		if err == nil {
-			before, err = time.Parse(time.RFC3339Nano, string(text))
-		}
-		if err != nil {
-			return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
-		}
+	before, err := service.ReadToken[time.Time](in.PageToken)
+	if err != nil {
+		return nil, err
 	}
 	runs, err := h.store.runs(ctx, in.ID, before, in.Limit+1)
 	if err != nil {
@@ -246,16 +235,9 @@ func (h *handler) listRuns(ctx context.Context, in *runsRequest) (*runsAnswer, e
 	}
 	out := &runsAnswer{}
 	out.Body.Runs = []runBody{}
-	if len(runs) > in.Limit {
-		runs = runs[:in.Limit]
-		token := base64.RawURLEncoding.EncodeToString([]byte(runs[len(runs)-1].ScheduledAt.UTC().Format(time.RFC3339Nano)))
-		out.Body.NextPageToken = &token
-	}
+	runs, out.Body.NextPageToken = service.Page(runs, in.Limit, func(r recorded) time.Time { return r.ScheduledAt.UTC() })
 	for _, r := range runs {
 		out.Body.Runs = append(out.Body.Runs, runBody{r.ScheduledAt.UTC(), r.FinishedAt.UTC(), r.Failed})
 	}
 	return out, nil
 }
-
-// endOfTime is later than any period.
-var endOfTime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

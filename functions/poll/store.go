@@ -96,9 +96,9 @@ func (s *pgStore) job(ctx context.Context, id string) (job, []result, error) {
 	return j, results, postgres.Classify(err)
 }
 
-// jobs lists jobs by id, which is the order in which they were made; after is the last id of the page before.
-func (s *pgStore) jobs(ctx context.Context, status, after string, limit int) ([]job, error) {
-	const q = `select ` + jobColumns + ` from polling_jobs where ($1 = '' or status = $1) and id > $2 order by id limit $3`
+// jobs lists jobs by id, which is the order in which they were made; after is the last id of the page before, nil on the first.
+func (s *pgStore) jobs(ctx context.Context, status string, after *string, limit int) ([]job, error) {
+	const q = `select ` + jobColumns + ` from polling_jobs where ($1 = '' or status = $1) and id > coalesce($2, '') order by id limit $3`
 	rows, err := s.pool.Query(ctx, q, status, after, limit)
 	if err != nil {
 		return nil, postgres.Classify(err)
@@ -107,8 +107,8 @@ func (s *pgStore) jobs(ctx context.Context, status, after string, limit int) ([]
 	return all, postgres.Classify(err)
 }
 
-// runs lists a job's recorded runs, newest first, before the given period. NotFound with code "job_not_found".
-func (s *pgStore) runs(ctx context.Context, id string, before time.Time, limit int) ([]recorded, error) {
+// runs lists a job's recorded runs, newest first, before the given period (nil: all). NotFound with code "job_not_found".
+func (s *pgStore) runs(ctx context.Context, id string, before *time.Time, limit int) ([]recorded, error) {
 	var exists bool
 	if err := s.pool.QueryRow(ctx, "select true from polling_jobs where id = $1", id).Scan(&exists); err != nil {
 		return nil, notFound(err)
@@ -116,7 +116,7 @@ func (s *pgStore) runs(ctx context.Context, id string, before time.Time, limit i
 	const q = `
 		select scheduled_at, finished_at, failed
 		from polling_runs
-		where job_id = $1 and scheduled_at < $2
+		where job_id = $1 and scheduled_at < coalesce($2, 'infinity'::timestamptz)
 		order by scheduled_at desc
 		limit $3`
 	rows, err := s.pool.Query(ctx, q, id, before, limit)

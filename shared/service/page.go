@@ -1,0 +1,40 @@
+package service
+
+import (
+	"encoding/base64"
+	"encoding/json"
+
+	"marketdata/shared/fault"
+)
+
+// Page cuts a list that was read with one entry more than limit: it gives the page, and the token of the next one, nil at the
+// end. A token holds what place says of the page's last entry (keyset paging: pages stay right whatever is stored meanwhile),
+// and is for [ReadToken] alone. P must be something that JSON can hold.
+func Page[T, P any](all []T, limit int, place func(T) P) (page []T, next *string) {
+	if len(all) <= limit {
+		return all, nil
+	}
+	text, err := json.Marshal(place(all[limit-1]))
+	if err != nil {
+		panic(err) // a defect: see P
+	}
+	token := base64.RawURLEncoding.EncodeToString(text)
+	return all[:limit], &token
+}
+
+// ReadToken gives the place after which a page begins; nil without a token: at the beginning. Errors are Invalid with code
+// "invalid_parameter".
+func ReadToken[P any](token string) (*P, error) {
+	if token == "" {
+		return nil, nil //nolint:nilnil // there is nothing before the first page
+	}
+	var place *P
+	text, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err == nil {
+		err = json.Unmarshal(text, &place)
+	}
+	if err != nil || place == nil {
+		return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+	}
+	return place, nil
+}
