@@ -102,15 +102,15 @@ func (r *bulkRunner) one(ctx context.Context, b bulk, id uuid.UUID) (outcome str
 	} else {
 		status, err = r.replay.run(ctx, id, order{who: b.Who, reason: b.Reason, target: b.Target})
 	}
-	switch {
-	case err != nil && fault.KindOf(err) != fault.Unavailable:
-		return outcomeSkipped, nil // the letter's own: somebody settled it, or it was replayed too often
-	case err != nil:
-		return "", err
-	case status == "open":
+	switch kind := fault.KindOf(err); {
+	case err == nil && status == "open":
 		return outcomeRefused, nil
+	case err == nil:
+		return status, nil
+	case kind == fault.Conflict || kind == fault.NotFound || kind == fault.Invalid:
+		return outcomeSkipped, nil // the letter's own: somebody settled it, or it was replayed too often
 	}
-	return status, nil
+	return "", err
 }
 
 func (r *bulkRunner) rehearse(ctx context.Context, b bulk, id uuid.UUID) (status string, err error) {

@@ -41,7 +41,9 @@ type fakeIngest struct {
 	reserve func(provider string) error                                            // nil: there is room
 	answer  func(ctx context.Context, provider string, symbol market.Symbol) error // what comes of a call, before its quote
 	sweeps  int
-	dropped time.Duration
+	// sweepHangs is a broker that does not answer.
+	sweepHangs bool
+	dropped    time.Duration
 }
 
 func (f *fakeIngest) Reserve(_ context.Context, provider string) error {
@@ -80,10 +82,14 @@ func (f *fakeIngest) FetchReserved(ctx context.Context, planned time.Time, provi
 	return ingest.Result{Quote: market.Quote{Symbol: symbol, Provider: provider, Price: p, ObservedAt: time.Now().UTC().Truncate(time.Microsecond)}}, nil
 }
 
-func (f *fakeIngest) Sweep(context.Context, int) (int, error) {
+func (f *fakeIngest) Sweep(ctx context.Context, _ int) (int, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.sweeps++
+	hangs := f.sweepHangs
+	f.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+	}
 	return 0, nil
 }
 
@@ -512,6 +518,7 @@ func TestATickThatIsStoppedRecordsWhatItHas(t *testing.T) {
 	stopping := make(chan struct{})
 	b.tick.stopping = stopping
 	entered := 0
+	b.ingest.sweepHangs = true
 	b.ingest.answer = func(ctx context.Context, _ string, _ market.Symbol) error {
 		b.ingest.mu.Lock()
 		if entered++; entered == fetchers {
@@ -530,7 +537,7 @@ func TestATickThatIsStoppedRecordsWhatItHas(t *testing.T) {
 	require.Equal(t, map[string]int{"ok": fetchers, "out_of_time": 2 * fetchers}, count)
 	first := slices.Clone(b.ingest.order)
 	b.due(t)
-	b.tick.stopping, b.ingest.answer, b.ingest.order = nil, nil, nil
+	b.tick.stopping, b.ingest.answer, b.ingest.order, b.ingest.sweepHangs = nil, nil, nil, false
 	require.NoError(t, b.tick.run(t.Context()))
 	for _, s := range b.ingest.order[:fetchers] {
 		require.NotContains(t, first, s)

@@ -61,13 +61,23 @@ func (t *ticker) run(ctx context.Context) error {
 	// The timer may give up waiting; what is claimed is finished all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget)
 	defer cancel()
+	// A function that is told to stop asks nobody any more: what is under way is recorded as far as it came.
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-t.stopping:
+			stop()
+		case <-work.Done():
+		}
+	}()
 	swept := make(chan error, 1)
 	go func() {
-		published, err := t.ingest.Sweep(ctx, sweepWidth)
+		published, err := t.ingest.Sweep(work, sweepWidth)
 		t.metrics.swept.Add(published)
 		swept <- err
 	}()
-	if err := errors.Join(t.runJobs(ctx), <-swept); err != nil {
+	if err := errors.Join(t.runJobs(ctx, work), <-swept); err != nil {
 		return err
 	}
 	if isOver(ctx) {
@@ -87,18 +97,10 @@ func (t *ticker) chores(ctx context.Context) error {
 	return err
 }
 
-// runJobs runs jobs until it is time for the last of the bookkeeping. A function that is told to stop makes no more calls:
-// the runs under way are recorded as far as they came.
-func (t *ticker) runJobs(ctx context.Context) error {
-	calls, cancel := context.WithTimeout(ctx, tickBudget-bookkeeping)
+// runJobs runs jobs while work lasts, at most until it is time for the last of the bookkeeping.
+func (t *ticker) runJobs(ctx, work context.Context) error {
+	calls, cancel := context.WithTimeout(work, tickBudget-bookkeeping)
 	defer cancel()
-	go func() {
-		select {
-		case <-t.stopping:
-			cancel()
-		case <-calls.Done():
-		}
-	}()
 	for !isOver(calls) {
 		claims, err := t.store.claim(ctx, claimBatch)
 		if err != nil {
