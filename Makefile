@@ -24,7 +24,7 @@ GOVULNCHECK := v1.9.0
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-unit race lint fmt bench fuzz cover incident images manifests-check vuln clean-local check tools
+.PHONY: help run build test test-unit race lint fmt bench fuzz cover incident images manifests-check vuln clean-local check tools layout
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,11 @@ $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI):
 	@GOBIN=$(abspath $(LOCAL_DIR)/tools) CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
 	@mv $(LOCAL_DIR)/tools/golangci-lint $@
 
-lint: tools $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## golangci-lint with the house rules
+layout: # what is tracked at the top is what belongs there: no program that "go build" left
+	@! git ls-files | cut -d/ -f1 | sort -u | grep -vxE '\..*|functions|shared|deploy|knative|local|docker-compose\.yml|go\.(mod|sum)|Makefile|README\.md|LICENSE' || \
+		{ echo "make: these do not belong at the top level" >&2; exit 1; }
+
+lint: layout tools $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## golangci-lint with the house rules
 	@$(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) run ./...
 
 fmt: $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## format the Go code
