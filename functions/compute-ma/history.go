@@ -1,10 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math"
 	"time"
@@ -83,7 +82,7 @@ func (h *handler) averageHistory(ctx context.Context, in *historyQuery) (*histor
 	out.Body.Symbol, out.Body.Provider, out.Body.Kind, out.Body.Window = k.symbol, k.provider, in.Kind, in.Window
 	out.Body.Averages = page
 	if next != nil {
-		token := next.token()
+		token := service.Token(next)
 		out.Body.NextPageToken = &token
 	}
 	return out, nil
@@ -202,26 +201,20 @@ type cursor struct {
 	State string `json:"s,omitempty"` // the ema after it
 }
 
-func (c cursor) token() string {
-	text, _ := json.Marshal(c) // cannot fail: bytes, a number and text
-	return base64.RawURLEncoding.EncodeToString(text)
-}
-
 func fingerprint(in *historyQuery, k seriesKey, r timeRange) []byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %s %d %d %d", k.symbol, k.provider, in.Kind, in.Window, r.from, r.to))
 	return sum[:6]
 }
 
 func parseCursor(in *historyQuery, k seriesKey, r timeRange) (*cursor, error) {
-	if in.PageToken == "" {
-		return nil, nil //nolint:nilnil // the first page has no cursor
+	c, err := service.ReadToken[cursor](in.PageToken)
+	if err != nil || c == nil {
+		return nil, err
 	}
-	var c cursor
-	text, err := base64.RawURLEncoding.DecodeString(in.PageToken)
-	if err != nil || json.Unmarshal(text, &c) != nil || string(c.Query) != string(fingerprint(in, k, r)) || c.After == math.MaxInt64 {
+	if !bytes.Equal(c.Query, fingerprint(in, k, r)) || c.After == math.MaxInt64 {
 		return nil, badToken()
 	}
-	return &c, nil
+	return c, nil
 }
 
 func badToken() error {
