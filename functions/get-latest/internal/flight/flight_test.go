@@ -73,6 +73,20 @@ func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbo
 	return b.cache.Put(ctx, q, rawID)
 }
 
+// leave asks the first copy, and goes away once it fetches.
+func (b *bundle) leave(t *testing.T) {
+	t.Helper()
+	ctx, leave := context.WithCancel(t.Context())
+	errs := make(chan error, 1)
+	go func() {
+		_, err := b.copies[0].Do(ctx, "yfinance", "AAPL")
+		errs <- err
+	}()
+	<-b.started
+	leave()
+	require.Equal(t, "client_closed", fault.CodeOf(<-errs))
+}
+
 // ask makes n calls on each copy at once and gives their results.
 func (b *bundle) ask(t *testing.T, n int) <-chan error {
 	t.Helper()
@@ -223,15 +237,7 @@ func TestRedisTroubleFailsNobody(t *testing.T) {
 func TestWhoGoesAwayLeavesAndTheFetchGoesOn(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
-	gone, leave := context.WithCancel(t.Context())
-	errs := make(chan error, 1)
-	go func() {
-		_, err := b.copies[0].Do(gone, "yfinance", "AAPL")
-		errs <- err
-	}()
-	<-b.started
-	leave()
-	require.Equal(t, "client_closed", fault.CodeOf(<-errs))
+	b.leave(t)
 	results := b.ask(t, 5)
 	b.result <- nil
 	for err := range results {
@@ -260,15 +266,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 func TestCloseHandsTheFetchToAnotherCopy(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 2, time.Minute)
-	gone, leave := context.WithCancel(t.Context())
-	errs := make(chan error, 1)
-	go func() {
-		_, err := b.copies[0].Do(gone, "yfinance", "AAPL")
-		errs <- err
-	}()
-	<-b.started
-	leave()
-	<-errs
+	b.leave(t)
 	b.copies[0].Close()
 	b.copies = b.copies[1:]
 	results := b.ask(t, 3)
