@@ -16,7 +16,7 @@ import (
 // shows, unknown parameters and members are refused, and every error is a problem document.
 //
 // The library reflects on every operation, which takes as long as all else that a function does at its start. So
-// [Handle] only notes what to do, and it is done beside the first requests.
+// [Handle] only notes what to do, and it is done at the first request that needs it.
 type api struct {
 	operations []func(huma.API)
 	document   []func(*huma.OpenAPI)
