@@ -17,6 +17,11 @@ import (
 // MaxMessageBytes bounds a record: more than any event with our headers, as the topics allow.
 const MaxMessageBytes = 2 << 20
 
+// reconnectMillis is the first back-off of a lost connection, in milliseconds. librdkafka also waits half of it between
+// its first connection, which only learns the brokers' addresses, and the next: with its default of 100 every cold start
+// waits 50 ms for its first metadata.
+const reconnectMillis = 20
+
 // Record is one record to produce.
 type Record struct {
 	Topic   string
@@ -56,7 +61,10 @@ func (p *Producer) open() (*kafka.Producer, error) {
 		"message.max.bytes":                 MaxMessageBytes,
 		"message.timeout.ms":                30_000,
 		"allow.auto.create.topics":          false,
+		"reconnect.backoff.ms":              reconnectMillis,
 		"reconnect.backoff.max.ms":          1_000,
+		"go.events.channel.size":            16, // the binding's channels of a million slots each cost 24 MB, and the
+		"go.produce.channel.size":           1,  // collector's time to scan them; nothing here goes through them
 		"enable.metrics.push":               false,
 		"go.logs.channel.enable":            true, // librdkafka would write to stderr past the JSON log
 		"topic.metadata.propagation.max.ms": 1_000,

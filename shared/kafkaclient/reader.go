@@ -42,7 +42,7 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 		"bootstrap.servers": r.servers, "group.id": "marketdata.reader", "enable.auto.commit": false,
 		"auto.offset.reset": "error", "enable.partition.eof": true, "isolation.level": "read_committed",
 		"allow.auto.create.topics": false, "enable.metrics.push": false, "go.logs.channel.enable": true,
-		"fetch.error.backoff.ms": 20, "fetch.wait.max.ms": 100, "topic.metadata.refresh.fast.interval.ms": 50,
+		"reconnect.backoff.ms": reconnectMillis, "fetch.error.backoff.ms": 20, "fetch.wait.max.ms": 100, "topic.metadata.refresh.fast.interval.ms": 50,
 		"queued.min.messages": 1, "fetch.message.max.bytes": 64 << 10, // one record is wanted, not those behind it
 	})
 	if err != nil {

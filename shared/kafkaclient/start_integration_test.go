@@ -1,0 +1,52 @@
+//go:build integration
+
+package kafkaclient_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/testenv"
+)
+
+// A cold start waits for the first answer of /readyz, and that waits for the first metadata.
+func TestFirstCheckIsQuick(t *testing.T) {
+	t.Parallel()
+	servers := testenv.Kafka(t)
+	for name, check := range map[string]func() (func(context.Context) error, func()){
+		"producer": func() (func(context.Context) error, func()) {
+			p := kafkaclient.NewProducer(servers)
+			return p.Check, func() { p.Close(time.Second) }
+		},
+		"reader": func() (func(context.Context) error, func()) {
+			r := kafkaclient.NewReader(servers)
+			return r.Check, r.Close
+		},
+	} {
+		best := time.Hour // the best of several: other programs may be busy
+		for range 10 {
+			first, end := check()
+			began := time.Now()
+			require.NoError(t, first(t.Context()), name)
+			best = min(best, time.Since(began))
+			end()
+		}
+		require.Less(t, best, 30*time.Millisecond, name)
+	}
+}
+
+func TestAnOpenProducerIsSmall(t *testing.T) { //nolint:paralleltest // measures what the process allocates
+	servers := testenv.Kafka(t)
+	p := kafkaclient.NewProducer(servers)
+	defer p.Close(time.Second)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	require.NoError(t, p.Check(t.Context()))
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "bytes")
+}
