@@ -79,7 +79,7 @@ func describe(doc *huma.OpenAPI) {
 }
 
 type priceQuery struct {
-	Symbol   string   `query:"symbol" doc:"Instrument, such as AAPL: 1 to 32 of A-Z 0-9 . - ^ = / : _ ; lower case is raised"`
+	Symbol   string   `query:"symbol" doc:"Instrument, such as AAPL: 1 to 32 of A-Z 0-9 . - ^ = / : _ & + (the last two escaped, as %26 and %2B); lower case is raised"`
 	Symbols  []string `query:"symbols" maxItems:"50" doc:"Instruments of a batch, separated by commas; duplicates are folded"`
 	Provider string   `query:"provider" doc:"Provider, DEFAULT_PROVIDER if absent; auto: the first of PROVIDER_CHAIN that answers"`
 	held     []string // If-None-Match, line by line

@@ -21,28 +21,45 @@ const (
 	maxProvider = 32
 )
 
-// ParseSymbol raises lower case and checks the form: 1 to 32 of A–Z 0–9 . - ^ = / : _ . Errors are Invalid with code
+// SymbolForm describes a valid symbol, for documentation and error texts.
+const SymbolForm = "1 to 32 of A-Z 0-9 . - ^ = / : _ & +, with a letter or digit and no . or .. between slashes"
+
+// ParseSymbol raises lower case and checks the form, see [SymbolForm]. Names such as ".", "/" and "A/../B" are refused
+// because a symbol becomes part of a provider's URL, and no instrument has such a name. Errors are Invalid with code
 // "invalid_symbol".
 func ParseSymbol(s string) (Symbol, error) {
-	raise := false
+	raise, named, dots := false, false, false
 	ok := s != "" && len(s) <= maxSymbol
 	// By bytes, and before raising: Unicode has letters outside ASCII whose upper case is inside it.
 	for i := 0; ok && i < len(s); i++ {
 		switch c := s[i]; {
-		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte(".-^=/:_", c) >= 0:
+		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+			named = true
 		case 'a' <= c && c <= 'z':
-			raise = true
+			raise, named = true, true
+		case c == '.':
+			dots = true
 		default:
-			ok = false
+			ok = strings.IndexByte("-^=/:_&+", c) >= 0
 		}
 	}
-	if !ok {
-		return "", fault.New(fault.Invalid, "invalid_symbol", "symbol must be 1 to 32 of A-Z 0-9 . - ^ = / : _")
+	if !ok || !named || dots && hasDotSegment(s) {
+		return "", fault.New(fault.Invalid, "invalid_symbol", "symbol must be %s", SymbolForm)
 	}
 	if raise {
 		s = strings.ToUpper(s)
 	}
 	return Symbol(s), nil
+}
+
+// hasDotSegment reports a path segment that clients and servers resolve (RFC 3986 section 5.2.4).
+func hasDotSegment(s string) bool {
+	for part := range strings.SplitSeq(s, "/") {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // ParseProvider checks the form of a provider's name: 1 to 32 of a–z 0–9 _ - . It does not ask whether this

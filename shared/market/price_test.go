@@ -48,12 +48,19 @@ func TestPriceJSONKeepsEveryDigit(t *testing.T) {
 
 func TestParseSymbol(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]market.Symbol{"aapl": "AAPL", "BTC-USD": "BTC-USD", "^gspc": "^GSPC", "eur/usd": "EUR/USD", "a:b_c=1.": "A:B_C=1."} {
+	for in, want := range map[string]market.Symbol{
+		"aapl": "AAPL", "BTC-USD": "BTC-USD", "^gspc": "^GSPC", "eur/usd": "EUR/USD", "a:b_c=1.": "A:B_C=1.",
+		"m&m.ns": "M&M.NS", "L&TFH.NS": "L&TFH.NS", "btc+eth": "BTC+ETH", "1": "1", "..A": "..A", "A..": "A..", ".A/B.": ".A/B.",
+		strings.Repeat("a", 32): market.Symbol(strings.Repeat("A", 32)),
+	} {
 		got, err := market.ParseSymbol(in)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
-	for _, in := range []string{"", " ", "A B", "A\n", "ſ", "é", strings.Repeat("A", 33), "A;B"} {
+	for _, in := range []string{
+		"", " ", "A B", "A\n", "ſ", "é", strings.Repeat("A", 33), "A;B", "A\x00", "A%2F", "A\\B", "A?B", "A#B", "A@B", "A,B",
+		".", "..", "...", "/", "//", "../..", "&", "+", "-", "A/..", "../A", "A/../B", "./A", "A/.", "A/./B",
+	} {
 		_, err := market.ParseSymbol(in)
 		require.Equal(t, "invalid_symbol", fault.CodeOf(err), in)
 	}

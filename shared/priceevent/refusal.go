@@ -1,5 +1,7 @@
 package priceevent
 
+import "marketdata/shared/market"
+
 // Codes of the reasons for which an event ends as a dead letter. They are the header dlq-code, the label of the metrics,
 // and what dlq-inspector groups by: one table for all.
 const (
@@ -34,7 +36,7 @@ var Refusals = []Refusal{
 	{CodeInvalidType, "the event's type is not that of a price event", "discard, and stop whoever produces it to this topic"},
 	{CodeNoData, "the record has no value (a tombstone)", "discard: there is no price in it"},
 	{CodeInvalidSchema, "JSON, but not of a price event's form", "correct the value and replay"},
-	{CodeInvalidSymbol, "the symbol is not 1 to 32 of A-Z 0-9 . - ^ = / : _", "correct the value and replay"},
+	{CodeInvalidSymbol, "the symbol is not " + market.SymbolForm, "correct the value and replay"},
 	{CodeInvalidProvider, "the source is not 1 to 32 of a-z 0-9 _ -", "correct the value and replay"},
 	{CodeInvalidPrice, "the price is not a number greater than 0 of at most 20 digits before and 18 after the point", "correct the value and replay"},
 	{CodeInvalidTimestamp, "the timestamp is not RFC 3339, before 1970, or more than 24 h ahead", "correct the value and replay"},

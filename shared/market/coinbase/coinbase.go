@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"time"
 
 	"marketdata/shared/market"
@@ -34,7 +33,11 @@ type reply struct {
 
 // Latest reads the price of the last trade.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
-	answer, err := p.client.Get(ctx, "/products/"+url.PathEscape(string(symbol))+"/ticker", nil)
+	segment, err := upstream.PathSegment(symbol)
+	if err != nil {
+		return market.Quote{}, market.Response{}, err
+	}
+	answer, err := p.client.Get(ctx, "/products/"+segment+"/ticker", nil)
 	if err != nil {
 		return market.Quote{}, answer.Response, err
 	}

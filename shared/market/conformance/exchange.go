@@ -54,7 +54,7 @@ func (a Adapter) exchange(t *testing.T) {
 	t.Run("a symbol that nobody trades", func(t *testing.T) {
 		t.Parallel()
 		p := a.adapter(t, a.Exchange(), "/"+a.Name, key, patience)
-		for _, symbol := range []market.Symbol{"NOPE", "^NO.PE", "NO/PE", "NO:PE=X"} {
+		for _, symbol := range []market.Symbol{"NOPE", "^NO.PE", "NO/PE", "NO:PE=X", "N&PE", "N+PE", "N/../PE"} {
 			r := a.ask(t.Context(), t, p, symbol)
 			require.Equal(t, "symbol_not_found", fault.CodeOf(r.err), symbol)
 		}

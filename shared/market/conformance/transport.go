@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/market"
 )
 
 // transport checks that a call is bounded in time and size, ends with its context, and is made once.
@@ -63,6 +65,42 @@ func (a Adapter) transport(t *testing.T) {
 		require.NotContains(t, seen[0].URL.Path, "//")
 		require.Contains(t, seen[0].URL.String(), string(a.Symbol), "the symbol goes as it is")
 		require.NotEmpty(t, seen[0].UserAgent())
+	})
+	// Whatever the symbol, the request stays what the adapter meant: the symbol arrives whole, in its place.
+	t.Run("a symbol cannot bend the request", func(t *testing.T) {
+		t.Parallel()
+		ok := record(t, "ok.http")
+		var seen *http.Request
+		p := a.serve(t, func(w http.ResponseWriter, r *http.Request) {
+			seen = r
+			ok.ServeHTTP(w, r)
+		})
+		require.NoError(t, a.ask(t.Context(), t, p, a.Symbol).err)
+		usual := seen
+		for _, symbol := range []market.Symbol{
+			"M&M.NS", "L&TFH.NS", "BTC+ETH", "A&APIKEY=X", "A=1&SYMBOL=B", "^GSPC", "EURUSD=X", "A:B_C", "A//B", "/A", "//A", "A/",
+			"http://EVIL", "//EVIL:80/A", ":80/A", "..A", "A/../B", "../../A", "..%2FA", "A?B=C", "A#B", "A@EVIL", `A\B`,
+		} {
+			seen = nil
+			r := a.ask(t.Context(), t, p, symbol)
+			if seen == nil { // refused without a call
+				require.Equal(t, "symbol_not_found", fault.CodeOf(r.err), symbol)
+				continue
+			}
+			require.NoError(t, r.err, symbol)
+			require.Equal(t, usual.Host, seen.Host)
+			swap := func(s string) string { return strings.ReplaceAll(s, string(a.Symbol), string(symbol)) }
+			require.Equal(t, swap(usual.URL.Path), seen.URL.Path)
+			require.Equal(t, strings.Count(usual.URL.EscapedPath(), "/"), strings.Count(seen.URL.EscapedPath(), "/"), symbol)
+			require.Len(t, seen.URL.Query(), len(usual.URL.Query()), symbol)
+			for name, values := range usual.URL.Query() {
+				require.Equal(t, swap(values[0]), seen.URL.Query().Get(name), symbol)
+			}
+			// Servers that read a path's escapes as a query's must see the same.
+			again, err := url.QueryUnescape(seen.URL.EscapedPath())
+			require.NoError(t, err)
+			require.Equal(t, seen.URL.Path, again)
+		}
 	})
 	t.Run("redirects are not followed", func(t *testing.T) {
 		t.Parallel()

@@ -106,6 +106,16 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer
 	}, nil
 }
 
+// PathSegment escapes a symbol for one segment of a path. NotFound, for providers whose symbols never contain a slash: a
+// server or a proxy on the way may decode the slash before it routes, and answer for another path.
+func PathSegment(symbol market.Symbol) (string, error) {
+	if strings.Contains(string(symbol), "/") {
+		return "", NotFound(symbol)
+	}
+	// A path may contain & and + as they are, but servers have read them as a query's.
+	return strings.NewReplacer("&", "%26", "+", "%2B").Replace(url.PathEscape(string(symbol))), nil
+}
+
 // send makes the request and gives the response's head.
 func (c *Client) send(ctx context.Context, target string) (*http.Response, error) {
 	for last := false; ; last = true {

@@ -44,8 +44,11 @@ type chart struct {
 
 // Latest reads meta.regularMarketPrice: the arrays of the chart carry float32 noise and nulls.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
-	query := url.Values{"interval": {"1m"}, "range": {"1d"}}
-	answer, err := p.client.Get(ctx, "/v8/finance/chart/"+url.PathEscape(string(symbol)), query)
+	segment, err := upstream.PathSegment(symbol)
+	if err != nil {
+		return market.Quote{}, market.Response{}, err
+	}
+	answer, err := p.client.Get(ctx, "/v8/finance/chart/"+segment, url.Values{"interval": {"1m"}, "range": {"1d"}})
 	if err != nil {
 		return market.Quote{}, answer.Response, err
 	}
