@@ -57,5 +57,9 @@ func alphaQuote(q quote) any {
 	case "extra_fields":
 		m["11. currency"] = "USD"
 	}
-	return map[string]any{"Global Quote": m}
+	name := "Global Quote"
+	if q.query.Get("entitlement") == "delayed" {
+		name += " - DATA DELAYED BY 15 MINUTES"
+	}
+	return map[string]any{name: m}
 }

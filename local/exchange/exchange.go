@@ -8,6 +8,7 @@ package exchange
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +47,7 @@ type quote struct {
 	at       time.Time
 	key      string // the caller's
 	kind     string // extra_fields and bad_price change the body
+	query    url.Values
 }
 
 type reply struct {
@@ -112,7 +114,7 @@ func (e *Exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.Ser
 // before the symbol.
 func (e *Exchange) serve(v venue, body func(quote) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		q := quote{symbol: strings.ToUpper(v.symbol(r)), at: e.now().UTC().Truncate(time.Second)}
+		q := quote{symbol: strings.ToUpper(v.symbol(r)), at: e.now().UTC().Truncate(time.Second), query: r.URL.Query()}
 		if v.key != nil {
 			q.key = v.key(r)
 		}

@@ -20,31 +20,41 @@ import (
 const Name = "alpha_vantage"
 
 // Provider is a market.Provider.
-type Provider struct{ client *upstream.Client }
+type Provider struct {
+	client      *upstream.Client
+	entitlement string
+}
 
-// New makes the adapter.
-func New(c upstream.Config) *Provider {
-	return &Provider{upstream.New(c, upstream.KeyPlace{Query: "apikey"})}
+// Entitlements are the values of the parameter of that name, which premium plans need to get US quotes that are fresher
+// than the last close. Empty: the parameter is not sent.
+var Entitlements = []string{"", "delayed", "realtime"}
+
+// New makes the adapter. entitlement is one of [Entitlements].
+func New(c upstream.Config, entitlement string) *Provider {
+	return &Provider{upstream.New(c, upstream.KeyPlace{Query: "apikey"}), entitlement}
 }
 
 // Name is "alpha_vantage".
 func (p *Provider) Name() string { return Name }
 
-// reply is what we read of the answer. Every refusal comes with status 200, under one of three names.
 type reply struct {
-	Quote *struct {
-		Price *json.Number `json:"05. price"`
-		// An unknown symbol is a quote without any member, even this one.
-		Symbol *string `json:"01. symbol"`
-	} `json:"Global Quote"`
-	Error       string `json:"Error Message"`
-	Note        string `json:"Note"`
-	Information string `json:"Information"`
+	Price *json.Number `json:"05. price"`
+	// An unknown symbol is a quote without any member, even this one.
+	Symbol *string `json:"01. symbol"`
 }
+
+// quoteName is the name of the quote's member. With an entitlement it goes on: "Global Quote - DATA DELAYED BY 15 MINUTES".
+const quoteName = "Global Quote"
+
+// refusals are the names under which Alpha Vantage refuses, with status 200.
+var refusals = []string{"Error Message", "Note", "Information"}
 
 // Latest reads the price of the last trade that the key's plan shows.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
 	query := url.Values{"function": {"GLOBAL_QUOTE"}, "symbol": {string(symbol)}}
+	if p.entitlement != "" {
+		query.Set("entitlement", p.entitlement)
+	}
 	answer, err := p.client.Get(ctx, "/query", query)
 	if err != nil {
 		return market.Quote{}, answer.Response, err
@@ -57,24 +67,42 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err := a.StatusError(); err != nil {
 		return market.Quote{}, err
 	}
-	var r reply
-	if err := a.Decode(&r); err != nil {
+	var members map[string]json.RawMessage
+	if err := a.Decode(&members); err != nil {
 		return market.Quote{}, err
 	}
-	if text := r.Error + r.Note + r.Information; text != "" {
-		return market.Quote{}, refusal(a, text)
+	for _, name := range refusals {
+		if words := string(members[name]); words != "" && words != `""` && words != "null" {
+			return market.Quote{}, refusal(a, words)
+		}
 	}
+	r, err := quoteOf(members)
 	switch {
-	case r.Quote == nil:
+	case err != nil:
+		return market.Quote{}, err
+	case r == nil:
 		return market.Quote{}, upstream.Malformed(nil, "the answer is not a quote")
-	case r.Quote.Symbol == nil && r.Quote.Price == nil:
+	case r.Symbol == nil && r.Price == nil:
 		return market.Quote{}, upstream.NotFound(symbol)
 	}
-	price, err := upstream.Price(r.Quote.Price)
+	price, err := upstream.Price(r.Price)
 	if err != nil {
 		return market.Quote{}, err
 	}
 	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt, Undated: true}, nil
+}
+
+// quoteOf gives the quote among the answer's members; nil if there is none.
+func quoteOf(members map[string]json.RawMessage) (r *reply, err error) {
+	for name, value := range members {
+		if strings.HasPrefix(name, quoteName) {
+			if err := json.Unmarshal(value, &r); err != nil {
+				return nil, upstream.Malformed(err, "the answer is not the JSON of this provider")
+			}
+			return r, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // see above
 }
 
 // refusal classifies by the text: the same text has come under different names over the years, and almost every text
@@ -84,7 +112,7 @@ func refusal(a upstream.Answer, text string) error {
 	text = strings.ToLower(text)
 	has := func(part string) bool { return strings.Contains(text, part) }
 	switch {
-	case has("apikey is invalid or missing"), has("api key is for demo purposes"), has("this is a premium endpoint"):
+	case has("apikey is invalid or missing"), has("api key is for demo purposes"), has("this is a premium endpoint"), has("entitlement"):
 		return upstream.Refused()
 	case has("per second"), has("more sparingly"):
 		return a.Limited(2 * time.Second)

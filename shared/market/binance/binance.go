@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"marketdata/shared/market"
@@ -25,6 +26,10 @@ const (
 	codeCharset  = -1100 // characters that no symbol of Binance has
 	codeNoSymbol = -1121
 )
+
+// passing are the codes of troubles of Binance's own, which come with statuses in 4xx too: unknown, disconnected,
+// unexpected answer, timeout, overloaded, shutting down.
+var passing = []int{-1000, -1001, -1006, -1007, -1008, -1016}
 
 // Provider is a market.Provider.
 type Provider struct{ client *upstream.Client }
@@ -58,6 +63,8 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 		return market.Quote{}, a.Limited(time.Minute) // a ban is longer, and says so in Retry-After
 	case r.Code == codeNoSymbol, r.Code == codeCharset:
 		return market.Quote{}, upstream.NotFound(symbol)
+	case slices.Contains(passing, r.Code):
+		return market.Quote{}, a.Unavailable()
 	case a.Status == http.StatusUnavailableForLegalReasons: // from where we call
 		return market.Quote{}, upstream.Refused()
 	case a.Status == http.StatusForbidden && broken != nil:

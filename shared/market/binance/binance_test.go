@@ -25,6 +25,7 @@ func TestConformance(t *testing.T) {
 			"unknown_symbol.http":      {Code: "symbol_not_found"},
 			"illegal_characters.http":  {Code: "symbol_not_found"},
 			"restricted_location.http": {Code: "provider_auth"},
+			"overloaded.http":          {Code: "provider_unavailable", Wait: 30 * time.Second},
 			"limit_minute.http":        {Code: "provider_rate_limited", Wait: 12 * time.Second},
 			"banned.http":              {Code: "provider_rate_limited", Wait: 3493 * time.Second},
 			"banned_without_wait.http": {Code: "provider_rate_limited", Wait: time.Minute},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 
 	"marketdata/shared/market"
@@ -56,8 +57,8 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err := a.Decode(&r); err != nil {
 		return market.Quote{}, err
 	}
-	switch {
-	case r.Message == "NotFound", r.Message == "Not allowed for delisted products": // on 404 and 400
+	switch message := strings.ToLower(r.Message); {
+	case message == "notfound", message == "product not found", message == "not allowed for delisted products": // on 404 and 400
 		return market.Quote{}, upstream.NotFound(symbol)
 	case a.Status != http.StatusOK || r.Time == nil:
 		return market.Quote{}, upstream.Malformed(nil, "the answer is not a ticker")
@@ -66,7 +67,11 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err != nil {
 		return market.Quote{}, err
 	}
-	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: r.Time.UTC()}, nil
+	at, err := upstream.Observed(*r.Time)
+	if err != nil {
+		return market.Quote{}, err
+	}
+	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: at}, nil
 }
 
 var _ market.Provider = (*Provider)(nil)

@@ -53,6 +53,8 @@ type Adapter struct {
 
 	// Price is the text before the price's value in testdata/ok.http, such as `"price":`.
 	Price string
+	// Seconds is the text before the quote's time, for a provider that gives it in seconds since 1970; else empty.
+	Seconds string
 	// Recorded says what comes of each file in testdata: an HTTP response as it was captured, head and body.
 	Recorded map[string]Want
 }

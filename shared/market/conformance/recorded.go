@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -110,6 +111,28 @@ func (a Adapter) spoilt(t *testing.T) {
 		more := regexp.MustCompile(`\{(\s*")`).ReplaceAll(ok.body, []byte(`{"zz_new":{"deep":[null,1.5,"x"]},$1`))
 		require.NotEqual(t, ok.body, more)
 		want.check(t, ask(t, http.StatusOK, more))
+	})
+	t.Run("a byte order mark is no part of the answer", func(t *testing.T) {
+		want.check(t, ask(t, http.StatusOK, append([]byte("\ufeff"), ok.body...)))
+	})
+	t.Run("a time has many forms, and some are none", func(t *testing.T) {
+		if a.Seconds == "" {
+			return
+		}
+		value := regexp.MustCompile(regexp.QuoteMeta(a.Seconds) + `\s*([^,}\s]+)`)
+		require.Len(t, value.FindAll(ok.body, -1), 1, "Seconds is the text before the time's value")
+		timed := func(text string) result {
+			return ask(t, http.StatusOK, value.ReplaceAllLiteral(ok.body, []byte(a.Seconds+text)))
+		}
+		for _, text := range []string{"1700000000", `"1700000000"`, "1700000000.0", "1.7e9", `"1700000000.000"`} {
+			r := timed(text)
+			require.NoError(t, r.err, text)
+			require.Equal(t, time.Unix(1700000000, 0).UTC(), r.quote.ObservedAt, text)
+		}
+		require.Equal(t, time.UnixMilli(1700000000500).UTC(), timed("1700000000.5").quote.ObservedAt)
+		for _, text := range []string{"-1", "-1700000000", `"NaN"`, `"x"`, `""`, "1e400", "1e19", "9223372036854775807", "253402300800", "true", "{}", "[]"} {
+			require.Equal(t, "provider_malformed", fault.CodeOf(timed(text).err), text)
+		}
 	})
 	t.Run("what is no data of the provider is no quote", func(t *testing.T) {
 		for _, body := range []string{

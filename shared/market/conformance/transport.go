@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"net/http"
 	"net/url"
@@ -42,6 +44,41 @@ func (a Adapter) transport(t *testing.T) {
 		ok := record(t, "ok.http") // and spaces: what is cut off is not missed
 		p := a.serve(t, recording{ok.status, ok.header, append(ok.body, strings.Repeat(" ", 2<<20)...)}.ServeHTTP)
 		require.Equal(t, "provider_malformed", fault.CodeOf(a.ask(t.Context(), t, p, a.Symbol).err))
+	})
+	t.Run("a refusal counts however its body ends", func(t *testing.T) {
+		t.Parallel()
+		for _, end := range []string{strings.Repeat(" ", 2<<20), "cut"} {
+			p := a.serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				if end == "cut" {
+					w.Header().Set("Content-Length", "100")
+				}
+				w.Header().Set("Retry-After", "7")
+				w.WriteHeader(http.StatusTooManyRequests)
+				_, _ = w.Write([]byte(end)) // an error means that the caller has read enough
+			})
+			Want{Code: "provider_rate_limited", Wait: 7 * time.Second}.check(t, a.ask(t.Context(), t, p, a.Symbol))
+		}
+	})
+	t.Run("compressed", func(t *testing.T) {
+		t.Parallel()
+		ok := record(t, "ok.http")
+		for _, body := range [][]byte{ok.body, append(ok.body, bytes.Repeat([]byte(" "), 8<<20)...)} {
+			var packed bytes.Buffer
+			z := gzip.NewWriter(&packed)
+			_, err := z.Write(body)
+			require.NoError(t, err)
+			require.NoError(t, z.Close())
+			p := a.serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Encoding", "gzip")
+				_, _ = w.Write(packed.Bytes()) // an error means that the caller has read enough
+			})
+			r := a.ask(t.Context(), t, p, a.Symbol)
+			if len(body) == len(ok.body) {
+				a.Recorded["ok.http"].check(t, r)
+			} else {
+				require.Equal(t, "provider_malformed", fault.CodeOf(r.err), "a bomb is not unpacked")
+			}
+		}
 	})
 	t.Run("nobody there", func(t *testing.T) {
 		t.Parallel()

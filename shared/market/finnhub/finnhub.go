@@ -6,7 +6,10 @@ package finnhub
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"marketdata/shared/market"
@@ -29,7 +32,7 @@ func (p *Provider) Name() string { return Name }
 
 type reply struct {
 	Current *json.Number `json:"c"`
-	Time    *int64       `json:"t"` // seconds since 1970
+	Time    *json.Number `json:"t"` // seconds since 1970
 }
 
 // Latest reads the current price. An unknown symbol is a quote of zeros, with status 200; so is, now and then, a known
@@ -44,18 +47,12 @@ func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quo
 }
 
 func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
-	// Finnhub refuses with a status: 401 no or bad key, 403 another plan, 429 the limit (per second or per minute).
-	if err := a.StatusError(); err != nil {
-		return market.Quote{}, err
-	}
 	var r reply
-	if err := a.Decode(&r); err != nil {
-		return market.Quote{}, err
+	broken := a.Decode(&r)
+	if broken != nil || a.Status != http.StatusOK || r.Time == nil {
+		return market.Quote{}, refusal(symbol, a, broken)
 	}
-	switch {
-	case r.Time == nil:
-		return market.Quote{}, upstream.Malformed(nil, "the answer is not a quote")
-	case *r.Time == 0:
+	if r.Time.String() == "0" {
 		return market.Quote{}, upstream.NotFound(symbol)
 	}
 	// Before the market opens c may be 0 beside real prices (issue 88): that is no price.
@@ -63,7 +60,38 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err != nil {
 		return market.Quote{}, err
 	}
-	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: time.Unix(*r.Time, 0).UTC()}, nil
+	at, err := upstream.Seconds(r.Time)
+	if err != nil {
+		return market.Quote{}, err
+	}
+	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: at}, nil
+}
+
+// refusal classifies an answer that is no quote. The same sentences have come with statuses 200, 400, 401, 403, 404 and
+// 422, under "error", as a bare JSON string and as plain text: where the status does not say that the provider is down or
+// its limit spent, the sentence says more than the status.
+func refusal(symbol market.Symbol, a upstream.Answer, broken error) error {
+	text := strings.ToLower(string(a.Body))
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
+	}
+	page := strings.HasPrefix(strings.TrimSpace(text), "<")
+	switch {
+	case a.Status == http.StatusTooManyRequests, a.Status >= 500, page:
+	case has("limit reached"):
+		return a.Limited(time.Minute)
+	case has("have access", "api key", "premium"):
+		return upstream.Refused()
+	case has("symbol") && has("not supported", "not found", "invalid", "wrong", "unknown"):
+		return upstream.NotFound(symbol)
+	}
+	if err := a.StatusError(); err != nil {
+		return err
+	}
+	if broken != nil {
+		return broken
+	}
+	return upstream.Malformed(nil, "the answer is not a quote")
 }
 
 var _ market.Provider = (*Provider)(nil)

@@ -2,10 +2,14 @@ package finnhub_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"marketdata/local/exchange"
+	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/market/conformance"
 	"marketdata/shared/market/finnhub"
@@ -20,7 +24,7 @@ func TestConformance(t *testing.T) {
 		Exchange:  func() http.Handler { return exchange.New(1, time.Now) },
 		Symbol:    "AAPL",
 		TimeGiven: true,
-		Price:     `"c":`,
+		Price:     `"c":`, Seconds: `"t":`,
 		Recorded: map[string]conformance.Want{
 			"ok.http":                 {Price: "153.04", ObservedAt: time.Unix(1658347204, 0).UTC()},
 			"unknown_symbol.http":     {Code: "symbol_not_found"},
@@ -37,4 +41,42 @@ func TestConformance(t *testing.T) {
 	}
 	a.Key.Header = "X-Finnhub-Token"
 	conformance.Run(t, a)
+}
+
+// The sentence decides, whatever status and form it comes in.
+func TestRefusalsAreKnownByTheirWords(t *testing.T) {
+	t.Parallel()
+	type answer struct {
+		status int
+		body   string
+	}
+	var current answer
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(current.status)
+		_, _ = w.Write([]byte(current.body))
+	}))
+	t.Cleanup(server.Close)
+	p := finnhub.New(upstream.Config{BaseURL: server.URL, Key: "k", Timeout: time.Minute})
+	for text, code := range map[string]string{
+		"Symbol not supported.":                     "symbol_not_found",
+		"Invalid symbol":                            "symbol_not_found",
+		"You don't have access to this resource.":   "provider_auth",
+		"You don’t have access to this resource":    "provider_auth",
+		"Invalid API key.":                          "provider_auth",
+		"API limit reached. Please try again later": "provider_rate_limited",
+		"Something nobody has seen":                 "provider_malformed",
+	} {
+		for _, status := range []int{200, 400, 404, 422} {
+			for _, body := range []string{`{"error":"` + text + `"}`, `"` + text + `"`, text, `{"s":"no_data","error":"` + text + `"}`} {
+				current = answer{status, body}
+				_, _, err := p.Latest(t.Context(), "RY.TO")
+				require.Equal(t, code, fault.CodeOf(err), "%d %s", status, body)
+			}
+		}
+	}
+	for status, code := range map[int]string{401: "provider_auth", 402: "provider_auth", 403: "provider_auth", 429: "provider_rate_limited", 500: "provider_unavailable"} {
+		current = answer{status, `{"error":"Something nobody has seen"}`}
+		_, _, err := p.Latest(t.Context(), "RY.TO")
+		require.Equal(t, code, fault.CodeOf(err), status)
+	}
 }

@@ -4,6 +4,7 @@ package providers
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type Config struct {
 	YFinanceBaseURL     string       `envconfig:"YFINANCE_BASE_URL" default:"https://query1.finance.yahoo.com"`
 	AlphaVantageBaseURL string       `envconfig:"ALPHA_VANTAGE_BASE_URL" default:"https://www.alphavantage.co"`
 	AlphaVantageKey     secret.Value `envconfig:"ALPHA_VANTAGE_API_KEY"`
+	Entitlement         string       `envconfig:"ALPHA_VANTAGE_ENTITLEMENT"` // of a premium plan: delayed or realtime
 	FinnhubBaseURL      string       `envconfig:"FINNHUB_BASE_URL" default:"https://finnhub.io"`
 	FinnhubKey          secret.Value `envconfig:"FINNHUB_API_KEY"`
 	TwelveDataBaseURL   string       `envconfig:"TWELVE_DATA_BASE_URL" default:"https://api.twelvedata.com"`
@@ -46,7 +48,7 @@ type source struct {
 func (c Config) sources() []source {
 	return []source{
 		{yfinance.Name, c.YFinanceBaseURL, "", func(u upstream.Config) market.Provider { return yfinance.New(u) }},
-		{alphavantage.Name, c.AlphaVantageBaseURL, c.AlphaVantageKey, func(u upstream.Config) market.Provider { return alphavantage.New(u) }},
+		{alphavantage.Name, c.AlphaVantageBaseURL, c.AlphaVantageKey, func(u upstream.Config) market.Provider { return alphavantage.New(u, c.Entitlement) }},
 		{finnhub.Name, c.FinnhubBaseURL, c.FinnhubKey, func(u upstream.Config) market.Provider { return finnhub.New(u) }},
 		{twelvedata.Name, c.TwelveDataBaseURL, c.TwelveDataKey, func(u upstream.Config) market.Provider { return twelvedata.New(u) }},
 		{binance.Name, c.BinanceBaseURL, "", func(u upstream.Config) market.Provider { return binance.New(u) }},
@@ -68,6 +70,9 @@ func (c Config) Validate() error {
 		if strings.ContainsFunc(string(s.key), func(r rune) bool { return r <= ' ' || r > '~' }) {
 			errs = append(errs, errors.New(variable+"_API_KEY has spaces, line ends or other characters that no key has"))
 		}
+	}
+	if !slices.Contains(alphavantage.Entitlements, c.Entitlement) {
+		errs = append(errs, errors.New("ALPHA_VANTAGE_ENTITLEMENT must be delayed, realtime or empty"))
 	}
 	return errors.Join(errs...)
 }

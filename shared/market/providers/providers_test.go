@@ -18,7 +18,7 @@ func fromEnvironment(t *testing.T, given map[string]string) providers.Config {
 	t.Helper()
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if strings.HasSuffix(name, "_BASE_URL") || strings.HasSuffix(name, "_API_KEY") || name == "PROVIDER_TIMEOUT" {
+		if strings.HasSuffix(name, "_BASE_URL") || strings.HasSuffix(name, "_API_KEY") || name == "ALPHA_VANTAGE_ENTITLEMENT" || name == "PROVIDER_TIMEOUT" {
 			t.Setenv(name, "") // restores it at the end
 			require.NoError(t, os.Unsetenv(name))
 		}
@@ -52,11 +52,12 @@ func TestFaultsAreReportedAtOnceAndShowNoValue(t *testing.T) { //nolint:parallel
 		"PROVIDER_TIMEOUT": "0s", "YFINANCE_BASE_URL": "", "ALPHA_VANTAGE_BASE_URL": "http://user:hunter2@host", "FINNHUB_BASE_URL": "ftp://hunter2",
 		"TWELVE_DATA_BASE_URL": "http://h/?hunter2", "BINANCE_BASE_URL": "hunter2", "COINBASE_BASE_URL": "http://\x7fhunter2",
 		"ALPHA_VANTAGE_API_KEY": "hunter2\n", "FINNHUB_API_KEY": "hunter2 hunter2", "TWELVE_DATA_API_KEY": "hünter2",
+		"ALPHA_VANTAGE_ENTITLEMENT": "hunter2",
 	})
 	err := c.Validate()
 	require.Error(t, err)
-	require.Len(t, strings.Split(err.Error(), "\n"), 10)
-	for _, variable := range []string{"PROVIDER_TIMEOUT", "TWELVE_DATA_API_KEY"} {
+	require.Len(t, strings.Split(err.Error(), "\n"), 11)
+	for _, variable := range []string{"PROVIDER_TIMEOUT", "TWELVE_DATA_API_KEY", "ALPHA_VANTAGE_ENTITLEMENT"} {
 		require.Contains(t, err.Error(), variable)
 	}
 	for _, name := range providers.Names() {

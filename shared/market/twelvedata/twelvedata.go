@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"marketdata/shared/market"
 	"marketdata/shared/market/upstream"
@@ -35,7 +34,7 @@ type reply struct {
 	Currency string       `json:"currency"`
 	// LastQuoteAt is when the price was quoted, in seconds since 1970. The members timestamp and datetime are of no use:
 	// they say when the bar began, which for the daily bar of this call is a date.
-	LastQuoteAt int64 `json:"last_quote_at"`
+	LastQuoteAt *json.Number `json:"last_quote_at"`
 
 	Code    int    `json:"code"` // of a refusal, as an HTTP status
 	Status  string `json:"status"`
@@ -72,8 +71,12 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 		return market.Quote{}, err
 	}
 	q := market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt, Undated: true, Currency: r.Currency}
-	if r.LastQuoteAt > 0 {
-		q.ObservedAt, q.Undated = time.Unix(r.LastQuoteAt, 0).UTC(), false
+	if r.LastQuoteAt != nil && r.LastQuoteAt.String() != "0" {
+		q.ObservedAt, err = upstream.Seconds(r.LastQuoteAt)
+		q.Undated = false
+	}
+	if err != nil {
+		return market.Quote{}, err
 	}
 	return q, nil
 }

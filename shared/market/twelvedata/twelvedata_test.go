@@ -20,7 +20,7 @@ func TestConformance(t *testing.T) {
 		Exchange:  func() http.Handler { return exchange.New(1, time.Now) },
 		Symbol:    "AAPL",
 		TimeGiven: true, Currency: "USD", DayLimit: true,
-		Price: `"close":`,
+		Price: `"close":`, Seconds: `"last_quote_at":`,
 		Recorded: map[string]conformance.Want{
 			"ok.http":                    {Price: "335.59", ObservedAt: time.Unix(1789761540, 0).UTC(), Currency: "USD"},
 			"ok_without_time.http":       {Price: "335.59"}, // its date is none

@@ -93,12 +93,13 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to the end or given up
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	switch {
-	case err != nil:
+	switch refused := resp.StatusCode != http.StatusOK; {
+	case err != nil && (!refused || errors.Is(ctx.Err(), context.Canceled)):
 		return Answer{}, c.transportError(err)
-	case len(body) > maxBody:
+	case len(body) > maxBody && !refused:
 		return Answer{}, Malformed(nil, "the answer is larger than 1 MiB")
 	}
+	body = body[:min(len(body), maxBody)] // a refusal's status counts even if its body breaks off
 	now := c.now().UTC()
 	return Answer{
 		Response:   market.Response{Status: resp.StatusCode, Body: c.mask(body), ReceivedAt: now},

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"marketdata/shared/market"
@@ -33,14 +34,25 @@ type chart struct {
 			Meta struct {
 				Currency           string       `json:"currency"` // GBp, in lower case, is pence
 				RegularMarketPrice *json.Number `json:"regularMarketPrice"`
-				RegularMarketTime  *int64       `json:"regularMarketTime"` // seconds since 1970
+				RegularMarketTime  *json.Number `json:"regularMarketTime"` // seconds since 1970
 			} `json:"meta"`
 		} `json:"result"`
-		Error *struct {
-			Code string `json:"code"`
-		} `json:"error"`
+		Error *chartError `json:"error"`
 	} `json:"chart"`
+	Finance *struct { // some refusals come in this envelope
+		Error *chartError `json:"error"`
+	} `json:"finance"`
 }
+
+type chartError struct {
+	Code string `json:"code"`
+}
+
+// Yahoo blocks an address, not a symbol, and for longer than a minute: asking again soon prolongs the block.
+const (
+	statusDenied = 999 // "Request denied", Yahoo's own status
+	blocked      = 15 * time.Minute
+)
 
 // Latest reads meta.regularMarketPrice: the arrays of the chart carry float32 noise and nulls.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
@@ -58,6 +70,9 @@ func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quo
 
 func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	// The wall against bots answers 429 in plain text, for unknown symbols too: the status speaks before the body.
+	if a.Status == statusDenied {
+		return market.Quote{}, a.Limited(blocked)
+	}
 	if err := a.StatusError(http.StatusNotFound); err != nil {
 		return market.Quote{}, err
 	}
@@ -65,13 +80,14 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err := a.Decode(&c); err != nil {
 		return market.Quote{}, err
 	}
+	if err := refusal(symbol, a, c); err != nil {
+		return market.Quote{}, err
+	}
 	switch {
 	case c.Chart == nil:
 		return market.Quote{}, upstream.Malformed(nil, "the answer is not a chart")
-	case c.Chart.Error != nil && c.Chart.Error.Code == "Not Found": // on status 404 and on 200 alike
-		return market.Quote{}, upstream.NotFound(symbol)
-	case c.Chart.Error != nil || a.Status != http.StatusOK:
-		return market.Quote{}, upstream.Malformed(nil, "the provider answers with an error of its own")
+	case a.Status != http.StatusOK:
+		return market.Quote{}, upstream.Malformed(nil, "the provider answers with a status nobody expects")
 	case len(c.Chart.Result) == 0:
 		return market.Quote{}, upstream.Malformed(nil, "the chart is empty")
 	}
@@ -80,13 +96,35 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if err != nil {
 		return market.Quote{}, err
 	}
-	if meta.RegularMarketTime == nil {
-		return market.Quote{}, upstream.Malformed(nil, "the chart has no time")
+	at, err := upstream.Seconds(meta.RegularMarketTime)
+	if err != nil {
+		return market.Quote{}, err
 	}
-	return market.Quote{
-		Symbol: symbol, Provider: Name, Price: price, ObservedAt: time.Unix(*meta.RegularMarketTime, 0).UTC(),
-		Currency: meta.Currency,
-	}, nil
+	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: at, Currency: meta.Currency}, nil
+}
+
+// refusal reads the error member, which comes on status 200 as well as on the status that fits it. nil: there is none.
+func refusal(symbol market.Symbol, a upstream.Answer, c chart) error {
+	var code string
+	switch {
+	case c.Chart != nil && c.Chart.Error != nil:
+		code = c.Chart.Error.Code
+	case c.Finance != nil && c.Finance.Error != nil:
+		code = c.Finance.Error.Code
+	default:
+		return nil
+	}
+	switch strings.ToLower(code) {
+	case "not found":
+		return upstream.NotFound(symbol)
+	case "too many requests":
+		return a.Limited(time.Minute)
+	case "unauthorized", "forbidden":
+		return upstream.Refused()
+	case "internal server error", "internal-error", "service unavailable":
+		return a.Unavailable()
+	}
+	return upstream.Malformed(nil, "the provider answers with an error of its own")
 }
 
 var _ market.Provider = (*Provider)(nil)
