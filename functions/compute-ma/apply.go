@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"marketdata/functions/compute-ma/internal/coalesce"
+	"marketdata/shared/coalesce"
 	"marketdata/shared/fault"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"marketdata/functions/compute-ma/internal/coalesce"
+	"marketdata/shared/coalesce"
 )
 
 var errSpoilt = errors.New("one item spoils the batch")
