@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,25 +13,26 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/service"
+	"marketdata/shared/timerange"
 )
 
 type points interface {
 	history(ctx context.Context, q span, limit int) ([]point, error)
 }
 
-// span is what of a series is asked for; both ends belong to it.
+// span is the part of a series that a query selects.
 type span struct {
-	symbol     market.Symbol
-	provider   string
-	start, end time.Time // microseconds
+	symbol   market.Symbol
+	provider string
+	timerange.Range
 	descending bool
 }
 
 type historyQuery struct {
 	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
 	Provider  string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
-	Start     string `query:"start" doc:"Observed at or after: RFC 3339, a date (from its beginning, UTC), or milliseconds since 1970"`
-	End       string `query:"end" doc:"Observed at or before: RFC 3339, a date (to its end, UTC), or milliseconds since 1970"`
+	Start     string `query:"start" doc:"First instant, inclusive: RFC 3339, a date (its beginning, UTC), or milliseconds since 1970"`
+	End       string `query:"end" doc:"Last instant, exclusive: RFC 3339, a date (its beginning, UTC), or milliseconds since 1970"`
 	Order     string `query:"order" enum:"asc,desc" default:"asc" doc:"Of the observation times"`
 	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Prices on a page"`
 	PageToken string `query:"page_token" maxLength:"64" doc:"next_page_token of the page before, with the same query"`
@@ -67,9 +67,9 @@ func (h *handler) history(ctx context.Context, in *historyQuery) (*historyAnswer
 			return nil, err
 		}
 		if q.descending {
-			page.end = last.Add(-time.Microsecond)
+			page.To = last
 		} else {
-			page.start = last.Add(time.Microsecond)
+			page.From = last.Add(time.Microsecond)
 		}
 	}
 	all, err := h.points.history(ctx, page, in.Limit+1)
@@ -103,51 +103,10 @@ func (h *handler) spanOf(in *historyQuery) (span, error) {
 	if q.provider == auto {
 		return span{}, fault.New(fault.Invalid, "invalid_provider", "a series has one provider: name it")
 	}
-	if q.start, err = parseTime("start", in.Start, firstTime, false); err != nil {
+	if q.Range, err = timerange.Parse(in.Start, in.End); err != nil {
 		return span{}, err
-	}
-	if q.end, err = parseTime("end", in.End, lastTime, true); err != nil {
-		return span{}, err
-	}
-	if q.end.Before(q.start) {
-		return span{}, fault.New(fault.Invalid, "invalid_parameter", "end is before start")
 	}
 	return q, nil
-}
-
-// Times that no series reaches: what an absent start and end mean, and the bounds of a given one.
-var (
-	firstTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
-	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
-)
-
-// parseTime reads RFC 3339, a date or milliseconds since 1970; absent is given for empty text. A bound between two
-// microseconds moves inwards; a date means its first microsecond, or its last where it ends the span.
-func parseTime(name, text string, absent time.Time, ends bool) (time.Time, error) {
-	if text == "" {
-		return absent, nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if day, err2 := time.Parse(time.DateOnly, text); err2 == nil {
-		t, err = day, nil
-		if ends {
-			t = day.AddDate(0, 0, 1).Add(-time.Microsecond)
-		}
-	}
-	if ms, err2 := strconv.ParseUint(text, 10, 48); err2 == nil {
-		t, err = time.UnixMilli(int64(ms)), nil
-	}
-	if err != nil {
-		return time.Time{}, fault.Wrap(err, fault.Invalid, "invalid_parameter", "%s is no RFC 3339 time, date or milliseconds since 1970", name)
-	}
-	cut := t.UTC().Truncate(time.Microsecond)
-	if !ends && cut.Before(t) {
-		cut = cut.Add(time.Microsecond)
-	}
-	if cut.Before(firstTime) || cut.After(lastTime) {
-		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "%s is out of range", name)
-	}
-	return cut, nil
 }
 
 // A token is the time in microseconds and a digest of the query it belongs to. It is no secret: a forged one shows
@@ -165,10 +124,14 @@ func readToken(token string, q span) (time.Time, error) {
 	if string(b[8:]) != string(q.digest()) {
 		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token belongs to another query")
 	}
-	return time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC(), nil //nolint:gosec // the bits, whatever the sign
+	last := time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC() //nolint:gosec // the bits, whatever the sign
+	if last.Before(q.From) || !last.Before(q.To) {
+		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+	}
+	return last, nil
 }
 
 func (q span) digest() []byte {
-	sum := sha256.Sum256(fmt.Appendln(nil, q.symbol, q.provider, q.start.UnixMicro(), q.end.UnixMicro(), q.descending))
+	sum := sha256.Sum256(fmt.Appendln(nil, q.symbol, q.provider, q.From.UnixMicro(), q.To.UnixMicro(), q.descending))
 	return sum[:8]
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/market"
+	"marketdata/shared/timerange"
 )
 
 // series is a model of price_points for one series: sorted times.
@@ -24,7 +25,7 @@ func (s series) history(t *testing.T) pointsFunc {
 	return func(q span, limit int) ([]point, error) {
 		var out []point
 		for _, at := range s {
-			if !at.Before(q.start) && !at.After(q.end) {
+			if !at.Before(q.From) && at.Before(q.To) {
 				out = append(out, point{at, one, rawID})
 			}
 		}
@@ -109,7 +110,7 @@ func TestHistoryRefuses(t *testing.T) {
 		"symbol=AAPL&limit=0": "invalid_parameter", "symbol=AAPL&limit=10001": "invalid_parameter", "symbol=AAPL&limit=x": "invalid_parameter",
 		"symbol=AAPL&order=up": "invalid_parameter", "symbol=AAPL&start=yesterday": "invalid_parameter", "symbol=AAPL&end=2024-13-01": "invalid_parameter",
 		"symbol=AAPL&start=2024-01-02&end=2024-01-01": "invalid_parameter", "symbol=AAPL&x=1": "invalid_parameter",
-		"symbol=AAPL&start=99999999999999999999": "invalid_parameter", "symbol=AAPL&start=281474976710655": "invalid_parameter",
+		"symbol=AAPL&start=99999999999999999999": "invalid_parameter", "symbol=AAPL&start=2024": "invalid_parameter", "symbol=AAPL&end=2024": "invalid_parameter",
 		"symbol=AAPL&page_token=x": "invalid_parameter", "symbol=AAPL&page_token=" + strings.Repeat("A", 65): "invalid_parameter",
 		"symbol=MSFT&page_token=" + token: "invalid_parameter", "symbol=AAPL&provider=binance&page_token=" + token: "invalid_parameter",
 		"symbol=AAPL&order=desc&page_token=" + token: "invalid_parameter", "symbol=AAPL&start=2024-01-01&page_token=" + token: "invalid_parameter",
@@ -128,26 +129,28 @@ func TestBoundsOfASpan(t *testing.T) {
 	var got span
 	b.handler.points = pointsFunc(func(q span, _ int) ([]point, error) { got = q; return nil, nil })
 	cases := map[string][2]string{
-		"": {"0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"},
-		"start=2024-03-20T10:30:00Z&end=2024-03-20T10:30:00Z":                     {"2024-03-20T10:30:00Z", "2024-03-20T10:30:00Z"},
-		"start=2024-03-20T10:30:00%2B02:00":                                       {"2024-03-20T08:30:00Z", "9999-12-31T23:59:59.999999Z"},
-		"start=2024-03-20&end=2024-03-20":                                         {"2024-03-20T00:00:00Z", "2024-03-20T23:59:59.999999Z"},
-		"start=1710930600123&end=1710930600124":                                   {"2024-03-20T10:30:00.123Z", "2024-03-20T10:30:00.124Z"},
-		"start=2024-03-20T10:30:00.0000001Z&end=2024-03-20T10:30:00.0000029Z":     {"2024-03-20T10:30:00.000001Z", "2024-03-20T10:30:00.000002Z"},
-		"start=2024-03-20T10:30:00.000001000Z&end=2024-03-20T10:30:00.000001000Z": {"2024-03-20T10:30:00.000001Z", "2024-03-20T10:30:00.000001Z"},
+		"":                                    {"0001-01-01T00:00:00Z", "10000-01-01T00:00:00Z"},
+		"start=2024-03-20T10:30:00%2B02:00":   {"2024-03-20T08:30:00Z", "10000-01-01T00:00:00Z"},
+		"start=2024-03-20&end=2024-03-21":     {"2024-03-20T00:00:00Z", "2024-03-21T00:00:00Z"},
+		"start=1710930600123&end=2024-03-21":  {"2024-03-20T10:30:00.123Z", "2024-03-21T00:00:00Z"},
+		"start=2024-03-20T10:30:00.0000005Z":  {"2024-03-20T10:30:00.000001Z", "10000-01-01T00:00:00Z"},
+		"end=2024-03-20T10:30:00.000000001Z":  {"0001-01-01T00:00:00Z", "2024-03-20T10:30:00.000001Z"},
+		"end=2024-03-20T10:30:00.0000010000Z": {"0001-01-01T00:00:00Z", "2024-03-20T10:30:00.000001Z"},
 	}
 	for query, want := range cases {
 		w, _ := b.get(t, "/prices/history?symbol=AAPL&"+query)
 		require.Equal(t, http.StatusOK, w.Code, "%s: %s", query, w.Body.String())
-		require.Equal(t, want, [2]string{got.start.Format(time.RFC3339Nano), got.end.Format(time.RFC3339Nano)}, query)
+		require.Equal(t, want, [2]string{got.From.Format(time.RFC3339Nano), got.To.Format(time.RFC3339Nano)}, query)
 	}
 }
 
 // FuzzPageToken: a token is refused or it is one that this query could have given; nothing panics.
 func FuzzPageToken(f *testing.F) {
-	q := span{symbol: "AAPL", provider: "yfinance", start: firstTime, end: lastTime}
+	open, err := timerange.Parse("", "")
+	require.NoError(f, err)
+	q := span{symbol: "AAPL", provider: "yfinance", Range: open}
 	f.Add(newToken(time.UnixMicro(1), q))
-	f.Add(newToken(lastTime, q))
+	f.Add(newToken(open.To, q)) // no point can be there
 	f.Add(url.QueryEscape("AAAA===="))
 	f.Fuzz(func(t *testing.T, token string) {
 		if last, err := readToken(token, q); err == nil {

@@ -31,13 +31,13 @@ const (
 	ascendingQuery = `
 		select observed_at, price, raw_response_id
 		from price_points
-		where symbol = $1 and provider = $2 and observed_at between $3 and $4
+		where symbol = $1 and provider = $2 and observed_at >= $3 and observed_at < $4
 		order by observed_at
 		limit $5`
 	descendingQuery = `
 		select observed_at, price, raw_response_id
 		from price_points
-		where symbol = $1 and provider = $2 and observed_at between $3 and $4
+		where symbol = $1 and provider = $2 and observed_at >= $3 and observed_at < $4
 		order by observed_at desc
 		limit $5`
 )
@@ -50,7 +50,7 @@ func (s *pgPoints) history(ctx context.Context, q span, limit int) ([]point, err
 	if q.descending {
 		query = descendingQuery
 	}
-	rows, err := s.pool.Query(ctx, query, q.symbol, q.provider, q.start, q.end, limit)
+	rows, err := s.pool.Query(ctx, query, q.symbol, q.provider, q.From, q.To, limit)
 	if err != nil {
 		return nil, postgres.Classify(fmt.Errorf("read history: %w", err))
 	}

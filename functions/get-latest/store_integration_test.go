@@ -12,6 +12,7 @@ import (
 
 	"marketdata/shared/fault"
 	"marketdata/shared/testenv"
+	"marketdata/shared/timerange"
 )
 
 func TestHistoryReadsPricePoints(t *testing.T) {
@@ -25,15 +26,17 @@ func TestHistoryReadsPricePoints(t *testing.T) {
 			values ('AAPL', 'yfinance', $1, $2::numeric, $3), ('AAPL', 'finnhub', $1, 9, $3), ('AAP', 'yfinance', $1, 9, $3)`, at(s), price, rawID)
 		require.NoError(t, err)
 	}
-	q := span{symbol: "AAPL", provider: "yfinance", start: at(1), end: at(3)}
+	open, err := timerange.Parse("", "")
+	require.NoError(t, err)
+	q := span{symbol: "AAPL", provider: "yfinance", Range: timerange.Range{From: at(1), To: at(4)}}
 	got, err := store.history(t.Context(), q, 10)
 	require.NoError(t, err)
-	require.Len(t, got, 3, "both ends belong to the span, no other series does")
+	require.Len(t, got, 3, "start is inclusive, end is exclusive, and no other series shows")
 	require.Equal(t, "0.000000000000000001", got[0].Price.String())
 	require.Equal(t, "12345678901234567890.123456789012345678", got[1].Price.String())
 	require.Equal(t, at(3), got[2].ObservedAt.UTC())
 	require.Equal(t, rawID, got[2].RawResponseID)
-	q.descending, q.start, q.end = true, firstTime, lastTime
+	q.descending, q.Range = true, open
 	got, err = store.history(t.Context(), q, 2)
 	require.NoError(t, err)
 	require.Len(t, got, 2)
@@ -49,8 +52,10 @@ func TestHistoryReadsPricePoints(t *testing.T) {
 func TestHistoryIsServedByTheIndex(t *testing.T) {
 	t.Parallel()
 	pool := testenv.Postgres(t)
+	open, err := timerange.Parse("", "")
+	require.NoError(t, err)
 	plan := func(query string) string {
-		rows, err := pool.Query(t.Context(), "explain "+query, "AAPL", "yfinance", firstTime, lastTime, 1001)
+		rows, err := pool.Query(t.Context(), "explain "+query, "AAPL", "yfinance", open.From, open.To, 1001)
 		require.NoError(t, err)
 		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		require.NoError(t, err)
@@ -64,7 +69,7 @@ func TestHistoryIsServedByTheIndex(t *testing.T) {
 		}
 	}
 	check()
-	_, err := pool.Exec(t.Context(), `
+	_, err = pool.Exec(t.Context(), `
 		insert into price_points (symbol, provider, observed_at, price, raw_response_id)
 		select 'AAPL', 'yfinance', '2024-01-01'::timestamptz + i * interval '1 second', i, gen_random_uuid() from generate_series(1, 50000) i`)
 	require.NoError(t, err)
