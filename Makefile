@@ -24,7 +24,7 @@ GOVULNCHECK := v1.9.0
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-unit race lint fmt bench fuzz cover incident images manifests-check vuln clean-local check tools layout
+.PHONY: help run build test test-unit race lint fmt bench load fuzz cover incident images manifests-check vuln clean-local check tools layout
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ BENCH ?= .
 bench: build ## benchmarks of the hot paths (BENCH=regexp, PKG=folders, BENCH_LARGE=1: also on 10 million points)
 	@$(BIN)/local exec -durable -- env E2E_BIN_DIR=$(abspath $(BIN)) BENCH_LARGE=$(BENCH_LARGE) \
 		go test -tags integration -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m $(or $(PKG),./...)
+
+ROWS ?=
+load: build ## what the whole system carries under load, beside references of the same run (SHORT=1, ROWS="backlog poll")
+	@exec $(BIN)/local load $(if $(SHORT),-short) $(ROWS)
 
 fuzz: tools ## fuzz every decoder, each for FUZZTIME
 	@for file in $$(grep -l --include='*_test.go' -r '^func Fuzz' functions shared local); do \

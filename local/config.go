@@ -25,6 +25,7 @@ type config struct {
 	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"`       // where the event sources' manifests are
 	ExchangeSeed uint64 `envconfig:"EXCHANGE_SEED" default:"1"`           // of the fake prices
 	ExchangeAddr string `envconfig:"EXCHANGE_ADDR" default:"127.0.0.1:0"` // of the fake providers
+	Symbols      int    `envconfig:"EXCHANGE_SYMBOLS"`                    // made-up instruments beside the real ones: LOAD0, LOAD1, …
 	Install      bool   `envconfig:"LOCAL_INSTALL"`                       // may install Debian packages
 	CI           bool   `envconfig:"CI"`                                  // a disposable machine: may install too
 	LocalStack   string `envconfig:"LOCAL_STACK"`                         // set in a shell that sourced .local/env

@@ -3,6 +3,7 @@
 //
 //	local                          run everything until Ctrl-C
 //	local incident                 play a bad day on the stack that is up
+//	local load [-short] [ROW…]     measure what a system of its own carries
 //	local exec [-durable] -- CMD   run CMD against fresh, throw-away services, and end with its exit status
 package main
 
@@ -24,6 +25,8 @@ func main() {
 		err = execute(ctx, args[1:])
 	case len(args) == 1 && args[0] == "incident":
 		err = playIncident(ctx)
+	case len(args) > 0 && args[0] == "load":
+		err = measure(ctx, args[1:])
 	default:
 		err = run(ctx, stop, args)
 	}

@@ -206,7 +206,7 @@ func (s *stack) startExchange(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start exchange: %w", err)
 	}
-	s.serve(l, exchange.New(s.cfg.ExchangeSeed, time.Now))
+	s.serve(l, exchange.New(s.cfg.ExchangeSeed, time.Now).Invent(s.cfg.Symbols))
 	s.env["EXCHANGE_URL"] = "http://" + l.Addr().String()
 	s.say("exchange: fake price providers on " + s.env["EXCHANGE_URL"])
 	return nil

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -29,6 +28,7 @@ import (
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv"
+	"marketdata/shared/testenv/wire"
 )
 
 const (
@@ -116,31 +116,15 @@ func (s insertOnly) apply(ctx context.Context, all []priceevent.Observation) ([]
 	return b.effects, results.Close()
 }
 
-func post(client *http.Client, url string, symbols int, tick int64) error {
+func post(url string, symbols int, tick int64) []byte {
 	symbol := "S" + strconv.Itoa(rand.IntN(symbols))
 	at := time.UnixMicro(1_700_000_000_000_000 + tick*1000).UTC().Format(time.RFC3339Nano)
 	id := uuid.UUID{6: 0x70, 8: 0x80, 12: byte(tick >> 24), 13: byte(tick >> 16), 14: byte(tick >> 8), 15: byte(tick)}.String()
 	body := `{"symbol":"` + symbol + `","price":` + strconv.Itoa(100+int(tick%50)) + `.25,"timestamp":"` + at + `","source":"yfinance","raw_response_id":"` + id + `"}`
-	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader([]byte(body)))
-	if err != nil {
-		return err
-	}
 	// As a KafkaSource delivers: design.md section 5.
-	req.Header = http.Header{
-		"Ce-Specversion": {"1.0"}, "Ce-Id": {id + ":" + symbol}, "Ce-Source": {"/providers/yfinance"}, "Ce-Type": {priceevent.Type},
-		"Ce-Subject": {symbol}, "Ce-Partitionkey": {symbol}, "Ce-Time": {at}, "Content-Type": {"application/json"},
-		"Ce-Kafkatopic": {"price-events"}, "Ce-Knativekafkapartition": {"3"}, "Ce-Knativekafkaoffset": {strconv.FormatInt(tick, 10)},
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	_, _ = io.Copy(io.Discard, resp.Body)
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("status %d", resp.StatusCode)
-	}
-	return nil
+	return wire.Request(http.MethodPost, url, []byte(body), "Ce-Specversion: 1.0", "Ce-Id: "+id+":"+symbol, "Ce-Source: /providers/yfinance",
+		"Ce-Type: "+priceevent.Type, "Ce-Subject: "+symbol, "Ce-Partitionkey: "+symbol, "Ce-Time: "+at, "Content-Type: application/json",
+		"Ce-Kafkatopic: price-events", "Ce-Knativekafkapartition: 3", "Ce-Knativekafkaoffset: "+strconv.FormatInt(tick, 10))
 }
 
 // BenchmarkThroughput measures the built binary, logs going to a file, against Postgres with its default durability,
@@ -179,11 +163,10 @@ func compare(b *testing.B, inFlight, symbols, stored int) {
 	if stored > 0 {
 		programs = append(programs, testenv.StartProgram(b, "large", filepath.Join(bin, "compute-ma"), database(stored), kafka))
 	}
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: inFlight, DisableCompression: true}}
 	var clock atomic.Int64
 	for round := range rounds + 1 {
 		for _, p := range programs {
-			p.Load(b, inFlight, roundTime, func() error { return post(client, p.URL, symbols, clock.Add(1)) })
+			p.Load(b, inFlight, roundTime, func(int) []byte { return post(p.URL, symbols, clock.Add(1)) }, wire.Expect(http.StatusNoContent))
 			if round == 0 { // a warm-up: connections, prepared statements, the series' first rows
 				p.Forget()
 			}

@@ -25,6 +25,7 @@ import (
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/redisclient"
 	"marketdata/shared/testenv"
+	"marketdata/shared/testenv/wire"
 )
 
 const (
@@ -100,11 +101,10 @@ func BenchmarkHit(b *testing.B) {
 	hit := testenv.StartProgram(b, "get-latest", filepath.Join(bin, "get-latest"), "DATABASE_URL="+testenv.PostgresURL(b),
 		"KAFKA_BOOTSTRAP_SERVERS="+testenv.Kafka(b), "CACHE_TTL=1h", "STALE_TTL=1h", "RATE_LIMIT_LATEST="+hitLimit, "RATE_LIMIT_TIMEOUT=1s")
 	const callers = 50
-	web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers, DisableCompression: true}}
 	for range b.N {
 		for round := range rounds + 1 {
 			for _, p := range []*testenv.Program{bare, hit} {
-				p.Load(b, callers, roundTime, func() error { return ask(web, p.URL) })
+				p.Load(b, callers, roundTime, func(int) []byte { return hitRequest(p.URL) }, isHit)
 				if round == 0 {
 					p.Forget()
 				}
@@ -118,21 +118,15 @@ func BenchmarkHit(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-func ask(client *http.Client, base string) error {
-	req, err := http.NewRequest(http.MethodGet, base+"prices/latest?symbol="+hitSymbol+"&provider=yfinance", nil)
-	if err != nil {
-		return err
-	}
+func hitRequest(base string) []byte {
 	n := rand.IntN(hitClients)
-	req.Header["X-Forwarded-For"] = []string{"10.0." + strconv.Itoa(n/250) + "." + strconv.Itoa(n%250)}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	_, _ = io.Copy(io.Discard, resp.Body)
-	_ = resp.Body.Close()
-	if how := resp.Header.Get("X-Cache"); resp.StatusCode != http.StatusOK || how != "" && how != "HIT" {
-		return fmt.Errorf("status %d, X-Cache %q", resp.StatusCode, how)
+	return wire.Request(http.MethodGet, base+"prices/latest?symbol="+hitSymbol+"&provider=yfinance", nil,
+		"X-Forwarded-For: 10.0."+strconv.Itoa(n/250)+"."+strconv.Itoa(n%250))
+}
+
+func isHit(status int, cache string) error {
+	if status != http.StatusOK || cache != "" && cache != "HIT" { // the bare handler says nothing of a cache
+		return fmt.Errorf("status %d, X-Cache %q", status, cache)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -94,12 +95,24 @@ func New(seed uint64, now func() time.Time) *Exchange {
 	return e
 }
 
-// Symbols lists the stocks that yfinance, alpha_vantage, finnhub and twelve_data trade here, sorted. (binance and
+// invented is what the names of made-up instruments begin with.
+const invented = "LOAD"
+
+// Invent adds n made-up instruments, LOAD0 to LOAD<n-1>, for loads that need more symbols than the table of real closes has.
+// Call it before the first request.
+func (e *Exchange) Invent(n int) *Exchange {
+	for i := range n {
+		e.closes[invented+strconv.Itoa(i)] = 10_000 + int64(i)
+	}
+	return e
+}
+
+// Symbols lists the stocks that yfinance, alpha_vantage, finnhub and twelve_data trade here, sorted, without the made-up ones. (binance and
 // coinbase trade pairs of coins, under names of their own.)
 func (e *Exchange) Symbols() []string {
 	var out []string
 	for s := range e.closes {
-		if !isCoin(s) {
+		if !isCoin(s) && !strings.HasPrefix(s, invented) {
 			out = append(out, s)
 		}
 	}

@@ -229,3 +229,13 @@ func TestExchangeAnswersForEveryProvider(t *testing.T) {
 	}
 	require.Equal(t, providers.Names(), names)
 }
+
+func TestMadeUpInstrumentsTradeAndAreNotListed(t *testing.T) {
+	t.Parallel()
+	e := exchange.New(1, time.Now).Invent(2)
+	for symbol, want := range map[string]int{"LOAD0": http.StatusOK, "LOAD1": http.StatusOK, "LOAD2": http.StatusNotFound} {
+		status, body := call(t, e, http.MethodGet, "/yfinance/v8/finance/chart/"+symbol, "")
+		require.Equal(t, want, status, "%s: %s", symbol, body)
+	}
+	require.NotContains(t, e.Symbols(), "LOAD0")
+}

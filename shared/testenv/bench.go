@@ -8,12 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv/wire"
 )
 
 // Program is a server under load, for benchmarks that run several in turn, round by round, so that what drifts on the
@@ -57,40 +58,15 @@ func StartProgram(tb testing.TB, name, path string, env ...string) *Program {
 	return p
 }
 
-// Load calls one from so many callers for the time of a round, and notes the rate and the time of a call.
-func (p *Program) Load(tb testing.TB, callers int, round time.Duration, one func() error) {
+// Load keeps so many requests in flight for the time of a round, and notes the rate and the latency of the answers. next makes one
+// request (see [wire.Request]) and is called by several goroutines at once; check sees each answer's status and X-Cache.
+func (p *Program) Load(tb testing.TB, inFlight int, round time.Duration, next func(i int) []byte, check func(status int, cache string) error) {
 	tb.Helper()
-	var mu sync.Mutex
-	var all []time.Duration
-	var wg sync.WaitGroup
-	failed := make(chan error, callers)
-	began := time.Now()
-	for range callers {
-		wg.Go(func() {
-			var mine []time.Duration
-			for time.Since(began) < round {
-				start := time.Now()
-				if err := one(); err != nil {
-					failed <- err
-					return
-				}
-				mine = append(mine, time.Since(start))
-			}
-			mu.Lock()
-			all = append(all, mine...)
-			mu.Unlock()
-		})
-	}
-	wg.Wait()
-	took := time.Since(began)
-	close(failed)
-	for err := range failed {
-		require.NoError(tb, err)
-	}
-	slices.Sort(all)
-	p.Rates = append(p.Rates, float64(len(all))/took.Seconds())
-	p.Medians = append(p.Medians, all[len(all)/2].Seconds()*1000)
-	p.Tails = append(p.Tails, all[len(all)*99/100].Seconds()*1000)
+	got, err := wire.Load(tb.Context(), p.URL, inFlight, round, next, check)
+	require.NoError(tb, err)
+	p.Rates = append(p.Rates, got.Rate)
+	p.Medians = append(p.Medians, got.P50.Seconds()*1000)
+	p.Tails = append(p.Tails, got.P99.Seconds()*1000)
 }
 
 // Forget drops the rounds so far: a warm-up.

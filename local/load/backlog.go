@@ -1,0 +1,201 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+const (
+	eventTopic  = "price-events"
+	letterTopic = "price-events-dlq"
+)
+
+// drain starts the event sources, watches count until it has grown by n, and returns the rate from the first growth to the last:
+// how long the consumer group takes to form is not the path's speed.
+func (m *run) drain(ctx context.Context, n int, sinks map[string]string, count func() (float64, error)) (float64, error) {
+	before, err := count()
+	if err != nil {
+		return 0, err
+	}
+	stop, err := m.startSources(ctx, sinks)
+	if err != nil {
+		return 0, err
+	}
+	defer stop()
+	var first time.Time
+	var start, now float64
+	err = await(ctx, 10*time.Minute, func() (bool, error) {
+		if now, err = count(); err != nil {
+			return false, err
+		}
+		if first.IsZero() && now > before {
+			first, start = time.Now(), now
+		}
+		return now >= before+float64(n), nil
+	}, "the backlog is not drained")
+	if err != nil {
+		return 0, fmt.Errorf("%w (%.0f of %d)", err, now-before, n)
+	}
+	return (now - start) / time.Since(first).Seconds(), nil
+}
+
+// drainBacklog measures a backlog of good records through the KafkaSource into compute-ma, beside the same into a no-op.
+func (m *run) drainBacklog(ctx context.Context) error {
+	applied := func() (float64, error) {
+		return m.metric(ctx, "compute-ma", "compute_ma_events_total", `outcome="inserted"`)
+	}
+	received := func() (float64, error) {
+		body, err := get(ctx, m.reference+"/count")
+		if err != nil {
+			return 0, err
+		}
+		defer body.Close() //nolint:errcheck // read
+		b, err := io.ReadAll(body)
+		if err != nil {
+			return 0, fmt.Errorf("count: %w", err)
+		}
+		return strconv.ParseFloat(string(b), 64)
+	}
+	var rates, refs, ratios []float64
+	for range max(1, m.rounds-2) {
+		ref, err := m.round1(ctx, map[string]string{"compute-ma": m.reference}, received)
+		if err != nil {
+			return fmt.Errorf("no-op: %w", err)
+		}
+		rate, err := m.round1(ctx, nil, applied)
+		if err != nil {
+			return err
+		}
+		rates, refs, ratios = append(rates, rate), append(refs, ref), append(ratios, rate/ref)
+	}
+	m.noOp = median(refs)
+	m.add(figure{
+		what: fmt.Sprintf("backlog of %d records through the source into compute-ma", m.backlog), value: median(rates), unit: "events/s",
+		beside: "no-op function: " + number(m.noOp), ratio: median(ratios), atLeast: 5000, minRatio: 0.5,
+	})
+	return nil
+}
+
+// round1 makes one backlog of new points and drains it.
+func (m *run) round1(ctx context.Context, sinks map[string]string, count func() (float64, error)) (float64, error) {
+	m.seed++
+	set := "B" + strconv.Itoa(m.seed) + "S"
+	if err := m.produce(ctx, m.backlog, func(i int) *kafka.Message { return newEvent(set, i).message(eventTopic) }); err != nil {
+		return 0, err
+	}
+	return m.drain(ctx, m.backlog, sinks, count)
+}
+
+// storeLetters measures a flood of poison: refused by compute-ma, written to the dead letter topic, stored by dlq-inspector.
+func (m *run) storeLetters(ctx context.Context) error {
+	err := m.produce(ctx, m.letters, func(i int) *kafka.Message { return poison("POISON", i).message(eventTopic) })
+	if err != nil {
+		return err
+	}
+	rate, err := m.drain(ctx, m.letters, nil, func() (float64, error) {
+		return m.metric(ctx, "dlq-inspector", "dead_letters_received_total")
+	})
+	if err != nil {
+		return err
+	}
+	var stored int
+	if err := m.pool.QueryRow(ctx, "select count(*) from dead_letters").Scan(&stored); err != nil {
+		return fmt.Errorf("count letters: %w", err)
+	}
+	if stored != m.letters {
+		return fmt.Errorf("%d letters are stored, not %d", stored, m.letters)
+	}
+	f := figure{what: fmt.Sprintf("%d poison records, from topic to stored letter", m.letters), value: rate, unit: "letters/s", atLeast: 1500}
+	if m.noOp > 0 {
+		f.beside, f.ratio = "the source into a no-op function: "+number(m.noOp), rate/m.noOp
+	}
+	m.add(f)
+	return nil
+}
+
+// replayLetters measures a bulk replay of letters whose events are good: an outage made them, not the events.
+func (m *run) replayLetters(ctx context.Context) error {
+	header := func(name, value string) kafka.Header { return kafka.Header{Key: name, Value: []byte(value)} }
+	err := m.produce(ctx, m.replays, func(i int) *kafka.Message {
+		return newEvent("REPLAY", i).message(letterTopic, header("dlq-code", "storage_unavailable"), header("dlq-reason", "the database did not answer"),
+			header("dlq-topic", "elsewhere"), header("dlq-partition", "0"), header("dlq-offset", strconv.Itoa(i)))
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := m.drain(ctx, m.replays, nil, func() (float64, error) {
+		return m.metric(ctx, "dlq-inspector", "dead_letters_received_total")
+	}); err != nil {
+		return err
+	}
+	stop, err := m.startSources(ctx, nil) // ticks drive a replay on
+	if err != nil {
+		return err
+	}
+	defer stop()
+	began := time.Now()
+	path, err := m.dlq(ctx, http.MethodPost, "/dlq/replays", map[string]any{"filter": map[string]any{"topic": "elsewhere"}, "rate_per_second": replayRate})
+	if err != nil {
+		return err
+	}
+	var progress replayProgress
+	err = await(ctx, 5*time.Minute, func() (bool, error) {
+		b, err := m.dlq(ctx, http.MethodGet, "/dlq/replays/"+path.ID, nil)
+		progress = b
+		return b.Status != "running", err
+	}, "the replay does not end")
+	if err != nil {
+		return fmt.Errorf("%w (%v)", err, progress)
+	}
+	if progress.Outcomes["resolved"] != m.replays {
+		return fmt.Errorf("of %d letters: %v", m.replays, progress)
+	}
+	m.add(figure{
+		what: fmt.Sprintf("bulk replay of %d letters to the function", m.replays), value: float64(m.replays) / time.Since(began).Seconds(), unit: "letters/s",
+	})
+	return nil
+}
+
+// replayRate is the greatest rate that a bulk replay takes.
+const replayRate = 1000
+
+type replayProgress struct {
+	ID       string         `json:"id"`
+	Status   string         `json:"status"`
+	Outcomes map[string]int `json:"outcomes"`
+}
+
+// dlq calls an operators' route.
+func (m *run) dlq(ctx context.Context, method, path string, body any) (replayProgress, error) {
+	var answer replayProgress
+	b, err := json.Marshal(body)
+	if err != nil {
+		return answer, fmt.Errorf("encode: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, m.env[variable("dlq-inspector")]+path, bytes.NewReader(b))
+	if err != nil {
+		return answer, fmt.Errorf("ask: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+m.env["DLQ_TOKEN"])
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return answer, fmt.Errorf("ask: %w", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read
+	if resp.StatusCode >= 300 {
+		return answer, fmt.Errorf("%s %s: status %d", method, path, resp.StatusCode)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return answer, fmt.Errorf("decode: %w", err)
+	}
+	return answer, nil
+}
