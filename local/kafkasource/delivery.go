@@ -45,22 +45,37 @@ type outcome struct {
 
 // sender posts events.
 type sender struct {
-	client    *http.Client
+	transport *http.Transport // without http.Client: redirects are not followed, and cookies do not exist
 	namespace string
 	log       *slog.Logger
 	sleep     func(ctx context.Context, d time.Duration) error
+	life      context.Context //nolint:containedctx // of requests under way: ended by abandon
+	abandon   context.CancelFunc
 }
 
 func newSender(namespace string, log *slog.Logger) *sender {
-	return &sender{
-		client: &http.Client{
-			Transport: &http.Transport{
-				MaxConnsPerHost: 100, MaxIdleConnsPerHost: 100, DisableCompression: true, // 100: maxPoolSize of the data plane
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	s := &sender{
+		transport: &http.Transport{
+			MaxConnsPerHost: maxInFlight, MaxIdleConnsPerHost: maxInFlight, DisableCompression: true, // 100: maxPoolSize of the data plane
 		},
 		namespace: namespace, log: log, sleep: sleep,
 	}
+	s.life, s.abandon = context.WithCancel(context.Background())
+	return s
+}
+
+// close closes idle connections: one opened but never used would hold up the sink's shutdown for 5 s.
+func (s *sender) close() {
+	s.abandon()
+	s.transport.CloseIdleConnections()
+}
+
+// shown bounds what a log line says of an event: ids come from outside, and may have any length.
+func shown(text string) string {
+	if len(text) <= 128 {
+		return text
+	}
+	return strings.ToValidUTF8(text[:128], "") + "…"
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -83,12 +98,12 @@ func (s *sender) deliver(ctx context.Context, ev Event, sink string, d Delivery)
 		return err
 	}
 	if d.DeadLetterSink == "" {
-		s.log.ErrorContext(ctx, "event lost: no dead letter sink set", "event_id", ev.Attributes["id"], "status", last.status)
+		s.log.ErrorContext(ctx, "event lost: no dead letter sink set", "event_id", shown(ev.Attributes["id"]), "status", last.status)
 		return nil
 	}
 	dead, err := s.attempts(ctx, enriched(ev, sink, last), d.DeadLetterSink, d)
 	if err == nil && !dead.ok {
-		s.log.ErrorContext(ctx, "event lost: the dead letter sink refused it", "event_id", ev.Attributes["id"], "status", dead.status)
+		s.log.ErrorContext(ctx, "event lost: the dead letter sink refused it", "event_id", shown(ev.Attributes["id"]), "status", dead.status)
 	}
 	return err
 }
@@ -110,8 +125,8 @@ func enriched(ev Event, sink string, last outcome) Event {
 
 func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delivery) (outcome, error) {
 	for n := 0; ; {
-		last := s.post(ctx, ev, target, d.Timeout)
-		if ctx.Err() != nil && !last.ok {
+		last := s.post(ev, target, d.Timeout)
+		if !last.ok && ctx.Err() != nil {
 			return last, context.Cause(ctx)
 		}
 		if last.ok || last.status != 0 && !retryable(last.status) || n >= d.Retry {
@@ -119,7 +134,7 @@ func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delive
 		}
 		n++
 		if n == 1 || n%10 == 0 {
-			s.log.WarnContext(ctx, "delivery failed, trying again", "event_id", ev.Attributes["id"], "status", last.status, "retry", n)
+			s.log.WarnContext(ctx, "delivery failed, trying again", "event_id", shown(ev.Attributes["id"]), "status", last.status, "retry", n)
 		}
 		if err := s.sleep(ctx, d.backoff(n)); err != nil {
 			return last, err
@@ -127,13 +142,9 @@ func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delive
 	}
 }
 
-// post makes one request. It is not cancelled with ctx: the data plane lets a call under way finish, too.
-func (s *sender) post(ctx context.Context, ev Event, target string, timeout time.Duration) outcome {
-	header, err := requestHeader(ev, s.namespace)
-	if err != nil {
-		return outcome{} // counts as a failed attempt, for ever
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+// post makes one request. It does not end with its partition's assignment: the data plane lets a call under way finish, too.
+func (s *sender) post(ev Event, target string, timeout time.Duration) outcome {
+	ctx, cancel := context.WithTimeout(s.life, timeout)
 	defer cancel()
 	var body io.Reader
 	if ev.Data != nil {
@@ -143,13 +154,17 @@ func (s *sender) post(ctx context.Context, ev Event, target string, timeout time
 	if err != nil {
 		return outcome{}
 	}
-	req.Header = header
-	resp, err := s.client.Do(req)
+	req.Header = requestHeader(ev, s.namespace)
+	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
 		return outcome{}
 	}
 	defer resp.Body.Close() //nolint:errcheck // drained below
-	out := outcome{ok: resp.StatusCode < 300, status: resp.StatusCode, kne: map[string]string{}}
+	if resp.StatusCode < 300 {
+		_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
+		return outcome{ok: true, status: resp.StatusCode}
+	}
+	out := outcome{status: resp.StatusCode, kne: map[string]string{}}
 	out.body, _ = io.ReadAll(io.LimitReader(resp.Body, 1024)) // a torn body is as good as its first bytes
 	_, _ = io.Copy(io.Discard, resp.Body)
 	for name, values := range resp.Header {

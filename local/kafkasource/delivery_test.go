@@ -131,17 +131,6 @@ func TestNoAnswerLeavesOnlyTheDestination(t *testing.T) {
 	require.Empty(t, dead.got[0].Header.Get("ce-knativeerrordata"))
 }
 
-func TestUnsendableAttributeIsRetriedAndLost(t *testing.T) {
-	t.Parallel()
-	var waits []time.Duration
-	target, dead := &sink{statuses: []int{204}}, &sink{statuses: []int{202}}
-	bad := Event{Attributes: map[string]string{"key": "\x01"}}
-	require.NoError(t, testSender(&waits).deliver(t.Context(), bad, target.open(t), Delivery{Retry: 2, Timeout: time.Second, DeadLetterSink: dead.open(t)}))
-	require.Len(t, waits, 4, "the ladder, and the same ladder to the dead letter sink")
-	require.Empty(t, target.got)
-	require.Empty(t, dead.got)
-}
-
 func TestStoppingCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
 	t.Parallel()
 	s := newSender("ns", slog.New(slog.DiscardHandler))
@@ -167,7 +156,7 @@ func TestOffsetsCommitTheFirstThatIsNotDone(t *testing.T) {
 	t.Parallel()
 	o, p := newOffsets(), partition{"t", 0}
 	require.Nil(t, o.received(p, 5), "not assigned")
-	o.assign(p)
+	o.assign(t.Context(), p)
 	require.Empty(t, o.commitable())
 	g := o.received(p, 5)
 	o.received(p, 6)
@@ -182,8 +171,22 @@ func TestOffsetsCommitTheFirstThatIsNotDone(t *testing.T) {
 	o.done(g, 9)
 	require.Equal(t, map[partition]int64{p: 10}, o.commitable())
 	o.revoke(p)
+	require.Error(t, g.ctx.Err(), "what waits for its next try is another's now")
 	require.Empty(t, o.commitable(), "the partition is another's now")
-	o.assign(p)
+	o.assign(t.Context(), p)
 	o.done(g, 10) // a late result of the time before
 	require.Empty(t, o.commitable())
+}
+
+// One record that fails for hours while millions overtake it.
+func TestOffsetsKeepOnlyWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	o, p := newOffsets(), partition{"t", 0}
+	o.assign(t.Context(), p)
+	o.received(p, 0)
+	for offset := range int64(1_000_000) {
+		o.done(o.received(p, offset+1), offset+1)
+	}
+	require.Equal(t, map[partition]int64{}, o.commitable())
+	require.Len(t, o.parts[p].pending, 1)
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +41,8 @@ type Event struct {
 	Traceparent string            // only where the record carried one as a header of its own
 }
 
-var attributeName = regexp.MustCompile(`^[a-z0-9]+$`)
+// isAttributeName reports the CloudEvents form of a name: lower-case letters and digits.
+func isAttributeName(name string) bool { return name != "" && alphanumeric(name) == name }
 
 // FromRecord makes the event that a KafkaSource makes of a record. Order of the tests, from the data plane's
 // KafkaMessageFactory and CloudEventDeserializer: structured if content-type is exactly a registered format; binary if
@@ -82,7 +82,7 @@ func binaryEvent(r Record) (Event, error) {
 	for _, h := range r.Headers {
 		if name, ok := strings.CutPrefix(h.Name, "ce_"); ok {
 			name = strings.ToLower(name)
-			if !attributeName.MatchString(name) {
+			if !isAttributeName(name) {
 				return Event{}, errPlain
 			}
 			ev.Attributes[name] = utf8Text(h.Value)
@@ -151,7 +151,7 @@ func plainRecord(r Record, s Spec) Event {
 		"source":      "/apis/v1/namespaces/" + s.Namespace + "/kafkasources/" + s.Name + "#" + r.Topic,
 		"type":        "dev.knative.kafka.event",
 		"subject":     place + "#" + offset,
-		"time":        r.Timestamp.UTC().Format("2006-01-02T15:04:05.999Z07:00"),
+		"time":        javaTime(r.Timestamp),
 	}, Data: r.Value}
 	if key, ok := keyText(r.Key, s.KeyType); ok {
 		ev.Attributes["key"], ev.Attributes["partitionkey"] = key, key
@@ -164,6 +164,20 @@ func plainRecord(r Record, s Spec) Event {
 		ev.Attributes["kafkaheader"+alphanumeric(h.Name)] = utf8Text(h.Value)
 	}
 	return ev
+}
+
+// javaTime prints as ISO_OFFSET_DATE_TIME does: years beyond 9999 have a sign. A producer that takes the timestamp for
+// microseconds gets there: the year is then some 58,000.
+func javaTime(t time.Time) string {
+	t = t.UTC()
+	year, rest := t.Year(), t.Format("-01-02T15:04:05.999Z07:00")
+	switch {
+	case year > 9999:
+		return "+" + strconv.Itoa(year) + rest
+	case year < 0:
+		return fmt.Sprintf("-%04d", -year) + rest
+	}
+	return fmt.Sprintf("%04d", year) + rest
 }
 
 func alphanumeric(name string) string {
@@ -231,50 +245,61 @@ func lastHeader(headers []Header, name string) string {
 	return ""
 }
 
-// errUnsendable is a header value with a control character: the data plane's HTTP client refuses to write it.
-var errUnsendable = errors.New("an attribute has a control character and cannot be a header")
-
-// Request headers of a delivery (WebClientCloudEventSender): binary content mode, values without any percent-encoding,
-// one Latin-1 byte for each character and ? for those above U+00FF.
-func requestHeader(ev Event, namespace string) (http.Header, error) {
-	h := http.Header{
-		"User-Agent": {"Vert.x-WebClient/4.5.14"}, "Prefer": {"reply"}, "Kn-Namespace": {namespace},
-	}
-	set := func(name, value string) error {
-		encoded, err := latin1(value)
-		if err != nil {
-			return err
-		}
-		h.Set(name, encoded)
-		return nil
-	}
+// requestHeader gives the headers of a delivery (WebClientCloudEventSender): binary content mode, values without any
+// percent-encoding.
+func requestHeader(ev Event, namespace string) http.Header {
+	h := make(http.Header, len(ev.Attributes)+5)
+	h["User-Agent"], h["Prefer"], h["Kn-Namespace"] = userAgent, prefer, []string{namespace}
 	for name, value := range ev.Attributes {
-		if err := set("ce-"+name, value); err != nil {
-			return nil, err
+		if name != "" {
+			h["Ce-"+strings.ToUpper(name[:1])+name[1:]] = []string{latin1(value)} // the canonical form of such a name
 		}
 	}
 	if ev.ContentType != "" {
-		if err := set("content-type", ev.ContentType); err != nil {
-			return nil, err
-		}
+		h["Content-Type"] = []string{latin1(ev.ContentType)}
 	}
 	if ev.Traceparent != "" {
-		return h, set("traceparent", ev.Traceparent)
+		h["Traceparent"] = []string{latin1(ev.Traceparent)}
 	}
-	return h, nil
+	return h
 }
 
-func latin1(s string) (string, error) {
+var userAgent, prefer = []string{"Vert.x-WebClient/4.5.14"}, []string{"reply"}
+
+// latin1 writes text as Vert.x' HTTP client does: one Latin-1 byte for each character and ? for those above U+00FF. It
+// refuses control characters, and so the data plane tries such an event for hours and then loses it, together with its
+// dead letter (eventing-kafka-broker#2732). Here they become ?, too: nothing is lost, and [Event.Unsendable] tells.
+func latin1(s string) string {
+	if isPrintable(s) {
+		return s
+	}
 	out := make([]byte, 0, len(s))
 	for _, c := range s {
-		switch {
-		case c < 0x20 && c != '\t' || c == 0x7F:
-			return "", errUnsendable
-		case c > 0xFF:
-			out = append(out, '?')
-		default:
-			out = append(out, byte(c)) //nolint:gosec // at most 0xFF here
+		if isControl(c) || c > 0xFF {
+			c = '?'
+		}
+		out = append(out, byte(c)) //nolint:gosec // at most 0xFF here
+	}
+	return string(out)
+}
+
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7E {
+			return false
 		}
 	}
-	return string(out), nil
+	return true
+}
+
+func isControl(c rune) bool { return c < 0x20 && c != '\t' || c == 0x7F }
+
+// Unsendable names an attribute that a KafkaSource on a cluster cannot deliver; empty if there is none.
+func (ev Event) Unsendable() string {
+	for name, value := range ev.Attributes {
+		if strings.ContainsFunc(value, isControl) {
+			return name
+		}
+	}
+	return ""
 }

@@ -1,6 +1,9 @@
 package kafkasource
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // partition names one partition.
 type partition struct {
@@ -8,33 +11,43 @@ type partition struct {
 	id    int32
 }
 
-// offsets knows which records of the assigned partitions are done, and so up to where each may be committed: the first
-// offset that is not done (OffsetManager). Results of a partition that was revoked meanwhile are ignored.
+// offsets knows which records of the assigned partitions are under way, and so up to where each partition may be
+// committed: the first offset that is not done (OffsetManager). What is done is forgotten at once, so that a record that
+// fails for hours costs no memory however many overtake it.
 type offsets struct {
 	mu    sync.Mutex
 	parts map[partition]*progress
 }
 
+// progress is one assignment of a partition.
 type progress struct {
-	next      int64          // first offset not done
-	pending   map[int64]bool // received; true: done
+	ctx       context.Context //nolint:containedctx // ends with the assignment, or with the source
+	end       context.CancelFunc
+	pending   map[int64]struct{} // received and not done
+	next      int64              // behind the newest record received; -1: none yet
 	committed int64
 }
 
 func newOffsets() *offsets { return &offsets{parts: map[partition]*progress{}} }
 
-// assign starts a partition afresh.
-func (o *offsets) assign(p partition) {
+// assign starts a partition afresh; its deliveries live as long as the assignment, and no longer than ctx.
+func (o *offsets) assign(ctx context.Context, p partition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.parts[p] = &progress{next: -1, committed: -1, pending: map[int64]bool{}}
+	g := &progress{next: -1, committed: -1, pending: map[int64]struct{}{}}
+	g.ctx, g.end = context.WithCancel(ctx)
+	o.parts[p] = g
 }
 
-// revoke forgets a partition.
+// revoke forgets a partition: results that come later count for nothing, and waits between retries are cut short, since
+// another consumer now delivers those records.
 func (o *offsets) revoke(p partition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.parts, p)
+	if g := o.parts[p]; g != nil {
+		g.end()
+		delete(o.parts, p)
+	}
 }
 
 // received notes a record and gives the progress to report it done on; nil if the partition is not ours (any more).
@@ -45,10 +58,8 @@ func (o *offsets) received(p partition, offset int64) *progress {
 	if g == nil {
 		return nil
 	}
-	if g.next < 0 {
-		g.next = offset
-	}
-	g.pending[offset] = false
+	g.pending[offset] = struct{}{}
+	g.next = offset + 1
 	return g
 }
 
@@ -56,7 +67,7 @@ func (o *offsets) received(p partition, offset int64) *progress {
 func (o *offsets) done(g *progress, offset int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	g.pending[offset] = true
+	delete(g.pending, offset)
 }
 
 // commitable gives each partition's offset to commit, where it moved since it was last given to committed. Offsets
@@ -66,27 +77,12 @@ func (o *offsets) commitable() map[partition]int64 {
 	defer o.mu.Unlock()
 	out := map[partition]int64{}
 	for p, g := range o.parts {
-		if g.next < 0 {
-			continue
-		}
-		lowest, highest := int64(-1), g.next-1
-		for offset, isDone := range g.pending {
-			if !isDone && (lowest < 0 || offset < lowest) {
-				lowest = offset
-			}
-			highest = max(highest, offset)
-		}
-		if lowest < 0 {
-			lowest = highest + 1
-		}
+		first := g.next
 		for offset := range g.pending {
-			if offset < lowest {
-				delete(g.pending, offset)
-			}
+			first = min(first, offset)
 		}
-		g.next = lowest
-		if g.next != g.committed && g.next > 0 {
-			out[p] = g.next
+		if first != g.committed && first > 0 {
+			out[p] = first
 		}
 	}
 	return out

@@ -31,6 +31,14 @@ type Spec struct {
 // maxInFlight bounds the requests of an unordered source (max.poll.records 50 and the batch before).
 const maxInFlight = 100
 
+// patience is how long a source waits for room before it pauses the consumer. A pause makes librdkafka throw away
+// everything that it fetched ahead, so pausing whenever all slots are taken means fetching each record a hundred times.
+const patience = 500 * time.Millisecond
+
+// closeGrace is how long requests under way may take once the source closes. What is not answered by then is delivered
+// again after the next start.
+const closeGrace = 2 * time.Second
+
 // Source consumes until closed.
 type Source struct {
 	spec     Spec
@@ -41,13 +49,14 @@ type Source struct {
 	assigned chan struct{} // closed at the first assignment
 	once     sync.Once
 
-	ctx      context.Context //nolint:containedctx // the life of the deliveries: ended by Close
-	cancel   context.CancelFunc
-	workers  sync.WaitGroup
-	stopped  chan struct{}
-	mu       sync.Mutex
-	inFlight int
-	queues   map[partition]chan struct{} // ordered mode: the turn of each partition
+	ctx     context.Context //nolint:containedctx // the life of the deliveries: ended by Close
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+	stopped chan struct{}
+
+	// Of the poll loop alone, in which rebalances are served, too.
+	lanes  map[partition]*lane // ordered: by partition; unordered: one, under the zero partition
+	paused map[partition]bool  // partitions that are paused
 }
 
 // Start begins to consume.
@@ -64,6 +73,9 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 		"fetch.error.backoff.ms": 20, "fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 20,
 		"topic.metadata.refresh.fast.interval.ms": 50, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 500,
 		"heartbeat.interval.ms": 1000, "max.poll.interval.ms": 300_000,
+		// Enough to keep all slots busy between two fetches. The defaults, 100,000 records of a partition and 64 MiB, would
+		// fill memory with what a pause throws away.
+		"queued.min.messages": 2_000, "queued.max.messages.kbytes": 16 << 10,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("consumer of %s: %w", spec.Name, err)
@@ -72,7 +84,7 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	s := &Source{
 		spec: spec, log: log.With("source", spec.Name), sender: newSender(spec.Namespace, log), consumer: consumer,
 		offsets: newOffsets(), assigned: make(chan struct{}), ctx: ctx, cancel: cancel, stopped: make(chan struct{}),
-		queues: map[partition]chan struct{}{},
+		lanes: map[partition]*lane{}, paused: map[partition]bool{},
 	}
 	if err := consumer.SubscribeTopics(spec.Topics, s.rebalance); err != nil {
 		cancel()
@@ -103,13 +115,15 @@ func (s *Source) Ready(ctx context.Context) error {
 	}
 }
 
-// Close stops polling, lets requests under way finish (waits between retries are cut short: those records are delivered
-// again), commits what is done, and leaves the group.
+// Close stops polling, gives requests under way a moment to finish (waits between retries are cut short), commits what is
+// done, and leaves the group. Records that are not done are delivered again.
 func (s *Source) Close() error {
 	s.cancel()
 	<-s.stopped
+	abandon := time.AfterFunc(closeGrace, s.sender.abandon)
 	s.workers.Wait()
-	s.sender.client.CloseIdleConnections() // one opened but never used would hold up the sink's shutdown for 5 s
+	abandon.Stop()
+	s.sender.close()
 	s.commit()
 	if err := s.consumer.Close(); err != nil {
 		return fmt.Errorf("close consumer of %s: %w", s.spec.Name, err)
@@ -119,8 +133,9 @@ func (s *Source) Close() error {
 
 func (s *Source) poll() {
 	defer close(s.stopped)
-	paused, lastCommit := false, time.Now()
+	lastCommit := time.Now()
 	for s.ctx.Err() == nil {
+		// Polling goes on while partitions are paused: a consumer that does not poll is thrown out of its group.
 		switch e := s.consumer.Poll(50).(type) {
 		case *kafka.Message:
 			s.receive(e)
@@ -131,63 +146,94 @@ func (s *Source) poll() {
 			s.commit()
 			lastCommit = time.Now()
 		}
-		// Polling goes on while nothing is taken in: a consumer that does not poll is thrown out of its group.
-		if busy := s.busy(); busy != paused {
-			paused = busy
-			s.pause(paused)
-		}
+		s.resume()
 	}
 }
 
-func (s *Source) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.inFlight >= maxInFlight
-}
-
-func (s *Source) pause(paused bool) {
-	parts, err := s.consumer.Assignment()
-	if err == nil && paused {
-		err = s.consumer.Pause(parts)
-	} else if err == nil {
-		err = s.consumer.Resume(parts)
-	}
-	if err != nil {
-		s.log.Warn("pause or resume", "err", err)
-	}
-}
-
-// receive starts the delivery of one record. In ordered mode a record waits for its predecessor of the same partition.
+// receive hands one record to its lane. Where that is full afterwards, an unordered source waits for room, and pauses only
+// if that takes long; an ordered one pauses the partition at once, since the others must go on.
 func (s *Source) receive(m *kafka.Message) {
+	if m.TopicPartition.Error != nil { // no record, whatever else it holds
+		s.log.Warn("consumer", "err", m.TopicPartition.Error)
+		return
+	}
 	p := partition{*m.TopicPartition.Topic, m.TopicPartition.Partition}
-	offset := int64(m.TopicPartition.Offset)
-	g := s.offsets.received(p, offset)
+	g := s.offsets.received(p, int64(m.TopicPartition.Offset))
 	if g == nil {
 		return
 	}
-	s.mu.Lock()
-	s.inFlight++
-	before := s.queues[p]
-	mine := make(chan struct{})
-	s.queues[p] = mine
-	s.mu.Unlock()
-	s.workers.Go(func() {
-		defer func() {
-			close(mine)
-			s.mu.Lock()
-			s.inFlight--
-			s.mu.Unlock()
-		}()
-		if s.spec.Ordered && before != nil {
-			<-before
+	l := s.lane(p)
+	if l.push(job{p, g, record(m)}) {
+		s.workers.Go(l.run)
+	}
+	if s.spec.Ordered {
+		if l.full() {
+			s.pause(kafka.TopicPartition{Topic: &p.topic, Partition: p.id})
 		}
-		if s.ctx.Err() != nil {
-			return
+	} else if !l.waitForRoom(patience, s.ctx.Done()) {
+		all, err := s.consumer.Assignment()
+		if err != nil {
+			s.log.Warn("assignment", "err", err)
 		}
-		if err := s.sender.deliver(s.ctx, FromRecord(record(m), s.spec), s.spec.Sink, s.spec.Delivery); err == nil {
-			s.offsets.done(g, offset)
+		s.pause(all...)
+	}
+}
+
+func (s *Source) lane(p partition) *lane {
+	width := 1
+	if !s.spec.Ordered {
+		p, width = partition{}, maxInFlight
+	}
+	l := s.lanes[p]
+	if l == nil {
+		l = newLane(width, s.deliver)
+		s.lanes[p] = l
+	}
+	return l
+}
+
+func (s *Source) deliver(j job) {
+	if j.progress.ctx.Err() != nil {
+		return
+	}
+	ev := FromRecord(j.record, s.spec)
+	if name := ev.Unsendable(); name != "" {
+		s.log.WarnContext(j.progress.ctx, "a KafkaSource on a cluster would lose this record: an attribute has control characters",
+			"attribute", shown(name), "partition", j.part.id, "offset", j.record.Offset)
+	}
+	if err := s.sender.deliver(j.progress.ctx, ev, s.spec.Sink, s.spec.Delivery); err == nil {
+		s.offsets.done(j.progress, j.record.Offset)
+	}
+}
+
+func (s *Source) pause(parts ...kafka.TopicPartition) {
+	if err := s.consumer.Pause(parts); err != nil {
+		s.log.Warn("pause", "err", err)
+		return
+	}
+	for _, tp := range parts {
+		s.paused[partition{*tp.Topic, tp.Partition}] = true
+	}
+}
+
+// resume lets partitions go on whose lane has room again.
+func (s *Source) resume() {
+	var parts []kafka.TopicPartition
+	for p := range s.paused {
+		if s.lane(p).roomy() {
+			parts = append(parts, kafka.TopicPartition{Topic: &p.topic, Partition: p.id})
 		}
-	})
+	}
+	if len(parts) == 0 {
+		return
+	}
+	if err := s.consumer.Resume(parts); err != nil {
+		s.log.Warn("resume", "err", err)
+		return
+	}
+	for _, tp := range parts {
+		delete(s.paused, partition{*tp.Topic, tp.Partition})
+	}
 }
 
 func record(m *kafka.Message) Record {
@@ -198,8 +244,11 @@ func record(m *kafka.Message) Record {
 	if m.TimestampType == kafka.TimestampNotAvailable {
 		r.Timestamp = time.UnixMilli(-1)
 	}
-	for _, h := range m.Headers {
-		r.Headers = append(r.Headers, Header{h.Key, h.Value})
+	if len(m.Headers) > 0 {
+		r.Headers = make([]Header, len(m.Headers))
+		for i, h := range m.Headers {
+			r.Headers[i] = Header{h.Key, h.Value}
+		}
 	}
 	return r
 }
@@ -208,7 +257,7 @@ func (s *Source) rebalance(c *kafka.Consumer, e kafka.Event) error {
 	switch e := e.(type) {
 	case kafka.AssignedPartitions:
 		for _, tp := range e.Partitions {
-			s.offsets.assign(partition{*tp.Topic, tp.Partition})
+			s.offsets.assign(s.ctx, partition{*tp.Topic, tp.Partition})
 		}
 		if err := c.Assign(e.Partitions); err != nil {
 			return fmt.Errorf("assign: %w", err)
@@ -217,7 +266,18 @@ func (s *Source) rebalance(c *kafka.Consumer, e kafka.Event) error {
 	case kafka.RevokedPartitions:
 		s.commit()
 		for _, tp := range e.Partitions {
-			s.offsets.revoke(partition{*tp.Topic, tp.Partition})
+			p := partition{*tp.Topic, tp.Partition}
+			s.offsets.revoke(p)
+			s.lane(p).drop(p)
+			if s.spec.Ordered {
+				delete(s.lanes, p)
+			}
+		}
+		if len(s.paused) > 0 { // whoever gets them next, perhaps we ourselves, begins unpaused
+			if err := c.Resume(e.Partitions); err != nil {
+				s.log.Warn("resume", "err", err)
+			}
+			clear(s.paused)
 		}
 		if err := c.Unassign(); err != nil {
 			return fmt.Errorf("unassign: %w", err)
@@ -229,12 +289,23 @@ func (s *Source) rebalance(c *kafka.Consumer, e kafka.Event) error {
 // commit stores each partition's first offset that is not done. A failure is tried again at the next turn: until then
 // a crash means redelivery, never loss.
 func (s *Source) commit() {
+	var all []kafka.TopicPartition
 	for p, offset := range s.offsets.commitable() {
-		_, err := s.consumer.CommitOffsets([]kafka.TopicPartition{{Topic: &p.topic, Partition: p.id, Offset: kafka.Offset(offset)}})
-		if err != nil {
-			s.log.Warn("commit", "err", err, "partition", p.id)
+		all = append(all, kafka.TopicPartition{Topic: &p.topic, Partition: p.id, Offset: kafka.Offset(offset)})
+	}
+	if len(all) == 0 {
+		return
+	}
+	stored, err := s.consumer.CommitOffsets(all)
+	if err != nil {
+		s.log.Warn("commit", "err", err)
+		return
+	}
+	for _, tp := range stored {
+		if tp.Error != nil {
+			s.log.Warn("commit", "err", tp.Error, "topic", *tp.Topic, "partition", tp.Partition)
 			continue
 		}
-		s.offsets.committed(p, offset)
+		s.offsets.committed(partition{*tp.Topic, tp.Partition}, int64(tp.Offset))
 	}
 }

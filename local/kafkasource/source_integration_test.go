@@ -5,14 +5,18 @@ package kafkasource
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/testenv"
@@ -21,11 +25,13 @@ import (
 type world struct {
 	servers, topic, group string
 	producer              *kafkaclient.Producer
+	pending               *errgroup.Group
 }
 
-func setup(t *testing.T, partitions int) world {
+func setup(t testing.TB, partitions int) world {
 	t.Helper()
-	w := world{servers: testenv.Kafka(t), group: uuid.NewString()}
+	w := world{servers: testenv.Kafka(t), group: uuid.NewString(), pending: &errgroup.Group{}}
+	w.pending.SetLimit(1000)
 	w.topic = testenv.Topic(t, w.servers, partitions)
 	w.producer = kafkaclient.NewProducer(w.servers)
 	t.Cleanup(func() { w.producer.Close(time.Second) })
@@ -37,6 +43,25 @@ func (w world) produce(t *testing.T, values ...string) {
 	for _, v := range values {
 		require.NoError(t, w.producer.Produce(context.Background(), kafkaclient.Record{Topic: w.topic, Value: []byte(v)}))
 	}
+}
+
+// fill produces n records without keys at once.
+func (w world) fill(t testing.TB, n int) {
+	t.Helper()
+	for i := range n {
+		w.enqueue(t, kafkaclient.Record{Topic: w.topic, Value: []byte(strconv.Itoa(i))})
+	}
+	w.flush(t)
+}
+
+func (w world) enqueue(t testing.TB, r kafkaclient.Record) {
+	t.Helper()
+	w.pending.Go(func() error { return w.producer.Produce(context.Background(), r) })
+}
+
+func (w world) flush(t testing.TB) {
+	t.Helper()
+	require.NoError(t, w.pending.Wait())
 }
 
 func (w world) start(t *testing.T, sink string, change func(*Spec)) *Source {
@@ -148,6 +173,114 @@ func TestExhaustedRetriesGoToTheDeadLetterSinkAndOn(t *testing.T) {
 	require.Equal(t, "1", r.next(t))
 	r.answers <- 204
 	require.NoError(t, s.Close())
+}
+
+// A backlog goes through at the speed of the sink. Pausing at each full moment would throw librdkafka's prefetch away, and
+// take minutes.
+func TestABacklogIsFetchedOnce(t *testing.T) {
+	t.Parallel()
+	w := setup(t, 3)
+	const n = 6000
+	w.fill(t, n)
+	var got atomic.Int64
+	all := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+		if got.Add(1) == n {
+			close(all)
+		}
+	}))
+	t.Cleanup(server.Close)
+	s := w.start(t, server.URL, nil)
+	select {
+	case <-all:
+	case <-time.After(15 * time.Second):
+		t.Errorf("%d of %d in 15 s", got.Load(), n)
+	}
+	require.NoError(t, s.Close())
+}
+
+// Longer than the source's patience: it pauses, goes on polling, and resumes with the record behind.
+func TestAFullSourcePausesAndGoesOn(t *testing.T) {
+	t.Parallel()
+	w := setup(t, 2)
+	const n = 2*(maxInFlight+maxWaiting) + 50
+	w.fill(t, n)
+	r, url := newReceiver(t)
+	s := w.start(t, url, nil)
+	for range maxInFlight {
+		r.next(t)
+	}
+	// Nothing shows a pause from outside; twice its patience is enough for it.
+	select {
+	case <-r.requests:
+		t.Fatal("more than may be in flight")
+	case <-time.After(2 * patience):
+	}
+	for range n {
+		r.answers <- http.StatusNoContent
+	}
+	for range n - maxInFlight {
+		r.next(t)
+	}
+	require.NoError(t, s.Close())
+	require.Empty(t, r.requests, "each once")
+}
+
+// In ordered mode a record that fails holds up its partition, and no other, however much waits behind it.
+func TestOrderedPartitionsDoNotHoldUpEachOther(t *testing.T) {
+	t.Parallel()
+	w := setup(t, 2)
+	const n = 3 * maxWaiting
+	for _, key := range []string{"stuck", "flows"} {
+		for range n {
+			w.enqueue(t, kafkaclient.Record{Topic: w.topic, Key: []byte(key), Value: []byte(key)})
+		}
+	}
+	w.flush(t)
+	var stuck, free atomic.Int64
+	all := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); string(body) == "stuck" {
+			stuck.Add(1)
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		rw.WriteHeader(http.StatusNoContent)
+		if free.Add(1) == n {
+			close(all)
+		}
+	}))
+	t.Cleanup(server.Close)
+	s := w.start(t, server.URL, func(s *Spec) {
+		s.Ordered = true
+		s.Delivery = Delivery{Retry: 100, BackoffDelay: time.Hour, Timeout: 5 * time.Second}
+	})
+	select {
+	case <-all:
+	case <-time.After(30 * time.Second):
+		t.Errorf("%d of %d", free.Load(), n)
+	}
+	require.NoError(t, s.Close())
+	require.EqualValues(t, 1, stuck.Load())
+}
+
+// A sink that hangs does not hold up the end of the source; the record is delivered again after the next start.
+func TestCloseDoesNotWaitForASinkThatHangs(t *testing.T) {
+	t.Parallel()
+	w := setup(t, 1)
+	w.produce(t, "a")
+	r, url := newReceiver(t)
+	first := w.start(t, url, func(s *Spec) { s.Delivery.Timeout = time.Hour })
+	require.Equal(t, "0", r.next(t))
+	began := time.Now()
+	require.NoError(t, first.Close())
+	require.Less(t, time.Since(began), closeGrace+3*time.Second)
+	r.answers <- http.StatusNoContent
+	second := w.start(t, url, nil)
+	require.Equal(t, "0", r.next(t))
+	r.answers <- http.StatusNoContent
+	require.NoError(t, second.Close())
 }
 
 func TestManyRecordsOnManyPartitionsWithARebalance(t *testing.T) {
