@@ -12,7 +12,7 @@ import (
 	"marketdata/shared/fault"
 )
 
-// Stored is a record at its place on a topic.
+// Stored is a record at its place on a topic. Several readers may share its bytes: they are not to be changed.
 type Stored struct {
 	Record
 	Partition int32
@@ -20,30 +20,51 @@ type Stored struct {
 	Timestamp time.Time // zero if the record has none
 }
 
-// Reader reads single records by their place, without any group. It connects at the first call. Safe for concurrent use;
-// reads take turns.
+// Reader reads single records by their place, without any group. It reads ahead, since records are mostly asked for in the
+// order in which they stand: one fetch serves many reads. It connects at the first call. Safe for concurrent use; a partition
+// that is slow or away holds up no other.
 type Reader struct {
 	servers string
+
 	mu      sync.Mutex
 	c       *kafka.Consumer
+	closed  bool
+	streams map[partition]*stream
+	lookups map[string]*lookup // by topic: topics are few
+	kept    cache
+	busy    sync.WaitGroup // calls that use c
 }
 
 // NewReader makes a reader for the comma-separated bootstrap servers.
-func NewReader(bootstrapServers string) *Reader { return &Reader{servers: bootstrapServers} }
+func NewReader(bootstrapServers string) *Reader {
+	return &Reader{servers: bootstrapServers, streams: map[partition]*stream{}, lookups: map[string]*lookup{}, kept: cache{limit: keptBytes}}
+}
 
-// readWait bounds one read where the caller sets no deadline.
-const readWait = 5 * time.Second
+const (
+	readWait   = 5 * time.Second        // bounds one read where the caller sets no earlier deadline
+	metaWait   = 2 * time.Second        // bounds one question for a topic's partitions
+	metaAge    = time.Minute            // how long its answer counts
+	metaAgain  = time.Second            // how often at most it is asked for a partition that the answer does not have
+	pollWait   = 100 * time.Millisecond // how long Close waits for the loop at most
+	fetchBytes = 128 << 10              // of one partition in one fetch; a larger record comes all the same
+)
 
+// open connects and starts the loop. The caller holds mu.
 func (r *Reader) open() (*kafka.Consumer, error) {
+	if r.closed {
+		return nil, unavailable(errors.New("the reader is closed"))
+	}
 	if r.c != nil {
 		return r.c, nil
 	}
 	c, err := kafka.NewConsumer(&kafka.ConfigMap{
 		"bootstrap.servers": r.servers, "group.id": "marketdata.reader", "enable.auto.commit": false,
-		"auto.offset.reset": "error", "enable.partition.eof": true, "isolation.level": "read_committed",
+		// A place that is gone shows by the offsets of what comes instead: as an error it would not say which partition it is.
+		"auto.offset.reset": "earliest", "enable.partition.eof": true, "isolation.level": "read_committed",
 		"allow.auto.create.topics": false, "enable.metrics.push": false, "go.logs.channel.enable": true,
 		"reconnect.backoff.ms": reconnectMillis, "fetch.error.backoff.ms": 20, "fetch.wait.max.ms": 100, "topic.metadata.refresh.fast.interval.ms": 50,
-		"queued.min.messages": 1, "fetch.message.max.bytes": 64 << 10, // one record is wanted, not those behind it
+		// What is fetched ahead is bounded here by partition, and in stream by bytes.
+		"queued.min.messages": 1000, "queued.max.messages.kbytes": 512, "fetch.queue.backoff.ms": 5, "fetch.message.max.bytes": fetchBytes,
 	})
 	if err != nil {
 		return nil, unavailable(fmt.Errorf("open reader: %w", err))
@@ -54,79 +75,121 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 		}
 	}()
 	r.c = c
+	r.busy.Go(func() { r.loop(c) })
 	return c, nil
 }
 
 // Read gives the record at the place. NotFound with code "record_gone" if there is none (any more); Unavailable
 // "broker_unavailable" if the broker does not say.
-func (r *Reader) Read(ctx context.Context, topic string, partition int32, offset int64) (Stored, error) {
+func (r *Reader) Read(ctx context.Context, topic string, number int32, offset int64) (Stored, error) {
+	p := partition{topic, number}
+	r.mu.Lock()
+	record, ok := r.kept.get(p, offset)
+	r.mu.Unlock()
+	if ok {
+		return record, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	if err := r.exists(ctx, p); err != nil {
+		return Stored{}, err
+	}
+	var err error
+	for range 3 { // what a stream takes for gone is looked at again: a letter's original is not to be missed
+		if record, err = r.await(ctx, p, offset); fault.CodeOf(err) != codeGone {
+			return record, err
+		}
+		if within, err2 := r.within(ctx, p, offset); err2 != nil {
+			return Stored{}, err2
+		} else if !within {
+			break
+		}
+	}
+	return Stored{}, err
+}
+
+// await waits for the stream to come to the record.
+func (r *Reader) await(ctx context.Context, p partition, offset int64) (Stored, error) {
+	w, err := r.want(p, offset)
+	if err != nil {
+		return Stored{}, err
+	}
+	select {
+	case <-w.done:
+		return w.record, w.err
+	case <-ctx.Done():
+		r.forget(p, offset, w)
+		return Stored{}, unavailable(context.Cause(ctx))
+	}
+}
+
+// want says that somebody waits for the record at the place.
+func (r *Reader) want(p partition, offset int64) (*wait, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, err := r.open()
 	if err != nil {
-		return Stored{}, err
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
-	if err := exists(ctx, c, topic, partition); err != nil {
-		return Stored{}, err
+	if record, ok := r.kept.get(p, offset); ok { // it came meanwhile
+		w := newWait(0)
+		w.resolve(record, nil)
+		return w, nil
 	}
-	place := kafka.TopicPartition{Topic: &topic, Partition: partition, Offset: kafka.Offset(offset)}
-	if err := c.Assign([]kafka.TopicPartition{place}); err != nil {
-		return Stored{}, unavailable(err)
+	s := r.streams[p]
+	if s == nil {
+		s = &stream{partition: p, consumer: c, waits: map[int64]*wait{}}
+		r.streams[p] = s
 	}
-	defer c.Unassign() //nolint:errcheck // the next read assigns anew
-	for ctx.Err() == nil {
-		switch e := c.Poll(50).(type) {
+	if offset < s.low && time.Since(s.lowAt) < metaAge {
+		w := newWait(0)
+		w.resolve(Stored{}, gone())
+		return w, nil
+	}
+	return s.want(offset, time.Now()), nil
+}
+
+func (r *Reader) forget(p partition, offset int64, w *wait) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w.refs--; w.refs == 0 && r.streams[p].waits[offset] == w {
+		delete(r.streams[p].waits, offset)
+	}
+}
+
+// loop hands out what the broker sends until the reader is closed.
+func (r *Reader) loop(c *kafka.Consumer) {
+	for {
+		event := c.Poll(int(pollWait.Milliseconds()))
+		r.mu.Lock()
+		if r.closed {
+			r.mu.Unlock()
+			return
+		}
+		switch e := event.(type) {
 		case *kafka.Message:
-			if e.TopicPartition.Error != nil {
-				return Stored{}, readError(e.TopicPartition.Error)
-			}
-			if *e.TopicPartition.Topic != topic || e.TopicPartition.Partition != partition || int64(e.TopicPartition.Offset) < offset {
-				continue
-			}
-			if int64(e.TopicPartition.Offset) > offset {
-				return Stored{}, gone()
-			}
-			return stored(e), nil
+			r.message(e)
 		case kafka.PartitionEOF:
-			if *e.Topic == topic && e.Partition == partition && int64(e.Offset) <= offset {
-				return Stored{}, gone()
-			}
-		case kafka.Error:
-			if err := readError(e); fault.KindOf(err) == fault.NotFound {
-				return Stored{}, err
+			if s := r.streams[partition{*e.Topic, e.Partition}]; s != nil {
+				s.atEnd(time.Now())
 			}
 		}
+		r.mu.Unlock()
 	}
-	return Stored{}, unavailable(ctx.Err())
 }
 
-// exists asks for the partition first: the client would wait long for one that might still appear, and a letter that
-// names a place which never was must not be taken for trouble that passes.
-func exists(ctx context.Context, c *kafka.Consumer, topic string, partition int32) error {
-	m, err := c.GetMetadata(&topic, false, millisecondsLeft(ctx))
-	if err != nil {
-		return unavailable(err)
-	}
-	t := m.Topics[topic]
-	if code := t.Error.Code(); code != kafka.ErrNoError {
-		return readError(t.Error)
-	}
-	for _, p := range t.Partitions {
-		if p.ID == partition {
-			return nil
+func (r *Reader) message(m *kafka.Message) {
+	p := partition{*m.TopicPartition.Topic, m.TopicPartition.Partition}
+	s := r.streams[p]
+	switch {
+	case s == nil:
+	case m.TopicPartition.Error != nil:
+		s.fail(unavailable(m.TopicPartition.Error))
+	default:
+		if record := stored(m); s.take(record, time.Now()) {
+			r.kept.put(p, record)
 		}
 	}
-	return gone()
-}
-
-func millisecondsLeft(ctx context.Context) int {
-	wait := time.Second
-	if deadline, ok := ctx.Deadline(); ok {
-		wait = max(time.Until(deadline), time.Millisecond)
-	}
-	return int(wait.Milliseconds())
 }
 
 func stored(m *kafka.Message) Stored {
@@ -140,42 +203,37 @@ func stored(m *kafka.Message) Stored {
 	return s
 }
 
+const codeGone = "record_gone"
+
 func gone() error {
-	return fault.New(fault.NotFound, "record_gone", "there is no record at this place")
+	return fault.New(fault.NotFound, codeGone, "there is no record at this place")
 }
 
-func readError(err error) error {
-	var ke kafka.Error
-	if errors.As(err, &ke) {
-		switch ke.Code() { //nolint:exhaustive // all other codes are trouble that may pass
-		case kafka.ErrOffsetOutOfRange, kafka.ErrAutoOffsetReset, kafka.ErrUnknownTopicOrPart, kafka.ErrUnknownTopic, kafka.ErrUnknownPartition:
-			return fault.Wrap(err, fault.NotFound, "record_gone", "there is no record at this place")
-		}
-	}
-	return unavailable(err)
-}
-
-// Check reports whether the broker answers; it opens the connection.
+// Check reports whether the broker answers; it opens the connection. It ends with ctx.
 func (r *Reader) Check(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c, err := r.open()
+	l, err := r.ask("price-events-dlq", func(*lookup) bool { return true })
 	if err != nil {
 		return err
 	}
-	topic := "price-events-dlq"
-	if _, err := c.GetMetadata(&topic, false, millisecondsLeft(ctx)); err != nil {
-		return unavailable(err)
+	select {
+	case <-l.done:
+		return l.err
+	case <-ctx.Done():
+		return unavailable(context.Cause(ctx))
 	}
-	return nil
 }
 
-// Close disconnects.
+// Close disconnects; reads under way fail.
 func (r *Reader) Close() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.c != nil {
-		_ = r.c.Close() // nothing was committed
-		r.c = nil
+	r.closed = true
+	c := r.c
+	for _, s := range r.streams {
+		s.fail(unavailable(errors.New("the reader is closed")))
+	}
+	r.mu.Unlock()
+	r.busy.Wait()
+	if c != nil {
+		_ = c.Close() // nothing was committed
 	}
 }
