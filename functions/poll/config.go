@@ -24,9 +24,11 @@ type config struct {
 	RedisURL        service.Secret  `envconfig:"REDIS_URL"`
 	KafkaServers    string          `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
 	DefaultProvider string          `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
-	CacheTTL        time.Duration   `envconfig:"CACHE_TTL" default:"60s"` // polls fill get-latest's cache, too
+	ProviderChain   []string        `envconfig:"PROVIDER_CHAIN"`          // what provider=auto tries, in order; empty: all
+	CacheTTL        time.Duration   `envconfig:"CACHE_TTL" default:"60s"` // how long a quote is fresh: for get-latest, whose cache polls fill, and for other jobs
 	StaleTTL        time.Duration   `envconfig:"STALE_TTL" default:"10m"`
-	RawRetention    time.Duration   `envconfig:"RAW_RETENTION" default:"720h"` // how long the bodies of raw responses are kept
+	RawRetention    time.Duration   `envconfig:"RAW_RETENTION" default:"720h"`  // how long the bodies of raw responses are kept
+	RunsRetention   time.Duration   `envconfig:"RUNS_RETENTION" default:"168h"` // how long the runs of jobs are kept
 }
 
 func loadConfig() (config, error) {
@@ -54,6 +56,9 @@ func (c config) validate() error {
 	}
 	if c.RawRetention < time.Hour {
 		errs = append(errs, errors.New("RAW_RETENTION must be at least 1h"))
+	}
+	if c.RunsRetention < time.Hour {
+		errs = append(errs, errors.New("RUNS_RETENTION must be at least 1h"))
 	}
 	if c.CacheTTL < time.Second || c.StaleTTL < c.CacheTTL {
 		errs = append(errs, errors.New("CACHE_TTL must be at least 1s and STALE_TTL at least CACHE_TTL"))

@@ -2,203 +2,182 @@ package main
 
 import (
 	"context"
-	"slices"
+	"fmt"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 )
 
-const (
-	fetchers = 8 // upstream calls of one provider at a time: none waits for another's budget
-	// codeOutOfTime is the result of a symbol that the tick did not come to. Its turn comes first at the next.
-	codeOutOfTime = "out_of_time"
-	codeLimited   = "provider_rate_limited"
-	shortestWait  = 10 * time.Millisecond // for a budget
-)
+// codeOutOfTime is the result of a symbol that the tick had no time for. It comes first at the next tick.
+const codeOutOfTime = "out_of_time"
 
-// series is what is fetched once however many jobs want it.
-type series struct {
-	provider string
-	symbol   market.Symbol
-}
-
-// errand is a series that is due.
-type errand struct {
-	series
-	planned time.Time // the earliest period among the jobs that want it
-	last    time.Time // when it was last asked for, for any of them; zero: never
-}
-
-// errands gives what the claims want, in turn: what was asked for longest ago comes first. So a budget that is too small for
-// all serves all, one after the other, and none starves behind the first of its job.
-func errands(claims []claim) []errand {
-	var all []errand
-	at := map[series]int{}
-	for _, c := range claims {
-		for _, s := range c.config.Symbols {
-			k := series{c.config.Provider, s}
-			i, known := at[k]
-			if !known {
-				i = len(all)
-				at[k] = i
-				all = append(all, errand{series: k, planned: c.scheduled})
-			}
-			e := &all[i]
-			if c.scheduled.Before(e.planned) {
-				e.planned = c.scheduled
-			}
-			if last := c.attempted[s]; last.After(e.last) {
-				e.last = last
-			}
-		}
-	}
-	slices.SortStableFunc(all, func(a, b errand) int { return a.last.Compare(b.last) })
-	return all
-}
-
-// round is the fetching of one batch of claims: each series once, under way until its result is there.
-type round struct {
-	*ticker
-	results map[series]*pending // of all series; the map itself does not change
-}
-
-type pending struct {
-	done chan struct{} // closed when got is there
-	got  result
-}
-
-// begin starts to fetch each series that the claims want, and ends with ctx.
-func (t *ticker) begin(ctx context.Context, claims []claim) *round {
-	r := &round{ticker: t, results: map[series]*pending{}}
-	due := map[string][]errand{}
-	for _, e := range errands(claims) {
-		due[e.provider] = append(due[e.provider], e)
-		r.results[e.series] = &pending{done: make(chan struct{})}
-	}
-	for provider, own := range due {
-		go r.fetchOwn(ctx, provider, own)
-	}
-	return r
-}
-
-// result waits until the series has one.
-func (r *round) result(k series) result {
-	p := r.results[k]
-	<-p.done
-	return p.got
-}
-
-func (r *round) note(e errand, got result) {
-	p := r.results[e.series]
-	p.got = got
-	close(p.done)
-}
-
-// fetchOwn fetches what one provider has. Calls are reserved one after the other, in turn, and made side by side.
-func (r *round) fetchOwn(ctx context.Context, provider string, due []errand) {
-	g := &gate{ticker: r.ticker, provider: provider}
-	places := make(chan struct{}, fetchers)
-	for _, e := range due {
-		places <- struct{}{}
-		code, err := g.reserve(ctx)
-		if code != "" {
-			<-places
-			r.note(e, r.failed(ctx, e, code, err))
+// dispatch starts a fetch of each want in turn, as slots and budget allow, and returns once the last has begun.
+func (p *pass) dispatch(ctx, calls context.Context, wants []*want, wg *sync.WaitGroup) {
+	l := p.lane(p.provider)
+	for _, w := range wants {
+		if !l.enter(calls) {
+			p.results <- finished{w, p.failed(ctx, p.provider, w.symbol, codeOutOfTime, nil)}
 			continue
 		}
-		go func() {
-			defer func() { <-places }()
-			r.note(e, r.fetch(ctx, e, g))
-		}()
-	}
-}
-
-// fetch brings one series into the pipeline.
-func (r *round) fetch(ctx context.Context, e errand, g *gate) result {
-	got, err := r.ingest.FetchReserved(ctx, e.planned, e.provider, e.symbol)
-	if err != nil {
-		f := r.failed(ctx, e, fault.CodeOf(err), err)
-		if f.attempted = f.code() != codeLimited; !f.attempted {
-			g.close(err) // the provider counts otherwise than we: its word goes
+		if p.provider != auto {
+			if code, err := p.reserve(calls, l, true); code != "" {
+				l.leave()
+				p.results <- finished{w, p.failed(ctx, p.provider, w.symbol, code, err)}
+				continue
+			}
 		}
-		return f
+		wg.Go(func() {
+			defer l.leave()
+			if p.provider == auto {
+				p.results <- finished{w, p.fetchAuto(ctx, calls, w)}
+			} else {
+				p.results <- finished{w, p.fetch(calls, l, w)}
+			}
+		})
 	}
-	r.metrics.fetches(e.provider, "ok").Inc()
-	if _, err := r.cache.Put(ctx, got.Quote, got.RawResponseID); err != nil {
-		r.log.WarnContext(ctx, "cache not written", "err", err)
-	}
-	return result{Symbol: e.symbol, Price: &got.Quote.Price, ObservedAt: &got.Quote.ObservedAt, attempted: true}
 }
 
-func (r *round) failed(ctx context.Context, e errand, code string, err error) result {
-	r.metrics.fetches(e.provider, code).Inc()
+// fetch makes the call that was reserved. It is the caller's business to write down what came of it.
+func (p *pass) fetch(calls context.Context, l *lane, w *want) result {
+	got, err := p.ingestOne(calls, l.provider, w)
 	if err != nil {
-		r.log.WarnContext(ctx, "fetch failed", "provider", e.provider, "symbol", e.symbol, "code", code, "err", err)
+		r := p.failed(calls, l.provider, w.symbol, fault.CodeOf(err), err)
+		if r.attempted = r.code() != codeLimited; !r.attempted {
+			l.close(err) // the provider's own count wins over ours
+		}
+		return r
 	}
-	return result{Symbol: e.symbol, Code: &code}
+	p.metrics.fetches(l.provider, "ok").Inc()
+	return result{Symbol: w.symbol, Price: &got.Quote.Price, ObservedAt: &got.Quote.ObservedAt, Provider: &l.provider, attempted: true}
 }
 
-// gate lets calls of one provider through for as long as there is room for them.
-type gate struct {
-	*ticker
-	provider string
-	mu       sync.Mutex
-	closed   time.Time // until then no call is let through
-	why      string    // the code of what closed it
+// ingestOne brings one quote into the pipeline and the cache. A panic on the way, of an adapter say, is an error of this
+// symbol. Its value stays out of the log, which must not show what an adapter had in its hands, such as a key.
+func (p *pass) ingestOne(calls context.Context, provider string, w *want) (got ingest.Result, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			what := fmt.Sprintf("%T", v)
+			if defect, ok := v.(runtime.Error); ok {
+				what = defect.Error()
+			}
+			err = fmt.Errorf("panic: %s\n%s", what, debug.Stack())
+		}
+	}()
+	if got, err = p.ingest.FetchReserved(calls, w.planned, provider, w.symbol); err != nil {
+		return got, err
+	}
+	// The quote is stored: that the tick's time is up must not keep it from get-latest.
+	if _, err := p.cache.Put(context.WithoutCancel(calls), got.Quote, got.RawResponseID); err != nil {
+		p.log.WarnContext(calls, "cache not written", "err", err)
+	}
+	return got, nil
 }
 
-// reserve waits for room in the provider's budget, if it comes before ctx ends: a plan of one call a second still serves a
-// whole job. Else it gives the code of what is in the way, and its cause where that was not known before.
-func (g *gate) reserve(ctx context.Context) (code string, err error) {
+func (p *pass) failed(ctx context.Context, provider string, symbol market.Symbol, code string, err error) result {
+	p.metrics.fetches(provider, code).Inc()
+	if err != nil {
+		p.log.WarnContext(ctx, "fetch failed", "provider", provider, "symbol", symbol, "code", code, "err", err)
+	}
+	return result{Symbol: symbol, Code: &code}
+}
+
+// fetchAuto tries the chain in order, as get-latest does, and gives the first quote, else the most useful failure. A provider's
+// series is shared with the jobs that name the provider. It waits for no budget while there is another provider to ask.
+func (p *pass) fetchAuto(ctx, calls context.Context, w *want) result {
+	var best result
+	for i, provider := range p.chain {
+		r := p.fetchShared(ctx, calls, p.lane(provider), w, i == len(p.chain)-1)
+		if r.Code == nil {
+			return r
+		}
+		r.attempted = r.attempted || best.attempted
+		if i == 0 || usefulness(r.code()) > usefulness(best.code()) {
+			best = r
+		}
+		best.attempted = r.attempted
+		if code := r.code(); code == "storage_unavailable" || code == codeOutOfTime {
+			break // no other provider can help
+		}
+	}
+	return best
+}
+
+// usefulness orders failures as get-latest does: try again, else correct the symbol, else tell us.
+func usefulness(code string) int {
+	switch code {
+	case "storage_unavailable", codeOutOfTime:
+		return 4
+	case codeLimited, "provider_unavailable", "provider_timeout":
+		return 3
+	case "symbol_not_found":
+		return 2
+	case "provider_malformed":
+		return 1
+	}
+	return 0
+}
+
+// fetchShared gives the result of one series of a provider: that of a fetch that serves w's period, or of one of its own.
+func (p *pass) fetchShared(ctx, calls context.Context, l *lane, w *want, patient bool) result {
+	one := *w
 	for {
-		if isOver(ctx) {
+		got, err := p.store.acquire(ctx, p.token, l.provider, []*want{&one})
+		switch {
+		case err != nil:
+			return p.failed(ctx, l.provider, w.symbol, fault.CodeOf(err), err)
+		case len(got.served) == 1:
+			return got.served[0].got
+		case len(got.owned) == 1:
+			return p.fetchOwned(ctx, calls, l, &one, patient)
+		}
+		if !pause(calls, busyWait) {
+			return p.failed(ctx, l.provider, w.symbol, codeOutOfTime, nil)
+		}
+	}
+}
+
+func (p *pass) fetchOwned(ctx, calls context.Context, l *lane, w *want, patient bool) result {
+	o := outcome{provider: l.provider}
+	if code, err := p.reserve(calls, l, patient); code != "" {
+		w.got = p.failed(ctx, l.provider, w.symbol, code, err)
+	} else {
+		w.got = p.fetch(calls, l, w)
+	}
+	if o.unasked = []*want{w}; w.got.attempted {
+		o.fetched, o.unasked = o.unasked, nil
+	}
+	if _, err := p.store.write(ctx, p.token, o); err != nil { // others fetch it, too, once the lease is over
+		p.log.WarnContext(ctx, "result of a series not written", "provider", l.provider, "symbol", w.symbol, "err", err)
+	}
+	return w.got
+}
+
+// reserve takes a call from the provider's budget. It waits for one, if patient, when one comes before calls ends: a plan of
+// one call a second still serves a whole job. Otherwise it gives the code of what is in the way, and its cause where that was
+// not known before.
+func (p *pass) reserve(calls context.Context, l *lane, patient bool) (code string, err error) {
+	for {
+		if isOver(calls) {
 			return codeOutOfTime, nil
 		}
-		if code := g.closedBy(); code != "" {
+		if code := l.closedBy(); code != "" {
 			return code, nil
 		}
-		err := g.ingest.Reserve(ctx, g.provider)
+		err := p.ingest.Reserve(calls, l.provider)
 		if err == nil {
 			return "", nil
 		}
 		wait := waitOf(err)
-		end, bounded := ctx.Deadline()
-		if fault.CodeOf(err) != codeLimited || bounded && time.Now().Add(wait).After(end) {
-			g.close(err)
+		end, bounded := calls.Deadline()
+		if !patient || fault.CodeOf(err) != codeLimited || bounded && !time.Now().Add(wait).Before(end) {
+			l.close(err)
 			return fault.CodeOf(err), err
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
+		pause(calls, wait)
 	}
-}
-
-// close keeps the gate shut for as long as err says.
-func (g *gate) close(err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed, g.why = time.Now().Add(waitOf(err)), fault.CodeOf(err)
-}
-
-// closedBy gives the code of what keeps the gate shut, empty if nothing does.
-func (g *gate) closedBy() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if time.Now().Before(g.closed) {
-		return g.why
-	}
-	return ""
-}
-
-func waitOf(err error) time.Duration {
-	f, ok := fault.As(err)
-	if !ok {
-		return shortestWait
-	}
-	return max(shortestWait, f.RetryAfter)
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -56,7 +58,26 @@ func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
 	if d.Event.Type() != "dev.knative.sources.ping" {
 		return fault.New(fault.Invalid, "invalid_type", "event type is not dev.knative.sources.ping")
 	}
+	if hasPlace(d) {
+		return fault.New(fault.Invalid, "invalid_type", "a Kafka record is not a tick, whatever its type says")
+	}
 	return h.tick.run(ctx)
+}
+
+// hasPlace reports a delivery that names the place of a Kafka record: anybody who can write to a topic chooses the record's
+// type, but only a source adds the place.
+func hasPlace(d ingress.Delivery) bool {
+	for name := range d.Event.Extensions() {
+		if name == "kafkatopic" || strings.HasPrefix(name, "knativekafka") {
+			return true
+		}
+	}
+	for name := range d.Header {
+		if strings.HasPrefix(name, "X-Kafka-") {
+			return true
+		}
+	}
+	return false
 }
 
 type createRequest struct {
@@ -64,7 +85,7 @@ type createRequest struct {
 	Body           struct {
 		Symbols  []string `json:"symbols" minItems:"1" maxItems:"100" doc:"Instruments; duplicates are folded"`
 		Interval int      `json:"interval,omitempty" minimum:"5" maximum:"86400" default:"60" doc:"Seconds between two fetches"`
-		Provider string   `json:"provider,omitempty" maxLength:"32" doc:"DEFAULT_PROVIDER if absent"`
+		Provider string   `json:"provider,omitempty" maxLength:"32" doc:"DEFAULT_PROVIDER if absent; auto: the first of PROVIDER_CHAIN that answers"`
 	}
 }
 
@@ -90,12 +111,15 @@ func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer,
 	if provider == "" {
 		provider = h.defaultProvider
 	}
-	if !h.known(provider) {
+	if provider != auto && !h.known(provider) {
 		return nil, fault.New(fault.Invalid, "unknown_provider", "there is no provider of that name")
 	}
 	c, err := normalise(in.Body.Symbols, in.Body.Interval, provider)
 	if err != nil {
 		return nil, err
+	}
+	if !utf8.ValidString(in.IdempotencyKey) {
+		return nil, fault.New(fault.Invalid, "invalid_parameter", "Idempotency-Key is not UTF-8")
 	}
 	id, err := h.store.create(ctx, c, ratelimit.Client(ctx), in.IdempotencyKey) // idempotency keys are each client's own
 	if err != nil {
@@ -121,7 +145,8 @@ type resultBody struct {
 	At        time.Time      `json:"at"`
 	Price     service.Number `json:"price,omitempty"`
 	Timestamp *time.Time     `json:"timestamp,omitempty" doc:"When the provider observed the price"`
-	Code      *string        `json:"code,omitempty" doc:"Code of the problem if it failed; out_of_time: the tick did not come to it, its turn is first at the next"`
+	Provider  *string        `json:"provider,omitempty" doc:"The provider that answered"`
+	Code      *string        `json:"code,omitempty" doc:"Code of the problem if it failed; out_of_time: the tick had no time for it, and the next starts with it"`
 }
 
 func bodyOf(j job, results []result) jobBody {
@@ -130,7 +155,7 @@ func bodyOf(j job, results []result) jobBody {
 		LastRunAt: utc(j.LastRunAt), Runs: j.Runs, Failures: j.Failures,
 	}
 	for _, r := range results {
-		one := resultBody{Symbol: r.Symbol, At: r.At.UTC(), Timestamp: utc(r.ObservedAt), Code: r.Code}
+		one := resultBody{Symbol: r.Symbol, At: r.At.UTC(), Timestamp: utc(r.ObservedAt), Provider: r.Provider, Code: r.Code}
 		if r.Price != nil {
 			one.Price = service.Number(r.Price.String())
 		}
@@ -189,6 +214,9 @@ type listAnswer struct {
 
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	after, err := service.ReadToken[string](in.PageToken)
+	if err == nil && after != nil && !isJobID(*after) {
+		err = fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+	}
 	if err != nil {
 		return nil, err
 	}

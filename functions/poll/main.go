@@ -2,7 +2,9 @@
 //
 // POST /prices/poll creates a polling job. Timer events (POST /, dev.knative.sources.ping) claim the jobs that are due,
 // fetch each (provider, symbol) once through the same path as get-latest, record the runs, and sweep the outbox.
-// Delivery: ticks may be lost, overlap or repeat; no period of a job is recorded twice, and a missed one runs once.
+// Ticks may be lost, overlap or repeat: no period of a job is recorded twice, and a missed one runs once.
+//
+// Start at ticker.run (tick.go), then pass.run (pass.go).
 package main
 
 import (
@@ -32,6 +34,10 @@ func run(ctx context.Context) error {
 	cfg, err := loadConfig()
 	if err != nil {
 		return err
+	}
+	chain, err := providers.Chain(cfg.ProviderChain, cfg.DefaultProvider)
+	if err != nil {
+		return fmt.Errorf("config: PROVIDER_CHAIN: %w", err)
 	}
 	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
@@ -63,7 +69,10 @@ func run(ctx context.Context) error {
 	cache := pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL)
 	h := &handler{
 		store: store, known: in.Known, defaultProvider: cfg.DefaultProvider,
-		tick: &ticker{store: store, ingest: in, cache: cache, log: log, metrics: newMetrics(srv.Metrics), retention: cfg.RawRetention, stopping: srv.Stopping()},
+		tick: &ticker{
+			store: store, ingest: in, cache: cache, log: log, metrics: newMetrics(srv.Metrics), chain: chain, fresh: cfg.CacheTTL,
+			rawRetention: cfg.RawRetention, runsRetention: cfg.RunsRetention, stopping: srv.Stopping(),
+		},
 	}
 	// Creating a job makes paid work for as long as the job lives: without a limiter that answers, none is created.
 	h.routes(srv,

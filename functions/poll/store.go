@@ -31,7 +31,7 @@ func (s *pgStore) create(ctx context.Context, c jobConfig, client, key string) (
 	if err != nil {
 		return "", fmt.Errorf("make id: %w", err)
 	}
-	id = "poll_" + strings.ReplaceAll(u.String(), "-", "")
+	id = jobPrefix + strings.ReplaceAll(u.String(), "-", "")
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if key != "" {
 			kept, err := s.claimKeyTx(ctx, tx, client, key, fingerprint, id)
@@ -42,8 +42,8 @@ func (s *pgStore) create(ctx context.Context, c jobConfig, client, key string) (
 		}
 		const q = `
 			insert into polling_jobs (id, symbols, provider, interval_s, next_run_at)
-			values ($1, $2, $3, $4, now())`
-		_, err := tx.Exec(ctx, q, id, c.Symbols, c.Provider, c.Interval)
+			values ($1, $2::text[], $3, $4, now())`
+		_, err := tx.Exec(ctx, q, id, texts(c.Symbols), c.Provider, c.Interval)
 		return err
 	})
 	return id, postgres.Classify(err)
@@ -80,6 +80,9 @@ func scanJob(row pgx.CollectableRow) (j job, err error) {
 
 // job reads one job with its symbols' last results. NotFound with code "job_not_found".
 func (s *pgStore) job(ctx context.Context, id string) (job, []result, error) {
+	if !isJobID(id) {
+		return job{}, nil, errNoJob
+	}
 	rows, err := s.pool.Query(ctx, "select "+jobColumns+" from polling_jobs where id = $1", id)
 	if err != nil {
 		return job{}, nil, postgres.Classify(err)
@@ -88,7 +91,7 @@ func (s *pgStore) job(ctx context.Context, id string) (job, []result, error) {
 	if err != nil {
 		return job{}, nil, notFound(err)
 	}
-	rows, err = s.pool.Query(ctx, "select symbol, at, price, observed_at, code from polling_results where job_id = $1 order by symbol", id)
+	rows, err = s.pool.Query(ctx, "select symbol, at, price, observed_at, code, provider from polling_results where job_id = $1 order by symbol", id)
 	if err != nil {
 		return job{}, nil, postgres.Classify(err)
 	}
@@ -109,6 +112,9 @@ func (s *pgStore) jobs(ctx context.Context, status string, after *string, limit 
 
 // runs lists a job's recorded runs, newest first, before the given period (nil: all). NotFound with code "job_not_found".
 func (s *pgStore) runs(ctx context.Context, id string, before *time.Time, limit int) ([]recorded, error) {
+	if !isJobID(id) {
+		return nil, errNoJob
+	}
 	var exists bool
 	if err := s.pool.QueryRow(ctx, "select true from polling_jobs where id = $1", id).Scan(&exists); err != nil {
 		return nil, notFound(err)
@@ -129,6 +135,9 @@ func (s *pgStore) runs(ctx context.Context, id string, before *time.Time, limit 
 
 // setStatus pauses or resumes; the same status again is no error. A resumed job keeps to its periods.
 func (s *pgStore) setStatus(ctx context.Context, id, status string) error {
+	if !isJobID(id) {
+		return errNoJob
+	}
 	tag, err := s.pool.Exec(ctx, "update polling_jobs set status = $2 where id = $1", id, status)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = pgx.ErrNoRows
@@ -136,14 +145,19 @@ func (s *pgStore) setStatus(ctx context.Context, id, status string) error {
 	return notFound(err)
 }
 
-// remove deletes a job with its runs and results.
+// remove deletes a job with its runs, its results and its idempotency key, so that the request can be made again.
 func (s *pgStore) remove(ctx context.Context, id string) error {
+	if !isJobID(id) {
+		return errNoJob
+	}
 	tag, err := s.pool.Exec(ctx, "delete from polling_jobs where id = $1", id)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = pgx.ErrNoRows
 	}
 	return notFound(err)
 }
+
+var errNoJob = fault.New(fault.NotFound, "job_not_found", "there is no such job")
 
 func notFound(err error) error {
 	if err = postgres.Classify(err); fault.KindOf(err) == fault.NotFound && err != nil {
@@ -159,6 +173,19 @@ func (s *pgStore) forgetKeys(ctx context.Context) error {
 		where ctid = any (array(select ctid from polling_idempotency_keys where created_at < now() - $1::interval order by created_at limit 100))`
 	_, err := s.pool.Exec(ctx, q, keyLife)
 	return postgres.Classify(err)
+}
+
+// dropRuns deletes up to limit runs that were recorded longer ago than age, oldest first. Several at once share the work.
+func (s *pgStore) dropRuns(ctx context.Context, age time.Duration, limit int) (int64, error) {
+	const q = `
+		delete from polling_runs
+		where ctid = any (array(
+			select ctid from polling_runs where finished_at < now() - $1::interval order by finished_at limit $2 for update skip locked))`
+	tag, err := s.pool.Exec(ctx, q, age, limit)
+	if err != nil {
+		return 0, postgres.Classify(fmt.Errorf("drop old runs: %w", err))
+	}
+	return tag.RowsAffected(), nil
 }
 
 var _ store = (*pgStore)(nil)

@@ -16,18 +16,25 @@ import (
 
 const (
 	tickBudget  = 20 * time.Second // below the platform's timeout of 25 s
-	bookkeeping = 3 * time.Second  // of that, kept for telling the database what came of it
-	claimBatch  = 50               // jobs taken at a time
-	sweepWidth  = 200              // outbox rows in flight at a time
+	bookkeeping = 3 * time.Second  // of that, for writing down the last results
+	// lookAhead is how far a tick looks beyond its own time. PingSource delays each tick by 0 to 499 ms, so two ticks may be
+	// 5.5 s apart: without it no tick at all might fall into a period of 5 s.
+	lookAhead   = time.Second
+	sweepWidth  = 200 // outbox rows in flight at a time
 	renewalStep = lease / 3
 	dropBatch   = 1000 // raw bodies dropped by a tick: more than come in between two
+	runsBatch   = 2000 // old runs dropped by one statement
+	runsBatches = 10   // such statements in one tick: more than 10,000 jobs of 5 s record
 )
 
 type tickStore interface {
-	claim(ctx context.Context, limit int) ([]claim, error)
-	renew(ctx context.Context, claims []claim) error
-	complete(ctx context.Context, c claim, results []result) (recorded bool, err error)
+	due(ctx context.Context, ahead time.Duration) (now time.Time, all []dueProvider, err error)
+	claim(ctx context.Context, provider string, token uuid.UUID, until time.Time, limit int) ([]claim, error)
+	acquire(ctx context.Context, token uuid.UUID, provider string, wants []*want) (acquired, error)
+	renew(ctx context.Context, token uuid.UUID, jobs []string, provider string, symbols []market.Symbol) error
+	write(ctx context.Context, token uuid.UUID, o outcome) (recorded int64, err error)
 	forgetKeys(ctx context.Context) error
+	dropRuns(ctx context.Context, age time.Duration, limit int) (dropped int64, err error)
 }
 
 type ingester interface {
@@ -41,27 +48,32 @@ type quoteCache interface {
 	Put(ctx context.Context, q market.Quote, id uuid.UUID) (pricecache.Entry, error)
 }
 
-// ticker runs what is due. Several at once, in any number of copies, share the work.
+// ticker runs what is due. Several ticks at once, in any number of replicas, share the work.
 type ticker struct {
 	store   tickStore
 	ingest  ingester
 	cache   quoteCache
 	log     *slog.Logger
 	metrics metrics
-	// retention is how long raw bodies are kept.
-	retention time.Duration
+	chain   []string      // what provider auto tries, in order
+	fresh   time.Duration // how long a quote may serve other jobs than those it was fetched for
+	// How long the bodies of raw responses and the runs are kept.
+	rawRetention, runsRetention time.Duration
 	// stopping is closed when the function is told to stop; nil: never.
 	stopping <-chan struct{}
+
+	mu    sync.Mutex
+	lanes map[string]*lane
 }
 
-// run claims and runs due jobs until none is left or its time is up, and sweeps the outbox beside: however long the jobs
-// take, what is stored goes out. A symbol that fails is recorded in its run; an error means that the database did not
-// answer, and the tick should come again.
+// run runs the jobs that are due, or will be within a second, and sweeps the outbox meanwhile. It returns once that is done or
+// its time is up. A symbol that fails is recorded in its run; an error means that the database did not answer, and that the
+// tick should come again.
 func (t *ticker) run(ctx context.Context) error {
 	// The timer may give up waiting; what is claimed is finished all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget)
 	defer cancel()
-	// A function that is told to stop asks nobody any more: what is under way is recorded as far as it came.
+	// A function that is told to stop makes no more calls. What is in flight is recorded.
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
@@ -83,88 +95,80 @@ func (t *ticker) run(ctx context.Context) error {
 	if isOver(ctx) {
 		return nil // the next tick has time
 	}
-	return t.chores(ctx)
+	return t.chores(ctx, work)
 }
 
 func isOver(ctx context.Context) bool { return ctx.Err() != nil }
 
 // chores are what any tick may do for the tables, a little each time.
-func (t *ticker) chores(ctx context.Context) error {
+func (t *ticker) chores(ctx, work context.Context) error {
 	if err := t.store.forgetKeys(ctx); err != nil {
 		return err
 	}
-	_, err := t.ingest.DropBodies(ctx, t.retention, dropBatch)
+	for range runsBatches {
+		if n, err := t.store.dropRuns(ctx, t.runsRetention, runsBatch); err != nil || n < runsBatch {
+			if err != nil {
+				return err
+			}
+			break
+		}
+		if isOver(work) {
+			return nil
+		}
+	}
+	_, err := t.ingest.DropBodies(ctx, t.rawRetention, dropBatch)
 	return err
 }
 
-// runJobs runs jobs while work lasts, at most until it is time for the last of the bookkeeping.
+// runJobs runs each provider's jobs on their own, so that none waits for another's provider: first what is due, and, after
+// the look-ahead, what has become due meanwhile. Calls end early enough to write down what came of them.
 func (t *ticker) runJobs(ctx, work context.Context) error {
 	calls, cancel := context.WithTimeout(work, tickBudget-bookkeeping)
 	defer cancel()
-	for !isOver(calls) {
-		claims, err := t.store.claim(ctx, claimBatch)
-		if err != nil {
-			return err
-		}
-		if len(claims) == 0 {
-			break
-		}
-		if err := t.runClaims(ctx, calls, claims); err != nil {
-			return err
-		}
+	now, providers, err := t.store.due(ctx, lookAhead)
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-// runClaims fetches what the claims want while calls lasts, and records each run as soon as it is complete: a job does not wait
-// for another's provider.
-func (t *ticker) runClaims(ctx, calls context.Context, claims []claim) error {
-	stop := t.keepLeases(ctx, claims)
-	defer stop()
-	r := t.begin(calls, claims)
-	errs := make([]error, len(claims))
+	errs := make([]error, 2*len(providers))
 	var wg sync.WaitGroup
-	for i, c := range claims {
-		wg.Go(func() { errs[i] = t.record(ctx, c, r) })
+	for i, p := range providers {
+		if p.Now {
+			wg.Go(func() { errs[2*i] = t.runProvider(ctx, calls, p.Provider, now) })
+		}
+		if p.Soon {
+			wg.Go(func() {
+				if pause(calls, lookAhead) {
+					errs[2*i+1] = t.runProvider(ctx, calls, p.Provider, now.Add(lookAhead))
+				}
+			})
+		}
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func (t *ticker) record(ctx context.Context, c claim, r *round) error {
-	results := make([]result, len(c.config.Symbols))
-	for i, s := range c.config.Symbols {
-		results[i] = r.result(series{c.config.Provider, s})
-	}
-	recorded, err := t.store.complete(ctx, c, results)
-	if err != nil {
-		return err
-	}
-	if recorded {
-		t.metrics.runs.Inc()
-	} else { // deleted meanwhile, or slower than its lease
-		t.log.InfoContext(ctx, "run not recorded: the job is no longer ours", "job_id", c.jobID)
+// runProvider runs the provider's jobs that were due at until, pass by pass.
+func (t *ticker) runProvider(ctx, calls context.Context, provider string, until time.Time) error {
+	for !isOver(calls) {
+		p, err := t.begin(ctx, provider, until)
+		if err != nil || len(p.claims) == 0 {
+			return err
+		}
+		if err := p.run(ctx, calls); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// keepLeases renews until stopped.
-func (t *ticker) keepLeases(ctx context.Context, claims []claim) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		renewal := time.NewTicker(renewalStep)
-		defer renewal.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-renewal.C:
-				if err := t.store.renew(ctx, claims); err != nil {
-					t.log.WarnContext(ctx, "lease not renewed", "err", err)
-				}
-			}
-		}
-	})
-	return func() { cancel(); wg.Wait() }
+// pause waits for d; false if ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -3,6 +3,7 @@ package providers
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -90,6 +91,25 @@ func Names() []string {
 		names = append(names, s.name)
 	}
 	return names
+}
+
+// Chain gives what provider=auto tries, in order: the configured names, else first (a provider's name or auto) and then all
+// others by name. An unknown name is an error.
+func Chain(configured []string, first string) ([]string, error) {
+	known := slices.Sorted(slices.Values(Names()))
+	if len(configured) == 0 {
+		rest := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return name == first })
+		if len(rest) == len(known) { // first is auto
+			return rest, nil
+		}
+		return append([]string{first}, rest...), nil
+	}
+	for _, name := range configured {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("unknown provider %q (one of %s)", name, strings.Join(known, ", "))
+		}
+	}
+	return configured, nil
 }
 
 // New makes every adapter, by name.

@@ -75,3 +75,19 @@ func TestKeysDoNotPrint(t *testing.T) { //nolint:paralleltest // touches the env
 	all := providers.New(c)
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v %v %+v %#v", config, config, config, all, all, all), "hunter2")
 }
+
+func TestChain(t *testing.T) {
+	t.Parallel()
+	all, err := providers.Chain(nil, "coinbase")
+	require.NoError(t, err)
+	require.Equal(t, []string{"coinbase", "alpha_vantage", "binance", "finnhub", "twelve_data", "yfinance"}, all)
+	all, err = providers.Chain(nil, "auto")
+	require.NoError(t, err)
+	require.Equal(t, "alpha_vantage", all[0])
+	require.Len(t, all, 6)
+	all, err = providers.Chain([]string{"yfinance", "finnhub"}, "coinbase")
+	require.NoError(t, err)
+	require.Equal(t, []string{"yfinance", "finnhub"}, all)
+	_, err = providers.Chain([]string{"yfinance", "yahoo"}, "yfinance")
+	require.ErrorContains(t, err, `"yahoo"`)
+}
