@@ -55,7 +55,7 @@ type letterBody struct {
 	RecordedAt    *time.Time        `json:"recorded_at" nullable:"true" doc:"The record's timestamp"`
 	Correction    int               `json:"correction" doc:"Greatest that the event or its replays carried"`
 	Failures      []failureBody     `json:"failures" doc:"Oldest first"`
-	Audit         []auditEntry      `json:"audit" doc:"Oldest first"`
+	Audit         []auditBody       `json:"audit" doc:"Oldest first, the newest 1000"`
 }
 
 type headerBody struct {
@@ -74,7 +74,7 @@ type failureBody struct {
 func bodyOf(l stored, failures []failure, trail []auditEntry) letterBody {
 	b := letterBody{
 		summary: summaryOf(l), ValueEncoding: "text", KeyEncoding: "text", Headers: []headerBody{}, Attributes: l.Attributes,
-		ContentType: l.ContentType, Correction: l.Correction, Failures: []failureBody{}, Audit: append([]auditEntry{}, trail...),
+		ContentType: l.ContentType, Correction: l.Correction, Failures: []failureBody{}, Audit: auditOf(trail),
 	}
 	if l.Value != nil {
 		text, encoding := encode(l.Value)

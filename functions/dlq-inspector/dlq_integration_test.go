@@ -32,19 +32,40 @@ type target struct {
 	body   string
 	got    http.Header
 	value  string
-	paths  []string
-	calls  map[string]int // by the events' ids
+	paths  []string                                        // of events
+	calls  map[string]int                                  // by the events' ids
+	answer func(r *http.Request) (status int, body string) // nil: status and body
 }
 
 func (f *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b, _ := io.ReadAll(r.Body)
+	f.mu.Lock()
+	status, body, answer := f.status, f.body, f.answer
+	if r.Method == http.MethodPost {
+		f.got, f.value = r.Header.Clone(), string(b)
+		f.paths = append(f.paths, r.URL.Path)
+		f.calls[r.Header.Get("Ce-Id")]++
+	}
+	f.mu.Unlock()
+	if answer != nil {
+		status, body = answer(r)
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
+}
+
+// set changes what it answers.
+func (f *target) set(status int, body string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	b, _ := io.ReadAll(r.Body)
-	f.got, f.value = r.Header.Clone(), string(b)
-	f.paths = append(f.paths, r.URL.Path)
-	f.calls[r.Header.Get("Ce-Id")]++
-	w.WriteHeader(f.status)
-	_, _ = io.WriteString(w, f.body)
+	f.status, f.body = status, body
+}
+
+// events is how many it was sent.
+func (f *target) events() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.paths)
 }
 
 type bundle struct {
@@ -52,6 +73,7 @@ type bundle struct {
 	producer   *kafkaclient.Producer
 	store      *pgStore
 	target     *target
+	bulks      *bulkRunner
 	http       http.Handler
 }
 
@@ -72,11 +94,13 @@ func setup(t *testing.T) bundle {
 	replay := &replayer{
 		store: b.store, target: server.URL, client: server.Client(), topics: []string{b.topic}, records: b.producer, maxReplays: 2, now: time.Now,
 	}
+	b.bulks = newBulkRunner(b.store, replay, log, newMetrics(vm.NewSet()), nil)
+	t.Cleanup(func() { b.bulks.wait(time.Minute) })
 	h := &handler{
 		store:   b.store,
 		intake:  &intake{store: b.store, records: reader, dlqTopic: b.dlq, topics: []string{b.topic, b.dlq}, now: time.Now},
 		replay:  replay,
-		bulks:   &bulkRunner{store: b.store, replay: replay, log: log, metrics: newMetrics(vm.NewSet())},
+		bulks:   b.bulks,
 		access:  newAccess("", "secret"),
 		metrics: newMetrics(vm.NewSet()),
 	}

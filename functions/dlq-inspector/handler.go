@@ -20,16 +20,17 @@ import (
 const maxBody = 4 << 20
 
 type operatorStore interface {
-	replayStore
+	transitioner
 	letter(ctx context.Context, id uuid.UUID) (stored, []failure, []auditEntry, error)
 	letters(ctx context.Context, f filter, before *uuid.UUID, limit int) ([]stored, error)
 	groups(ctx context.Context, after *groupKey, limit int) ([]group, error)
 	stats(ctx context.Context) (map[string]int64, error)
 	recoverReplays(ctx context.Context) error
-	createBulk(ctx context.Context, b bulk) (bulk, error)
+	createBulk(ctx context.Context, b bulk, key string, fingerprint []byte) (bulk, error)
+	forgetKeys(ctx context.Context) error
 	bulk(ctx context.Context, id uuid.UUID) (bulk, error)
 	bulks(ctx context.Context, before *uuid.UUID, limit int) ([]bulk, error)
-	cancelBulk(ctx context.Context, id uuid.UUID) error
+	cancelBulk(ctx context.Context, id uuid.UUID, who string) (bulk, error)
 }
 
 type handler struct {
@@ -59,7 +60,7 @@ func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 	service.Handle(srv, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), h.groups, limit, h.access.guard)
 	service.Handle(srv, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), h.stats, limit, h.access.guard)
 	service.Handle(srv, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it", 404, 409, 413), h.replayOne, limit, h.access.guard)
-	service.Handle(srv, accepted(op("replay-letters", http.MethodPost, "/dlq/replays", "Replay all open letters that a filter selects", 413)), h.replayMany, limit, h.access.guard)
+	service.Handle(srv, accepted(op("replay-letters", http.MethodPost, "/dlq/replays", "Replay all open letters that a filter selects", 409, 413)), h.replayMany, limit, h.access.guard)
 	service.Handle(srv, op("list-replays", http.MethodGet, "/dlq/replays", "List replays of many letters, newest first"), h.listReplays, limit, h.access.guard)
 	service.Handle(srv, op("show-replay", http.MethodGet, "/dlq/replays/{id}", "Show a replay of many letters and its progress", 404), h.showReplay, limit, h.access.guard)
 	service.Handle(srv, op("cancel-replay", http.MethodDelete, "/dlq/replays/{id}", "Cancel a replay of many letters", 404, 409), h.cancelReplay, limit, h.access.guard)
@@ -71,7 +72,7 @@ func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 // the letter round for ever.
 func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
 	if d.Event.Type() == "dev.knative.sources.ping" {
-		return errors.Join(h.store.recoverReplays(ctx), h.bulks.advance(ctx, tickAdvance))
+		return errors.Join(h.store.recoverReplays(ctx), h.store.forgetKeys(ctx), h.bulks.advance(ctx, tickAdvance))
 	}
 	return h.take(ctx, d)
 }
@@ -215,15 +216,24 @@ func (h *handler) replayOne(ctx context.Context, in *replayRequest) (*letterAnsw
 			o.value, o.edited = value, true
 		}
 	}
-	if _, err := h.replay.run(ctx, in.ID, o); err != nil {
+	l, err := h.replay.run(ctx, in.ID, o)
+	if err != nil {
 		h.metrics.replays("error").Inc()
 		return nil, err
 	}
-	answer, err := h.show(ctx, &letterRequest{in.ID})
-	if err == nil {
-		h.metrics.replays(answer.Body.Status).Inc()
+	h.metrics.replays(l.Status).Inc()
+	return h.changed(ctx, l), nil
+}
+
+// changed shows a letter after a change that was made. If it cannot be read back, the answer is what is known of it: an error would
+// say that the change was not made.
+func (h *handler) changed(ctx context.Context, l stored) *letterAnswer {
+	answer, err := h.show(ctx, &letterRequest{l.ID})
+	if err != nil {
+		h.bulks.log.WarnContext(ctx, "letter not read back after its change", "letter_id", l.ID, "err", err)
+		return &letterAnswer{bodyOf(l, nil, nil)}
 	}
-	return answer, err
+	return answer
 }
 
 type reasonRequest struct {
@@ -234,29 +244,25 @@ type reasonRequest struct {
 }
 
 func (h *handler) discard(ctx context.Context, in *reasonRequest) (*letterAnswer, error) {
-	return h.move(ctx, in, "discard", "open", "discarded")
+	return h.move(ctx, in, "discard", state.discard)
 }
 
 func (h *handler) restore(ctx context.Context, in *reasonRequest) (*letterAnswer, error) {
-	return h.move(ctx, in, "restore", "discarded", "open")
+	return h.move(ctx, in, "restore", state.restore)
 }
 
-func (h *handler) move(ctx context.Context, in *reasonRequest, action, from, to string) (*letterAnswer, error) {
+func (h *handler) move(ctx context.Context, in *reasonRequest, action string, step func(state) (state, error)) (*letterAnswer, error) {
 	reason := ""
 	if in.Body != nil {
 		reason = in.Body.Reason
 	}
-	_, err := h.store.transition(ctx, in.ID, who(ctx), action, reason, func(s *stored) error {
-		if s.Status != from {
-			return fault.New(fault.Conflict, "not_"+from, "the letter is %s, not %s", s.Status, from)
-		}
-		s.Status = to
-		return nil
+	l, err := h.store.transition(ctx, in.ID, change{
+		who: who(ctx), action: action, reason: reason, apply: func(l stored) (state, error) { return step(l.state) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	return h.show(ctx, &letterRequest{in.ID})
+	return h.changed(ctx, l), nil
 }
 
 func who(ctx context.Context) string {

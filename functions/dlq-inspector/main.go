@@ -9,7 +9,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"time"
 
@@ -59,15 +58,17 @@ func run(ctx context.Context) error {
 	limiter.Observe(srv.Metrics)
 	store := &pgStore{pool: pool}
 	replay := &replayer{
-		store: store, target: cfg.ComputeMAURL, client: &http.Client{Timeout: 30 * time.Second}, topics: []string{priceevent.Topic}, records: producer,
+		store: store, target: cfg.ComputeMAURL, client: replayClient(), topics: []string{priceevent.Topic}, records: producer,
 		maxReplays: cfg.MaxReplays, now: time.Now,
 	}
 	counts := newMetrics(srv.Metrics)
+	bulks := newBulkRunner(store, replay, log, counts, srv.Stopping())
+	defer bulks.wait(cfg.ShutdownTimeout) // what is under way is settled before the pool closes
 	h := &handler{
 		store:   store,
 		intake:  &intake{store: store, records: reader, dlqTopic: priceevent.DeadLetterTopic, topics: []string{priceevent.Topic, priceevent.DeadLetterTopic}, now: time.Now},
 		replay:  replay,
-		bulks:   &bulkRunner{store: store, replay: replay, log: log, metrics: counts, stopping: srv.Stopping()},
+		bulks:   bulks,
 		access:  newAccess(string(cfg.Tokens), string(cfg.Token)),
 		metrics: counts,
 	}

@@ -16,18 +16,23 @@ import (
 
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/priceevent"
 )
 
-// replayLease is how long a replay may take before its letter is open again: more than the client's timeout.
-const replayLease = time.Minute
+const (
+	// replayLease is how long a replay of one letter may take before its letter is open again.
+	replayLease = 15 * time.Second
+	// verdictWait is for the answer of the function, or of the broker: with the statements around it, less than the lease.
+	verdictWait = 11 * time.Second
+)
 
-// sendWait is for the broker's acknowledgement of a copy.
-const sendWait = 10 * time.Second
+// The targets of a replay.
+const (
+	toFunction = "function"
+	toTopic    = "topic"
+)
 
-type replayStore interface {
-	transition(ctx context.Context, id uuid.UUID, who, action, reason string, change func(*stored) error) (stored, error)
-	refused(ctx context.Context, id uuid.UUID, f failure) error
+type transitioner interface {
+	transition(ctx context.Context, id uuid.UUID, c change) (stored, error)
 }
 
 // publisher sends records to topics.
@@ -38,7 +43,7 @@ type publisher interface {
 // replayer delivers letters again to the function that refused them, and so knows the outcome; or sends exact copies to
 // their topics, for other consumers.
 type replayer struct {
-	store      replayStore
+	store      transitioner
 	target     string
 	client     *http.Client
 	topics     []string // that copies may be sent to
@@ -47,11 +52,16 @@ type replayer struct {
 	now        func() time.Time
 }
 
-// The targets of a replay.
-const (
-	toFunction = "function"
-	toTopic    = "topic"
-)
+// replayClient is the client of a replayer. Connections are kept, enough for a replay of many.
+func replayClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			MaxIdleConns: lanes * laneLetters, MaxIdleConnsPerHost: lanes * laneLetters, IdleConnTimeout: time.Minute, DisableCompression: true,
+		},
+		// An answer that points elsewhere is no verdict.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
 
 // order is what an operator asks for.
 type order struct {
@@ -59,93 +69,87 @@ type order struct {
 	value       []byte // replaces the letter's, if edited
 	edited      bool
 	force       bool
-	target      string // toFunction or toTopic
+	target      string // toTopic, else to the function
 }
 
-// run replays one letter and gives its status after: to the function, 204 makes it resolved, 422 open again with the new
+// run replays one letter and gives it as it is after: to the function, 204 makes it resolved, 422 open again with the new
 // failure; to the topic, it is sent. Anything else opens it again and is Unavailable, code "replay_failed". The event keeps id
 // and source. Conflict: the letter is not open ("not_open"), was replayed too often ("replay_limit"), or there is no exact copy
 // of it to send ("not_exact"). Invalid: the edited value would be refused, or is for a topic.
-func (r *replayer) run(ctx context.Context, id uuid.UUID, o order) (status string, err error) {
-	if o.edited && o.target == toTopic {
-		return "", fault.New(fault.Invalid, "invalid_parameter", "an edited value goes to the function: a topic gets exact copies")
-	}
+func (r *replayer) run(ctx context.Context, id uuid.UUID, o order) (stored, error) {
+	var by *edit
 	if o.edited {
-		if _, err := priceevent.Decode(o.value, 0, r.now()); err != nil {
-			return "", err
+		if o.target == toTopic {
+			return stored{}, fault.New(fault.Invalid, "invalid_parameter", "an edited value goes to the function: a topic gets exact copies")
+		}
+		var err error
+		if by, err = readEdit(o.value, r.now()); err != nil {
+			return stored{}, err
 		}
 	}
 	token := uuid.New()
-	l, err := r.store.transition(ctx, id, o.who, "replay", o.reason, func(s *stored) error {
-		switch {
-		case s.Status != "open":
-			return fault.New(fault.Conflict, "not_open", "the letter is %s, not open", s.Status)
-		case s.ReplayCount >= r.maxReplays && !o.force:
-			return fault.New(fault.Conflict, "replay_limit", "the letter was replayed %d times; force replays it once more", s.ReplayCount)
-		case o.target == toTopic && !r.sendable(*s):
-			return fault.New(fault.Conflict, "not_exact", "only an exact copy of a record can be sent, and to a topic of ours")
+	begin := change{who: o.who, action: "replay", reason: o.reason, apply: func(l stored) (state, error) {
+		if o.target == toTopic && !r.sendable(l) {
+			return l.state, notExact()
 		}
-		s.Status, s.token, s.lease = "replaying", &token, new(replayLease)
-		s.ReplayCount++
-		if o.edited {
-			s.Correction++
-		}
-		return nil
-	})
+		return l.begin(attempt{token: token, lease: new(replayLease), edited: o.edited, force: o.force, maxReplays: r.maxReplays})
+	}}
+	if by != nil {
+		begin.value = by.written
+	}
+	l, err := r.store.transition(ctx, id, begin)
 	if err != nil {
-		return "", err
+		return stored{}, err
 	}
-	var outcome error
-	if o.target == toTopic {
-		outcome = r.send(ctx, l)
-	} else {
-		value := l.Value
-		if o.edited {
-			value = o.value
-		}
-		outcome = r.deliver(ctx, l, value, token, o.edited)
-	}
-	// The letter must not stay in replaying because the operator went away.
-	return r.settle(context.WithoutCancel(ctx), id, o, token, outcome)
+	// What has begun is finished, whether or not the operator is still there.
+	ctx = context.WithoutCancel(ctx)
+	v := r.attempt(ctx, l, token, o.target, by)
+	return r.settle(ctx, id, o.who, token, v)
 }
 
-// settle writes the outcome, unless the replay took longer than its lease and somebody else has the letter.
-func (r *replayer) settle(ctx context.Context, id uuid.UUID, o order, token uuid.UUID, outcome error) (status string, err error) {
-	permanent := fault.Permanent(outcome)
-	action, status, reason := "resolve", "resolved", ""
-	if o.target == toTopic {
-		action, status = "send", "sent"
+// attempt sends a letter and gives the verdict on it.
+func (r *replayer) attempt(ctx context.Context, l stored, token uuid.UUID, target string, by *edit) verdict {
+	ctx, cancel := context.WithTimeout(ctx, verdictWait)
+	defer cancel()
+	if target == toTopic {
+		return r.send(ctx, l)
 	}
-	if outcome != nil {
-		action, status, reason = "reopen", "open", outcomeText(outcome)
+	return r.deliver(ctx, l, token, by)
+}
+
+// settle writes the verdict, unless the replay took longer than its lease and somebody else has the letter.
+func (r *replayer) settle(ctx context.Context, id uuid.UUID, who string, token uuid.UUID, v verdict) (stored, error) {
+	end := change{who: who, action: actionOf(v.outcome), reason: v.reason, apply: func(l stored) (state, error) { return l.end(token, v.outcome) }}
+	if v.outcome == outcomeRefused {
+		end.failure = failureOf(v, r.now())
 	}
-	_, err = r.store.transition(ctx, id, o.who, action, reason, func(s *stored) error {
-		if s.Status != "replaying" || s.token == nil || *s.token != token {
-			return fault.New(fault.Conflict, "replay_lost", "the replay took too long; the letter is open again")
-		}
-		s.Status, s.token, s.lease = status, nil, nil
-		if outcome != nil && !permanent {
-			s.ReplayCount-- // no verdict: an outage must not use up a letter's replays
-		}
-		return nil
-	})
+	l, err := r.store.transition(ctx, id, end)
 	switch {
 	case err != nil:
-		return "", err
-	case outcome == nil:
-		return status, nil
-	case permanent:
-		f := failure{Code: truncate(fault.CodeOf(outcome), 200), Reason: outcomeText(outcome), Function: "replay", FailedAt: r.now().UTC()}
-		return status, r.store.refused(ctx, id, f)
+		return stored{}, err
+	case v.outcome == outcomeNone:
+		return l, fault.New(fault.Unavailable, "replay_failed", "there is no verdict (%s); the letter is open again", v.reason).After(5 * time.Second)
 	}
-	return status, fault.Wrap(outcome, fault.Unavailable, "replay_failed", "the function did not give a verdict; the letter is open again").After(5 * time.Second)
+	return l, nil
 }
 
-func outcomeText(err error) string {
-	if f, ok := fault.As(err); ok {
-		return truncate(clean(f.Detail), 2000)
+// actionOf is what the audit trail calls the end of a replay.
+func actionOf(outcome string) string {
+	switch outcome {
+	case outcomeResolved:
+		return "resolve"
+	case outcomeSent:
+		return "send"
 	}
-	return "trouble while replaying"
+	return "reopen"
+}
+
+func failureOf(v verdict, at time.Time) *failure {
+	return &failure{Code: v.code, Reason: v.reason, Function: "replay", FailedAt: at.UTC()}
+}
+
+func notExact() error {
+	return fault.New(fault.Conflict, "not_exact", "only an exact copy of a record can be sent, and to a topic of ours")
 }
 
 // sendable reports whether there is an exact copy of the letter's record, and a topic that it may be sent to.
@@ -153,122 +157,85 @@ func (r *replayer) sendable(l stored) bool {
 	return l.Exact && l.Origin != nil && slices.Contains(r.topics, l.Origin.Topic)
 }
 
-// send writes an exact copy of the letter's record to its topic: key, value and headers.
-func (r *replayer) send(ctx context.Context, l stored) error {
+// send writes an exact copy of the letter's record to its topic: key, value and headers. What the topic can never take is no
+// verdict either: the letter stays open.
+func (r *replayer) send(ctx context.Context, l stored) verdict {
 	headers := make([]kafkaclient.Header, len(l.Headers))
 	for i, h := range l.Headers {
 		headers[i] = kafkaclient.Header{Name: h.Name, Value: h.Value}
 	}
-	ctx, cancel := context.WithTimeout(ctx, sendWait)
-	defer cancel()
-	return r.records.Produce(ctx, kafkaclient.Record{Topic: l.Origin.Topic, Key: l.Key, Value: l.Value, Headers: headers})
+	err := r.records.Produce(ctx, kafkaclient.Record{Topic: l.Origin.Topic, Key: l.Key, Value: l.Value, Headers: headers})
+	if err != nil {
+		return verdict{outcomeNone, fault.CodeOf(err), outcomeText(err)}
+	}
+	return verdict{outcome: outcomeSent}
 }
 
-// rehearse asks the function what it would make of a letter, and gives the status that a replay would: resolved or open. Nothing
-// changes. Unavailable, code "replay_failed": no verdict.
-func (r *replayer) rehearse(ctx context.Context, l stored) (status string, err error) {
-	noVerdict := func(cause error) error {
-		return fault.Wrap(cause, fault.Unavailable, "replay_failed", "the function did not give a verdict")
+// deliver posts the event once and turns the answer into a verdict.
+func (r *replayer) deliver(ctx context.Context, l stored, token uuid.UUID, by *edit) verdict {
+	header, value := outgoing(l, token, by)
+	status, body, err := r.post(ctx, "/", header, value)
+	if err != nil {
+		return verdict{outcomeNone, "target_unavailable", "the function does not answer"}
 	}
-	answer, body, err := r.post(ctx, "/dry-run", l, l.Value, uuid.New(), false)
-	switch {
-	case err != nil && fault.Permanent(err):
-		return "open", nil
-	case err != nil:
-		return "", noVerdict(err)
-	case answer == http.StatusUnprocessableEntity, answer == http.StatusRequestEntityTooLarge:
-		return "open", nil
+	switch status {
+	case http.StatusNoContent:
+		return verdict{outcome: outcomeResolved}
+	case http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
+		return refusal(status, body)
 	}
-	var v struct{ Verdict string }
-	if err := json.Unmarshal(body, &v); err != nil || answer != http.StatusOK {
-		return "", noVerdict(fmt.Errorf("status %d", answer))
+	return noVerdict(status)
+}
+
+func noVerdict(status int) verdict {
+	return verdict{outcomeNone, "target_unavailable", fmt.Sprintf("the function answers with status %d", status)}
+}
+
+func refusal(status int, body []byte) verdict {
+	var problem struct{ Code, Detail string }
+	if json.Unmarshal(body, &problem) != nil || problem.Code == "" {
+		problem.Code, problem.Detail = "http_"+strconv.Itoa(status), "the function refuses the event"
+	}
+	return verdict{outcomeRefused, truncate(clean(problem.Code), 200), truncate(clean(problem.Detail), 2000)}
+}
+
+// rehearse asks the function what it would make of a letter. Nothing changes.
+func (r *replayer) rehearse(ctx context.Context, l stored) verdict {
+	ctx, cancel := context.WithTimeout(ctx, verdictWait)
+	defer cancel()
+	header, value := outgoing(l, uuid.New(), nil)
+	status, body, err := r.post(ctx, "/dry-run", header, value)
+	if err != nil {
+		return verdict{outcomeNone, "target_unavailable", "the function does not answer"}
+	}
+	if status == http.StatusUnprocessableEntity || status == http.StatusRequestEntityTooLarge {
+		return refusal(status, body)
+	}
+	var v struct{ Verdict, Code, Reason string }
+	if status != http.StatusOK || json.Unmarshal(body, &v) != nil {
+		return noVerdict(status)
 	}
 	switch v.Verdict {
 	case "applied", "duplicate":
-		return "resolved", nil
+		return verdict{outcome: outcomeResolved}
 	case "dead_letter":
-		return "open", nil
+		return verdict{outcomeRefused, truncate(clean(v.Code), 200), truncate(clean(v.Reason), 2000)}
 	}
-	return "", noVerdict(fmt.Errorf("verdict %q", v.Verdict))
+	return verdict{outcomeNone, "target_unavailable", "the function cannot tell now: " + truncate(clean(v.Reason), 200)}
 }
 
-// post sends the event to a path of the function and gives status and body of its answer. Errors: Unavailable
-// "target_unavailable", Invalid "unsendable_attribute".
-func (r *replayer) post(ctx context.Context, path string, l stored, value []byte, token uuid.UUID, edited bool) (int, []byte, error) {
+// post sends the event to a path of the function and gives status and body of its answer. An error means that there is none.
+func (r *replayer) post(ctx context.Context, path string, header http.Header, value []byte) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(r.target, "/")+path, bytes.NewReader(value))
 	if err != nil {
 		return 0, nil, fmt.Errorf("make request: %w", err)
 	}
-	if err := setHeaders(req.Header, l, token, edited); err != nil {
-		return 0, nil, err
-	}
+	req.Header = header
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return 0, nil, fault.Wrap(err, fault.Unavailable, "target_unavailable", "the function does not answer")
+		return 0, nil, err
 	}
-	defer resp.Body.Close()                                  //nolint:errcheck // read below
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what is cut off says nothing that is read
-	return resp.StatusCode, body, nil
-}
-
-// deliver posts the event once and turns the answer into an outcome: nil, Invalid (refused) or Unavailable.
-func (r *replayer) deliver(ctx context.Context, l stored, value []byte, token uuid.UUID, edited bool) error {
-	answer, body, err := r.post(ctx, "/", l, value, token, edited)
-	if err != nil {
-		return err
-	}
-	switch answer {
-	case http.StatusNoContent:
-		return nil
-	case http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
-		var problem struct{ Code, Detail string }
-		if json.Unmarshal(body, &problem) != nil || problem.Code == "" {
-			problem.Code, problem.Detail = "http_"+strconv.Itoa(answer), "the function refuses the event"
-		}
-		return fault.New(fault.Invalid, clean(problem.Code), "%s", clean(problem.Detail))
-	}
-	return fault.New(fault.Unavailable, "target_unavailable", "the function answered with status %d", answer)
-}
-
-// setHeaders writes the event's attributes. A letter that was no CloudEvent is delivered as the plain record it was, as
-// a KafkaSource would. The knativekafka extensions are left out: with them compute-ma would take it for a delivery.
-func setHeaders(h http.Header, l stored, token uuid.UUID, edited bool) error {
-	for name, value := range l.Attributes {
-		if !sendable(value) {
-			return fault.New(fault.Invalid, "unsendable_attribute", "the attribute %s has characters that no header can have", name)
-		}
-		h.Set("Ce-"+name, value)
-	}
-	if h.Get("Ce-Specversion") == "" || h.Get("Ce-Id") == "" || h.Get("Ce-Source") == "" || h.Get("Ce-Type") == "" {
-		h.Set("Ce-Specversion", "1.0")
-		h.Set("Ce-Type", "dev.knative.kafka.event")
-		h.Set("Ce-Id", "letter:"+l.ID.String())
-		h.Set("Ce-Source", "/dlq-inspector")
-		if l.Origin != nil {
-			h.Set("Ce-Id", fmt.Sprintf("partition:%d/offset:%d", l.Origin.Partition, l.Origin.Offset))
-			h.Set("Ce-Source", "/topics/"+l.Origin.Topic)
-		}
-	}
-	h.Set("Ce-Replayid", token.String())
-	h.Set("Ce-Replaycount", strconv.Itoa(l.ReplayCount))
-	h.Del("Ce-Correction")
-	if l.Correction > 0 {
-		h.Set("Ce-Correction", strconv.Itoa(l.Correction))
-	}
-	switch {
-	case edited:
-		h.Set("Content-Type", "application/json")
-	case l.ContentType != "" && sendable(l.ContentType):
-		h.Set("Content-Type", l.ContentType)
-	}
-	return nil
-}
-
-func sendable(s string) bool {
-	for _, c := range s {
-		if c < 0x20 && c != '\t' || c == 0x7F {
-			return false
-		}
-	}
-	return true
+	defer resp.Body.Close()                                    //nolint:errcheck // read below
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what is cut off says nothing that is read
+	return resp.StatusCode, body, err
 }

@@ -126,69 +126,6 @@ func wireHeaders(headers []kafkaclient.Header) []header {
 	return out
 }
 
-// transition changes a letter's state under its lock and writes the audit trail, in one transaction. change sees the
-// letter as it is and sets the state that follows; its error leaves everything as it was.
-func (s *pgStore) transition(ctx context.Context, id uuid.UUID, who, action, reason string, change func(*stored) error) (stored, error) {
-	var out stored
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, "select "+storedColumns+" from dead_letters where id = $1 for update", id)
-		if err != nil {
-			return err
-		}
-		if out, err = pgx.CollectExactlyOneRow(rows, scanStored); err != nil {
-			return err
-		}
-		before := out.state
-		if err := change(&out); err != nil {
-			return err
-		}
-		const q = `
-			update dead_letters
-			set status = $2, replay_count = $3, correction = $4, replay_token = $5, replay_expires_at = now() + $6::interval
-			where id = $1`
-		if _, err := tx.Exec(ctx, q, id, out.Status, out.ReplayCount, out.Correction, out.token, out.lease); err != nil {
-			return err
-		}
-		return audit(ctx, tx, id, who, action, reason, before, out.state)
-	})
-	return out, notFound(err)
-}
-
-func audit(ctx context.Context, tx pgx.Tx, id uuid.UUID, who, action, reason string, before, after state) error {
-	b, err := json.Marshal(before)
-	if err != nil {
-		return err
-	}
-	a, err := json.Marshal(after)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `
-		insert into dead_letter_audit (letter_id, who, action, reason, before, after)
-		values ($1, $2, $3, $4, $5, $6)`, id, who, action, clean(reason), b, a)
-	return err
-}
-
-// recoverReplays opens letters whose replay ended with the process that ran it: the outcome is unknown, and replaying once
-// more is harmless.
-func (s *pgStore) recoverReplays(ctx context.Context) error {
-	const q = `
-		with stuck as (
-			update dead_letters set status = 'open', replay_token = null, replay_expires_at = null
-			where status = 'replaying' and replay_expires_at < now()
-			returning id)
-		insert into dead_letter_audit (letter_id, who, action, reason, before, after)
-		select id, 'dlq-inspector', 'recover', 'the replay did not report back', '{"status":"replaying"}', '{"status":"open"}' from stuck`
-	_, err := s.pool.Exec(ctx, q)
-	return postgres.Classify(err)
-}
-
-// refused records the failure of a replay.
-func (s *pgStore) refused(ctx context.Context, id uuid.UUID, f failure) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return addFailure(ctx, tx, id, f, nil) })
-	return postgres.Classify(err)
-}
-
 func notFound(err error) error {
 	if err = postgres.Classify(err); err != nil && fault.CodeOf(err) == "not_found" {
 		return fault.Wrap(err, fault.NotFound, "message_not_found", "there is no such dead letter")

@@ -12,16 +12,6 @@ import (
 	"marketdata/shared/postgres"
 )
 
-// state is what operators change about a letter.
-type state struct {
-	Status      string `json:"status"`
-	ReplayCount int    `json:"replay_count"`
-	Correction  int    `json:"correction"`
-
-	token *uuid.UUID
-	lease *time.Duration
-}
-
 // stored is a letter as it is read.
 type stored struct {
 	ID uuid.UUID
@@ -43,7 +33,7 @@ type stored struct {
 	FailureCount  int
 }
 
-const storedColumns = `id, status, replay_count, correction, replay_token, topic, partition, record_offset, recorded_at, exact, key, value,
+const storedColumns = `id, status, replay_count, correction, replay_token, replay_id, replay_troubles, topic, partition, record_offset, recorded_at, exact, key, value,
 	headers, attributes, content_type, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, failure_count`
 
 func scanStored(row pgx.CollectableRow) (l stored, err error) {
@@ -51,7 +41,7 @@ func scanStored(row pgx.CollectableRow) (l stored, err error) {
 	var partition *int32
 	var offset *int64
 	var headers, attributes []byte
-	err = row.Scan(&l.ID, &l.Status, &l.ReplayCount, &l.Correction, &l.token, &topic, &partition, &offset, &l.RecordedAt, &l.Exact, &l.Key, &l.Value,
+	err = row.Scan(&l.ID, &l.Status, &l.ReplayCount, &l.Correction, &l.token, &l.bulk, &l.troubles, &topic, &partition, &offset, &l.RecordedAt, &l.Exact, &l.Key, &l.Value,
 		&headers, &attributes, &l.ContentType, &l.Code, &l.Reason, &l.Fingerprint, &l.Symbol, &l.FirstFailedAt, &l.LastFailedAt, &l.FailureCount)
 	if err != nil {
 		return l, err
@@ -92,22 +82,8 @@ func (s *pgStore) letter(ctx context.Context, id uuid.UUID) (stored, []failure, 
 	if err != nil {
 		return stored{}, nil, nil, postgres.Classify(err)
 	}
-	rows, err = s.pool.Query(ctx, "select at, who, action, reason, before, after from dead_letter_audit where letter_id = $1 order by id limit 1000", id)
-	if err != nil {
-		return stored{}, nil, nil, postgres.Classify(err)
-	}
-	trail, err := pgx.CollectRows(rows, pgx.RowToStructByPos[auditEntry])
+	trail, err := s.trail(ctx, id)
 	return l, failures, trail, postgres.Classify(err)
-}
-
-// auditEntry is one change of a letter.
-type auditEntry struct {
-	At     time.Time       `json:"at"`
-	Who    string          `json:"who"`
-	Action string          `json:"action"`
-	Reason string          `json:"reason,omitempty"`
-	Before json.RawMessage `json:"before"`
-	After  json.RawMessage `json:"after"`
 }
 
 // filter selects letters; zero members select all.
@@ -133,7 +109,7 @@ func (f filter) args() []any {
 // letters lists newest letters first, from before (exclusive) downwards, without values.
 func (s *pgStore) letters(ctx context.Context, f filter, before *uuid.UUID, limit int) ([]stored, error) {
 	const q = `
-		select id, status, replay_count, correction, replay_token, topic, partition, record_offset, recorded_at, exact, key, null::bytea,
+		select id, status, replay_count, correction, replay_token, replay_id, replay_troubles, topic, partition, record_offset, recorded_at, exact, key, null::bytea,
 			'[]'::jsonb, attributes, content_type, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, failure_count
 		from dead_letters
 		where ` + filterCondition + `

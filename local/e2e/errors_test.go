@@ -210,6 +210,7 @@ func (e *errorCodes) inspector(t *testing.T) {
 	e.want(t, "replay_not_found", http.MethodGet, base+"/dlq/replays/0190f5d8-0000-7000-8000-000000000003", "", operator...)
 	status, _, header := call(t, http.MethodPost, base+"/dlq/replays", "{}", operator...)
 	require.Equal(t, http.StatusAccepted, status)
+	e.eventually(t, []string{"completed"}, "select status from dead_letter_replays")
 	e.want(t, "not_running", http.MethodDelete, base+header.Get("Location"), "", operator...)
 	e.want(t, "not_open", http.MethodPost, base+letter+"/replay", "{}", operator...)
 }

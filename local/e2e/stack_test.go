@@ -1,6 +1,5 @@
 //go:build integration
 
-// Package e2e drives the built binaries through the local runtime, as a user does: HTTP, Kafka and SQL only.
 package e2e
 
 import (
