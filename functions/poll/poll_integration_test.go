@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/market"
+	"marketdata/shared/postgres"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv"
@@ -90,8 +91,10 @@ func (b bundle) show(t *testing.T, id string) (v jobBody) {
 
 func (b bundle) exec(t *testing.T, query string, args ...any) {
 	t.Helper()
-	_, err := b.store.pool.Exec(t.Context(), query, args...)
-	require.NoError(t, err)
+	require.NoError(t, postgres.Retry(t.Context(), func() error { // a replica may be at work
+		_, err := b.store.pool.Exec(t.Context(), query, args...)
+		return err
+	}))
 }
 
 func (b bundle) runs(t *testing.T, id string) (n int) {

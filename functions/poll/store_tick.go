@@ -22,13 +22,15 @@ type dueProvider struct {
 	Soon     bool // jobs will be due within the look-ahead
 }
 
-// due gives the providers of jobs that are due at now (the database's clock), or will be within ahead.
+// due gives the providers of jobs that are due at now (the database's clock), or will be within ahead, perhaps once more: a job
+// that is late may have its next period soon.
 func (s *pgStore) due(ctx context.Context, ahead time.Duration) (now time.Time, all []dueProvider, err error) {
 	const q = `
 		select now(), provider,
 		       bool_or(next_run_at <= now() and (lease_expires_at is null or lease_expires_at <= now())),
-		       bool_or(next_run_at > now())
-		from polling_jobs
+		       bool_or(greatest(next_run_at, following) <= now() + $1::interval)
+		from polling_jobs,
+		     lateral (select created_at + (floor(extract(epoch from now() - created_at) / interval_s) + 1) * interval_s * interval '1 second' as following) f
 		where status = 'active' and next_run_at <= now() + $1::interval
 		group by provider`
 	rows, err := s.pool.Query(ctx, q, ahead)
