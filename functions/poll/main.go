@@ -64,6 +64,7 @@ func run(ctx context.Context) error {
 	limiter.Observe(srv.Metrics)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
+	defer in.Close()
 	in.Observe(srv.Metrics)
 	store := &pgStore{pool: pool}
 	cache := pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL)

@@ -1,13 +1,14 @@
 // Package ingest brings a price from a provider into the pipeline: fetch, store, publish.
 //
-// A fetched quote is stored as raw response and outbox row in one transaction, then published; the outbox row goes once
-// the broker has acknowledged it. What is stored is thus published at least once, whatever dies in between: a sweeper
-// ([Ingester.Sweep]) publishes what was left behind. Consumers are idempotent, so "at least" is enough.
+// A fetched quote is stored as raw response and outbox row in one transaction, then published; the outbox row is deleted
+// once the broker has acknowledged the event. So what is stored is published at least once, whatever dies in between: a
+// sweep ([Ingester.Sweep]) publishes what was left behind. Consumers are idempotent, so "at least" is enough.
+//
+// Quotes that are stored at the same time share a transaction, and so do deletes (store.go).
 package ingest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -16,8 +17,8 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
+	"marketdata/shared/coalesce"
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market"
@@ -56,11 +57,22 @@ type Ingester struct {
 	topic     string
 	budget    Budget // nil: calls are free
 	metrics   *metrics.Set
+	stores    *coalesce.Coalescer[stored, int64]
+	deletes   *coalesce.Coalescer[int64, struct{}]
 }
 
-// New makes an ingester over the providers by name.
+// New makes an ingester over the providers by name. Close it before the pool.
 func New(pool postgres.DB, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
-	return &Ingester{pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: metrics.NewSet()}
+	in := &Ingester{pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: metrics.NewSet()}
+	in.stores = coalesce.New(in.storeAll, together)
+	in.deletes = coalesce.New(in.deleteAll, together)
+	return in
+}
+
+// Close waits for the transactions under way. Call it once no fetch and no sweep runs.
+func (in *Ingester) Close() {
+	in.stores.Close()
+	in.deletes.Close()
 }
 
 // Within makes the ingester ask the budget before each call. Call it before the first Fetch.
@@ -134,7 +146,7 @@ func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provid
 	if err != nil {
 		return Result{}, err
 	}
-	rowID, err := in.store(ctx, o, resp, record)
+	rowID, err := in.store(ctx, stored{o, resp, record})
 	if err != nil {
 		return Result{}, err
 	}
@@ -152,38 +164,6 @@ func (in *Ingester) record(ctx context.Context, o priceevent.Observation) (kafka
 		m.Headers["traceparent"] = t
 	}
 	return kafkaclient.Record{Topic: in.topic, Key: []byte(m.Key), Value: m.Value, Headers: sortedHeaders(m.Headers)}, nil
-}
-
-// store writes raw response and outbox row in one transaction and gives the outbox row's id. The outbox row is not due
-// for a while: until then its publication is this process' business.
-func (in *Ingester) store(ctx context.Context, o priceevent.Observation, resp market.Response, r kafkaclient.Record) (int64, error) {
-	headers, err := json.Marshal(headerMap(r.Headers))
-	if err != nil {
-		return 0, fmt.Errorf("encode headers: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
-	defer cancel()
-	var rowID int64
-	err = pgx.BeginFunc(ctx, in.pool, func(tx pgx.Tx) error {
-		const rawQuery = `
-			insert into raw_responses (id, provider, symbol, status, body, received_at)
-			values ($1, $2, $3, $4, $5, $6)`
-		if _, err := tx.Exec(ctx, rawQuery, o.RawResponseID, o.Provider, o.Symbol, resp.Status, resp.Body, resp.ReceivedAt); err != nil {
-			return fmt.Errorf("store raw response: %w", err)
-		}
-		const outboxQuery = `
-			insert into outbox (topic, key, value, headers, next_attempt_at)
-			values ($1, $2, $3, $4, now() + interval '10 seconds')
-			returning id`
-		if err := tx.QueryRow(ctx, outboxQuery, r.Topic, r.Key, r.Value, headers).Scan(&rowID); err != nil {
-			return fmt.Errorf("store outbox row: %w", err)
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, storageError(err)
-	}
-	return rowID, nil
 }
 
 // storageError makes every failure to store Unavailable: the values were validated, so a refusal is our own defect, and
@@ -208,14 +188,4 @@ func (in *Ingester) produce(ctx context.Context, wait time.Duration, r kafkaclie
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	return in.publisher.Produce(ctx, r)
-}
-
-// forget deletes the row of an acknowledged event. If it stays, a sweep publishes it once more: a duplicate, which costs
-// nothing but its delivery.
-func (in *Ingester) forget(ctx context.Context, rowID int64, wait time.Duration) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
-	defer cancel()
-	if _, err := in.pool.Exec(ctx, "delete from outbox where id = $1", rowID); err != nil {
-		in.log.WarnContext(ctx, "published event stays in the outbox", "outbox_id", rowID, "err", err)
-	}
 }

@@ -82,6 +82,7 @@ func setup(t *testing.T, p provider) bundle {
 	t.Helper()
 	b := bundle{pool: testenv.Postgres(t), pub: &publisher{}}
 	b.in = New(b.pool, b.pub, map[string]market.Provider{"fake": p}, slog.New(slog.DiscardHandler))
+	t.Cleanup(b.in.Close)
 	return b
 }
 

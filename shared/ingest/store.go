@@ -1,0 +1,122 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"marketdata/shared/coalesce"
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/market"
+	"marketdata/shared/postgres"
+	"marketdata/shared/priceevent"
+)
+
+// together bounds the transactions that callers share.
+var together = coalesce.Options{
+	MaxBatch: 100, MaxQueue: 10_000, Timeout: storeWait,
+	Split: func(err error) bool { // one item may have failed them all
+		class := postgres.Class(err)
+		return class == "21" || class == "22" || class == "23"
+	},
+}
+
+// alone is the size in bytes above which a response has a transaction of its own: a batch of large ones would be held in
+// memory several times over.
+const alone = 64 << 10
+
+// stored is what one fetch stores.
+type stored struct {
+	observation priceevent.Observation
+	response    market.Response
+	record      kafkaclient.Record
+}
+
+// store writes raw response and outbox row in one transaction and returns the outbox row's id. The sweep leaves the row
+// alone for ten seconds: until then its publication is this process's business.
+func (in *Ingester) store(ctx context.Context, s stored) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	if len(s.response.Body) > alone {
+		ids, err := in.storeAll(ctx, []stored{s})
+		if err != nil {
+			return 0, storageError(err)
+		}
+		return ids[0], nil
+	}
+	id, err := in.stores.Do(ctx, s)
+	if err != nil {
+		return 0, storageError(err)
+	}
+	return id, nil
+}
+
+// storeQuery is one statement, hence one transaction and one round trip. The rows it returns are matched to the items by
+// the events' ids.
+const storeQuery = `
+	with raw as (
+		insert into raw_responses (id, provider, symbol, status, body, received_at)
+		select * from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bytea[], $6::timestamptz[]))
+	insert into outbox (topic, key, value, headers, next_attempt_at)
+	select topic, key, value, headers::jsonb, now() + interval '10 seconds'
+	from unnest($7::text[], $8::bytea[], $9::bytea[], $10::text[]) as o (topic, key, value, headers)
+	returning id, headers->>'ce_id'`
+
+func (in *Ingester) storeAll(ctx context.Context, items []stored) ([]int64, error) {
+	n := len(items)
+	ids, providers, symbols, statuses := make([]string, n), make([]string, n), make([]string, n), make([]int32, n)
+	bodies, received := make([][]byte, n), make([]time.Time, n)
+	topics, keys, values, headers := make([]string, n), make([][]byte, n), make([][]byte, n), make([]string, n)
+	place := make(map[string]int, n)
+	for i, s := range items {
+		named := headerMap(s.record.Headers)
+		text, err := json.Marshal(named)
+		if err != nil {
+			return nil, fmt.Errorf("encode headers: %w", err)
+		}
+		ids[i], providers[i], symbols[i] = s.observation.RawResponseID.String(), s.observation.Provider, string(s.observation.Symbol)
+		statuses[i], bodies[i], received[i] = int32(s.response.Status), s.response.Body, s.response.ReceivedAt //nolint:gosec // an HTTP status
+		topics[i], keys[i], values[i], headers[i] = s.record.Topic, s.record.Key, s.record.Value, string(text)
+		place[named["ce_id"]] = i
+	}
+	rows, err := in.pool.Query(ctx, storeQuery, ids, providers, symbols, statuses, bodies, received, topics, keys, values, headers)
+	if err != nil {
+		return nil, fmt.Errorf("store quotes: %w", err)
+	}
+	var (
+		out     = make([]int64, n)
+		id      int64
+		eventID string
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&id, &eventID}, func() error { out[place[eventID]] = id; return nil }); err != nil {
+		return nil, fmt.Errorf("store quotes: %w", err)
+	}
+	return out, nil
+}
+
+// deleteQuery does not wait for the disk: a delete that a crash of the database undoes publishes an event once more.
+const deleteQuery = `
+	with lazily as materialized (select set_config('synchronous_commit', 'off', true))
+	delete from outbox
+	using lazily
+	where id = any($1)`
+
+func (in *Ingester) deleteAll(ctx context.Context, ids []int64) ([]struct{}, error) {
+	if _, err := in.pool.Exec(ctx, deleteQuery, ids); err != nil {
+		return nil, fmt.Errorf("delete outbox rows: %w", err)
+	}
+	return make([]struct{}, len(ids)), nil
+}
+
+// forget deletes the row of an acknowledged event. If it stays, a sweep publishes it once more: a duplicate, which costs
+// nothing but its delivery.
+func (in *Ingester) forget(ctx context.Context, rowID int64, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
+	defer cancel()
+	if _, err := in.deletes.Do(ctx, rowID); err != nil {
+		in.log.WarnContext(ctx, "published event stays in the outbox", "outbox_id", rowID, "err", err)
+	}
+}

@@ -1,0 +1,166 @@
+//go:build integration
+
+package ingest
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/market"
+	"marketdata/shared/priceevent"
+	"marketdata/shared/testenv"
+)
+
+// item makes what one fetch stores.
+func item(t *testing.T, in *Ingester, symbol market.Symbol, body []byte) stored {
+	t.Helper()
+	q := quote(t, symbol)
+	id, err := uuid.NewV7()
+	require.NoError(t, err)
+	o := priceevent.Observation{Symbol: symbol, Provider: "fake", Price: q.Price, ObservedAt: q.ObservedAt.Truncate(time.Microsecond), RawResponseID: id}
+	r, err := in.record(t.Context(), o)
+	require.NoError(t, err)
+	return stored{o, market.Response{Status: 200, Body: body, ReceivedAt: time.Now()}, r}
+}
+
+// hold keeps everybody from the outbox until release is called.
+func (b bundle) hold(t *testing.T) (release func()) {
+	t.Helper()
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "lock table outbox in share mode")
+	require.NoError(t, err)
+	return func() { require.NoError(t, tx.Rollback(t.Context())) }
+}
+
+// blocked waits until a statement of ours waits for the lock.
+func (b bundle) blocked(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var n int
+		require.NoError(t, b.pool.QueryRow(t.Context(),
+			"select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()").Scan(&n))
+		return n > 0
+	}, 2*time.Second, time.Millisecond)
+}
+
+// Quotes that are stored at once share transactions, and each keeps its own rows: the acknowledged one's outbox row goes,
+// the other's stays.
+func TestFetchesInFlightShareATransaction(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	release := b.hold(t)
+	items := make([]stored, 60)
+	ids := make([]int64, len(items))
+	var wg sync.WaitGroup
+	for i := range items {
+		items[i] = item(t, b.in, market.Symbol(fmt.Sprint("S", i)), fmt.Append(nil, "body ", i))
+		wg.Go(func() {
+			id, err := b.in.store(t.Context(), items[i])
+			if err == nil {
+				ids[i] = id
+			}
+		})
+		if i == 0 {
+			b.blocked(t)
+		}
+	}
+	release()
+	wg.Wait()
+	var transactions int
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select count(distinct xmin::text) from outbox").Scan(&transactions))
+	require.Less(t, transactions, 20)
+	for i, id := range ids {
+		var key, body string
+		require.NoError(t, b.pool.QueryRow(t.Context(), `
+			select convert_from(key, 'UTF8'), convert_from(body, 'UTF8')
+			from outbox, raw_responses r
+			where outbox.id = $1 and r.id = $2`, id, items[i].observation.RawResponseID).Scan(&key, &body))
+		require.Equal(t, string(items[i].observation.Symbol), key)
+		require.Equal(t, fmt.Sprint("body ", i), body)
+	}
+	for _, id := range ids[1:] {
+		wg.Go(func() { b.in.forget(t.Context(), id, storeWait) })
+	}
+	wg.Wait()
+	var left int64
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select id from outbox").Scan(&left))
+	require.Equal(t, ids[0], left)
+}
+
+// What one quote brings over its transaction must not fail those that share it.
+func TestAQuoteThatIsRefusedFailsNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	release := b.hold(t)
+	var wg sync.WaitGroup
+	errs := make([]error, 11)
+	for i := range errs {
+		one := item(t, b.in, "AAPL", []byte("body"))
+		if i == 5 {
+			one.observation.Provider = "no\x00text"
+		}
+		wg.Go(func() { _, errs[i] = b.in.store(t.Context(), one) })
+		if i == 0 {
+			b.blocked(t)
+		}
+	}
+	release()
+	wg.Wait()
+	for i, err := range errs {
+		if i == 5 {
+			require.Error(t, err)
+			continue
+		}
+		require.NoError(t, err)
+	}
+	require.Equal(t, 10, b.count(t, "raw_responses"))
+	require.Equal(t, 10, b.count(t, "outbox"))
+}
+
+// A pooler may allow no prepared statements: every way to send a statement stores the same bytes.
+func TestStoreInEveryExecMode(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			config := testenv.Postgres(t).Config()
+			config.ConnConfig.DefaultQueryExecMode = mode
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			t.Cleanup(pool.Close)
+			in := New(pool, &publisher{}, nil, slog.New(slog.DiscardHandler))
+			t.Cleanup(in.Close)
+			for _, body := range [][]byte{{}, []byte("\x00\xff'\"\\{},\n"), bytes.Repeat([]byte("x"), alone+1)} {
+				one := item(t, in, "A^=/", body)
+				one.record.Headers = append(one.record.Headers, kafkaclient.Header{Name: "traceparent", Value: []byte(`"\{}`)})
+				id, err := in.store(t.Context(), one)
+				require.NoError(t, err)
+				var got []byte
+				var trace string
+				require.NoError(t, pool.QueryRow(t.Context(), `
+					select body, headers->>'traceparent'
+					from raw_responses r, outbox o
+					where r.id = $1 and o.id = $2`, one.observation.RawResponseID.String(), id).Scan(&got, &trace))
+				require.Equal(t, body, got)
+				require.Equal(t, `"\{}`, trace)
+				in.forget(t.Context(), id, storeWait)
+				var rows int
+				require.NoError(t, pool.QueryRow(t.Context(), "select count(*) from outbox").Scan(&rows))
+				require.Zero(t, rows)
+			}
+		})
+	}
+}
