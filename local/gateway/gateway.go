@@ -3,8 +3,9 @@
 package gateway
 
 import (
-	_ "embed"
+	"embed"
 	"encoding/json"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -14,10 +15,11 @@ import (
 
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
+	"marketdata/shared/webpage"
 )
 
-//go:embed index.html
-var index []byte
+//go:embed page
+var pageFiles embed.FS
 
 // routes are the public paths: a path itself and everything below it.
 var routes = []struct{ prefix, function string }{
@@ -83,11 +85,11 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", g.route)
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'")
-		_, _ = w.Write(index) // an error means that the client went away
-	})
+	files, err := fs.Sub(pageFiles, "page")
+	if err != nil {
+		return nil, err
+	}
+	webpage.Handle(mux, "/{$}", "/page/", files)
 	mux.HandleFunc("GET /openapi.json", g.openAPI)
 	service.Docs(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
