@@ -13,6 +13,7 @@ import (
 
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
 
@@ -173,7 +174,13 @@ func (h *handler) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer,
 	}
 	out := &groupsAnswer{}
 	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(g group) groupKey { return groupKey{g.Open, g.Letters, g.Fingerprint} })
-	out.Body.Groups = append([]group{}, all...)
+	out.Body.Groups = []group{}
+	for _, g := range all {
+		if r, ok := priceevent.Explain(g.Code); ok {
+			g.Meaning, g.Remedy = r.Meaning, r.Remedy
+		}
+		out.Body.Groups = append(out.Body.Groups, g)
+	}
 	return out, nil
 }
 

@@ -133,6 +133,8 @@ type group struct {
 	Open        int64     `json:"open"`
 	First       time.Time `json:"first_failed_at"`
 	Last        time.Time `json:"last_failed_at"`
+	Meaning     string    `json:"meaning,omitempty" db:"-" doc:"What the code says, if it is one of compute-ma's"`
+	Remedy      string    `json:"remedy,omitempty" db:"-" doc:"What can be done about it"`
 }
 
 // groupKey is a group's place in the list.

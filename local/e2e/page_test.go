@@ -3,217 +3,354 @@
 package e2e
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/stretchr/testify/require"
-
-	"marketdata/shared/testenv"
 )
 
-// TestOperatorsPage is an operator at the page: it signs in, looks at a hostile payload, corrects it, sees what changed, replays
-// it, and replays all others after a plan.
+// badPrice is a price event whose price is a string of the given text, so that it becomes a dead letter.
+func badPrice(symbol, price string) string {
+	return fmt.Sprintf(`{"symbol":%q,"price":%q,"timestamp":"2024-01-01T00:00:00Z","source":"test","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`, symbol, price)
+}
+
+// atPage starts a stack with one dead letter per value, and signs an operator in at its page.
+func atPage(t *testing.T, values ...string) (*stack, *browser) {
+	t.Helper()
+	s := start(t, newDir(t), "RATE_LIMIT_DEFAULT=10000/1s")
+	var messages []*kafka.Message
+	for _, v := range values {
+		messages = append(messages, &kafka.Message{Value: []byte(v)})
+	}
+	s.produce(t, messages...)
+	s.eventually(t, []string{fmt.Sprint(len(values))}, "select count(*)::text from dead_letters")
+	b := newBrowser(t)
+	b.window(t, 1280, 800, false, "light")
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq")
+	b.write(t, "#token", s.env["DLQ_TOKEN"]+keyEnter)
+	b.holds(t, `!document.getElementById("views").hidden`)
+	return s, b
+}
+
+// openLetter goes to the letter of a symbol by its address.
+func openLetter(t *testing.T, s *stack, b *browser, symbol string) {
+	t.Helper()
+	id := s.rows(t, `select id::text from dead_letters where position(convert_to('"symbol":"' || $1 || '"', 'UTF8') in value) > 0`, symbol)
+	require.Len(t, id, 1)
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters&status=all&letter="+id[0])
+	b.shows(t, ".facts", id[0])
+}
+
+// edit replaces text in the editor, as typing does.
+func edit(t *testing.T, b *browser, from, to string) {
+	t.Helper()
+	b.script(t, fmt.Sprintf(`const v = document.getElementById("value"); v.value = v.value.replace(%q, %q); v.dispatchEvent(new Event("input", { bubbles: true }))`, from, to))
+}
+
+// TestOperatorsPage is an operator at the page: signs in, looks at a hostile payload, corrects it, sees what changed, replays
+// it, and plans a replay of all others.
 func TestOperatorsPage(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "RATE_LIMIT_DEFAULT=10000/1s")
-	const hostile = `{"symbol":"EVIL","price":"<img src=x onerror=document.title='owned'>","timestamp":"2024-01-01T00:00:00Z","source":"test","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`
+	hostile := badPrice("EVIL", "<img src=x onerror=document.title='owned'>")
+	b := newBrowser(t)
+	b.window(t, 1280, 800, false, "light")
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq")
+	b.write(t, "#token", "wrong"+keyEnter)
+	b.shows(t, "#sign-in-error", "the operator token is not known")
+	b.write(t, "#token", s.env["DLQ_TOKEN"]+keyEnter) // what was typed is selected; Enter: no mouse is needed
+	b.shows(t, "#all-is-well", "All is well")
+	require.Equal(t, "none", b.script(t, `return getComputedStyle(document.getElementById("sign-in")).display`), "signed in means signed in")
+
 	s.produce(t, &kafka.Message{Value: []byte(hostile)})
 	s.eventually(t, []string{"1"}, "select count(*)::text from dead_letters")
+	b.shows(t, "#causes", "invalid_price") // by itself
+	b.shows(t, "#causes", "What to do:")
+	b.shows(t, "#counts .open", "1")
 
-	b := newBrowser(t)
-	b.open(t, s.env["GATEWAY_URL"]+"/dlq")
-	b.write(t, "#token", "wrong\n")
-	b.shows(t, "#status", "the operator token is not known")
-	b.write(t, "#token", s.env["DLQ_TOKEN"]+"\n") // Enter: no mouse is needed
-	b.shows(t, "#groups", "invalid_price")
-	b.shows(t, "#stats", "1 open")
+	b.click(t, ".cause-link")
+	b.shows(t, "#list", "EVIL")
+	require.Equal(t, "1", b.script(t, `return document.querySelectorAll("#list .row").length`))
+	b.press(t, "j"+keyEnter)
+	b.shows(t, "#letter-title", "invalid_price · EVIL")
+	b.holds(t, `document.activeElement.id === "letter-title"`)
+	b.shows(t, "#value-body", "onerror")
+	require.Equal(t, "Letters · Dead letters", b.script(t, "return document.title"), "payloads are text")
 
-	b.click(t, "#groups button") // the cause
-	b.shows(t, "#letters", "EVIL")
-	b.click(t, "#letters button")
-	b.shows(t, "#letter-title", "invalid_price · EVIL · open")
-	require.Contains(t, b.property(t, "#value", "value"), "onerror")
-	require.Equal(t, "Dead letters", b.script(t, "return document.title"), "payloads are text")
-	require.Equal(t, "letter", b.script(t, "return document.activeElement.id"), "the focus follows")
-
-	b.script(t, `const v = document.getElementById("value"); v.value = v.value.replace(/"<img[^"]*"/, "12.5"); v.dispatchEvent(new Event("input"))`)
-	b.shows(t, "#diff .add", `"price": 12.5`)
-	b.shows(t, "#diff .del", "onerror")
+	b.click(t, "#tab-edit")
+	edit(t, b, `"<img src=x onerror=document.title='owned'>"`, "12.5")
+	b.shows(t, "#diff ins", "12.5")
+	b.shows(t, "#diff del", "onerror")
+	b.shows(t, "#faults", "looks like a price event")
 	b.write(t, "#reason", "the price is a number")
 	b.click(t, "#replay")
-	b.shows(t, "#status", "The function took it.")
+	b.shows(t, "#outcome", "The function accepted it.")
 	b.shows(t, "#letter-title", "resolved")
-	b.shows(t, "#audit", "the price is a number")
+	b.shows(t, "#history", "the price is a number")
 	require.Equal(t, []string{"12.5"}, s.rows(t, "select average::text from symbol_averages where symbol = 'EVIL' and window_size = 5"))
 
-	for i := range 3 { // what has been mended meanwhile is tried again in one go
-		s.produce(t, &kafka.Message{Value: []byte(strings.ReplaceAll(hostile, "EVIL", fmt.Sprint("E", i)))})
-	}
-	s.eventually(t, []string{"3"}, "select count(*)::text from dead_letters where status = 'open'")
-	b.click(t, "#any-cause")
-	b.click(t, "#replay-all")
-	b.shows(t, "#bulk-what", "All open letters")
-	require.Equal(t, "true", b.property(t, "#bulk-go", "disabled"), "first a plan")
-	b.click(t, `#bulk-form button[value="plan"]`)
-	b.shows(t, "#bulk-progress", "3 refused")
-	require.Equal(t, []string{"3"}, s.rows(t, "select count(*)::text from dead_letters where status = 'open' and replay_count = 0"))
-	b.click(t, "#bulk-go")
-	b.shows(t, "#bulk-progress", "completed: 3 of 3; 3 refused")
-	b.click(t, "#bulk-close")
-	b.shows(t, "#letters", "E2")
-
-	b.click(t, "#letters button")
-	b.shows(t, "#letter-title", "open")
-	b.click(t, "#discard")
-	b.shows(t, "#status", "Discarded.")
 	b.click(t, "#sign-out")
-	require.Equal(t, "true", b.property(t, "#work", "hidden"))
+	b.shows(t, "#sign-in", "Sign in")
 	require.Equal(t, "null", b.script(t, `return String(sessionStorage.getItem("token"))`))
+	require.Equal(t, "true", b.script(t, `return String(!document.body.innerText.includes("EVIL"))`), "nothing of the letters stays behind")
 }
 
-// browser is Chromium behind the WebDriver protocol (W3C WebDriver).
-type browser struct{ session string }
+// An untouched letter is replayed as the very bytes that came, whatever a text area makes of its line ends; an edit changes
+// what was edited and nothing else.
+func TestOperatorsPageSendsTheBytesThatAreThere(t *testing.T) {
+	t.Parallel()
+	value := strings.ReplaceAll(badPrice("CRLF", "12.50"), ",", ",\r\n\t")
+	s, b := atPage(t, value)
+	openLetter(t, s, b, "CRLF")
+	b.click(t, "#tab-edit")
+	b.script(t, `document.getElementById("value").dispatchEvent(new Event("input", { bubbles: true }))`)
+	b.shows(t, "#replay", "Replay")
+	b.click(t, "#replay")
+	b.shows(t, "#outcome", "refused")
+	require.Equal(t, []string{"0 1"}, s.rows(t, "select correction || ' ' || replay_count from dead_letters"), "no correction: nothing was edited")
 
-func newBrowser(t *testing.T) *browser {
+	edit(t, b, `"12.50"`, "12.50")
+	b.script(t, `window.sent = []; const real = window.fetch; window.fetch = (path, o) => { if (o?.body) sent.push(o.body); return real(path, o) }`)
+	b.shows(t, "#replay", "Replay with changes")
+	b.click(t, "#replay")
+	b.shows(t, "#outcome", "accepted")
+	want := strings.Replace(value, `"12.50"`, "12.50", 1)
+	require.Equal(t, want, b.script(t, `return JSON.parse(sent[0]).value`), "CRLF and tabs as they came")
+	keepsLineEnds(t, b)
+}
+
+// keepsLineEnds tries text with any mix of line ends: what was not touched keeps its own, and differences lose nothing.
+func keepsLineEnds(t *testing.T, b *browser) {
 	t.Helper()
-	path, err := exec.LookPath("chromedriver")
-	require.NoError(t, err, "no chromedriver: install Chromium and its driver (Debian: apt-get install chromium-driver)")
-	port := testenv.FreePort(t)
-	driver := exec.Command(path, fmt.Sprint("--port=", port))
-	require.NoError(t, driver.Start())
-	b := &browser{session: fmt.Sprintf("http://127.0.0.1:%d/session", port)}
-	t.Cleanup(func() {
-		b.ask(t, http.MethodDelete, "", nil)
-		require.NoError(t, driver.Process.Kill())
-		require.Error(t, driver.Wait(), "killed")
-	})
-	require.Eventually(t, func() bool {
-		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/status", port))
-		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
-	}, 20*time.Second, 20*time.Millisecond)
-	var made struct{ SessionID string }
-	require.NoError(t, json.Unmarshal(b.ask(t, http.MethodPost, "", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
-		"goog:chromeOptions": map[string]any{"args": []string{
-			"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--user-data-dir=" + t.TempDir(),
-		}},
-	}}}), &made))
-	b.session += "/" + made.SessionID
-	return b
-}
-
-// ask sends a command and gives its value.
-func (b *browser) ask(t *testing.T, method, command string, body any) json.RawMessage {
-	t.Helper()
-	value, err := b.tryAsk(method, command, body)
-	require.NoError(t, err, command)
-	return value
-}
-
-func (b *browser) tryAsk(method, command string, body any) (json.RawMessage, error) {
-	var content io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return nil, err
+	require.Equal(t, "ok", b.module(t, "parts.js", `
+		const alphabet = ["a", "1", "\r\n", "\n", "\r", "\u{1F600}"]
+		const random = () => Array.from({ length: Math.random() * 9 }, () => alphabet[Math.floor(Math.random() * 6)]).join("")
+		for (let i = 0; i < 20000; i++) {
+			const raw = random(), edited = m.lf(random())
+			if (m.restore(raw, m.lf(raw)) !== raw) return "untouched " + JSON.stringify(raw)
+			if (m.lf(m.restore(raw, edited)) !== edited) return "edited " + JSON.stringify([raw, edited])
+			const head = random() + "x", tail = "x" + random(), got = m.restore(head + raw + tail, m.lf(head) + edited + m.lf(tail))
+			if (!got.startsWith(head) || !got.endsWith(tail)) if (m.lf(got) !== m.lf(head) + edited + m.lf(tail)) return "around " + JSON.stringify([head, raw, tail, edited])
 		}
-		content = bytes.NewReader(text)
-	}
-	req, err := http.NewRequest(method, b.session+command, content)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read whole
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %d: %.300s", resp.StatusCode, answer)
-	}
-	var v struct{ Value json.RawMessage }
-	return v.Value, json.Unmarshal(answer, &v)
-}
-
-func (b *browser) open(t *testing.T, url string) {
-	t.Helper()
-	b.ask(t, http.MethodPost, "/url", map[string]string{"url": url})
-}
-
-// element finds the first element of a selector.
-func (b *browser) element(selector string) (path string, err error) {
-	value, err := b.tryAsk(http.MethodPost, "/element", map[string]string{"using": "css selector", "value": selector})
-	if err != nil {
-		return "", err
-	}
-	var found map[string]string
-	err = json.Unmarshal(value, &found)
-	for _, id := range found {
-		path = "/element/" + id
-	}
-	return path, err
-}
-
-// click waits until an element can be clicked, and clicks it.
-func (b *browser) click(t *testing.T, selector string) {
-	t.Helper()
-	var err error
-	require.Eventually(t, func() bool {
-		var path string
-		if path, err = b.element(selector); err == nil {
-			_, err = b.tryAsk(http.MethodPost, path+"/click", map[string]any{})
+		for (const length of [0, 1, 16384, 20480, 20481, 100000]) {
+			const text = "ab\r\n\u{1F600},".repeat(length / 7 + 1).slice(0, length), at = m.starts(text)
+			if (at.map((from, i) => text.slice(from, at[i + 1])).join("") !== text) return "parts " + length
+			if (at.some((from) => from && (/[\uDC00-\uDFFF]/.test(text[from]) || (text[from] === "\n" && text[from - 1] === "\r")))) return "cut " + length
 		}
-		return err == nil
-	}, 20*time.Second, 20*time.Millisecond, "%s", selector)
-}
-
-func (b *browser) write(t *testing.T, selector, text string) {
-	t.Helper()
-	path, err := b.element(selector)
-	require.NoError(t, err)
-	b.ask(t, http.MethodPost, path+"/value", map[string]string{"text": text})
-}
-
-// shows waits until an element that is on show has the text.
-func (b *browser) shows(t *testing.T, selector, text string) {
-	t.Helper()
-	var last string
-	require.Eventually(t, func() bool {
-		path, err := b.element(selector)
-		if err != nil {
-			return false
+		return "ok"`))
+	require.Equal(t, "ok", b.module(t, "diff.js", `
+		const alphabet = ["a", "1", ".", ",", "\n", " ", "\r\n", '"', "\u{1F600}"]
+		const random = () => Array.from({ length: Math.random() * 20 }, () => alphabet[Math.floor(Math.random() * 9)]).join("")
+		for (let i = 0; i < 20000; i++) {
+			const a = random(), b = random(), d = m.diff(a, b)
+			if (d.filter(([s]) => s !== "+").map(([, t]) => t).join("") !== a || d.filter(([s]) => s !== "-").map(([, t]) => t).join("") !== b) return JSON.stringify([a, b, d])
 		}
-		value, err := b.tryAsk(http.MethodGet, path+"/text", nil)
-		if err != nil || json.Unmarshal(value, &last) != nil {
-			return false
+		return "ok"`))
+}
+
+// A difference shows every digit of numbers that JavaScript cannot hold.
+func TestOperatorsPageShowsEveryDigit(t *testing.T) {
+	t.Parallel()
+	value := strings.Replace(badPrice("DIGITS", "x"), `"x"`, "123456789012345678901.123456789012345678", 1)
+	s, b := atPage(t, value)
+	openLetter(t, s, b, "DIGITS")
+	b.shows(t, "#value-body", `"price": 123456789012345678901.123456789012345678`)
+	b.click(t, "#tab-edit")
+	b.shows(t, "#faults", "more than 20 digits")
+	edit(t, b, "123456789012345678901.123456789012345678", "12345678901234567890.123456789012345677")
+	b.shows(t, "#diff del", "123456789012345678901.123456789012345678")
+	b.shows(t, "#diff ins", "12345678901234567890.123456789012345677")
+	b.click(t, "#replay")
+	b.shows(t, "#outcome", "accepted")
+	require.Equal(t, []string{"12345678901234567890.123456789012345677"}, s.rows(t, "select price::text from price_points"))
+}
+
+// A keystroke costs the same at any size: long values are edited in parts, and compared beside the page.
+func TestOperatorsPageIsQuickWithLargeValues(t *testing.T) {
+	t.Parallel()
+	oneLine := strings.Replace(badPrice("LINE", "1"), `"source"`, `"pad":"`+strings.Repeat("x", 900_000)+`","source"`, 1)
+	elements := strings.Replace(badPrice("ELEMENTS", "1"), `"source"`, `"pad":[`+strings.Repeat("1,", 199_999)+`1],"source"`, 1)
+	s, b := atPage(t, oneLine, elements)
+	for _, symbol := range []string{"LINE", "ELEMENTS"} {
+		openLetter(t, s, b, symbol)
+		b.click(t, "#tab-edit")
+		b.shows(t, "#faults", `"price" must be a number, not a string`)
+		require.Less(t, len(b.property(t, "#value", "value")), 25_000, "a part of the value")
+		var fastest float64 // the machine may have other work as well
+		_, err := fmt.Sscan(b.script(t, `
+			const v = document.getElementById("value")
+			v.focus(); v.setSelectionRange(1, 1)
+			let fastest = Infinity
+			for (const key of "abcdefghij") {
+				const start = performance.now()
+				document.execCommand("insertText", false, key) // what a keystroke does, layout included
+				v.getBoundingClientRect(); v.scrollHeight
+				fastest = Math.min(fastest, performance.now() - start)
+			}
+			return fastest`), &fastest)
+		require.NoError(t, err)
+		require.Less(t, fastest, 250.0, "milliseconds for a keystroke in %s; a part of the text takes about 5, the whole took 1000", symbol)
+		b.shows(t, "#diff ins", "abcdefghij")
+		b.click(t, "#take-back")
+		b.shows(t, "#replay", "Replay")
+	}
+}
+
+func TestOperatorsPageTellsHeadersApart(t *testing.T) {
+	t.Parallel()
+	s, b := atPage(t)
+	s.produce(t, &kafka.Message{Value: []byte(badPrice("HEADERS", "1")), Headers: []kafka.Header{
+		{Key: "trace", Value: []byte("one")},
+		{Key: "trace", Value: []byte("two")},
+		{Key: "empty", Value: []byte{}},
+		{Key: "binary", Value: []byte{0, 0, 0, 5}},
+		{Key: "turned", Value: []byte("a\u202Eb")},
+	}})
+	s.eventually(t, []string{"1"}, "select count(*)::text from dead_letters")
+	openLetter(t, s, b, "HEADERS")
+	require.Equal(t, "trace=one|trace=two|empty=empty|binary=4 bytes: 00 00 00 05|turned=aU+202E RLOb", b.script(t, `
+		return [...document.querySelector("#headers tbody").rows].map((r) => r.cells[0].textContent + "=" + r.cells[1].textContent).join("|")`))
+}
+
+// What turns text around or hides in it is marked, wherever it is shown.
+func TestOperatorsPageMarksDeceivingText(t *testing.T) {
+	t.Parallel()
+	s, b := atPage(t, strings.Replace(badPrice("BIDI", "x"), "x", "\u202E00.5\u200B\uFEFF", 1))
+	openLetter(t, s, b, "BIDI")
+	for _, tab := range []string{"#tab-pretty", "#tab-raw"} {
+		b.click(t, tab)
+		b.shows(t, "#value-body", "U+202E RLO")
+		b.shows(t, "#value-body", "U+200B")
+	}
+	b.click(t, "#tab-hex")
+	b.shows(t, "#value-body", "e2 80 ae 30 30 2e")
+	b.click(t, "#tab-edit")
+	b.shows(t, ".editor .warning", "U+202E RLO × 1")
+}
+
+// A refusal keeps the edit and the typed reason; another letter starts without them; coming back finds them.
+func TestOperatorsPageKeepsDrafts(t *testing.T) {
+	t.Parallel()
+	s, b := atPage(t, badPrice("ONE", "1"), badPrice("TWO", "2"))
+	openLetter(t, s, b, "ONE")
+	b.click(t, "#tab-edit")
+	edit(t, b, `"1"`, `"one"`)
+	b.write(t, "#reason", "my reason")
+	b.click(t, "#replay")
+	b.shows(t, "#outcome", "price")
+	b.holds(t, `document.getElementById("outcome").className === "bad"`)
+	require.Contains(t, b.property(t, "#value", "value"), `"one"`)
+	require.Equal(t, "my reason", b.property(t, "#reason", "value"))
+
+	b.script(t, `[...document.querySelectorAll("#list .row")].find((r) => r.innerText.includes("TWO")).click()`)
+	b.shows(t, "#letter-title", "TWO")
+	require.Empty(t, b.property(t, "#reason", "value"))
+	b.shows(t, "#value-body", `"2"`)
+	b.script(t, `history.back()`)
+	b.shows(t, "#letter-title", "ONE")
+	require.Contains(t, b.property(t, "#value", "value"), `"one"`)
+	require.Equal(t, "my reason", b.property(t, "#reason", "value"))
+}
+
+// A plan comes first, and a plan in which no letter goes through offers no replay. A replay that is under way is found again
+// after its dialog was closed, and the history keeps it.
+func TestOperatorsPageReplaysMany(t *testing.T) {
+	t.Parallel()
+	s, b := atPage(t, badPrice("A1", "1"), badPrice("A2", "2"), badPrice("A3", "3"))
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters")
+	b.shows(t, "#list", "A3")
+	b.click(t, "#plan-matching")
+	b.shows(t, "#replay-what", "all open letters")
+	require.Equal(t, "true", b.property(t, "#replay-go", "disabled"), "first a plan")
+	b.click(t, "#replay-plan")
+	b.shows(t, "#replay-progress", "3 would be refused")
+	b.shows(t, "#replay-progress", "nothing to replay")
+	require.Equal(t, "true", b.property(t, "#replay-go", "disabled"))
+	require.Equal(t, []string{"3"}, s.rows(t, "select count(*)::text from dead_letters where status = 'open' and replay_count = 0"))
+	b.click(t, "#replay-close")
+
+	status, _, _ := call(t, http.MethodPost, s.env["GATEWAY_URL"]+"/dlq/replays", `{"rate_per_second":1,"reason":"slowly"}`,
+		"Content-Type", "application/json", "Authorization", "Bearer "+s.env["DLQ_TOKEN"])
+	require.Equal(t, http.StatusAccepted, status)
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=replays")
+	b.shows(t, "#replays", "slowly")
+	b.shows(t, "#replays", "Plan of 3 letters")
+	b.shows(t, "#replays", "3 of 3: 3 refused")
+
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters")
+	b.shows(t, "#list", "A3")
+	b.press(t, "jx")
+	b.shows(t, "#selected", "1 selected")
+	b.click(t, "#select-all")
+	b.shows(t, "#selected", "3 selected")
+	b.click(t, "#discard-selected")
+	b.write(t, "#many-reason", "not needed")
+	b.click(t, "#many-go")
+	b.shows(t, "#many-progress", "3 discarded")
+	b.click(t, "#many-close")
+	require.Equal(t, []string{"3"}, s.rows(t, "select count(*)::text from dead_letter_audit where action = 'discard' and reason = 'not needed'"))
+}
+
+// The page fits its window at any width, and what is new never moves what is being read.
+func TestOperatorsPageStaysCalm(t *testing.T) {
+	t.Parallel()
+	s, b := atPage(t, badPrice("A-RATHER-LONG-SYMBOL-OF-32-CHARS", strings.Repeat("x", 300)))
+	for _, width := range []int{360, 390, 768, 1280, 1920} {
+		for _, path := range []string{"", "?view=letters", "?view=replays", "?view=letters&letter=" + s.rows(t, "select id::text from dead_letters")[0]} {
+			b.window(t, width, 800, width < 768, "dark")
+			b.open(t, s.env["GATEWAY_URL"]+"/dlq"+path)
+			b.holds(t, `!document.getElementById("views").hidden`)
+			b.holds(t, `document.documentElement.scrollWidth <= innerWidth`)
 		}
-		return strings.Contains(last, text)
-	}, 20*time.Second, 20*time.Millisecond, "%s has no %q", selector, text)
+	}
+	b.window(t, 390, 844, true, "light")
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters")
+	b.shows(t, "#list", "A-RATHER")
+	b.click(t, "#list .row-body")
+	b.holds(t, `document.getElementById("letter-title")?.getBoundingClientRect().top < 400`) // not below the list
+	b.click(t, "#back")
+	b.shows(t, "#list", "A-RATHER")
+
+	b.window(t, 1280, 800, false, "light")
+	s.produce(t, &kafka.Message{Value: []byte(badPrice("NEW", "1"))})
+	b.shows(t, "#news", "Show 1 new letter")
+	require.Equal(t, "1", b.script(t, `return document.querySelectorAll("#list .row").length`))
+	b.script(t, `const n = document.getElementById("news"); n.click(); n.click()`)
+	b.shows(t, "#list", "NEW")
+	require.Equal(t, "2", b.script(t, `return document.querySelectorAll("#list .row").length`), "two clicks show nothing twice")
 }
 
-func (b *browser) property(t *testing.T, selector, name string) string {
-	t.Helper()
-	path, err := b.element(selector)
-	require.NoError(t, err)
-	var v any
-	require.NoError(t, json.Unmarshal(b.ask(t, http.MethodGet, path+"/property/"+name, nil), &v))
-	return fmt.Sprint(v)
-}
-
-func (b *browser) script(t *testing.T, text string) string {
-	t.Helper()
-	var v any
-	require.NoError(t, json.Unmarshal(b.ask(t, http.MethodPost, "/execute/sync", map[string]any{"script": text, "args": []any{}}), &v))
-	return fmt.Sprint(v)
+// The list is one stop for Tab, however long it is, and the page can be used without a mouse.
+func TestOperatorsPageByKeyboard(t *testing.T) {
+	t.Parallel()
+	var values []string
+	for i := range 5 {
+		values = append(values, badPrice(fmt.Sprint("K", i), "1"))
+	}
+	s, b := atPage(t, values...)
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters")
+	b.shows(t, "#list", "K4")
+	stops := map[string]int{}
+	for range 40 {
+		b.press(t, keyTab)
+		stops[b.script(t, `const e = document.activeElement; return e.closest("#list") ? "list" : e.id || e.textContent`)]++
+	}
+	require.LessOrEqual(t, len(stops), 24, "%v", stops)
+	require.Positive(t, stops["list"])
+	b.press(t, "/")
+	b.holds(t, `document.activeElement.id === "f-q"`)
+	b.press(t, "K2"+keyEnter)
+	b.holds(t, `document.querySelectorAll("#list .row").length === 1`)
+	require.Equal(t, "?view=letters&q=K2", b.script(t, `return location.search`), "the address says what is shown")
+	b.press(t, keyEscape)
+	b.press(t, "j"+keyEnter)
+	b.shows(t, "#letter-title", "K2")
+	b.holds(t, `document.activeElement.id === "letter-title"`)
+	b.press(t, keyEscape)
+	b.holds(t, `!document.getElementById("letter-title") && document.activeElement.matches("#list .row")`)
+	b.press(t, "?")
+	b.holds(t, `document.getElementById("help-dialog").open`)
 }

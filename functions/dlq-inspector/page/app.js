@@ -1,0 +1,215 @@
+// The operators' page: signing in, the three views, keyboard, and the refresh that runs while the page is visible.
+import { get, token } from "./api.js"
+import * as causes from "./causes.js"
+import { $, fill, h, refreshTimes } from "./dom.js"
+import { dropAll, unsent } from "./editor.js"
+import * as filters from "./filters.js"
+import * as letter from "./letter.js"
+import * as list from "./list.js"
+import * as many from "./many.js"
+import * as replays from "./replays.js"
+import { filterNames, go, onChange, selection, state } from "./state.js"
+
+let signedIn = false
+let listed = null // the filter that the list shows, as text
+let keepFocus = false // the next letter opens without taking the focus
+
+const say = (text, bad = false) => { $("status").textContent = text; $("status").classList.toggle("bad", bad); $("status").hidden = !text }
+const guarded = (action) => async (...values) => { try { return await action(...values) } catch (e) { if (e.name !== "AbortError") say(e.message, true) } }
+
+// --- views
+
+const show = guarded(async (s, { reload = false } = {}) => {
+  for (const view of ["causes", "letters", "replays"]) {
+    $(view + "-view").hidden = s.view !== view
+    const a = document.querySelector(`nav a[data-view=${view}]`)
+    if (s.view === view) a.setAttribute("aria-current", "page")
+    else a.removeAttribute("aria-current")
+  }
+  document.title = { causes: "Dead letters", letters: "Letters · Dead letters", replays: "Replays · Dead letters" }[s.view]
+  say("")
+  if (s.view === "causes") await causes.load({ fresh: true })
+  if (s.view === "replays") await replays.load()
+  if (s.view === "letters") await showLetters(s, reload)
+})
+
+async function showLetters(s, reload) {
+  filters.show(s.filter)
+  $("letters-view").classList.toggle("with-letter", Boolean(s.letter))
+  const text = JSON.stringify(s.filter)
+  const opened = s.letter === letter.shown() ? null : s.letter ? letter.open(s.letter, { focus: !keepFocus }) : letter.close()
+  keepFocus = false
+  if (text !== listed || reload) {
+    listed = text
+    try { await list.load(s.filter) } catch (e) { listed = null; throw e }
+  }
+  list.mark(s.letter)
+  await opened
+}
+
+// openLetter shows a letter. Going on with j and k leaves one step in the history, not one per letter.
+function openLetter(id, { replace = false, focus = true } = {}) {
+  if (!id) return
+  if (id === state.letter) { $("letter-title")?.focus(); return }
+  keepFocus = !focus
+  go({ ...state, view: "letters", letter: id }, { replace })
+}
+function closeLetter() {
+  if (!state.letter) return
+  go({ ...state, letter: "" })
+  list.focus()
+}
+
+const plan = (filter, name) => replays.open(filter, name)
+
+filters.listen((filter) => go({ view: "letters", filter, letter: state.letter }))
+causes.listen(plan)
+list.listen({ open: openLetter, select: toolbar })
+letter.onChanged(guarded(async (id, outcome) => {
+  if (letter.shown() !== id && outcome) say(`Letter …${id.slice(-6)}: ${outcome.text}`, outcome.bad)
+  await Promise.all([list.update(id), loadStats()])
+}))
+const afterBulk = () => { if (signedIn) refresh() }
+replays.listen(afterBulk)
+many.listen(afterBulk)
+document.addEventListener("close-letter", closeLetter)
+
+// A plain click on a link within the page changes the view without loading the page anew.
+document.addEventListener("click", (e) => {
+  const a = e.target.closest("a[data-internal]")
+  if (!a || e.defaultPrevented || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return
+  e.preventDefault()
+  const p = new URL(a.href).searchParams
+  go({ view: p.get("view") ?? "causes", filter: Object.fromEntries(filterNames.filter((n) => p.get(n)).map((n) => [n, p.get(n)])), letter: p.get("letter") ?? "" })
+})
+
+function toolbar() {
+  const n = list.selected.size
+  $("select-all").checked = n > 0 && n === list.length()
+  $("select-all").indeterminate = n > 0 && n < list.length()
+  $("selected").textContent = n ? `${n} selected` : "Select all"
+  for (const id of ["replay-selected", "discard-selected"]) $(id).hidden = n === 0
+  $("plan-matching").hidden = n > 0
+}
+$("select-all").addEventListener("change", (e) => list.selectAll(e.target.checked))
+$("replay-selected").addEventListener("click", () => many.open("replay", [...list.selected.values()]))
+$("discard-selected").addEventListener("click", () => many.open("discard", [...list.selected.values()]))
+$("plan-matching").addEventListener("click", () => plan(selection(state.filter)))
+$("more-letters").addEventListener("click", guarded(list.more))
+$("more-causes").addEventListener("click", guarded(() => causes.load({ more: true })))
+$("news").addEventListener("click", guarded(async () => { await list.load(state.filter); list.mark(state.letter); list.focus() }))
+$("back").addEventListener("click", closeLetter)
+
+// --- keyboard
+
+const shortcutsOn = () => localStorage.getItem("shortcuts") !== "off"
+$("shortcuts-on").checked = shortcutsOn()
+$("shortcuts-on").addEventListener("change", (e) => localStorage.setItem("shortcuts", e.target.checked ? "on" : "off"))
+$("help").addEventListener("click", () => $("help-dialog").showModal())
+$("help-close").addEventListener("click", () => $("help-dialog").close())
+
+let following
+function move(by) {
+  const inLetter = $("letter").contains(document.activeElement)
+  const id = list.step(by, { focus: !inLetter })
+  if (!id || !state.letter) return
+  clearTimeout(following) // a held key opens the letter at which it stops
+  following = setTimeout(() => { if (state.letter) openLetter(id, { replace: true, focus: inLetter }) }, 150)
+}
+
+const keys = {
+  j: () => move(1), k: () => move(-1), x: () => list.toggle(), Enter: () => openLetter(list.currentId()),
+  "/": () => { if (state.view !== "letters") go({ view: "letters" }); $("f-q").focus() },
+  "?": () => $("help-dialog").showModal(), Escape: closeLetter,
+}
+document.addEventListener("keydown", (e) => {
+  if (!signedIn || e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented || document.querySelector("dialog[open]")) return
+  const inField = e.target.closest("input:not([type=checkbox]), textarea, select")
+  if (e.key === "Escape" && inField) { inField.blur(); return }
+  if (inField || (e.key !== "Escape" && !shortcutsOn())) return
+  if (e.key === "Enter" && e.target.closest("button, a, summary, [role=option]")) return
+  if (!["/", "?"].includes(e.key) && state.view !== "letters") return
+  if (keys[e.key]) { e.preventDefault(); keys[e.key]() }
+})
+
+// --- refresh
+
+async function loadStats() {
+  causes.showCounts((await get("/dlq/stats")).statuses, {})
+}
+
+let rest = 0 // until when requests wait, after a refusal
+async function refresh() {
+  if (document.hidden || !signedIn || Date.now() < rest) return
+  try {
+    const work = [loadStats(), replays.load()]
+    if (state.view === "causes") work.push(causes.load())
+    if (state.view === "letters") work.push(list.refresh().then((changed) => { if (changed.some(letter.differs)) letter.noticeChange() }))
+    await Promise.all(work)
+    fill($("fresh"), h("span", { class: "wide-only" }, "Updated "), `${new Date().toISOString().slice(11, 19)} UTC`)
+    $("fresh").classList.remove("bad")
+  } catch (e) {
+    if (e.status === 401) return
+    rest = Date.now() + 1000 * (e.retryAfter || 5)
+    $("fresh").textContent = `Not up to date: ${e.message}`
+    $("fresh").classList.add("bad")
+  }
+}
+setInterval(() => { if (!replays.anyRunning()) refresh() }, 10000)
+setInterval(() => { if (replays.anyRunning()) refresh() }, 2500)
+setInterval(refreshTimes, 5000)
+document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh() })
+addEventListener("beforeunload", (e) => { if (unsent()) e.preventDefault() })
+
+// --- signing in and out
+
+function signOut(text = "") {
+  signedIn = false
+  token.drop()
+  listed = null
+  for (const part of [letter, causes, replays, many]) part.forget()
+  $("list").replaceChildren()
+  for (const id of ["views", "sign-out", "help", "fresh", "counts", "causes-view", "letters-view", "replays-view"]) $(id).hidden = true
+  for (const d of document.querySelectorAll("dialog[open]")) d.close()
+  $("sign-in").hidden = false
+  $("sign-in-error").textContent = text
+  $("token").focus()
+  say("")
+}
+
+async function signIn() {
+  const stats = await get("/dlq/stats")
+  signedIn = true
+  $("sign-in").hidden = true
+  for (const id of ["views", "sign-out", "help", "fresh", "counts"]) $(id).hidden = false
+  causes.showCounts(stats.statuses, {})
+  refresh()
+  await show(state, { reload: true })
+}
+
+document.addEventListener("unauthorized", () => { if (signedIn) signOut("The token is no longer accepted. Sign in again; edits that were not sent are kept.") })
+$("sign-in").addEventListener("submit", async (e) => {
+  e.preventDefault()
+  token.set($("token").value.trim())
+  $("sign-in-button").disabled = true
+  try {
+    await signIn()
+    $("token").value = ""
+    if (!state.letter) $("main").focus()
+  } catch (problem) {
+    token.drop()
+    $("sign-in-error").textContent = problem.status === 401 ? `That did not work: ${problem.message}.` : problem.message
+    $("token").select()
+  } finally {
+    $("sign-in-button").disabled = false
+  }
+})
+$("sign-out").addEventListener("click", () => {
+  if (unsent() && !confirm("There are edits that were not sent. Sign out and lose them?")) return
+  dropAll()
+  signOut()
+})
+
+onChange((s) => { if (signedIn) show(s) })
+if (token.get()) signIn().catch((e) => signOut(e.status === 401 ? "" : e.message))
+else signOut()

@@ -1,0 +1,52 @@
+// What is shown is in the address: a link can be sent to a colleague, and back works.
+
+export const filterNames = ["status", "fingerprint", "symbol", "topic", "q", "since", "until"]
+
+let listener = () => {}
+export let state = read()
+
+function read() {
+  const p = new URLSearchParams(location.search)
+  const filter = Object.fromEntries(filterNames.filter((n) => p.get(n)).map((n) => [n, p.get(n)]))
+  const letter = p.get("letter") ?? ""
+  const view = p.get("view") ?? (letter || Object.keys(filter).length ? "letters" : "causes")
+  return { view: ["causes", "letters", "replays"].includes(view) ? view : "causes", filter, letter }
+}
+
+// address gives the link of a state. Without a status, letters are the open ones; "all" is any.
+export function address({ view = "causes", filter = {}, letter = "" }) {
+  const p = new URLSearchParams()
+  if (view !== "causes") p.set("view", view)
+  if (view === "letters") for (const n of filterNames) if (filter[n]) p.set(n, filter[n])
+  if (view === "letters" && letter) p.set("letter", letter)
+  const query = p.toString()
+  return "/dlq" + (query ? "?" + query : "")
+}
+
+export function go(next, { replace = false } = {}) {
+  history[replace ? "replaceState" : "pushState"](null, "", address(next))
+  state = read()
+  listener(state)
+}
+
+export function onChange(f) {
+  listener = f
+  addEventListener("popstate", () => { state = read(); f(state) })
+}
+
+// query makes the parameters of a list request.
+export function query(filter, more = {}) {
+  const p = new URLSearchParams(more)
+  for (const n of filterNames) if (filter[n] && n !== "status") p.set(n, filter[n])
+  const status = filter.status ?? "open"
+  if (status !== "all") p.set("status", status)
+  return p
+}
+
+// selection is a filter as replays take it: they come to open letters only.
+export const selection = (filter) => Object.fromEntries(Object.entries(filter).filter(([n, v]) => v && n !== "status"))
+
+export function describe(filter) {
+  const words = { fingerprint: "cause", q: "text", since: "from", until: "before" }
+  return Object.entries(selection(filter)).map(([n, v]) => `${words[n] ?? n} ${v}`)
+}

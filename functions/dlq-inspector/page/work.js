@@ -1,0 +1,8 @@
+// The slow work on values, in a worker of its own: typing never waits for it.
+import { faults } from "./check.js"
+import { diff } from "./diff.js"
+import { pretty } from "./json.js"
+
+const jobs = { diff, faults, pretty }
+
+onmessage = ({ data: { id, job, values } }) => postMessage({ id, result: jobs[job](...values) })
