@@ -61,6 +61,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer client.Close() //nolint:errcheck // nothing is buffered
 	limiter := ratelimit.New(client, cfg.Limits, log)
+	defer limiter.Close() //nolint:errcheck // nothing is buffered
 
 	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},

@@ -52,6 +52,7 @@ func run(ctx context.Context) error {
 	}
 	defer client.Close() //nolint:errcheck // nothing is buffered
 	limiter := ratelimit.New(client, cfg.Limits, log)
+	defer limiter.Close() //nolint:errcheck // nothing is buffered
 	srv := service.New("dlq-inspector", "Dead letters: see, replay, discard.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})

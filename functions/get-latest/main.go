@@ -53,6 +53,7 @@ func run(ctx context.Context) error {
 	defer producer.Close(cfg.ShutdownTimeout)
 
 	limiter := ratelimit.New(cache, cfg.Limits, log)
+	defer limiter.Close() //nolint:errcheck // nothing is buffered
 	// Without Redis every request is a miss and limits are this copy's own, but there is an answer.
 	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
 	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log,

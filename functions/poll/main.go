@@ -58,6 +58,7 @@ func run(ctx context.Context) error {
 	defer producer.Close(cfg.ShutdownTimeout)
 
 	limiter := ratelimit.New(client, cfg.Limits, log)
+	defer limiter.Close() //nolint:errcheck // nothing is buffered
 	srv := service.New("poll", "Polling jobs: prices on a schedule.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run

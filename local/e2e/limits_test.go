@@ -267,5 +267,5 @@ func withoutRedis(t *testing.T, s *stack, latest []string) {
 	_, metrics, _ := call(t, http.MethodGet, latest[0]+"/metrics", "")
 	require.Contains(t, string(metrics), "limiter_degraded 1")
 	require.Contains(t, string(metrics), `limiter_refusals_total{policy="latest"}`)
-	require.Contains(t, s.out.String(), "limits are decided by this copy alone")
+	require.Contains(t, s.out.String(), "limits are decided by this replica alone")
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,11 +20,20 @@ import (
 const forever = 5 * time.Minute
 
 // newLimiter makes one copy's limiter whose own clock stands still.
-func newLimiter(client *redis.Client, timeout time.Duration, copies int) (*Limiter, *bytes.Buffer) {
+func newLimiter(t *testing.T, client *redis.Client, timeout time.Duration, copies int) (*Limiter, *bytes.Buffer) {
+	t.Helper()
 	var logs bytes.Buffer
 	l := New(client, Config{Timeout: timeout, MaxCopies: copies}, slog.New(slog.NewTextHandler(&logs, nil)))
 	l.local = NewMemory(func() time.Time { return start })
+	l.now = alwaysDue()
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
 	return l, &logs
+}
+
+// alwaysDue is a clock on which a probe is due at each look.
+func alwaysDue() func() time.Time {
+	var looks atomic.Int64
+	return func() time.Time { return start.Add(time.Duration(looks.Add(1)) * probeEvery) }
 }
 
 // metric sums the metrics of that name.
@@ -40,7 +50,7 @@ func metric(t *testing.T, l *Limiter, name string) (sum float64) {
 func TestLimiterDecidesAloneWhileRedisIsGone(t *testing.T) {
 	t.Parallel()
 	_, net, client, _ := newNetwork(t)
-	l, logs := newLimiter(client, forever, 2)
+	l, logs := newLimiter(t, client, forever, 2)
 	limit := Limit{5, time.Minute}
 	d := l.Take(t.Context(), "c", limit)
 	require.Equal(t, Decision{Allowed: true, Left: []int{4}, Reset: time.Minute}, d)
@@ -54,7 +64,7 @@ func TestLimiterDecidesAloneWhileRedisIsGone(t *testing.T) {
 	require.Equal(t, []int{0}, d.Left)
 	require.InDelta(t, 1, metric(t, l, "limiter_degraded"), 0)
 	require.InDelta(t, 4, metric(t, l, "limiter_degraded_decisions_total"), 0)
-	require.Equal(t, 1, strings.Count(logs.String(), "limits are decided by this copy alone"))
+	require.Equal(t, 1, strings.Count(logs.String(), "limits are decided by this replica alone"))
 	require.NotContains(t, logs.String(), "shared again")
 	require.True(t, l.Take(t.Context(), "other", Limit{1, time.Minute}).Allowed, "a share is at least one")
 	require.False(t, l.Take(t.Context(), "other", Limit{1, time.Minute}).Allowed)
@@ -70,7 +80,7 @@ func TestLimiterDecidesAloneWhileRedisIsGone(t *testing.T) {
 func TestLimiterDoesNotWaitLongForASlowRedis(t *testing.T) {
 	t.Parallel()
 	_, net, client, _ := newNetwork(t)
-	l, _ := newLimiter(client, 50*time.Millisecond, 2)
+	l, _ := newLimiter(t, client, 50*time.Millisecond, 2)
 	require.NoError(t, l.Warm(t.Context()))
 	net.set(false, true)
 	began := time.Now()
@@ -84,7 +94,7 @@ func TestLimiterDoesNotWaitLongForASlowRedis(t *testing.T) {
 func TestLimiterAsksOnceAtATimeWhetherRedisIsBack(t *testing.T) {
 	t.Parallel()
 	_, net, client, _ := newNetwork(t)
-	l, logs := newLimiter(client, forever, 1)
+	l, logs := newLimiter(t, client, forever, 1)
 	require.NoError(t, l.Warm(t.Context()))
 	net.set(true, false)
 	require.True(t, l.Take(t.Context(), "c", Limit{1, time.Minute}).Degraded)
@@ -116,7 +126,7 @@ func TestLimiterAsksOnceAtATimeWhetherRedisIsBack(t *testing.T) {
 func TestLimiterCountsARequestWhoseClientWentAway(t *testing.T) {
 	t.Parallel()
 	_, _, client, _ := newNetwork(t)
-	l, logs := newLimiter(client, forever, 2)
+	l, logs := newLimiter(t, client, forever, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Equal(t, Decision{Allowed: true, Left: []int{1}, Reset: time.Minute}, l.Take(ctx, "c", Limit{2, time.Minute}))
@@ -134,7 +144,7 @@ func TestLimiterKeepsItsBoundThroughOutages(t *testing.T) {
 			server, net, _, _ := newNetwork(t)
 			var all []*Limiter
 			for range copies {
-				l, _ := newLimiter(net.client(t), forever, 4)
+				l, _ := newLimiter(t, net.client(t), forever, 4)
 				all = append(all, l)
 			}
 			admitted := 0
@@ -178,7 +188,7 @@ func TestLimiterCopiesAtOnceAdmitExactlyTheLimit(t *testing.T) {
 	admitted := make(chan bool, 60)
 	var wg sync.WaitGroup
 	for range 3 {
-		l, _ := newLimiter(net.client(t), forever, 4)
+		l, _ := newLimiter(t, net.client(t), forever, 4)
 		for range 20 {
 			wg.Go(func() { admitted <- l.Take(t.Context(), "c", Limit{5, time.Minute}).Allowed })
 		}

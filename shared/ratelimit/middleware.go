@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -23,7 +24,7 @@ type Policy struct {
 	Name  string // as in the header RateLimit-Policy: letters, digits and what needs no escape there
 	Limit Limit
 	Rider Rider // nil: none
-	// FailClosed answers 503 instead of deciding alone: for routes that create paid work.
+	// FailClosed answers 503 instead of letting this replica decide alone: for routes that create paid work.
 	FailClosed bool
 	// Guarded routes have an access control of their own and need no API key.
 	Guarded bool
@@ -78,7 +79,7 @@ func (l *Limiter) decide(ctx context.Context, r *http.Request, p Policy, key str
 	switch {
 	case err == nil:
 		return ctx, d, nil
-	case p.FailClosed:
+	case p.FailClosed || errors.Is(err, errBusy):
 		again := time.Second
 		return ctx, Decision{Left: []int{0}, Reset: again, Degraded: true},
 			fault.Wrap(err, fault.Unavailable, "limiter_unavailable", "the limit cannot be checked now").After(again)

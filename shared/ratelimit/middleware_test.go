@@ -52,10 +52,14 @@ func newSite(t *testing.T, c Config, policies ...Policy) *site {
 	s := &site{seen: func(context.Context) {}}
 	var client *redis.Client
 	s.redis, s.net, client, s.advance = newNetwork(t)
-	c.Timeout = forever
+	if c.Timeout == 0 {
+		c.Timeout = forever
+	}
 	c.MaxCopies = max(c.MaxCopies, 1)
 	log := slog.New(slog.DiscardHandler)
 	s.limiter = New(client, c, log)
+	s.limiter.now = alwaysDue()
+	t.Cleanup(func() { require.NoError(t, s.limiter.Close()) })
 	s.srv = service.New("test", "", service.Config{}, log)
 	for i, p := range policies {
 		service.Handle(s.srv, huma.Operation{OperationID: fmt.Sprint("post-", i), Method: http.MethodPost, Path: "/" + p.Name}, func(ctx context.Context, in *question) (*answer, error) {

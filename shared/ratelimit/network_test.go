@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -25,6 +26,11 @@ type network struct {
 	mute   bool          // what is sent never arrives
 	muted  chan struct{} // told of each write that did not arrive
 	writes atomic.Int64
+	pool   int // connections of a client; 0: no bound that matters
+
+	slowDial time.Duration                         // what a connection takes to open
+	slow     func(conn, write int64) time.Duration // what a write takes to arrive; nil: nothing
+	opened   atomic.Int64
 }
 
 // newNetwork makes a Redis on a clock that the test moves, and a client that reaches it through the network.
@@ -43,14 +49,21 @@ func (n *network) client(t *testing.T) *redis.Client {
 	options := *opened.Options()
 	require.NoError(t, opened.Close())
 	options.Dialer = n.dial
+	options.MaxRetries = -1 // an open client's options say 0, the default of 3
 	// After as many failures the library looks but once a second whether the server is back: no test waits for that.
 	options.PoolSize = 10_000
+	if n.pool > 0 {
+		options.PoolSize = n.pool
+	}
 	client := redis.NewClient(&options)
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	return client
 }
 
 func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	if n.slowDial > 0 {
+		<-time.After(n.slowDial)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.away {
@@ -61,7 +74,7 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, err
 	}
 	n.conns[inner] = true
-	return &conn{inner, n}, nil
+	return &conn{Conn: inner, n: n, id: n.opened.Add(1)}, nil
 }
 
 func (n *network) set(away, mute bool) {
@@ -76,9 +89,21 @@ func (n *network) set(away, mute bool) {
 	}
 }
 
+// cut ends every connection; new ones are taken.
+func (n *network) cut() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		_ = c.Close()
+		delete(n.conns, c)
+	}
+}
+
 type conn struct {
 	net.Conn
-	n *network
+	n      *network
+	id     int64 // counts connections
+	writes int64
 }
 
 func (c *conn) Write(b []byte) (int, error) {
@@ -89,6 +114,14 @@ func (c *conn) Write(b []byte) (int, error) {
 	if mute {
 		c.n.muted <- struct{}{}
 		return len(b), nil
+	}
+	c.writes++
+	if c.n.slow != nil {
+		if wait := c.n.slow(c.id, c.writes); wait > 0 {
+			late := bytes.Clone(b)
+			time.AfterFunc(wait, func() { _, _ = c.Conn.Write(late) })
+			return len(b), nil
+		}
 	}
 	return c.Conn.Write(b)
 }

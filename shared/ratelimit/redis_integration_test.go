@@ -84,6 +84,7 @@ func BenchmarkMiddleware(b *testing.B) {
 	limit := Limit{maxN, time.Hour}
 
 	limiter := New(client, Config{Timeout: time.Second, MaxCopies: 4}, slog.New(slog.DiscardHandler))
+	defer limiter.Close() //nolint:errcheck // nothing is buffered
 	srv := service.New("bench", "", service.Config{}, slog.New(slog.DiscardHandler))
 	policy := Policy{Name: prefix, Limit: limit, Rider: func(ctx context.Context, _ *http.Request, p redis.Pipeliner) context.Context {
 		return context.WithValue(ctx, rideKey{}, p.Get(ctx, prefix+"cached"))
