@@ -6,15 +6,16 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/danielgtaylor/huma/v2"
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
@@ -102,7 +103,12 @@ func (h *handler) refuse(ctx context.Context, d ingress.Delivery, reason error) 
 		h.metrics.replayRefused.Inc()
 		return reason
 	}
-	letter := kafkaclient.DeadLetter{Header: d.Header, Body: d.Body, Err: reason, Function: "compute-ma", FailedAt: h.now()}
+	if fault.CodeOf(reason) == priceevent.CodeBodyTooLarge && !d.FromTopic() {
+		return reason // 413: whoever sent it is told, and still has it
+	}
+	letter := kafkaclient.DeadLetter{
+		Header: d.Header, Body: d.Body, Size: d.Size, SHA256: d.SHA256, Err: reason, Function: "compute-ma", FailedAt: h.now(),
+	}
 	if err := h.bury(ctx, d, letter); err != nil {
 		// Whatever kept the letter from the topic, the event must come again: never lose it over its dead letter.
 		return fault.Wrap(err, fault.Unavailable, "dead_letter_failed", "the dead letter could not be written").After(time.Second)
@@ -128,9 +134,7 @@ func (h *handler) bury(ctx context.Context, d ingress.Delivery, letter kafkaclie
 }
 
 // isReplay reports an event that dlq-inspector delivers again: it has replayid and comes from no Kafka topic.
-func isReplay(d ingress.Delivery) bool {
-	return d.Header.Get("Ce-Replayid") != "" && d.Header.Get("Ce-Knativekafkaoffset") == "" && !ingress.IgnoresStatus(d.Header)
-}
+func isReplay(d ingress.Delivery) bool { return d.Extension("replayid") != "" && !d.FromTopic() }
 
 // eventTypes are what a price event may arrive as: ours, or a plain Kafka record (KafkaSource's type for it).
 var eventTypes = []string{priceevent.Type, "dev.knative.kafka.event"}
@@ -139,15 +143,25 @@ func (h *handler) decode(d ingress.Delivery) (priceevent.Observation, error) {
 	if !slices.Contains(eventTypes, d.Event.Type()) {
 		return priceevent.Observation{}, fault.New(fault.Invalid, priceevent.CodeInvalidType, "event type is not %s", priceevent.Type)
 	}
-	correction := 0
-	if v, ok := d.Event.Extensions()["correction"]; ok {
-		n, err := types.ToInteger(v)
-		if err != nil || n < 0 {
-			return priceevent.Observation{}, fault.New(fault.Invalid, priceevent.CodeInvalidSchema, "extension correction is not an integer of 0 or more")
-		}
-		correction = int(n)
+	correction, err := correctionOf(d.Event.Extensions())
+	if err != nil {
+		return priceevent.Observation{}, err
 	}
 	return priceevent.Decode(d.Event.Data(), correction, h.now())
+}
+
+// correctionOf reads the extension correction: an integer as CloudEvents write one, 0 if absent.
+func correctionOf(extensions map[string]any) (int, error) {
+	v, ok := extensions["correction"]
+	if !ok {
+		return 0, nil
+	}
+	text, _ := v.(string)
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
+		return 0, fault.New(fault.Invalid, priceevent.CodeInvalidSchema, "extension correction is not an integer of 0 or more")
+	}
+	return int(n), nil
 }
 
 // verdict is what POST / would have made of an event.
@@ -163,14 +177,14 @@ type verdict struct {
 
 // dryRun does everything that POST / would do with the event, rolls it back, and tells. No dead letter is written.
 func (h *handler) dryRun(w http.ResponseWriter, r *http.Request) {
-	d, err := ingress.Read(w, r, h.maxBytes)
+	d, err := ingress.Read(r, h.maxBytes)
 	if err != nil && !fault.Permanent(err) {
 		service.WriteEventProblem(w, r, err)
 		return
 	}
 	v := verdict{Verdict: "applied", Status: http.StatusNoContent}
 	if err == nil {
-		err = h.rehearse(r.Context(), d, &v)
+		err = ingress.Guard(func() error { return h.rehearse(r.Context(), d, &v) })
 	}
 	if err != nil {
 		v = verdict{Verdict: "retry", Status: service.EventStatus(err), Code: fault.CodeOf(err)}
@@ -194,7 +208,7 @@ func (h *handler) rehearse(ctx context.Context, d ingress.Delivery, v *verdict) 
 	defer cancel()
 	did, averages, err := h.dryRuns.dryRun(ctx, o)
 	if err != nil {
-		return err
+		return postgres.Classify(err) // as POST / does: the verdict is the same
 	}
 	v.Effect, v.Late = did.outcome, did.late
 	if did.outcome == duplicate {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	vm "github.com/VictoriaMetrics/metrics"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/functions/compute-ma/internal/series"
@@ -126,6 +127,43 @@ func ce(extra ...string) []string {
 	return append([]string{"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", priceevent.Type}, extra...)
 }
 
+// structured gives the good event in structured mode, with more members.
+func structured(extra string) string {
+	return `{"specversion":"1.0","id":"1","source":"/s","type":"` + priceevent.Type + `","data":` + good + extra + `}`
+}
+
+func TestCorrections(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{"0": 0, "7": 7, "2147483647": 2147483647} {
+		b := setup(t)
+		require.Equal(t, 204, b.post(good, ce("Ce-Correction", text)...))
+		require.Equal(t, 204, b.post(structured(`,"correction":`+text), "Content-Type", "application/cloudevents+json"))
+		require.Equal(t, 204, b.post(structured(`,"correction":"`+text+`"`), "Content-Type", "application/cloudevents+json"))
+		require.Equal(t, 204, b.post(good, "X-Topic", "t", "X-Kafka-Offset", "1", "X-Kafka-Ce_specversion", "1.0", "X-Kafka-Ce_id", "1",
+			"X-Kafka-Ce_source", "/s", "X-Kafka-Ce_type", priceevent.Type, "X-Kafka-Ce_correction", text))
+		require.Len(t, b.store.applied, 4)
+		for _, o := range b.store.applied {
+			require.Equal(t, want, o.Correction)
+		}
+	}
+}
+
+// Metadata of the record says nothing about the price.
+func TestGoodEventWithUnusableMetadataIsApplied(t *testing.T) {
+	t.Parallel()
+	for name, header := range map[string][]string{
+		"timestamp in microseconds": ce("Ce-Type", "dev.knative.kafka.event", "Ce-Time", "+55840-11-08T22:15:23.456Z"),
+		"source":                    ce("Ce-Source", "%zz"),
+		"header names":              ce("Ce-a.b", "x"),
+		"content type":              ce("Content-Type", "application/cloudevents+json"),
+	} {
+		b := setup(t)
+		require.Equal(t, 204, b.post(good, header...), name)
+		require.Len(t, b.store.applied, 1, name)
+		require.Empty(t, b.dlq.letters, name)
+	}
+}
+
 func TestEventIsApplied(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -149,17 +187,26 @@ func TestPoisonIsDeadLetteredThenAcknowledged(t *testing.T) {
 		header []string
 		code   string
 	}{
-		"random bytes":     {"\x00\xff", ce(), "undecodable"},
-		"tombstone":        {"", ce(), "no_data"},
-		"wrong schema":     {`{"a":1}`, ce(), "invalid_schema"},
-		"other type":       {good, ce("Ce-Type", "marketdata.price.observed.v2"), "invalid_type"},
-		"bad correction":   {good, ce("Ce-Correction", "x"), "invalid_schema"},
-		"negative":         {good, ce("Ce-Correction", "-1"), "invalid_schema"},
-		"no CloudEvent":    {good, nil, "undecodable"},
-		"no id":            {good, []string{"Ce-Specversion", "1.0", "Ce-Source", "/s", "Ce-Type", "t"}, "undecodable"},
-		"a day ahead":      {strings.Replace(good, "2024-03-20T10", "2024-03-22T10", 1), ce(), "invalid_timestamp"},
-		"batch":            {"[]", []string{"Content-Type", "application/cloudevents-batch+json"}, "undecodable"},
-		"a lying replayid": {"x", ce("Ce-Replayid", "1", "Ce-Knativekafkaoffset", "5"), "undecodable"},
+		"random bytes":                    {"\x00\xff", ce(), "undecodable"},
+		"tombstone":                       {"", ce(), "no_data"},
+		"wrong schema":                    {`{"a":1}`, ce(), "invalid_schema"},
+		"other type":                      {good, ce("Ce-Type", "marketdata.price.observed.v2"), "invalid_type"},
+		"bad correction":                  {good, ce("Ce-Correction", "x"), "invalid_schema"},
+		"negative":                        {good, ce("Ce-Correction", "-1"), "invalid_schema"},
+		"exponent":                        {good, ce("Ce-Correction", "1e1"), "invalid_schema"},
+		"fraction":                        {good, ce("Ce-Correction", "5.5"), "invalid_schema"},
+		"whole fraction":                  {good, ce("Ce-Correction", "5.0"), "invalid_schema"},
+		"leading zero":                    {good, ce("Ce-Correction", "05"), "invalid_schema"},
+		"sign":                            {good, ce("Ce-Correction", "+5"), "invalid_schema"},
+		"beyond 32 bits":                  {good, ce("Ce-Correction", "2147483648"), "invalid_schema"},
+		"empty":                           {good, ce("Ce-Correction", ""), "invalid_schema"},
+		"number in JSON":                  {structured(`,"correction":1e1`), []string{"Content-Type", "application/cloudevents+json"}, "invalid_schema"},
+		"a record that says it is a tick": {"{}", ce("Ce-Type", "dev.knative.sources.ping", "Ce-Knativekafkaoffset", "5"), "invalid_type"},
+		"no CloudEvent":                   {good, nil, "undecodable"},
+		"no id":                           {good, []string{"Ce-Specversion", "1.0", "Ce-Source", "/s", "Ce-Type", "t"}, "undecodable"},
+		"a day ahead":                     {strings.Replace(good, "2024-03-20T10", "2024-03-22T10", 1), ce(), "invalid_timestamp"},
+		"batch":                           {"[]", []string{"Content-Type", "application/cloudevents-batch+json"}, "undecodable"},
+		"a lying replayid":                {"x", ce("Ce-Replayid", "1", "Ce-Knativekafkaoffset", "5"), "undecodable"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -198,6 +245,7 @@ func TestReplayGetsItsVerdict(t *testing.T) {
 	b := setup(t)
 	require.Equal(t, 204, b.post(good, ce("Ce-Replayid", "1")...))
 	require.Equal(t, 422, b.post("junk", ce("Ce-Replayid", "1")...))
+	require.Equal(t, 422, b.post(strings.Replace(structured(`,"replayid":"1"`), "150.250", "-1", 1), "Content-Type", "application/cloudevents+json"))
 	b.store.errs = []error{fault.New(fault.Unavailable, "storage_unavailable", "x")}
 	require.Equal(t, 503, b.post(good, ce("Ce-Replayid", "1")...))
 	require.Empty(t, b.dlq.letters)
@@ -256,17 +304,27 @@ func TestConfigReportsEveryFault(t *testing.T) {
 	}
 }
 
-// A 413 sends a KafkaSource's event to its sink; the connector would take it for an acknowledgement.
+// Whatever a topic delivers ends as a letter: the dead letter sink could not take it. Others are told.
 func TestOversizedEvent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	big := `{"x":"` + strings.Repeat("x", 1<<20) + `"}`
 	require.Equal(t, 413, b.post(big, ce()...))
+	require.Equal(t, 413, b.post(big, ce("Ce-Replayid", "1")...))
 	require.Empty(t, b.dlq.letters)
-	require.Equal(t, 204, b.post(big, "X-Topic", "price-events", "X-Kafka-Partition", "1", "X-Kafka-Offset", "2"))
-	require.Len(t, b.dlq.letters, 1)
-	require.Equal(t, "body_too_large", fault.CodeOf(b.dlq.letters[0].Err))
-	require.Equal(t, big, string(b.dlq.letters[0].Body))
+	for name, header := range map[string][]string{
+		"KafkaSource": ce("Ce-Kafkatopic", "price-events", "Ce-Knativekafkapartition", "1", "Ce-Knativekafkaoffset", "2"),
+		"OpenFaaS":    {"X-Topic", "price-events", "X-Kafka-Partition", "1", "X-Kafka-Offset", "2"},
+	} {
+		b.dlq.letters = nil
+		require.Equal(t, 204, b.post(big, header...), name)
+		require.Len(t, b.dlq.letters, 1, name)
+		require.Equal(t, "body_too_large", fault.CodeOf(b.dlq.letters[0].Err), name)
+		require.Equal(t, big, string(b.dlq.letters[0].Body), name)
+		huge := strings.Repeat("x", 3<<20)
+		require.Equal(t, 204, b.post(huge, header...), name)
+		require.EqualValues(t, len(huge), b.dlq.letters[1].Size, name)
+	}
 }
 
 func TestDryRunTellsAndChangesNothing(t *testing.T) {
@@ -292,6 +350,10 @@ func TestDryRunTellsAndChangesNothing(t *testing.T) {
 	require.JSONEq(t, `{"verdict":"dead_letter","status":422,"code":"undecodable","reason":"the request is not a CloudEvent"}`, ask(good))
 	require.Contains(t, ask(strings.Repeat("x", 1<<20+1), ce()...), `{"verdict":"dead_letter","status":413,"code":"body_too_large"`)
 	b.store.errs = []error{fault.New(fault.Unavailable, "storage_unavailable", "the database does not answer")}
+	require.JSONEq(t, `{"verdict":"retry","status":503,"code":"storage_unavailable","reason":"the database does not answer"}`, ask(good, ce()...))
+	b.store.errs = []error{&pgconn.PgError{Code: "22003"}}
+	require.JSONEq(t, `{"verdict":"dead_letter","status":422,"code":"storage_refused","reason":"the database refuses the values"}`, ask(good, ce()...))
+	b.store.errs = []error{&pgconn.PgError{Code: "57P01"}}
 	require.JSONEq(t, `{"verdict":"retry","status":503,"code":"storage_unavailable","reason":"the database does not answer"}`, ask(good, ce()...))
 	require.Empty(t, b.dlq.letters)
 }

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
@@ -66,6 +67,7 @@ func run(ctx context.Context, args []string) error {
 	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // events need it not at all
+	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 	limiter.Observe(srv.Metrics)
 	m := newMetrics(srv.Metrics)
 	events := newApplier(store, m.batch)

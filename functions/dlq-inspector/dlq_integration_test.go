@@ -387,7 +387,7 @@ func TestStuckReplayIsOpenedByATick(t *testing.T) {
 	require.Equal(t, 204, b.deliver(t, 0, poison))
 	_, err := b.store.pool.Exec(t.Context(), "update dead_letters set status = 'replaying', replay_token = gen_random_uuid(), replay_expires_at = now() - interval '1 second'")
 	require.NoError(t, err)
-	require.Equal(t, 204, b.deliver(t, 9, nil, "Ce-Type", "dev.knative.sources.ping"))
+	b.tick(t)
 	l := b.only(t)
 	require.Equal(t, "open", l["status"])
 }

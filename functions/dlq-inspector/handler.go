@@ -72,7 +72,7 @@ func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 // event takes dead letters and ticks. Its errors are Unavailable only: any other answer than 204 and 503 would send
 // the letter round for ever.
 func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
-	if d.Event.Type() == "dev.knative.sources.ping" {
+	if d.IsTick() {
 		return errors.Join(h.store.recoverReplays(ctx), h.store.forgetKeys(ctx), h.bulks.advance(ctx, tickAdvance))
 	}
 	return h.take(ctx, d)

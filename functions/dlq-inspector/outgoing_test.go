@@ -113,7 +113,7 @@ func TestAnyMetadataIsDelivered(t *testing.T) {
 	t.Parallel()
 	var got ingress.Delivery
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d, err := ingress.Read(w, r, 1<<20)
+		d, err := ingress.Read(r, 1<<20)
 		if got = d; err != nil {
 			w.WriteHeader(http.StatusUnprocessableEntity)
 			_, _ = io.WriteString(w, err.Error())

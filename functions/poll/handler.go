@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net/http"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -55,29 +54,10 @@ func (h *handler) routes(srv *service.Service, createLimit, limit service.Middle
 
 // event takes ticks. PingSource tries 503 again, and 500 not.
 func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
-	if d.Event.Type() != "dev.knative.sources.ping" {
+	if !d.IsTick() {
 		return fault.New(fault.Invalid, "invalid_type", "event type is not dev.knative.sources.ping")
 	}
-	if hasPlace(d) {
-		return fault.New(fault.Invalid, "invalid_type", "a Kafka record is not a tick, whatever its type says")
-	}
 	return h.tick.run(ctx)
-}
-
-// hasPlace reports a delivery that names the place of a Kafka record: anybody who can write to a topic chooses the record's
-// type, but only a source adds the place.
-func hasPlace(d ingress.Delivery) bool {
-	for name := range d.Event.Extensions() {
-		if name == "kafkatopic" || strings.HasPrefix(name, "knativekafka") {
-			return true
-		}
-	}
-	for name := range d.Header {
-		if strings.HasPrefix(name, "X-Kafka-") {
-			return true
-		}
-	}
-	return false
 }
 
 type createRequest struct {

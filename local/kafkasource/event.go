@@ -278,7 +278,7 @@ func latin1(s string) string {
 		if isControl(c) || c > 0xFF {
 			c = '?'
 		}
-		out = append(out, byte(c)) //nolint:gosec // at most 0xFF here
+		out = append(out, byte(c))
 	}
 	return string(out)
 }

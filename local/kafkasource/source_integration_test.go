@@ -28,7 +28,7 @@ type world struct {
 	pending               *errgroup.Group
 }
 
-func setup(t testing.TB, partitions int) world {
+func setup(t *testing.T, partitions int) world {
 	t.Helper()
 	w := world{servers: testenv.Kafka(t), group: uuid.NewString(), pending: &errgroup.Group{}}
 	w.pending.SetLimit(1000)
@@ -46,7 +46,7 @@ func (w world) produce(t *testing.T, values ...string) {
 }
 
 // fill produces n records without keys at once.
-func (w world) fill(t testing.TB, n int) {
+func (w world) fill(t *testing.T, n int) {
 	t.Helper()
 	for i := range n {
 		w.enqueue(t, kafkaclient.Record{Topic: w.topic, Value: []byte(strconv.Itoa(i))})
@@ -54,12 +54,12 @@ func (w world) fill(t testing.TB, n int) {
 	w.flush(t)
 }
 
-func (w world) enqueue(t testing.TB, r kafkaclient.Record) {
+func (w world) enqueue(t *testing.T, r kafkaclient.Record) {
 	t.Helper()
 	w.pending.Go(func() error { return w.producer.Produce(context.Background(), r) })
 }
 
-func (w world) flush(t testing.TB) {
+func (w world) flush(t *testing.T) {
 	t.Helper()
 	require.NoError(t, w.pending.Wait())
 }

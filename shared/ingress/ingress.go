@@ -6,15 +6,14 @@ package ingress
 import (
 	"bytes"
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
-	"github.com/google/uuid"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
@@ -22,9 +21,41 @@ import (
 
 // Delivery is one event as it came over HTTP: the decoded event and the very bytes it was made of.
 type Delivery struct {
-	Event  event.Event // valid
+	Event  event.Event // see [Decode]; the zero Event where the request is not a CloudEvent
 	Header http.Header // the request's headers
-	Body   []byte      // the request's body, byte for byte
+	Body   []byte      // the request's body, byte for byte; only its beginning if [Delivery.Cut]
+	Size   int64       // of the whole body
+	SHA256 []byte      // of the whole body; nil unless Cut
+}
+
+// Cut reports a body so large that only its beginning was kept.
+func (d Delivery) Cut() bool { return d.Size > int64(len(d.Body)) }
+
+// Extension gives a CloudEvent extension as text, in binary and structured mode alike; empty if absent.
+func (d Delivery) Extension(name string) string {
+	if v, ok := d.Event.Extensions()[name].(string); ok {
+		return v
+	}
+	return d.Header.Get("Ce-" + name)
+}
+
+// FromTopic reports a delivery of a Kafka record: a KafkaSource tells the record's offset, OpenFaaS' connector its topic.
+func (d Delivery) FromTopic() bool {
+	return d.Extension("knativekafkaoffset") != "" || IgnoresStatus(d.Header) && !isCron(d.Header)
+}
+
+// IsTick reports a tick of a PingSource, or of OpenFaaS' cron connector. What names any part of a record's place is never
+// one: whoever can write to a topic chooses the record's type, and a tick is acknowledged without being looked at.
+func (d Delivery) IsTick() bool {
+	if d.Event.Type() != tickType || d.FromTopic() || d.Extension("knativekafkapartition") != "" || d.Extension("kafkatopic") != "" {
+		return false
+	}
+	for name := range d.Header {
+		if strings.HasPrefix(name, "X-Kafka-") {
+			return false
+		}
+	}
+	return true
 }
 
 // Func handles one delivery. nil acknowledges it; an error is answered by its kind: Invalid 422 (dead letter sink),
@@ -34,27 +65,27 @@ type Func func(ctx context.Context, d Delivery) error
 // Handler receives events. It owns body limit, status and error body, which the SDK's own HTTP server does not let us (it
 // also strands requests when a client goes away; see the README's decisions).
 type Handler struct {
-	MaxBytes int64 // larger bodies are 413, which a KafkaSource sends to its dead letter sink at once
+	MaxBytes int64 // larger bodies go to Refuse
 	Handle   Func  // must be idempotent: deliveries repeat
-	// Refuse takes deliveries that are no valid CloudEvent (Event is then the zero Event), or on which Handle panicked. Its
-	// result is answered like that of Handle. nil answers them as Invalid.
+	// Refuse takes deliveries that are too large, or no valid CloudEvent (Event is then the zero Event), or on which Handle
+	// panicked. Its result is answered like that of Handle. nil answers them as Invalid.
 	Refuse func(ctx context.Context, d Delivery, reason error) error
 }
 
 // ServeHTTP answers 204, or a problem document with the event surface's status.
 func (in Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := in.receive(w, r); err != nil {
+	if err := in.receive(r); err != nil {
 		service.WriteEventProblem(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (in Handler) receive(w http.ResponseWriter, r *http.Request) error {
-	d, err := Read(w, r, in.MaxBytes)
+func (in Handler) receive(r *http.Request) error {
+	d, err := Read(r, in.MaxBytes)
 	switch {
 	case err == nil:
-		if err = guard(func() error { return in.Handle(r.Context(), d) }); fault.CodeOf(err) != codePanic {
+		if err = Guard(func() error { return in.Handle(r.Context(), d) }); fault.CodeOf(err) != codePanic {
 			return err
 		}
 	case d.Header == nil:
@@ -63,36 +94,55 @@ func (in Handler) receive(w http.ResponseWriter, r *http.Request) error {
 	if in.Refuse == nil {
 		return err
 	}
-	return guard(func() error { return in.Refuse(r.Context(), d, err) })
+	return Guard(func() error { return in.Refuse(r.Context(), d, err) })
 }
 
-// maxRecordBytes is what a topic of ours takes: a raw record can be no larger.
-const maxRecordBytes = 2 << 20
+const (
+	// MaxHeaderBytes is what a server of events must take: a record's headers and key come as HTTP headers. A topic bounds
+	// them only after compression.
+	MaxHeaderBytes = 16 << 20
+	// keptBytes is how much is kept of a body that is too large: a topic of ours takes that much, so that a dead letter has
+	// the value whole where it can.
+	keptBytes = 2 << 20
+	// endlessBytes ends the reading of a body: more than a consumer is ever sent in one response of the broker.
+	endlessBytes = 256 << 20
+)
 
-// Read reads one event of at most maxBytes. Errors: Unavailable "incomplete_request" for a body that ended early,
-// Invalid "body_too_large"; both without a Delivery; Invalid "undecodable" for what is no valid CloudEvent, with header
-// and body all the same. A raw record that is too large comes with its Delivery, too: its connector takes every answer
-// for an acknowledgement, so that a 413 alone would lose it.
-func Read(w http.ResponseWriter, r *http.Request, maxBytes int64) (Delivery, error) {
-	limit := maxBytes
-	if IgnoresStatus(r.Header) {
-		limit = max(limit, maxRecordBytes)
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	var over *http.MaxBytesError
-	tooLarge := fault.New(fault.Invalid, "body_too_large", "the event is larger than %d bytes", maxBytes)
-	switch {
-	case errors.As(err, &over):
-		return Delivery{}, tooLarge
-	case err != nil: // the sender went away half-way; it will deliver again
+// Read reads one event. Errors: Unavailable "incomplete_request" for a body that ended early, without a Delivery; Invalid
+// "body_too_large" for more than maxBytes and Invalid "undecodable" for what is no CloudEvent, both with the Delivery: the
+// caller must not lose it.
+func Read(r *http.Request, maxBytes int64) (Delivery, error) {
+	d := Delivery{Header: r.Header}
+	if err := d.read(r, max(maxBytes, keptBytes)); err != nil { // the sender went away half-way; it will deliver again
 		return Delivery{}, fault.Wrap(err, fault.Unavailable, "incomplete_request", "the request's body ended early")
 	}
-	d := Delivery{Header: r.Header, Body: body}
-	if int64(len(body)) > maxBytes {
-		return d, tooLarge
+	if d.Size > maxBytes {
+		return d, fault.New(fault.Invalid, "body_too_large", "the event is larger than %d bytes", maxBytes)
 	}
-	d.Event, err = Decode(r.Header, body)
+	e, err := Decode(r.Header, d.Body)
+	if err == nil {
+		d.Event = e
+		service.NoteEvent(r.Context(), e.ID())
+	}
 	return d, err
+}
+
+// read keeps the first bytes of the body and, of a longer one, its length and digest.
+func (d *Delivery) read(r *http.Request, keep int64) error {
+	const firstGuess = 64 << 10 // a length is only a claim
+	buf := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), firstGuess)+bytes.MinRead))
+	_, err := buf.ReadFrom(io.LimitReader(r.Body, keep))
+	d.Body, d.Size = buf.Bytes(), int64(buf.Len())
+	if err != nil || d.Size < keep {
+		return err
+	}
+	digest := sha256.New()
+	digest.Write(d.Body)
+	rest, err := io.Copy(digest, io.LimitReader(r.Body, endlessBytes))
+	if rest > 0 {
+		d.Size, d.SHA256 = d.Size+rest, digest.Sum(nil)
+	}
+	return err
 }
 
 // IgnoresStatus reports a delivery of the OpenFaaS Kafka connector, which acknowledges whatever is answered.
@@ -100,55 +150,12 @@ func IgnoresStatus(h http.Header) bool { return h.Get("X-Topic") != "" }
 
 const codePanic = "panic"
 
-// guard turns a panic into a permanent error: the same event would panic again.
-func guard(f func() error) (err error) {
+// Guard turns a panic into a permanent error: the same event would panic again.
+func Guard(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fault.Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()), fault.Invalid, codePanic, "the function failed on this event")
 		}
 	}()
 	return f()
-}
-
-// Decode reads a CloudEvent from an HTTP request's parts. A raw record with X-Topic becomes the event that a
-// KafkaSource makes of a plain record (type dev.knative.kafka.event, id partition:P/offset:O), a call of OpenFaaS' cron
-// connector that of a PingSource. Errors are Invalid with code "undecodable".
-func Decode(header http.Header, body []byte) (event.Event, error) {
-	if topic := header.Get("X-Topic"); topic != "" && header.Get("Ce-Specversion") == "" {
-		return connectorEvent(header, topic, body)
-	}
-	r := &http.Request{Method: http.MethodPost, Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body))}
-	e, err := cehttp.NewEventFromHTTPRequest(r)
-	if err != nil {
-		return event.Event{}, fault.Wrap(err, fault.Invalid, "undecodable", "the request is not a CloudEvent")
-	}
-	if err := e.Validate(); err != nil {
-		return event.Event{}, fault.Wrap(err, fault.Invalid, "undecodable", "the CloudEvent is not valid")
-	}
-	return *e, nil
-}
-
-// cronTopic is what the cron connector calls its ticks.
-const cronTopic = "cron-function"
-
-func connectorEvent(header http.Header, topic string, body []byte) (event.Event, error) {
-	e := event.New()
-	if topic == cronTopic {
-		e.SetType("dev.knative.sources.ping")
-		e.SetSource("/openfaas/cron-connector")
-		e.SetID(uuid.NewString())
-		return e, nil
-	}
-	partition, offset := header.Get("X-Kafka-Partition"), header.Get("X-Kafka-Offset")
-	e.SetType("dev.knative.kafka.event")
-	e.SetSource("/openfaas/kafka-connector#" + topic)
-	e.SetID("partition:" + partition + "/offset:" + offset)
-	e.SetExtension("kafkatopic", topic)
-	if err := e.SetData("application/json", body); err != nil {
-		return event.Event{}, fault.Wrap(err, fault.Invalid, "undecodable", "the record has no usable data")
-	}
-	if err := e.Validate(); err != nil {
-		return event.Event{}, fault.Wrap(err, fault.Invalid, "undecodable", "the delivery's X-Kafka headers are not usable")
-	}
-	return e, nil
 }

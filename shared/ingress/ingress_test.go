@@ -1,7 +1,9 @@
 package ingress_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -39,7 +41,7 @@ func codeOf(t *testing.T, w *httptest.ResponseRecorder) string {
 func mounted(t *testing.T, handle ingress.Func) *service.Service {
 	t.Helper()
 	s := service.New("test", "A test.", service.Config{}, slog.New(slog.DiscardHandler))
-	s.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 100, Handle: handle})
+	s.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 300, Handle: handle})
 	return s
 }
 
@@ -105,15 +107,162 @@ func TestWhatIsNoEventIsRefused(t *testing.T) {
 	s := mounted(t, func(context.Context, ingress.Delivery) error { return nil })
 	for name, header := range map[string][]string{
 		"nothing": nil, "no id": {"Ce-Specversion", "1.0", "Ce-Source", "/s", "Ce-Type", "t"},
-		"bad time": binary("Ce-Time", "yesterday"), "bad version": {"Ce-Specversion", "9", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "t"},
+		"bad version":       {"Ce-Specversion", "9", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "t"},
 		"broken structured": {"Content-Type", "application/cloudevents+json"},
 	} {
 		w := do(s, http.MethodPost, "/", "{", header...)
 		require.Equal(t, http.StatusUnprocessableEntity, w.Code, name)
 		require.Equal(t, "undecodable", codeOf(t, w), name)
 	}
-	w := do(s, http.MethodPost, "/", strings.Repeat("x", 101), binary()...)
+	w := do(s, http.MethodPost, "/", strings.Repeat("x", 301), binary()...)
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
+}
+
+// What says nothing about the event never decides over it.
+func TestUnusableMetadataIsLeftOut(t *testing.T) {
+	t.Parallel()
+	var got ingress.Delivery
+	s := mounted(t, func(_ context.Context, d ingress.Delivery) error { got = d; return nil })
+	for name, header := range map[string][]string{
+		"time":           binary("Ce-Time", "yesterday"),
+		"year":           binary("Ce-Time", "+58877-08-06T12:33:20Z"),
+		"source":         binary("Ce-Source", "%zz :"),
+		"schema":         binary("Ce-Dataschema", "::"),
+		"name":           binary("Ce-a_b.c", "x", "Ce-!", "x", "Ce-Data", "x", "Ce-Datacontenttype", "x"),
+		"content type":   binary("Content-Type", "application/cloudevents+json"),
+		"batch":          binary("Content-Type", "application/cloudevents-batch+json"),
+		"another format": binary("Content-Type", "application/cloudevents+avro"),
+		"trace":          binary("Traceparent", "rubbish"),
+		"long":           binary("Ce-Id", strings.Repeat("x", 6000)),
+		"old":            binary("Ce-Specversion", "0.3"),
+	} {
+		require.Equal(t, 204, do(s, http.MethodPost, "/", `{"a":1.10}`, header...).Code, name)
+		require.Equal(t, "t", got.Event.Type(), name)
+		require.Equal(t, `{"a":1.10}`, string(got.Event.Data()), name)
+		require.NotContains(t, got.Event.Extensions(), "data", name)
+	}
+}
+
+func TestStructuredMode(t *testing.T) {
+	t.Parallel()
+	var got ingress.Delivery
+	s := mounted(t, func(_ context.Context, d ingress.Delivery) error { got = d; return nil })
+	const head = `{"specversion":"1.0","id":"1","source":"/s","type":"t",`
+	for name, c := range map[string]struct{ body, data, x string }{
+		"numbers as they stand": {head + `"x":1e1,"data":{"a":1.10, "b":12345678901234567890.5}}`, `{"a":1.10, "b":12345678901234567890.5}`, "1e1"},
+		"the last counts":       {head + `"x":1,"x":2,"data":1,"data":2}`, "2", "2"},
+		"bytes":                 {head + `"x":"y","data_base64":"AP8="}`, "\x00\xff", "y"},
+		"text":                  {head + `"datacontenttype":"text/plain","data":"ab"}`, "ab", ""},
+		"JSON text":             {head + `"data":"ab"}`, `"ab"`, ""},
+		"null":                  {head + `"data":null,"x":null,"time":null}`, "", ""},
+		"odd members":           {head + `"time":"yesterday","x":{"y":[1]},"X":"big","subject":5,"data":1}`, "1", ""},
+	} {
+		require.Equal(t, 204, do(s, http.MethodPost, "/", c.body, "Content-Type", "Application/CloudEvents+JSON; charset=utf-8").Code, name)
+		require.Equal(t, c.data, string(got.Event.Data()), name)
+		require.Equal(t, c.x, got.Extension("x"), name)
+	}
+	for name, body := range map[string]string{
+		"both":         head + `"data":1,"data_base64":"AP8="}`,
+		"not base64":   head + `"data_base64":"?"}`,
+		"null":         "null",
+		"array":        "[]",
+		"id is number": `{"specversion":"1.0","id":{},"source":"/s","type":"t"}`,
+		"nothing":      "",
+		"deep":         head + `"data":` + strings.Repeat("[", 20_000),
+	} {
+		w := do(s, http.MethodPost, "/", body, "Content-Type", "application/cloudevents+json")
+		require.Contains(t, []int{413, 422}, w.Code, name)
+	}
+}
+
+// A record of OpenFaaS' connector is the event that a KafkaSource would make of it.
+func TestConnectorRecordsThatAreCloudEvents(t *testing.T) {
+	t.Parallel()
+	var got ingress.Delivery
+	s := mounted(t, func(_ context.Context, d ingress.Delivery) error { got = d; return nil })
+	record := func(extra ...string) []string {
+		return append([]string{"X-Topic", "prices", "X-Kafka-Partition", "3", "X-Kafka-Offset", "9", "Content-Type", "text/plain"}, extra...)
+	}
+	require.Equal(t, 204, do(s, http.MethodPost, "/", "{}", record("X-Kafka-Ce_specversion", "1.0", "X-Kafka-Ce_id", "1", "X-Kafka-Ce_source", "/s",
+		"X-Kafka-Ce_type", "t", "X-Kafka-Ce_correction", "2")...).Code)
+	require.Equal(t, "t", got.Event.Type())
+	require.Equal(t, "2", got.Extension("correction"))
+	require.Equal(t, 204, do(s, http.MethodPost, "/", `{"specversion":"1.0","id":"1","source":"/s","type":"u","data":5}`,
+		record("X-Kafka-Content-Type", "application/cloudevents+json")...).Code)
+	require.Equal(t, "u", got.Event.Type())
+	require.Equal(t, "5", string(got.Event.Data()))
+	for _, half := range [][]string{record("X-Kafka-Ce_specversion", "1.0"), record("X-Kafka-Content-Type", "application/cloudevents+json"), record()} {
+		require.Equal(t, 204, do(s, http.MethodPost, "/", "{}", half...).Code)
+		require.Equal(t, "dev.knative.kafka.event", got.Event.Type())
+	}
+}
+
+func TestARecordIsNeverATick(t *testing.T) {
+	t.Parallel()
+	var got ingress.Delivery
+	s := mounted(t, func(_ context.Context, d ingress.Delivery) error { got = d; return nil })
+	const structured = `{"specversion":"1.0","id":"1","source":"/s","type":"dev.knative.sources.ping"`
+	for name, c := range map[string]struct {
+		body   string
+		header []string
+		tick   bool
+	}{
+		"tick":                   {"{}", binary("Ce-Type", "dev.knative.sources.ping"), true},
+		"structured":             {structured + "}", []string{"Content-Type", "application/cloudevents+json"}, true},
+		"cron":                   {"", []string{"X-Topic", "cron-function"}, true},
+		"record":                 {"{}", binary("Ce-Type", "dev.knative.sources.ping", "Ce-Knativekafkaoffset", "5"), false},
+		"structured record":      {structured + `,"knativekafkaoffset":5}`, []string{"Content-Type", "application/cloudevents+json"}, false},
+		"connector":              {"{}", []string{"X-Topic", "t", "X-Kafka-Ce_specversion", "1.0", "X-Kafka-Ce_id", "1", "X-Kafka-Ce_source", "/s", "X-Kafka-Ce_type", "dev.knative.sources.ping"}, false},
+		"topic called as cron's": {"{}", []string{"X-Topic", "cron-function", "X-Kafka-Partition", "0", "X-Kafka-Offset", "5"}, false},
+		"other":                  {"{}", binary(), false},
+	} {
+		require.Equal(t, 204, do(s, http.MethodPost, "/", c.body, c.header...).Code, name)
+		require.Equal(t, c.tick, got.IsTick(), name)
+	}
+}
+
+// A body of any size reaches Refuse: its beginning, its length and its digest.
+func TestBodiesThatAreTooLarge(t *testing.T) {
+	t.Parallel()
+	var got ingress.Delivery
+	h := ingress.Handler{
+		MaxBytes: 100, Handle: func(context.Context, ingress.Delivery) error { return errors.New("not called") },
+		Refuse: func(_ context.Context, d ingress.Delivery, reason error) error { got = d; return reason },
+	}
+	const kept = 2 << 20
+	for _, size := range []int{101, kept - 1, kept, kept + 1, 3 * kept} {
+		body := strings.Repeat("x", size-1) + "y"
+		r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(strings.NewReader(body))) // chunked: of unknown length
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
+		require.EqualValues(t, size, got.Size)
+		require.Equal(t, size > kept, got.Cut())
+		require.Equal(t, body[:min(size, kept)], string(got.Body))
+		if sum := sha256.Sum256([]byte(body)); got.Cut() {
+			require.Equal(t, sum[:], got.SHA256)
+		}
+	}
+}
+
+// Ids come from outside. Only event routes log them, and never whole.
+func TestEventIDsAreBoundedInLogs(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	s := service.New("test", "A test.", service.Config{}, slog.New(slog.NewJSONHandler(&log, nil)))
+	s.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 1 << 20, Handle: func(context.Context, ingress.Delivery) error { return nil }})
+	s.Mux.HandleFunc("GET /public", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	long := strings.Repeat("é", 450_000)
+	require.Equal(t, 204, do(s, http.MethodPost, "/", "{}", binary("Ce-Id", "short")...).Code)
+	require.Contains(t, log.String(), `"event_id":"short"`)
+	log.Reset()
+	require.Equal(t, 204, do(s, http.MethodPost, "/", "{}", binary("Ce-Id", long)...).Code)
+	require.Equal(t, 204, do(s, http.MethodPost, "/", `{"specversion":"1.0","id":"`+long+`","source":"/s","type":"t"}`, "Content-Type", "application/cloudevents+json").Code)
+	require.Contains(t, log.String(), `"event_id":"é`)
+	require.Less(t, log.Len(), 2000)
+	log.Reset()
+	require.Equal(t, 204, do(s, http.MethodGet, "/public", "", binary("Ce-Id", long)...).Code)
+	require.NotContains(t, log.String(), "event_id")
 }
 
 func TestPanicIsPermanentForItsEvent(t *testing.T) {

@@ -1,10 +1,11 @@
 package kafkaclient
 
 import (
-	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"net/http"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,44 +16,53 @@ import (
 // DeadLetter is an event that can never succeed, as it was delivered.
 type DeadLetter struct {
 	Header   http.Header // the delivery's headers: ce-*, content-type, X-Kafka-*
-	Body     []byte      // the delivery's body, byte for byte
+	Body     []byte      // the delivery's body, byte for byte; its beginning if Size is greater
+	Size     int64       // of the whole body; 0: Body is whole
+	SHA256   []byte      // of the whole body; nil: Body is whole
 	Err      error       // why; its fault code and detail are written
 	Function string      // who refused it
 	FailedAt time.Time
 }
 
-// Record is the record of a dead letter on the topic. It survives any bytes: the value and the header values are opaque.
-// Headers: the CloudEvent attributes as ce_*, our dlq-* names, and the names of Kafka Connect
+// Record is the record of a dead letter on the topic, whole. It survives any bytes: the value and the header values are
+// opaque. Headers: the CloudEvent attributes as ce_*, our dlq-* names, and the names of Kafka Connect
 // (DeadLetterQueueReporter), whose values are UTF-8 strings, so that any tool understands them.
-func (d DeadLetter) Record(topic string) Record {
-	r := Record{Topic: topic, Value: d.Body, Key: d.key()}
-	if r.Value == nil {
-		r.Value = []byte{}
-	}
+func (d DeadLetter) Record(topic string) Record { return d.record(topic, whole) }
+
+func (d DeadLetter) record(topic string, f form) Record {
+	r := Record{Topic: topic}
+	delivered, cutHeaders := f.headers(d.delivered())
+	r.Headers = append(r.Headers, delivered...)
 	add := func(name, value string) {
 		if value != "" {
 			r.Headers = append(r.Headers, Header{name, []byte(value)})
 		}
 	}
-	if ct := d.Header.Get("Content-Type"); ct != "" {
-		add("content-type", ct)
+	addSum := func(what string, size int64, sum []byte) {
+		add("dlq-"+what+"-bytes", strconv.FormatInt(size, 10))
+		add("dlq-"+what+"-sha256", hex.EncodeToString(sum))
 	}
-	names := make([]string, 0, len(d.Header))
-	for name := range d.Header {
-		names = append(names, name)
+	r.Key = d.key()
+	if len(r.Key) > f.key {
+		sum := sha256.Sum256(r.Key)
+		addSum("key", int64(len(r.Key)), sum[:])
+		r.Key = r.Key[:f.key]
 	}
-	sort.Strings(names)
-	for _, name := range names {
-		lower := strings.ToLower(name)
-		if attribute, ok := strings.CutPrefix(lower, "ce-"); ok {
-			add("ce_"+attribute, d.Header.Get(name))
-		} else if strings.HasPrefix(lower, "x-kafka-") || lower == "x-topic" || lower == "traceparent" {
-			add(lower, d.Header.Get(name))
+	r.Value = append([]byte{}, d.Body[:min(len(d.Body), f.value)]...)
+	if size := max(d.Size, int64(len(d.Body))); size > int64(len(r.Value)) {
+		sum := d.SHA256
+		if sum == nil {
+			of := sha256.Sum256(d.Body)
+			sum = of[:]
 		}
+		addSum("value", size, sum)
+	}
+	if cutHeaders > 0 {
+		add("dlq-headers-cut", strconv.Itoa(cutHeaders))
 	}
 	code, detail := fault.CodeOf(d.Err), ""
-	if f, ok := fault.As(d.Err); ok {
-		detail = f.Detail
+	if known, ok := fault.As(d.Err); ok {
+		detail = cutText(known.Detail, maxReason)
 	}
 	from := d.Origin()
 	add("dlq-reason", detail)
@@ -70,6 +80,27 @@ func (d DeadLetter) Record(topic string) Record {
 	return r
 }
 
+// delivered gives the headers of the delivery that belong to the event, sorted by name.
+func (d DeadLetter) delivered() []Header {
+	var out []Header
+	for name, values := range d.Header {
+		lower := strings.ToLower(name)
+		if attribute, ok := strings.CutPrefix(lower, "ce-"); ok {
+			lower = "ce_" + attribute
+		} else if !strings.HasPrefix(lower, "x-kafka-") && !slices.Contains(eventHeaders, lower) {
+			continue
+		}
+		for _, v := range values {
+			out = append(out, Header{lower, []byte(v)})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// eventHeaders are headers of a delivery that say something of its event, beside ce-* and x-kafka-*.
+var eventHeaders = []string{"content-type", "content-encoding", "x-topic", "traceparent"}
+
 // Origin is the place of the original record as far as the delivery shows it; parts are empty where it does not.
 type Origin struct{ Topic, Partition, Offset string }
 
@@ -85,7 +116,7 @@ func (d DeadLetter) Origin() Origin {
 		return ""
 	}
 	o := Origin{
-		pick("Ce-Kafkatopic", "X-Topic"),
+		cutText(pick("Ce-Kafkatopic", "X-Topic"), maxTopic),
 		pick("Ce-Knativekafkapartition", "X-Kafka-Partition"),
 		pick("Ce-Knativekafkaoffset", "X-Kafka-Offset"),
 	}
@@ -117,15 +148,4 @@ func (d DeadLetter) key() []byte {
 		}
 	}
 	return nil
-}
-
-// DeadLetters writes dead letters to one topic.
-type DeadLetters struct {
-	Producer *Producer
-	Topic    string
-}
-
-// Write produces d and returns once the broker has acknowledged it. Errors as for [Producer.Produce].
-func (w DeadLetters) Write(ctx context.Context, d DeadLetter) error {
-	return w.Producer.Produce(ctx, d.Record(w.Topic))
 }

@@ -1,9 +1,15 @@
 package kafkaclient_test
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +72,123 @@ func TestRecordOfAConnectorDelivery(t *testing.T) {
 	require.NotContains(t, n, "dlq-offset")
 	require.Equal(t, "internal", n["dlq-code"])
 	require.NotContains(t, n, "dlq-reason", "the text of an unknown error is not shown")
+}
+
+func TestEveryDeliveredHeaderIsKept(t *testing.T) {
+	t.Parallel()
+	h := http.Header{"Ce-Id": {"1"}, "Ce-Empty": {""}, "X-Kafka-Twice": {"a", "b"}, "Content-Encoding": {"gzip"}, "Host": {"dropped"}}
+	r := kafkaclient.DeadLetter{Header: h, Err: errors.New("x")}.Record("dlq")
+	require.Equal(t, []kafkaclient.Header{
+		{Name: "ce_empty", Value: []byte{}},
+		{Name: "ce_id", Value: []byte("1")},
+		{Name: "content-encoding", Value: []byte("gzip")},
+		{Name: "x-kafka-twice", Value: []byte("a")},
+		{Name: "x-kafka-twice", Value: []byte("b")},
+	}, r.Headers[:5])
+}
+
+// topic is a producer to a topic that takes records up to a bound, in bytes.
+type topic struct {
+	bound   int
+	err     error
+	records []kafkaclient.Record
+}
+
+func (p *topic) Produce(_ context.Context, r kafkaclient.Record) error {
+	size := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		size += len(h.Name) + len(h.Value)
+	}
+	if size > p.bound {
+		return fault.New(fault.Invalid, "message_too_large", "x")
+	}
+	if p.err != nil {
+		return p.err
+	}
+	p.records = append(p.records, r)
+	return nil
+}
+
+func write(t *testing.T, bound int, d kafkaclient.DeadLetter) kafkaclient.Record {
+	t.Helper()
+	p := &topic{bound: bound}
+	d.Err = errors.New("x")
+	require.NoError(t, kafkaclient.DeadLetters{Producer: p, Topic: "dlq"}.Write(t.Context(), d))
+	require.Len(t, p.records, 1)
+	return p.records[0]
+}
+
+func TestALetterIsWholeWhereTheTopicTakesItSo(t *testing.T) {
+	t.Parallel()
+	d := kafkaclient.DeadLetter{Header: http.Header{"Ce-Big": {strings.Repeat("h", 500_000)}, "Ce-Partitionkey": {strings.Repeat("k", 250_000)}}, Body: bytes.Repeat([]byte{0}, 1_000_000)}
+	r := write(t, 2<<20, d)
+	require.Equal(t, d.Body, r.Value)
+	require.Len(t, r.Key, 250_000)
+	n := names(r)
+	require.Len(t, n["ce_big"], 500_000)
+	for _, marker := range []string{"dlq-value-bytes", "dlq-value-sha256", "dlq-key-bytes", "dlq-headers-cut"} {
+		require.NotContains(t, n, marker)
+	}
+}
+
+func TestALetterThatIsTooLargeSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	origin := func(extra http.Header) http.Header {
+		h := http.Header{"Ce-Id": {"1"}, "Ce-Kafkatopic": {"price-events"}, "Ce-Knativekafkapartition": {"3"}, "Ce-Knativekafkaoffset": {"9"}}
+		maps.Copy(h, extra)
+		return h
+	}
+	value := bytes.Repeat([]byte("v"), 2_096_700)
+	sum := fmt.Sprintf("%x", sha256.Sum256(value))
+	many := origin(nil)
+	for i := range 60_000 {
+		many.Set(fmt.Sprint("Ce-Kafkaheader", i), "some value")
+	}
+	for name, c := range map[string]struct {
+		letter  kafkaclient.DeadLetter
+		bound   int
+		markers map[string]string
+	}{
+		"value just too large": {kafkaclient.DeadLetter{Header: origin(nil), Body: value}, 2 << 20, map[string]string{"dlq-value-bytes": "2096700", "dlq-value-sha256": sum}},
+		"value read in part":   {kafkaclient.DeadLetter{Header: origin(nil), Body: value[:1000], Size: 3 << 20, SHA256: []byte{1, 2}}, 2 << 20, map[string]string{"dlq-value-bytes": "3145728", "dlq-value-sha256": "0102"}},
+		"topic of 1 MiB":       {kafkaclient.DeadLetter{Header: origin(nil), Body: value[:1_200_000]}, 1 << 20, map[string]string{"dlq-value-bytes": "1200000"}},
+		"topic of 64 KiB":      {kafkaclient.DeadLetter{Header: origin(nil), Body: value[:100_000]}, 64 << 10, map[string]string{"dlq-value-bytes": "100000"}},
+		"header":               {kafkaclient.DeadLetter{Header: origin(http.Header{"Ce-Big": {strings.Repeat("h", 3_000_000)}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-headers-cut": "1"}},
+		"header's name":        {kafkaclient.DeadLetter{Header: origin(http.Header{"Ce-" + strings.Repeat("h", 3_000_000): {"x"}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-headers-cut": "1"}},
+		"many headers":         {kafkaclient.DeadLetter{Header: many, Body: []byte("v")}, 2 << 20, map[string]string{}},
+		"key":                  {kafkaclient.DeadLetter{Header: origin(http.Header{"Ce-Partitionkey": {strings.Repeat("k", 1_500_000)}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-key-bytes": "1500000", "dlq-headers-cut": "1"}},
+	} {
+		r := write(t, c.bound, c.letter)
+		n := names(r)
+		for marker, want := range c.markers {
+			require.Equal(t, want, n[marker], name)
+		}
+		require.Equal(t, []string{"price-events", "3", "9"}, []string{n["dlq-topic"], n["dlq-partition"], n["dlq-offset"]}, "%s: the place of the whole", name)
+		require.Equal(t, "1", n["ce_id"], name)
+		require.True(t, bytes.HasPrefix(c.letter.Body, r.Value), name)
+		if _, cut := n["dlq-value-bytes"]; !cut {
+			require.Equal(t, c.letter.Body, r.Value, name)
+		}
+		if name == "many headers" {
+			left, err := strconv.Atoi(n["dlq-headers-cut"])
+			require.NoError(t, err)
+			var kept int
+			for h := range n {
+				if strings.HasPrefix(h, "ce_") {
+					kept++
+				}
+			}
+			require.Equal(t, len(many), kept+left, "each header is there or counted")
+		}
+	}
+}
+
+// Trouble with the broker is not a matter of size.
+func TestALetterIsNotCutForTrouble(t *testing.T) {
+	t.Parallel()
+	p := &topic{bound: 1 << 20, err: fault.New(fault.Unavailable, "broker_unavailable", "x")}
+	err := kafkaclient.DeadLetters{Producer: p, Topic: "dlq"}.Write(t.Context(), kafkaclient.DeadLetter{Err: errors.New("x")})
+	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 }
 
 func FuzzDeadLetterRecord(f *testing.F) {

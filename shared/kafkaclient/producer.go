@@ -22,6 +22,8 @@ const MaxMessageBytes = 2 << 20
 // waits 50 ms for its first metadata.
 const reconnectMillis = 20
 
+const codeTooLarge = "message_too_large"
+
 // Record is one record to produce.
 type Record struct {
 	Topic   string
@@ -155,7 +157,7 @@ func classify(err error) error {
 	}
 	var ke kafka.Error
 	if errors.As(err, &ke) && (ke.Code() == kafka.ErrMsgSizeTooLarge || ke.Code() == kafka.ErrInvalidMsgSize) {
-		return fault.Wrap(err, fault.Invalid, "message_too_large", "the record is larger than the topic takes")
+		return fault.Wrap(err, fault.Invalid, codeTooLarge, "the record is larger than the topic takes")
 	}
 	return unavailable(err)
 }

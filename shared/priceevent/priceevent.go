@@ -19,6 +19,7 @@ import (
 
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
+	"marketdata/shared/timerange"
 )
 
 // Type is the CloudEvents type of a price event.
@@ -131,7 +132,7 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	if o.RawResponseID, err = uuid.Parse(*m.texts[3]); err != nil {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "raw_response_id is not a UUID")
 	}
-	if o.ObservedAt, err = time.Parse(time.RFC3339Nano, *m.texts[1]); err != nil {
+	if o.ObservedAt, err = timerange.ParseRFC3339(*m.texts[1]); err != nil {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is not RFC 3339")
 	}
 	o.ObservedAt = o.ObservedAt.UTC().Truncate(time.Microsecond)

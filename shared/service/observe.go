@@ -33,6 +33,7 @@ var seconds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 
 type request struct {
 	id          string
 	traceparent string
+	eventID     string // of an event route
 	err         error
 }
 
@@ -58,6 +59,19 @@ func Traceparent(ctx context.Context) string {
 func noteError(ctx context.Context, err error) {
 	if r, ok := ctx.Value(requestKey{}).(*request); ok {
 		r.err = err
+	}
+}
+
+// maxLogged bounds what comes from outside, or follows from it, in a log line.
+const maxLogged = 200
+
+// NoteEvent keeps an event's id for the request's log line. Any length will do: it is cut.
+func NoteEvent(ctx context.Context, id string) {
+	if r, ok := ctx.Value(requestKey{}).(*request); ok {
+		if len(id) > maxLogged {
+			id = strings.ToValidUTF8(id[:maxLogged], "") + "…"
+		}
+		r.eventID = id
 	}
 }
 
@@ -146,8 +160,8 @@ func (o *observer) record(r *http.Request, state *request, status int, elapsed t
 		slog.String("request_id", state.id), slog.String("method", r.Method), slog.String("route", route),
 		slog.Int("status", status), slog.Float64("elapsed_ms", float64(elapsed.Microseconds())/1000),
 	}
-	if id := r.Header.Get("Ce-Id"); id != "" {
-		attrs = append(attrs, slog.String("event_id", id))
+	if state.eventID != "" {
+		attrs = append(attrs, slog.String("event_id", state.eventID))
 	}
 	if state.err != nil {
 		attrs = append(attrs, slog.String("code", fault.CodeOf(state.err)), slog.Any("err", state.err))

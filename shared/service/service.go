@@ -57,9 +57,12 @@ type Check struct {
 
 // Service is one function's HTTP server.
 type Service struct {
-	Mux      *http.ServeMux
-	Metrics  *metrics.Set
-	Log      *slog.Logger
+	Mux     *http.ServeMux
+	Metrics *metrics.Set
+	Log     *slog.Logger
+	// MaxHeaderBytes bounds a request's headers; 0 is 1 MiB. Routes that take events need more: see ingress.
+	MaxHeaderBytes int
+
 	config   Config
 	checks   []Check
 	observe  *observer
@@ -140,6 +143,7 @@ func (s *Service) Run(ctx context.Context, listener net.Listener) error {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    s.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)

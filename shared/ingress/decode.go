@@ -1,0 +1,206 @@
+package ingress
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+
+	"marketdata/shared/fault"
+)
+
+const (
+	tickType   = "dev.knative.sources.ping"
+	recordType = "dev.knative.kafka.event" // a record that is no CloudEvent itself
+)
+
+// Decode reads a CloudEvent from an HTTP request's parts: binary or structured mode, or a raw record of OpenFaaS' Kafka
+// connector, which becomes the event that a KafkaSource makes of that record. A call of OpenFaaS' cron connector becomes
+// that of a PingSource.
+//
+// The Event has id, source, type, subject, data, and its extensions as text. What says nothing about the event never
+// decides over it: a time of the year 58877, a source that is no URI, an extension whose name is not a CloudEvents name are
+// left out, and stay in the header. Errors are Invalid with code "undecodable": mode or attributes that every event has are
+// missing.
+func Decode(header http.Header, body []byte) (event.Event, error) {
+	isBinary := header.Get("Ce-Specversion") != ""
+	if IgnoresStatus(header) && !isBinary {
+		return connectorEvent(header, body), nil
+	}
+	contentType := header.Get("Content-Type")
+	if isStructured(contentType) {
+		// A KafkaSource delivers in binary mode, with whatever content type the record had: then its attributes count.
+		if e, err := structured(body); err == nil || !isBinary {
+			return e, err
+		}
+	}
+	return binary(header, contentType, body)
+}
+
+// isStructured reports the media type of one event in JSON. A batch is not one event.
+func isStructured(contentType string) bool {
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(mediaType), "application/cloudevents+json")
+}
+
+func undecodable(detail string) error {
+	return fault.New(fault.Invalid, "undecodable", "%s", detail)
+}
+
+// attributes makes an event of its attributes.
+func attributes(all map[string]string, data []byte) (event.Event, error) {
+	version := all["specversion"]
+	if version != event.CloudEventsVersionV1 && version != event.CloudEventsVersionV03 {
+		return event.Event{}, undecodable("the request is not a CloudEvent")
+	}
+	for _, name := range []string{"id", "source", "type"} {
+		if all[name] == "" {
+			return event.Event{}, undecodable("the CloudEvent has no " + name)
+		}
+	}
+	e := event.New(version)
+	for name, value := range all {
+		switch name {
+		case "id":
+			e.SetID(value)
+		case "type":
+			e.SetType(value)
+		case "subject":
+			e.SetSubject(value)
+		case "source":
+			if _, err := url.Parse(value); err == nil {
+				e.SetSource(value)
+			}
+		case "specversion", "time", "dataschema", "schemaurl", "datacontenttype", "data", "datacontentencoding":
+		default:
+			if event.IsExtensionNameValid(name) && name == strings.ToLower(name) {
+				e.SetExtension(name, value)
+			}
+		}
+	}
+	e.DataEncoded = data
+	return e, nil
+}
+
+// binary reads ce-* headers; the body is the data.
+func binary(header http.Header, contentType string, body []byte) (event.Event, error) {
+	all := make(map[string]string, len(header))
+	for name, values := range header {
+		if attribute, ok := strings.CutPrefix(name, "Ce-"); ok && len(values) > 0 {
+			all[strings.ToLower(attribute)] = values[0]
+		}
+	}
+	e, err := attributes(all, body)
+	if err == nil && contentType != "" {
+		e.SetDataContentType(contentType)
+	}
+	return e, err
+}
+
+// structured reads an event in JSON (CloudEvents JSON format). Of a member that is repeated the last counts.
+func structured(body []byte) (event.Event, error) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil || members == nil {
+		return event.Event{}, undecodable("the request is not a CloudEvent in JSON")
+	}
+	all := make(map[string]string, len(members))
+	for name, value := range members {
+		if text, ok := scalar(value); ok {
+			all[name] = text
+		}
+	}
+	contentType := all["datacontenttype"]
+	data, err := structuredData(members["data"], members["data_base64"], contentType)
+	if err != nil {
+		return event.Event{}, err
+	}
+	delete(all, "data_base64")
+	e, err := attributes(all, data)
+	if err == nil && contentType != "" {
+		e.SetDataContentType(contentType)
+	}
+	return e, err
+}
+
+// scalar gives a string, number or boolean as text, digits as they stand.
+func scalar(value json.RawMessage) (string, bool) {
+	switch value[0] {
+	case '"':
+		var text string
+		err := json.Unmarshal(value, &text)
+		return text, err == nil
+	case '{', '[', 'n':
+		return "", false
+	}
+	return string(value), true
+}
+
+func structuredData(data, base64Data json.RawMessage, contentType string) ([]byte, error) {
+	has := func(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
+	switch {
+	case has(data) && has(base64Data):
+		return nil, undecodable("the CloudEvent has both data and data_base64")
+	case has(base64Data):
+		text, _ := scalar(base64Data)
+		raw, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil, undecodable("data_base64 of the CloudEvent is not base64")
+		}
+		return raw, nil
+	case !has(data):
+		return nil, nil
+	}
+	if text, ok := scalar(data); ok && data[0] == '"' && !isJSON(contentType) {
+		return []byte(text), nil
+	}
+	return data, nil
+}
+
+// isJSON reports data that is JSON itself; without a content type it is.
+func isJSON(contentType string) bool {
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	return contentType == "" || err == nil && (strings.HasSuffix(mediaType, "/json") || strings.HasSuffix(mediaType, "+json"))
+}
+
+// cronTopic is what the cron connector calls its ticks.
+const cronTopic = "cron-function"
+
+func isCron(header http.Header) bool {
+	return header.Get("X-Topic") == cronTopic && header.Get("X-Kafka-Offset") == ""
+}
+
+// connectorEvent makes the event of a raw record: that which the record itself is, if it is one, as a KafkaSource would.
+func connectorEvent(header http.Header, body []byte) event.Event {
+	e := event.New()
+	if isCron(header) {
+		e.SetType(tickType)
+		e.SetSource("/openfaas/cron-connector")
+		e.SetID(uuid.NewString())
+		return e
+	}
+	if isStructured(header.Get("X-Kafka-Content-Type")) {
+		if own, err := structured(body); err == nil {
+			return own
+		}
+	}
+	all := map[string]string{}
+	for name, values := range header {
+		if attribute, ok := strings.CutPrefix(name, "X-Kafka-Ce_"); ok && len(values) > 0 {
+			all[strings.ToLower(attribute)] = values[0]
+		}
+	}
+	if own, err := attributes(all, body); err == nil {
+		return own
+	}
+	e.SetType(recordType)
+	e.SetSource("/openfaas/kafka-connector#" + header.Get("X-Topic"))
+	e.SetExtension("kafkatopic", header.Get("X-Topic"))
+	e.SetID("partition:" + header.Get("X-Kafka-Partition") + "/offset:" + header.Get("X-Kafka-Offset"))
+	e.DataEncoded = body
+	return e
+}
