@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -94,17 +95,18 @@ func (noCache) Put(context.Context, market.Quote, uuid.UUID) (pricecache.Entry, 
 
 // fakeStore has claims for one pass and keeps what is written. Every series is free.
 type fakeStore struct {
-	mu      sync.Mutex
-	claims  []claim
-	wrote   []outcome
-	renewed int
-	busy    func(w *want) bool // nil: none is
+	mu       sync.Mutex
+	provider string // of the claims; empty: yfinance
+	claims   []claim
+	wrote    []outcome
+	renewed  int
+	busy     func(w *want) bool // nil: none is
 }
 
 func (f *fakeStore) due(context.Context, time.Duration) (time.Time, []dueProvider, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return time.Now(), []dueProvider{{Provider: "yfinance", Now: true}}, nil
+	return time.Now(), []dueProvider{{Provider: cmp.Or(f.provider, "yfinance"), Now: true}}, nil
 }
 
 func (f *fakeStore) claim(context.Context, string, uuid.UUID, time.Time, int) ([]claim, error) {

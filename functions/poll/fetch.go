@@ -45,6 +45,7 @@ func (p *pass) dispatch(ctx, calls context.Context, wants []*want, wg *sync.Wait
 // fetch makes the call that was reserved. It is the caller's business to write down what came of it.
 func (p *pass) fetch(calls context.Context, l *lane, w *want) result {
 	got, err := p.ingestOne(calls, l.provider, w)
+	l.note(fault.CodeOf(err))
 	if err != nil {
 		r := p.failed(calls, l.provider, w.symbol, fault.CodeOf(err), err)
 		if r.attempted = r.code() != codeLimited; !r.attempted {
@@ -87,11 +88,18 @@ func (p *pass) failed(ctx context.Context, provider string, symbol market.Symbol
 }
 
 // fetchAuto tries the chain in order, as get-latest does, and gives the first quote, else the most useful failure. A provider's
-// series is shared with the jobs that name the provider. It waits for no budget while there is another provider to ask.
+// series is shared with the jobs that name the provider. While there is another provider to ask, it waits for no budget, and for
+// none that hangs.
 func (p *pass) fetchAuto(ctx, calls context.Context, w *want) result {
 	var best result
 	for i, provider := range p.chain {
-		r := p.fetchShared(ctx, calls, p.lane(provider), w, i == len(p.chain)-1)
+		l, last := p.lane(provider), i == len(p.chain)-1
+		var r result
+		if !last && l.hangs() {
+			r = p.failed(ctx, provider, w.symbol, "provider_timeout", nil)
+		} else {
+			r = p.fetchShared(ctx, calls, l, w, last)
+		}
 		if r.Code == nil {
 			return r
 		}

@@ -34,7 +34,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.calls[r.URL.Path]++
 	p.mu.Unlock()
 	p.called <- struct{}{}
-	time.Sleep(20 * time.Millisecond) //nolint:forbidigo // a provider that takes its time: nothing waits for this
+	time.Sleep(20 * time.Millisecond) // it takes its time: no test waits for this
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = fmt.Fprintf(w, `{"chart":{"error":null,"result":[{"meta":{"regularMarketPrice":1.5,"regularMarketTime":%d}}]}}`, time.Now().Unix())
 }

@@ -13,6 +13,8 @@ const (
 	codeLimited   = "provider_rate_limited"
 	shortestWait  = 10 * time.Millisecond // for a budget
 	longestClosed = time.Minute           // then the provider is asked again, whatever it said
+	hangsAfter    = slots / 2             // calls that timed out, one after the other
+	probeStep     = 5 * time.Second       // between calls of auto to a provider that hangs
 )
 
 // lane is the way to one provider: its own slots, so that one that hangs holds up no other, and its own gate.
@@ -23,6 +25,9 @@ type lane struct {
 	mu     sync.Mutex
 	closed time.Time // no calls until then
 	why    string    // the code of what closed it
+	// Calls that timed out since the last that did not, and when auto may ask again.
+	timeouts int
+	probe    time.Time
 }
 
 // lane gives the provider's lane, which all ticks of this process share.
@@ -70,6 +75,28 @@ func (l *lane) closedBy() string {
 		return l.why
 	}
 	return ""
+}
+
+// note counts timeouts in a row.
+func (l *lane) note(code string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timeouts++; code != "provider_timeout" {
+		l.timeouts = 0
+	}
+}
+
+// hangs reports that the provider answers nobody: who has another to ask should not wait for it. Now and then it says no, so that
+// one that is back is noticed.
+func (l *lane) hangs() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.timeouts < hangsAfter || !now.Before(l.probe) {
+		l.probe = now.Add(probeStep)
+		return false
+	}
+	return true
 }
 
 func waitOf(err error) time.Duration {

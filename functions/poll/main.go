@@ -10,7 +10,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
+	"runtime/debug"
 
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
@@ -62,6 +64,7 @@ func run(ctx context.Context) error {
 	srv := service.New("poll", "Polling jobs: prices on a schedule.", cfg.Config, log,
 		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
+	limitMemory()
 	limiter.Observe(srv.Metrics)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
@@ -82,4 +85,15 @@ func run(ctx context.Context) error {
 		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
 	srv.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
+}
+
+// memoryLimit is the heap's soft limit. GOGC lets the heap grow to five times what lives at a collection, and a collection in
+// the middle of 10,000 jobs finds much alive that is garbage a second later.
+const memoryLimit = 32 << 20
+
+// limitMemory sets the limit unless GOMEMLIMIT has.
+func limitMemory() {
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 }

@@ -116,6 +116,32 @@ func TestAHangingProviderEndsWithTheTick(t *testing.T) {
 	})
 }
 
+// A provider that hangs costs auto a few calls, not a wait for each symbol.
+func TestAutoPassesOverAProviderThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(symbols(400)...)
+		u.store.provider, u.tick.chain = auto, []string{"slow", "quick"}
+		asked := 0
+		u.ingest.answer = func(ctx context.Context, provider string, _ market.Symbol) error {
+			if provider == "quick" {
+				return nil
+			}
+			u.ingest.mu.Lock()
+			asked++
+			u.ingest.mu.Unlock()
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			<-ctx.Done()
+			return fault.New(fault.Unavailable, "provider_timeout", "x")
+		}
+		codes, took := u.run(t)
+		require.Equal(t, map[string]int{"ok": 400}, codes)
+		require.LessOrEqual(t, took, 10*time.Second)
+		require.LessOrEqual(t, asked, slots+hangsAfter)
+	})
+}
+
 // A series that somebody else is fetching is looked at again, and does not hold up the others.
 func TestABusySeriesIsWaitedFor(t *testing.T) {
 	t.Parallel()
