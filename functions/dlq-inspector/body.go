@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/priceevent"
 )
 
@@ -47,6 +48,7 @@ type letterBody struct {
 	summary
 	Value         *string           `json:"value" nullable:"true" doc:"null: the record has a null value"`
 	ValueEncoding string            `json:"value_encoding" enum:"text,base64"`
+	ValueBytes    int64             `json:"value_bytes,omitempty" doc:"How long the whole value was, where this is only its beginning: the dead letter was cut, and the original is gone"`
 	Key           *string           `json:"key" nullable:"true"`
 	KeyEncoding   string            `json:"key_encoding" enum:"text,base64"`
 	Headers       []headerBody      `json:"headers" doc:"Kafka headers in their order"`
@@ -59,9 +61,9 @@ type letterBody struct {
 }
 
 type headerBody struct {
-	Name     string `json:"name"`
-	Value    string `json:"value"`
-	Encoding string `json:"encoding" enum:"text,base64"`
+	Name     string  `json:"name"`
+	Value    *string `json:"value" nullable:"true" doc:"null: the header has a null value"`
+	Encoding string  `json:"encoding" enum:"text,base64"`
 }
 
 type failureBody struct {
@@ -69,6 +71,18 @@ type failureBody struct {
 	Reason   string    `json:"reason"`
 	Function string    `json:"function,omitempty"`
 	FailedAt time.Time `json:"failed_at"`
+}
+
+// cut tells of a value that came cut; nil if it is whole.
+func (l stored) cut() *cut {
+	if l.Exact {
+		return nil
+	}
+	headers := make([]kafkaclient.Header, len(l.Headers))
+	for i, h := range l.Headers {
+		headers[i] = h.kafka()
+	}
+	return cutOf(headers)
 }
 
 func bodyOf(l stored, failures []failure, trail []auditEntry) letterBody {
@@ -80,6 +94,9 @@ func bodyOf(l stored, failures []failure, trail []auditEntry) letterBody {
 		text, encoding := encode(l.Value)
 		b.Value, b.ValueEncoding = &text, encoding
 	}
+	if c := l.cut(); c != nil {
+		b.ValueBytes = c.bytes
+	}
 	if l.Key != nil {
 		text, encoding := encode(l.Key)
 		b.Key, b.KeyEncoding = &text, encoding
@@ -89,8 +106,12 @@ func bodyOf(l stored, failures []failure, trail []auditEntry) letterBody {
 		b.RecordedAt = &at
 	}
 	for _, h := range l.Headers {
-		value, encoding := encode(h.Value)
-		b.Headers = append(b.Headers, headerBody{h.Name, value, encoding})
+		one := headerBody{Name: h.Name, Encoding: "text"}
+		if h.Value != nil {
+			text, encoding := encode(h.Value)
+			one.Value, one.Encoding = &text, encoding
+		}
+		b.Headers = append(b.Headers, one)
 	}
 	for _, f := range failures {
 		b.Failures = append(b.Failures, failureBody{f.Code, f.Reason, f.Function, f.FailedAt.UTC()})

@@ -25,7 +25,7 @@ func (b bundle) save(t *testing.T, symbol string, n int) {
 		l := letter{Value: fmt.Appendf(nil, `{"symbol":%q,"n":%d}`, symbol, i), Symbol: symbol, Attributes: map[string]string{
 			"specversion": "1.0", "id": fmt.Sprint(symbol, i), "source": "/s", "type": "marketdata.price.observed.v1",
 		}}
-		require.NoError(t, b.store.save(t.Context(), l, failure{Code: "invalid_price", Reason: "x", FailedAt: time.Now()}, nil))
+		b.keep(t, l, failure{Code: "invalid_price", Reason: "x", FailedAt: time.Now()})
 	}
 }
 
@@ -300,7 +300,7 @@ func TestGroupsPages(t *testing.T) {
 	for i := range 7 {
 		for j := range 1 + i/2 { // several groups of one size
 			l := letter{Value: fmt.Append(nil, i, " ", j), Attributes: map[string]string{"id": fmt.Sprint(i, " ", j), "source": "/s"}}
-			require.NoError(t, b.store.save(t.Context(), l, failure{Code: "code_" + string(rune('a'+i)), Reason: "x", FailedAt: time.Now()}, nil))
+			b.keep(t, l, failure{Code: "code_" + string(rune('a'+i)), Reason: "x", FailedAt: time.Now()})
 		}
 	}
 	var sizes []float64
@@ -337,7 +337,7 @@ func TestGroupsPages(t *testing.T) {
 func TestThePageIsServedUnderAStrictPolicy(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for path, kind := range map[string]string{"/dlq": "text/html", "/dlq/page.js": "text/javascript", "/dlq/page.css": "text/css"} {
+	for path, kind := range map[string]string{"/dlq": "text/html", "/dlq/page/app.js": "text/javascript", "/dlq/page/page.css": "text/css"} {
 		w := httptest.NewRecorder()
 		b.http.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		require.Equal(t, http.StatusOK, w.Code)

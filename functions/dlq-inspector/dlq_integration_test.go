@@ -69,6 +69,7 @@ func (f *target) events() int {
 }
 
 type bundle struct {
+	servers    string
 	topic, dlq string
 	producer   *kafkaclient.Producer
 	store      *pgStore
@@ -81,7 +82,7 @@ func setup(t *testing.T) bundle {
 	t.Helper()
 	servers := testenv.Kafka(t)
 	b := bundle{
-		topic: testenv.Topic(t, servers, 1), dlq: testenv.Topic(t, servers, 1), producer: kafkaclient.NewProducer(servers),
+		servers: servers, topic: testenv.Topic(t, servers, 1), dlq: testenv.Topic(t, servers, 1), producer: kafkaclient.NewProducer(servers),
 		store: &pgStore{pool: testenv.Postgres(t)}, target: &target{status: 204, calls: map[string]int{}},
 	}
 	t.Cleanup(func() { b.producer.Close(time.Second) })
@@ -96,9 +97,11 @@ func setup(t *testing.T) bundle {
 	}
 	b.bulks = newBulkRunner(b.store, replay, log, newMetrics(vm.NewSet()), nil)
 	t.Cleanup(func() { b.bulks.wait(time.Minute) })
+	in := newIntake(b.store, reader, b.dlq, []string{b.topic, b.dlq}, time.Now)
+	t.Cleanup(in.close)
 	h := &handler{
 		store:   b.store,
-		intake:  &intake{store: b.store, records: reader, dlqTopic: b.dlq, topics: []string{b.topic, b.dlq}, now: time.Now},
+		intake:  in,
 		replay:  replay,
 		bulks:   b.bulks,
 		access:  newAccess("", "secret"),
@@ -114,22 +117,10 @@ func (b bundle) produce(t *testing.T, r kafkaclient.Record) {
 	require.NoError(t, b.producer.Produce(context.Background(), r))
 }
 
-// deliver posts as the KafkaSource of the dead letter topic does.
+// deliver is post in a test that needs nothing else of it.
 func (b bundle) deliver(t *testing.T, offset int, value []byte, attributes ...string) int {
 	t.Helper()
-	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(value)))
-	for name, v := range map[string]string{
-		"Ce-Specversion": "1.0", "Ce-Id": fmt.Sprintf("partition:0/offset:%d", offset), "Ce-Source": "/s", "Ce-Type": "dev.knative.kafka.event",
-		"Ce-Kafkatopic": b.dlq, "Ce-Knativekafkapartition": "0", "Ce-Knativekafkaoffset": fmt.Sprint(offset),
-	} {
-		r.Header.Set(name, v)
-	}
-	for i := 0; i < len(attributes); i += 2 {
-		r.Header.Set(attributes[i], attributes[i+1])
-	}
-	w := httptest.NewRecorder()
-	b.http.ServeHTTP(w, r)
-	return w.Code
+	return b.post(offset, value, attributes...)
 }
 
 func (b bundle) do(t *testing.T, method, path, body string) (int, map[string]any) {
@@ -283,7 +274,8 @@ func TestBrokerTroubleIs503(t *testing.T) {
 	b := setup(t)
 	away := kafkaclient.NewReader("127.0.0.1:1")
 	defer away.Close()
-	in := &intake{store: b.store, records: away, dlqTopic: b.dlq, topics: []string{b.topic}, now: time.Now}
+	in := newIntake(b.store, away, b.dlq, []string{b.topic}, time.Now)
+	defer in.close()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	h := http.Header{"Ce-Kafkatopic": {b.dlq}, "Ce-Knativekafkapartition": {"0"}, "Ce-Knativekafkaoffset": {"0"}}
@@ -420,10 +412,13 @@ func TestListFiltersAndPages(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, query)
 		require.Len(t, v["messages"], want, query)
 	}
+	for i := range 6 {
+		b.keep(t, letter{Value: []byte{byte(i)}}, failure{Code: "invalid_price", FailedAt: time.Now()})
+	}
 	_, groups := b.do(t, http.MethodGet, "/dlq/groups", "")
 	require.Nil(t, groups["next_page_token"])
-	require.Len(t, groups["groups"], 1)
-	cause, ok := groups["groups"].([]any)[0].(map[string]any)
+	require.Len(t, groups["groups"], 2)
+	cause, ok := groups["groups"].([]any)[0].(map[string]any) // the larger one
 	require.True(t, ok)
 	require.NotEmpty(t, cause["meaning"], "an operator sees what a cause means without opening a letter")
 	require.NotEmpty(t, cause["remedy"])
@@ -431,4 +426,12 @@ func TestListFiltersAndPages(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, status)
 	status, _ = b.do(t, http.MethodGet, "/dlq/messages?page_token=x", "")
 	require.Equal(t, http.StatusBadRequest, status)
+}
+
+// keep stores a letter as it came in, past the intake.
+func (b bundle) keep(t *testing.T, l letter, f failure) {
+	t.Helper()
+	refused, err := b.store.save(t.Context(), []arrival{{letter: l, failure: f}})
+	require.NoError(t, err)
+	require.Equal(t, []error{nil}, refused)
 }

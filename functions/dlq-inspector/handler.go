@@ -23,7 +23,7 @@ const maxBody = 4 << 20
 type operatorStore interface {
 	transitioner
 	letter(ctx context.Context, id uuid.UUID) (stored, []failure, []auditEntry, error)
-	letters(ctx context.Context, f filter, before *uuid.UUID, limit int) ([]stored, error)
+	letters(ctx context.Context, f filter, before *listKey, limit int) ([]listed, error)
 	groups(ctx context.Context, after *groupKey, limit int) ([]group, error)
 	stats(ctx context.Context) (map[string]int64, error)
 	recoverReplays(ctx context.Context) error
@@ -44,7 +44,7 @@ type handler struct {
 }
 
 func (h *handler) routes(srv *service.Service, limit service.Middleware) {
-	srv.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable})
+	srv.Mux.Handle("POST /{$}", h.intake.admit(ingress.Handler{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable}))
 	pages(srv)
 	srv.Document(func(doc *huma.OpenAPI) {
 		doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
@@ -56,7 +56,7 @@ func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 			Security: []map[string][]string{{"operator": {}}},
 		}
 	}
-	service.Handle(srv, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest first"), h.list, limit, h.access.guard)
+	service.Handle(srv, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest failure first"), h.list, limit, h.access.guard)
 	service.Handle(srv, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter", 404), h.show, limit, h.access.guard)
 	service.Handle(srv, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), h.groups, limit, h.access.guard)
 	service.Handle(srv, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), h.stats, limit, h.access.guard)
@@ -117,7 +117,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	if !in.Until.IsZero() {
 		f.Until = &in.Until
 	}
-	before, err := service.ReadToken[uuid.UUID](in.PageToken)
+	before, err := service.ReadToken[listKey](in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -127,9 +127,9 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	}
 	out := &listAnswer{}
 	out.Body.Messages = []summary{}
-	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(l stored) uuid.UUID { return l.ID })
+	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(l listed) listKey { return l.key })
 	for _, l := range all {
-		out.Body.Messages = append(out.Body.Messages, summaryOf(l))
+		out.Body.Messages = append(out.Body.Messages, summaryOf(l.stored))
 	}
 	return out, nil
 }

@@ -67,7 +67,7 @@ func TestHeaderFamilies(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, c.origin, origin(c.headers))
+			require.Equal(t, c.origin, originOf(c.headers))
 			f := why(c.headers, at)
 			require.Equal(t, c.code, f.Code)
 			require.Equal(t, c.reason, f.Reason)

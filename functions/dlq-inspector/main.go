@@ -65,9 +65,11 @@ func run(ctx context.Context) error {
 	counts := newMetrics(srv.Metrics)
 	bulks := newBulkRunner(store, replay, log, counts, srv.Stopping())
 	defer bulks.wait(cfg.ShutdownTimeout) // what is under way is settled before the pool closes
+	in := newIntake(store, reader, priceevent.DeadLetterTopic, []string{priceevent.Topic, priceevent.DeadLetterTopic}, time.Now)
+	defer in.close()
 	h := &handler{
 		store:   store,
-		intake:  &intake{store: store, records: reader, dlqTopic: priceevent.DeadLetterTopic, topics: []string{priceevent.Topic, priceevent.DeadLetterTopic}, now: time.Now},
+		intake:  in,
 		replay:  replay,
 		bulks:   bulks,
 		access:  newAccess(string(cfg.Tokens), string(cfg.Token)),

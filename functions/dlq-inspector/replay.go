@@ -162,7 +162,7 @@ func (r *replayer) sendable(l stored) bool {
 func (r *replayer) send(ctx context.Context, l stored) verdict {
 	headers := make([]kafkaclient.Header, len(l.Headers))
 	for i, h := range l.Headers {
-		headers[i] = kafkaclient.Header{Name: h.Name, Value: h.Value}
+		headers[i] = h.kafka()
 	}
 	err := r.records.Produce(ctx, kafkaclient.Record{Topic: l.Origin.Topic, Key: l.Key, Value: l.Value, Headers: headers})
 	if err != nil {

@@ -220,9 +220,9 @@ func TestAChangeThatWasMadeIsNeverAnsweredAsAFailure(t *testing.T) {
 	pool, err := postgres.Open(t.Context(), cutter.start(t, database))
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
+	b.keep(t, letter{Value: goodEvent, Symbol: "A", Attributes: event()}, failure{Code: "x", FailedAt: time.Now()})
 	direct := *b.store
 	b.store.pool = pool
-	require.NoError(t, direct.save(t.Context(), letter{Value: goodEvent, Symbol: "A", Attributes: event()}, failure{Code: "x", FailedAt: time.Now()}, nil))
 	path := "/dlq/messages/" + b.id(t, "A")
 	for action, want := range map[string]string{"discard": "discarded", "restore": "open", "replay": "resolved"} {
 		from := map[string]string{"discard": "open", "restore": "discarded", "replay": "open"}[action]

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -19,71 +16,19 @@ import (
 // pgStore owns the dead letter tables.
 type pgStore struct{ pool *pgxpool.Pool }
 
-// header is a Kafka header in JSON: its value in base64, so that any bytes fit.
+// header is a Kafka header in JSON: its value in base64, so that any bytes fit; null is told from empty.
 type header struct {
 	Name  string `json:"name"`
+	Raw   []byte `json:"raw_name,omitempty"` // the name's own bytes where they are no text
 	Value []byte `json:"value"`
 }
 
-// save stores a letter, or adds a failure to the one of the same identity. Idempotency key of the failure: the place of
-// the dead letter record (nil at: none, and every call adds). Errors are Unavailable: unknown means try again.
-func (s *pgStore) save(ctx context.Context, l letter, f failure, at *place) error {
-	err := postgres.Retry(ctx, func() error {
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			id, err := upsertLetter(ctx, tx, l, f)
-			if err != nil {
-				return err
-			}
-			return addFailure(ctx, tx, id, f, at)
-		})
-	})
-	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the letter could not be stored").After(time.Second)
+// kafka gives the header as the record has it.
+func (h header) kafka() kafkaclient.Header {
+	if h.Raw != nil {
+		return kafkaclient.Header{Name: string(h.Raw), Value: h.Value}
 	}
-	return nil
-}
-
-func upsertLetter(ctx context.Context, tx pgx.Tx, l letter, f failure) (uuid.UUID, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return id, fmt.Errorf("make id: %w", err)
-	}
-	headers, err := json.Marshal(wireHeaders(l.Headers))
-	if err != nil {
-		return id, fmt.Errorf("encode headers: %w", err)
-	}
-	attributes, err := json.Marshal(l.Attributes)
-	if err != nil {
-		return id, fmt.Errorf("encode attributes: %w", err)
-	}
-	sum := sha256.Sum256(l.Value)
-	identity := "(event_source, event_id, value_sha256) where record_offset is null"
-	var topic *string
-	var partition *int32
-	var offset *int64
-	if l.Origin != nil {
-		topic, partition, offset = &l.Origin.Topic, &l.Origin.Partition, &l.Origin.Offset
-		identity = "(topic, partition, record_offset, value_sha256) where record_offset is not null"
-	}
-	var recorded *time.Time
-	if !l.RecordedAt.IsZero() {
-		recorded = &l.RecordedAt
-	}
-	// The conflict takes the row's lock and changes nothing: addFailure knows whether the failure is new.
-	q := `
-		insert into dead_letters as l
-			(id, topic, partition, record_offset, recorded_at, exact, event_source, event_id, value_sha256, key, value, headers,
-			 attributes, content_type, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, correction)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, nullif($18, ''), $19, $19, $20)
-		on conflict ` + identity + ` do update set id = l.id
-		returning id`
-	err = tx.QueryRow(ctx, q, id, topic, partition, offset, recorded, l.Exact, l.Attributes["source"], l.Attributes["id"], sum[:],
-		l.Key, l.Value, headers, attributes, clean(l.ContentType), f.Code, f.Reason, fingerprint(f), l.Symbol, f.FailedAt,
-		correctionOf(l.Attributes)).Scan(&id)
-	if err != nil {
-		return id, fmt.Errorf("store letter: %w", err)
-	}
-	return id, nil
+	return kafkaclient.Header{Name: h.Name, Value: h.Value}
 }
 
 // addFailure records one more refusal, unless its dead letter record is known already. A letter that was sent to its
@@ -121,7 +66,10 @@ func addFailure(ctx context.Context, tx pgx.Tx, id uuid.UUID, f failure, at *pla
 func wireHeaders(headers []kafkaclient.Header) []header {
 	out := make([]header, len(headers))
 	for i, h := range headers {
-		out[i] = header{clean(h.Name), h.Value}
+		out[i] = header{Name: clean(h.Name), Value: h.Value}
+		if out[i].Name != h.Name {
+			out[i].Raw = []byte(h.Name)
+		}
 	}
 	return out
 }

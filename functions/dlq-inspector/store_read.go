@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"marketdata/shared/postgres"
 )
@@ -41,10 +43,15 @@ func scanStored(row pgx.CollectableRow) (l stored, err error) {
 	var partition *int32
 	var offset *int64
 	var headers, attributes []byte
-	err = row.Scan(&l.ID, &l.Status, &l.ReplayCount, &l.Correction, &l.token, &l.bulk, &l.troubles, &topic, &partition, &offset, &l.RecordedAt, &l.Exact, &l.Key, &l.Value,
-		&headers, &attributes, &l.ContentType, &l.Code, &l.Reason, &l.Fingerprint, &l.Symbol, &l.FirstFailedAt, &l.LastFailedAt, &l.FailureCount)
+	var recorded, first, last pgtype.Timestamptz
+	err = row.Scan(&l.ID, &l.Status, &l.ReplayCount, &l.Correction, &l.token, &l.bulk, &l.troubles, &topic, &partition, &offset, &recorded, &l.Exact, &l.Key, &l.Value,
+		&headers, &attributes, &l.ContentType, &l.Code, &l.Reason, &l.Fingerprint, &l.Symbol, &first, &last, &l.FailureCount)
 	if err != nil {
 		return l, err
+	}
+	l.FirstFailedAt, l.LastFailedAt = shown(first), shown(last)
+	if recorded.Valid {
+		l.RecordedAt = new(shown(recorded))
 	}
 	if topic != nil && partition != nil && offset != nil {
 		l.Origin = &place{*topic, *partition, *offset}
@@ -64,6 +71,26 @@ func correctionOf(attributes map[string]string) int {
 	return int(n)
 }
 
+// shown gives a stored time as JSON can hold it, from the year 1 to 9999: one that lies beyond must not keep a letter, or a list that it is
+// in, from being shown.
+func shown(t pgtype.Timestamptz) time.Time {
+	earliest, latest := time.Time{}, time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	switch {
+	case t.InfinityModifier == pgtype.Infinity, t.Time.After(latest):
+		return latest
+	case t.InfinityModifier == pgtype.NegativeInfinity, t.Time.Before(earliest):
+		return earliest
+	}
+	return t.Time.UTC()
+}
+
+func scanFailure(row pgx.CollectableRow) (f failure, err error) {
+	var at pgtype.Timestamptz
+	err = row.Scan(&f.Code, &f.Reason, &f.Function, &at)
+	f.FailedAt = shown(at)
+	return f, err
+}
+
 // letter reads one letter whole. NotFound with code "message_not_found".
 func (s *pgStore) letter(ctx context.Context, id uuid.UUID) (stored, []failure, []auditEntry, error) {
 	rows, err := s.pool.Query(ctx, "select "+storedColumns+" from dead_letters where id = $1", id)
@@ -78,7 +105,7 @@ func (s *pgStore) letter(ctx context.Context, id uuid.UUID) (stored, []failure, 
 	if err != nil {
 		return stored{}, nil, nil, postgres.Classify(err)
 	}
-	failures, err := pgx.CollectRows(rows, pgx.RowToStructByPos[failure])
+	failures, err := pgx.CollectRows(rows, scanFailure)
 	if err != nil {
 		return stored{}, nil, nil, postgres.Classify(err)
 	}
@@ -103,25 +130,7 @@ const filterCondition = `($1 = '' or status = $1) and ($2 = '' or fingerprint = 
 			and ($7 = '' or strpos(lower(concat_ws(' ', code, reason, symbol, event_source, event_id)), lower($7)) > 0)`
 
 func (f filter) args() []any {
-	return []any{f.Status, f.Fingerprint, f.Symbol, f.Topic, f.Since, f.Until, f.Q}
-}
-
-// letters lists newest letters first, from before (exclusive) downwards, without values.
-func (s *pgStore) letters(ctx context.Context, f filter, before *uuid.UUID, limit int) ([]stored, error) {
-	const q = `
-		select id, status, replay_count, correction, replay_token, replay_id, replay_troubles, topic, partition, record_offset, recorded_at, exact, key, null::bytea,
-			'[]'::jsonb, attributes, content_type, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, failure_count
-		from dead_letters
-		where ` + filterCondition + `
-			and ($8::uuid is null or id < $8)
-		order by id desc
-		limit $9`
-	rows, err := s.pool.Query(ctx, q, append(f.args(), before, limit)...)
-	if err != nil {
-		return nil, postgres.Classify(err)
-	}
-	all, err := pgx.CollectRows(rows, scanStored)
-	return all, postgres.Classify(err)
+	return []any{f.Status, f.Fingerprint, strings.ToUpper(f.Symbol), f.Topic, f.Since, f.Until, f.Q} // symbols are stored in upper case
 }
 
 // group is the letters of one cause.
@@ -135,6 +144,13 @@ type group struct {
 	Last        time.Time `json:"last_failed_at"`
 	Meaning     string    `json:"meaning,omitempty" db:"-" doc:"What the code says, if it is one of compute-ma's"`
 	Remedy      string    `json:"remedy,omitempty" db:"-" doc:"What can be done about it"`
+}
+
+func scanGroup(row pgx.CollectableRow) (g group, err error) {
+	var first, last pgtype.Timestamptz
+	err = row.Scan(&g.Fingerprint, &g.Code, &g.Reason, &g.Letters, &g.Open, &first, &last)
+	g.First, g.Last = shown(first), shown(last)
+	return g, err
 }
 
 // groupKey is a group's place in the list.
@@ -164,7 +180,7 @@ func (s *pgStore) groups(ctx context.Context, after *groupKey, limit int) ([]gro
 	if err != nil {
 		return nil, postgres.Classify(err)
 	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[group])
+	all, err := pgx.CollectRows(rows, scanGroup)
 	return all, postgres.Classify(err)
 }
 

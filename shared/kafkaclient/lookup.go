@@ -80,37 +80,80 @@ func (l *lookup) ask(c *kafka.Consumer, topic string) {
 	}
 }
 
-// within asks the broker whether the partition reaches from before the offset to beyond it, and notes where it begins now.
+// bounds is a question for a partition's first offset and the one after its last. Until done is closed it is asked.
+type bounds struct {
+	done      chan struct{}
+	number    int // of this question about its partition
+	low, high int64
+	err       error // Unavailable
+}
+
+// within reports whether a partition reaches from before an offset to beyond it. The broker is asked only where the last answer does not
+// say so, and by all callers together.
 func (r *Reader) within(ctx context.Context, p partition, offset int64) (bool, error) {
-	type answer struct {
-		low, high int64
-		err       error
+	first := 0 // the first question that began after this call
+	for {
+		b, err := r.bounds(p, offset, &first)
+		if err != nil {
+			return false, err
+		}
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return false, unavailable(context.Cause(ctx))
+		}
+		switch inside := b.err == nil && offset >= b.low && offset < b.high; {
+		case inside || b.number >= first:
+			return inside, b.err
+		}
 	}
+}
+
+// bounds gives the last answer if it has the offset, else a question that is under way, or a new one.
+func (r *Reader) bounds(p partition, offset int64, first *int) (*bounds, error) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	c, err := r.open()
 	if err != nil {
-		r.mu.Unlock()
-		return false, err
+		return nil, err
 	}
-	answers := make(chan answer, 1)
+	s := r.stream(p, c)
+	last := 0
+	if b := s.bounds; b != nil {
+		last = b.number
+		if *first == 0 {
+			*first = last + 1
+		}
+		select {
+		case <-b.done:
+			if b.err == nil && offset >= b.low && offset < b.high {
+				return b, nil
+			}
+		default:
+			return b, nil
+		}
+	}
+	b := &bounds{done: make(chan struct{}), number: last + 1}
+	s.bounds = b
 	r.busy.Go(func() {
-		low, high, err := c.QueryWatermarkOffsets(p.topic, p.number, int(metaWait.Milliseconds()))
-		answers <- answer{low, high, err}
+		defer close(b.done)
+		var err error
+		if b.low, b.high, err = c.QueryWatermarkOffsets(p.topic, p.number, int(metaWait.Milliseconds())); err != nil {
+			b.err = unavailable(err)
+		}
 	})
-	r.mu.Unlock()
+	return b, nil
+}
+
+// doubt forgets the bounds of a partition: a run has not found what they promise.
+func (r *Reader) doubt(p partition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.streams[p]
 	select {
-	case a := <-answers:
-		if a.err != nil {
-			return false, unavailable(a.err)
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if s := r.streams[p]; s != nil {
-			s.low, s.lowAt = a.low, time.Now()
-		}
-		return offset >= a.low && offset < a.high, nil
-	case <-ctx.Done():
-		return false, unavailable(context.Cause(ctx))
+	case <-s.bounds.done:
+		s.bounds = &bounds{done: s.bounds.done, number: s.bounds.number} // from 0 to 0: it has no offset
+	default:
 	}
 }
 

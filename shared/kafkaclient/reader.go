@@ -62,7 +62,9 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 		// A place that is gone shows by the offsets of what comes instead: as an error it would not say which partition it is.
 		"auto.offset.reset": "earliest", "enable.partition.eof": true, "isolation.level": "read_committed",
 		"allow.auto.create.topics": false, "enable.metrics.push": false, "go.logs.channel.enable": true,
-		"reconnect.backoff.ms": reconnectMillis, "fetch.error.backoff.ms": 20, "fetch.wait.max.ms": 100, "topic.metadata.refresh.fast.interval.ms": 50,
+		"reconnect.backoff.ms": reconnectMillis, "fetch.error.backoff.ms": 20, "topic.metadata.refresh.fast.interval.ms": 50,
+		// A fetch that waits for records keeps all other requests to its broker waiting, and nobody waits here for what is not there yet.
+		"fetch.wait.max.ms": 1,
 		// What is fetched ahead is bounded here by partition, and in stream by bytes.
 		"queued.min.messages": 1000, "queued.max.messages.kbytes": 512, "fetch.queue.backoff.ms": 5, "fetch.message.max.bytes": fetchBytes,
 	})
@@ -94,16 +96,18 @@ func (r *Reader) Read(ctx context.Context, topic string, number int32, offset in
 	if err := r.exists(ctx, p); err != nil {
 		return Stored{}, err
 	}
-	var err error
-	for range 3 { // what a stream takes for gone is looked at again: a letter's original is not to be missed
+	err := gone()
+	for range 3 { // what a run takes for gone is looked at again: a letter's original is not to be missed
+		switch within, err := r.within(ctx, p, offset); {
+		case err != nil:
+			return Stored{}, err
+		case !within:
+			return Stored{}, gone()
+		}
 		if record, err = r.await(ctx, p, offset); fault.CodeOf(err) != codeGone {
 			return record, err
 		}
-		if within, err2 := r.within(ctx, p, offset); err2 != nil {
-			return Stored{}, err2
-		} else if !within {
-			break
-		}
+		r.doubt(p)
 	}
 	return Stored{}, err
 }
@@ -123,6 +127,16 @@ func (r *Reader) await(ctx context.Context, p partition, offset int64) (Stored, 
 	}
 }
 
+// stream gives the stream of a partition. The caller holds mu.
+func (r *Reader) stream(p partition, c *kafka.Consumer) *stream {
+	s := r.streams[p]
+	if s == nil {
+		s = &stream{partition: p, consumer: c, waits: map[int64]*wait{}}
+		r.streams[p] = s
+	}
+	return s
+}
+
 // want says that somebody waits for the record at the place.
 func (r *Reader) want(p partition, offset int64) (*wait, error) {
 	r.mu.Lock()
@@ -136,17 +150,7 @@ func (r *Reader) want(p partition, offset int64) (*wait, error) {
 		w.resolve(record, nil)
 		return w, nil
 	}
-	s := r.streams[p]
-	if s == nil {
-		s = &stream{partition: p, consumer: c, waits: map[int64]*wait{}}
-		r.streams[p] = s
-	}
-	if offset < s.low && time.Since(s.lowAt) < metaAge {
-		w := newWait(0)
-		w.resolve(Stored{}, gone())
-		return w, nil
-	}
-	return s.want(offset, time.Now()), nil
+	return r.stream(p, c).want(offset, time.Now()), nil
 }
 
 func (r *Reader) forget(p partition, offset int64, w *wait) {

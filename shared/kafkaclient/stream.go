@@ -42,8 +42,7 @@ type stream struct {
 	tail       int64 // where the last run ended; 0: there was none
 	moved      time.Time
 
-	low   int64 // where the partition began at lowAt: what stood before that has expired
-	lowAt time.Time
+	bounds *bounds // as they were asked for last
 }
 
 // wait is for one record. done is closed once record or err is set.
