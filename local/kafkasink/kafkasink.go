@@ -3,21 +3,19 @@ package kafkasink
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
-	"sort"
+	"slices"
 	"strings"
-
-	"github.com/cloudevents/sdk-go/v2/types"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 )
 
-// maxBody is more than any event of ours: the topic's own bound speaks first.
-const maxBody = 8 << 20
+// maxRequestSize is max.request.size of the data plane's producer (config-kafka-sink-data-plane). A cluster's sink takes no
+// more, so neither does this one: what must not be lost is written by the functions themselves.
+const maxRequestSize = 1 << 20
 
 // Producer writes one record and waits for its acknowledgement.
 type Producer interface {
@@ -39,15 +37,19 @@ func (s Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
+	record, err := s.record(r)
+	switch {
+	case fault.KindOf(err) == fault.Unavailable:
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	case err != nil:
+		s.Log.WarnContext(r.Context(), "not a CloudEvent", "err", err)
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	record, err := s.record(r.Header, body)
-	if err != nil {
-		s.Log.WarnContext(r.Context(), "not a CloudEvent", "err", err)
-		w.WriteHeader(http.StatusBadRequest)
+	if record.Bytes() > maxRequestSize {
+		s.Log.WarnContext(r.Context(), "not produced: larger than a KafkaSink's max.request.size", "bytes", record.Bytes(), "topic", s.Topic)
+		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	if err := s.Producer.Produce(r.Context(), record); err != nil {
@@ -59,39 +61,45 @@ func (s Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // record writes the event as the CloudEvents Kafka binding has it: ce_* headers, key = partitionkey, and a null value
-// for an event without data.
-func (s Sink) record(header http.Header, body []byte) (kafkaclient.Record, error) {
-	e, err := ingress.Decode(header, body)
-	if err != nil {
+// for an event without data. In binary mode attributes are passed on as they are, whatever they are.
+func (s Sink) record(r *http.Request) (kafkaclient.Record, error) {
+	d, err := ingress.Read(r, maxRequestSize)
+	if err != nil && fault.CodeOf(err) != "body_too_large" {
 		return kafkaclient.Record{}, err
 	}
-	if header.Get("Ce-Specversion") == "" && !strings.HasPrefix(header.Get("Content-Type"), "application/cloudevents") {
+	attributes := map[string]string{}
+	if r.Header.Get("Ce-Specversion") != "" {
+		for name, values := range r.Header {
+			if attribute, ok := strings.CutPrefix(name, "Ce-"); ok {
+				attributes["ce_"+strings.ToLower(attribute)] = values[0]
+			}
+		}
+		attributes["content-type"] = r.Header.Get("Content-Type")
+	} else if err == nil && !ingress.IgnoresStatus(r.Header) {
+		attributes = map[string]string{
+			"ce_specversion": d.Event.SpecVersion(), "ce_id": d.Event.ID(), "ce_source": d.Event.Source(), "ce_type": d.Event.Type(),
+			"ce_subject": d.Event.Subject(), "content-type": d.Event.DataContentType(),
+		}
+		for name := range d.Event.Extensions() {
+			attributes["ce_"+name] = d.Extension(name)
+		}
+		d.Body = d.Event.Data()
+	} else {
 		return kafkaclient.Record{}, fault.New(fault.Invalid, "undecodable", "the request is not a CloudEvent")
 	}
-	attributes := map[string]string{
-		"ce_specversion": e.SpecVersion(), "ce_id": e.ID(), "ce_source": e.Source(), "ce_type": e.Type(),
-		"ce_subject": e.Subject(), "ce_dataschema": e.DataSchema(), "content-type": e.DataContentType(),
-		"traceparent": header.Get("Traceparent"),
+	attributes["traceparent"] = r.Header.Get("Traceparent")
+	record := kafkaclient.Record{Topic: s.Topic}
+	if len(d.Body) > 0 {
+		record.Value = d.Body
 	}
-	if !e.Time().IsZero() {
-		attributes["ce_time"] = types.FormatTime(e.Time())
-	}
-	r := kafkaclient.Record{Topic: s.Topic, Value: e.Data()}
-	for name, v := range e.Extensions() {
-		text, err := types.Format(v)
-		if err != nil {
-			return kafkaclient.Record{}, fault.Wrap(err, fault.Invalid, "undecodable", "extension %q has no text form", name)
-		}
-		attributes["ce_"+name] = text
-		if name == "partitionkey" {
-			r.Key = []byte(text)
-		}
+	if key := attributes["ce_partitionkey"]; key != "" {
+		record.Key = []byte(key)
 	}
 	for name, value := range attributes {
 		if value != "" {
-			r.Headers = append(r.Headers, kafkaclient.Header{Name: name, Value: []byte(value)})
+			record.Headers = append(record.Headers, kafkaclient.Header{Name: name, Value: []byte(value)})
 		}
 	}
-	sort.Slice(r.Headers, func(i, j int) bool { return r.Headers[i].Name < r.Headers[j].Name })
-	return r, nil
+	slices.SortFunc(record.Headers, func(a, b kafkaclient.Header) int { return strings.Compare(a.Name, b.Name) })
+	return record, nil
 }

@@ -78,3 +78,38 @@ func TestAnswers(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, send(&producer{}, http.MethodPost, "", map[string]string{"ce-specversion": "1.0"}))
 	require.Equal(t, http.StatusServiceUnavailable, send(&producer{err: errors.New("away")}, http.MethodPost, "x", attributes()))
 }
+
+// Attributes that no library would accept are nobody's reason to lose an event.
+func TestAttributesPassAsTheyAre(t *testing.T) {
+	t.Parallel()
+	p := &producer{}
+	require.Equal(t, http.StatusAccepted, send(p, http.MethodPost, "x", attributes("ce-time", "+58877-08-06T12:33:20Z", "ce-source", "%zz", "ce-a_b", "x")))
+	got := map[string]string{}
+	for _, h := range p.records[0].Headers {
+		got[h.Name] = string(h.Value)
+	}
+	require.Equal(t, "+58877-08-06T12:33:20Z", got["ce_time"])
+	require.Equal(t, "%zz", got["ce_source"])
+	require.Equal(t, "x", got["ce_a_b"])
+}
+
+func TestStructuredEventIsWrittenInBinaryMode(t *testing.T) {
+	t.Parallel()
+	p := &producer{}
+	body := `{"specversion":"1.0","id":"1","source":"/s","type":"t","partitionkey":"AAPL","data":{"a":1.10}}`
+	require.Equal(t, http.StatusAccepted, send(p, http.MethodPost, body, map[string]string{"content-type": "application/cloudevents+json"}))
+	require.Equal(t, `{"a":1.10}`, string(p.records[0].Value)) //nolint:testifylint // byte for byte
+	require.Equal(t, "AAPL", string(p.records[0].Key))
+}
+
+// As on a cluster: max.request.size of the sink's producer.
+func TestAnEventAboveOneMebibyteIsNotProduced(t *testing.T) {
+	t.Parallel()
+	p := &producer{}
+	require.Equal(t, http.StatusAccepted, send(p, http.MethodPost, strings.Repeat("x", 1<<20-1000), attributes()))
+	for _, size := range []int{1<<20 - 10, 1 << 20, 3 << 20} {
+		require.Equal(t, http.StatusServiceUnavailable, send(p, http.MethodPost, strings.Repeat("x", size), attributes()))
+	}
+	require.Equal(t, http.StatusServiceUnavailable, send(p, http.MethodPost, "x", attributes("ce-big", strings.Repeat("x", 1<<20))))
+	require.Len(t, p.records, 1)
+}

@@ -40,7 +40,13 @@ type Source struct {
 	cancel   context.CancelFunc
 	sends    sync.WaitGroup
 	done     chan struct{}
+	life     context.Context //nolint:containedctx // of requests under way
+	abandon  context.CancelFunc
 }
+
+// closeGrace is how long a request under way may take once the source closes. The sink does not depend on its end: ticks
+// are idempotent, and who answers one takes its own time to stop.
+const closeGrace = time.Second
 
 // Parse checks a schedule; the result gives the next tick after a time.
 func Parse(schedule, timezone string) (cron.Schedule, error) {
@@ -65,15 +71,19 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Source{spec: spec, schedule: schedule, client: &http.Client{}, log: log.With("source", spec.Name), cancel: cancel, done: make(chan struct{})}
+	s.life, s.abandon = context.WithCancel(context.Background())
 	go s.run(ctx)
 	return s, nil
 }
 
-// Close stops ticking and waits for sends under way; waits between retries are cut short.
+// Close stops ticking and gives requests under way a moment to finish; waits between retries are cut short.
 func (s *Source) Close() {
 	s.cancel()
 	<-s.done
+	late := time.AfterFunc(closeGrace, s.abandon)
+	defer late.Stop()
 	s.sends.Wait()
+	s.abandon()
 }
 
 func (s *Source) run(ctx context.Context) {
@@ -108,8 +118,11 @@ func (s *Source) tick(ctx context.Context) {
 	}
 	// sdk-go: up to five retries after 100, 200, … 1600 ms, with the same id.
 	for pause := 100 * time.Millisecond; ; pause *= 2 {
-		status := s.post(ctx, header)
+		status := s.post(header)
 		if status >= 200 && status < 300 {
+			return
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		if !retryable(status) || pause > 1600*time.Millisecond {
@@ -131,8 +144,8 @@ func retryable(status int) bool {
 	return false
 }
 
-func (s *Source) post(ctx context.Context, header http.Header) int {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+func (s *Source) post(header http.Header) int {
+	ctx, cancel := context.WithTimeout(s.life, 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.spec.Sink, strings.NewReader(s.spec.Data))
 	if err != nil {

@@ -1,6 +1,7 @@
 package pingsource_test
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -57,4 +58,24 @@ func TestTickIsAnEventAndKeepsItsIDOverRetries(t *testing.T) {
 	require.Equal(t, "ns", first.Get("Kn-Namespace"))
 	require.Equal(t, "y", first.Get("Ce-X"))
 	require.Equal(t, "application/json", first.Get("Content-Type"))
+}
+
+// A tick under way must not hold up the end of the whole stack: its sink is told to stop next.
+func TestCloseDoesNotWaitForATickThatTakesLong(t *testing.T) {
+	t.Parallel()
+	arrived, left := make(chan struct{}, 16), make(chan struct{}, 16)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client goes away
+		arrived <- struct{}{}
+		<-r.Context().Done()
+		left <- struct{}{}
+	}))
+	defer server.Close()
+	s, err := pingsource.Start(pingsource.Spec{Name: "tick", Namespace: "ns", Schedule: "* * * * * *", Sink: server.URL}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	<-arrived
+	began := time.Now()
+	s.Close()
+	require.Less(t, time.Since(began), 10*time.Second)
+	<-left
 }

@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"marketdata/local/kafkasink"
 	"marketdata/local/kafkasource"
 	"marketdata/local/pingsource"
+	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 )
 
@@ -92,7 +94,7 @@ func (s *Sources) startSink(ctx context.Context, m kafkaSink, log *slog.Logger) 
 	}
 	server := &http.Server{
 		Handler:           kafkasink.Sink{Producer: s.producer, Topic: m.Spec.Topic, Log: log.With("sink", m.Metadata.Name)},
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: ingress.MaxHeaderBytes,
 	}
 	go func() { _ = server.Serve(listener) }() // ends with Shutdown
 	s.sinks = append(s.sinks, server)
@@ -192,15 +194,18 @@ func (s *Sources) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Close stops ticks, then sources, then sinks.
+// Close stops ticks and sources, then sinks. What is under way gets a moment, no more: the functions are told next, and
+// whatever did not finish is delivered again.
 func (s *Sources) Close(ctx context.Context) error {
+	var ticks sync.WaitGroup
 	for _, p := range s.pings {
-		p.Close()
+		ticks.Go(p.Close)
 	}
 	closed := make(chan error, len(s.kafka))
 	for _, k := range s.kafka {
 		go func() { closed <- k.Close() }()
 	}
+	ticks.Wait()
 	var errs []error
 	for range s.kafka {
 		errs = append(errs, <-closed)
@@ -208,6 +213,6 @@ func (s *Sources) Close(ctx context.Context) error {
 	for _, server := range s.sinks {
 		errs = append(errs, server.Shutdown(ctx))
 	}
-	s.producer.Close(5 * time.Second)
+	s.producer.Close(time.Second) // nobody waits for an acknowledgement any more
 	return errors.Join(errs...)
 }

@@ -97,8 +97,8 @@ func cutText(s string, n int) string {
 	return strings.ToValidUTF8(s[:n], "")
 }
 
-// bytes is at least what the record takes in a batch.
-func (r Record) bytes() int { return len(r.Key) + len(r.Value) + bytesOf(r.Headers) + batchOverhead }
+// Bytes is at least what the record takes in a batch, uncompressed.
+func (r Record) Bytes() int { return len(r.Key) + len(r.Value) + bytesOf(r.Headers) + batchOverhead }
 
 const batchOverhead = 128 // of a batch with one record: 61 bytes, and the record's own fields
 
@@ -118,7 +118,7 @@ func (w DeadLetters) Write(ctx context.Context, d DeadLetter) error {
 	var err error
 	for _, f := range forms {
 		r := d.record(w.Topic, f)
-		if r.bytes() > MaxMessageBytes {
+		if r.Bytes() > MaxMessageBytes {
 			continue
 		}
 		if err = w.Producer.Produce(ctx, r); fault.CodeOf(err) != codeTooLarge {
