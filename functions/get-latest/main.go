@@ -68,11 +68,11 @@ func run(ctx context.Context) error {
 		return err
 	}
 	quotes := pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL)
-	flights := flight.New(cache, "flight:", quotes, fetchAndKeep(in, quotes, log), cfg.Providers.Timeout+ingest.Overhead, log)
+	flights := flight.New(cache, "flight:", quotes, fetchWith(in), cfg.Providers.Timeout+ingest.Overhead, log)
 	defer flights.Close()
 	h := &handler{
 		prices: &prices{cache: quotes, flights: flights, chain: chain, log: log, lookups: newLookups(srv.Metrics)},
-		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider,
+		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Limits.APIKeys.Required(),
 	}
 	h.routes(srv,
 		limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit, Rider: h.rider}),
