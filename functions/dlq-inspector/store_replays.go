@@ -69,7 +69,7 @@ func (s *pgStore) createBulk(ctx context.Context, b bulk, key string, fingerprin
 		return bulk{}, fmt.Errorf("make id: %w", err)
 	}
 	var made bulk
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		if key != "" {
 			kept, err := claimKeyTx(ctx, tx, b.Who, key, fingerprint, id)
 			if err != nil {

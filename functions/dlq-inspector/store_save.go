@@ -48,7 +48,7 @@ func (s *pgStore) save(ctx context.Context, all []arrival) ([]error, error) {
 		for _, e := range entries {
 			e.known, e.copied, e.refused = false, false, nil
 		}
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return saveTx(ctx, tx, entries) })
+		return postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error { return saveTx(ctx, tx, entries) })
 	})
 	refused := make([]error, len(all))
 	for i, e := range entries {

@@ -49,7 +49,7 @@ func (s *pgStore) transition(ctx context.Context, id uuid.UUID, c change) (store
 }
 
 func (s *pgStore) tryTransition(ctx context.Context, id uuid.UUID, c change, changeID uuid.UUID, again bool) (l stored, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, "select "+storedColumns+" from dead_letters where id = $1 for update", id)
 		if err != nil {
 			return err

@@ -32,7 +32,7 @@ func (s *pgStore) create(ctx context.Context, c jobConfig, client, key string) (
 		return "", fmt.Errorf("make id: %w", err)
 	}
 	id = jobPrefix + strings.ReplaceAll(u.String(), "-", "")
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		if key != "" {
 			kept, err := s.claimKeyTx(ctx, tx, client, key, fingerprint, id)
 			if err != nil || kept != id {

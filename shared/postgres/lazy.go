@@ -27,10 +27,16 @@ type Lazy struct {
 }
 
 // OpenLater is Open without the pool. What is wrong with url is found at once.
-func OpenLater(url string) (*Lazy, error) {
+func OpenLater(url string) (*Lazy, error) { return OpenSmall(url, 0) }
+
+// OpenSmall is OpenLater with at most that many connections, whatever url says; 0: as it says.
+func OpenSmall(url string, connections int32) (*Lazy, error) {
 	config, err := parse(url)
 	if err != nil {
 		return nil, err
+	}
+	if connections > 0 {
+		config.MaxConns, config.MinConns, config.MinIdleConns = connections, 0, 0
 	}
 	l := &Lazy{}
 	l.pool = sync.OnceValue(func() *pgxpool.Pool {
@@ -47,6 +53,11 @@ func OpenLater(url string) (*Lazy, error) {
 // Begin begins a transaction.
 func (l *Lazy) Begin(ctx context.Context) (pgx.Tx, error) { return l.pool().Begin(ctx) }
 
+// BeginTx begins a transaction with options.
+func (l *Lazy) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
+	return l.pool().BeginTx(ctx, options)
+}
+
 // Exec runs a statement.
 func (l *Lazy) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	return l.pool().Exec(ctx, sql, args...)
@@ -62,6 +73,11 @@ func (l *Lazy) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	return l.pool().QueryRow(ctx, sql, args...)
 }
 
+// SendBatch sends statements in one round trip.
+func (l *Lazy) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	return l.pool().SendBatch(ctx, b)
+}
+
 // Ping asks the database whether it answers.
 func (l *Lazy) Ping(ctx context.Context) error { return l.pool().Ping(ctx) }
 
@@ -75,4 +91,7 @@ func (l *Lazy) Close() {
 var (
 	_ DB = (*pgxpool.Pool)(nil)
 	_ DB = (*Lazy)(nil)
+
+	_ TxBeginner = (*pgxpool.Pool)(nil)
+	_ TxBeginner = (*Lazy)(nil)
 )

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,15 +36,18 @@ func parse(url string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errors.New("DATABASE_URL is not a Postgres connection string")
 	}
-	// A planner that has no statistics yet would read a series' whole history: every query here is index-served.
-	for name, value := range map[string]string{"enable_bitmapscan": "off", "enable_seqscan": "off", "jit": "off"} {
-		if _, set := config.ConnConfig.RuntimeParams[name]; !set {
-			config.ConnConfig.RuntimeParams[name] = value
-		}
+	if config.ConnConfig.ConnectTimeout == 0 && !strings.Contains(url, "connect_timeout") {
+		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
-	config.ConnConfig.ConnectTimeout = 5 * time.Second
+	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	return config, nil
 }
+
+// connectTimeout is for URLs that name none.
+const connectTimeout = 5 * time.Second
+
+// keepAlive finds a server that vanished without a word within half a minute. The kernel's default is two hours.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 // Retry runs f, again on a serialization failure (40001) or a deadlock (40P01): f may run up to five times, each time
 // in a new transaction of its own.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -44,6 +45,28 @@ func TestOpenNeverShowsThePassword(t *testing.T) {
 	_, err := postgres.Open(t.Context(), "postgres://u:hunter2@h:notaport/x")
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestWhatTheURLSaysCounts(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]time.Duration{
+		"postgres://h/d":                              5 * time.Second,
+		"postgres://h/d?connect_timeout=30":           30 * time.Second,
+		"postgres://h/d?connect_timeout=0":            0, // as libpq: no limit
+		"host=h dbname=d connect_timeout=7":           7 * time.Second,
+		"postgres://h/d?pool_max_conns=9":             5 * time.Second,
+		"postgres://h/d?application_name=me":          5 * time.Second,
+		"postgres://h/d?default_query_exec_mode=exec": 5 * time.Second,
+	} {
+		pool, err := postgres.Open(t.Context(), url)
+		require.NoError(t, err)
+		config := pool.Config()
+		pool.Close()
+		require.Equal(t, want, config.ConnConfig.ConnectTimeout, url)
+		for name := range config.ConnConfig.RuntimeParams {
+			require.Contains(t, url, name, "a pooler in transaction mode refuses start-up parameters")
+		}
+	}
 }
 
 func TestRetryRunsAgainOnDeadlockOnly(t *testing.T) {
