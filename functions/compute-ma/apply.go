@@ -54,6 +54,9 @@ func spoilsBatch(err error) bool {
 // and storage_unavailable (Unavailable).
 func (a *applier) apply(ctx context.Context, o priceevent.Observation) (effect, error) {
 	did, err := a.coalescer.Do(ctx, o)
+	if err == nil {
+		err = did.held
+	}
 	return did, a.classify(ctx, err)
 }
 

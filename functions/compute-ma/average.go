@@ -25,8 +25,15 @@ func sma(points []series.Point, window int) []decimal.Decimal {
 		values[i] = p.Price
 	}
 	var out []decimal.Decimal
-	for end := window; end <= len(values); end++ {
-		out = append(out, series.Mean(values[end-window:end]).Decimal())
+	run := series.NewWindow(values)
+	for i, v := range values {
+		run.Add(v)
+		if i >= window {
+			run.Remove(values[i-window])
+		}
+		if i >= window-1 {
+			out = append(out, run.Mean().Decimal())
+		}
 	}
 	return out
 }

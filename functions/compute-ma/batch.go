@@ -141,6 +141,7 @@ var errSeriesGone = errors.New("a series' row is gone")
 func (b *batch) writePoints(ctx context.Context, conn *pgx.Conn, rowsMustExist bool) (newest [][]byte, err error) {
 	var first pgx.Batch
 	first.Queue("begin")
+	first.Queue(guard)
 	first.Queue(upsertPoints, b.pointColumns()...)
 	symbols, providers := b.seriesColumns()
 	first.Queue(lockSeries, symbols, providers)
@@ -150,8 +151,10 @@ func (b *batch) writePoints(ctx context.Context, conn *pgx.Conn, rowsMustExist b
 			err = fmt.Errorf("write points: %w", closeErr)
 		}
 	}()
-	if _, err := results.Exec(); err != nil {
-		return nil, fmt.Errorf("begin: %w", err)
+	for range 2 {
+		if _, err := results.Exec(); err != nil {
+			return nil, fmt.Errorf("begin: %w", err)
+		}
 	}
 	if err := b.readEffects(results); err != nil {
 		return nil, fmt.Errorf("write points: %w", err)
@@ -272,6 +275,9 @@ func (b *batch) mergeSeries(ctx context.Context, conn *pgx.Conn, k seriesKey, st
 	rebuilt := err != nil || b.rebuild // null, or of another version
 	if rebuilt {
 		// Under the lock: a statement of its own sees all that is committed, and our own points.
+		if _, err = conn.Exec(ctx, byIndex); err != nil {
+			return newest, false, fmt.Errorf("read points: %w", err)
+		}
 		if newest, err = readNewest(ctx, conn, k); err != nil {
 			return newest, false, err
 		}

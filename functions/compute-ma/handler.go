@@ -36,6 +36,8 @@ type handler struct {
 	events      eventApplier
 	dryRuns     dryRunner
 	reads       reader
+	pages       pageKey
+	histories   slots
 	deadLetters deadLetterWriter
 	windows     []int
 	maxBytes    int64 // of one event

@@ -30,7 +30,7 @@ func BenchmarkEvent(b *testing.B) {
 	srv := service.New("compute-ma", "", service.Config{}, log)
 	store := &fakeStore{effect: effect{outcome: inserted}}
 	h := &handler{
-		events: store, dryRuns: store, reads: store, deadLetters: &fakeDLQ{}, windows: []int{5}, maxBytes: 1 << 20, log: log,
+		events: store, dryRuns: store, reads: store, histories: newSlots(), deadLetters: &fakeDLQ{}, windows: []int{5}, maxBytes: 1 << 20, log: log,
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) }, metrics: newMetrics(srv.Metrics),
 	}
 	h.routes(srv, unlimited)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -96,7 +98,7 @@ func setup(t *testing.T) bundle {
 	log := slog.New(slog.DiscardHandler)
 	srv := service.New("compute-ma", "", service.Config{}, log)
 	h := &handler{
-		events: b.store, dryRuns: b.store, reads: b.store, deadLetters: b.dlq, windows: []int{5, 20}, maxBytes: 1 << 20,
+		events: b.store, dryRuns: b.store, reads: b.store, pages: newPageKey("postgres://u:p@h/d"), histories: newSlots(), deadLetters: b.dlq, windows: []int{5, 20}, maxBytes: 1 << 20,
 		log: log, metrics: newMetrics(srv.Metrics),
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) },
 	}
@@ -341,7 +343,7 @@ func TestDryRunTellsAndChangesNothing(t *testing.T) {
 		require.Equal(t, 200, w.Code, w.Body.String())
 		return strings.TrimSpace(w.Body.String())
 	}
-	b.store.effect = effect{inserted, true}
+	b.store.effect = effect{outcome: inserted, late: true}
 	require.Equal(t, `{"verdict":"applied","status":204,"effect":"inserted","late":true,"averages":[{"symbol":"AAPL","provider":"yfinance","window":5,`+ //nolint:testifylint // byte for byte
 		`"average":150.25,"points_used":1,"complete":false,"as_of":"1970-01-01T00:00:01Z","oldest":"1970-01-01T00:00:01Z"}]}`, ask(good, ce()...))
 	b.store.effect = effect{outcome: duplicate}
@@ -387,7 +389,9 @@ func (panics) apply(context.Context, priceevent.Observation) (effect, error) { p
 func TestOutcomesShowInTheMetrics(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for _, did := range []effect{{inserted, false}, {inserted, true}, {corrected, false}, {duplicate, false}, {duplicate, false}} {
+	for _, did := range []effect{
+		{outcome: inserted}, {outcome: inserted, late: true}, {outcome: corrected}, {outcome: duplicate}, {outcome: duplicate},
+	} {
 		b.store.effect = did
 		require.Equal(t, 204, b.post(good, ce()...))
 	}
@@ -450,6 +454,36 @@ func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
 	exact := read("window=5")
 	require.Equal(t, "93.913", string(exact.Averages[0].Average))
 	require.Empty(t, read("window=500").Averages)
+
+	// A token says what an answer said, and nothing else.
+	for _, kind := range []string{"sma", "ema"} {
+		query := "kind=" + kind + "&window=5&limit=3"
+		token := *read(query).Next
+		raw, err := base64.RawURLEncoding.DecodeString(token)
+		require.NoError(t, err)
+		var place map[string]any
+		require.NoError(t, json.Unmarshal(raw, &place))
+		forged := []string{token[:len(token)-4], token + "AAAA"}
+		for _, member := range []string{"q", "a", "s", "m"} {
+			for _, value := range []any{"1e10000", "-1e5", "0", "93.9", "", nil, 7, -1, 1e15, "AAAA", strings.Repeat("1", 300), "NaN"} {
+				other := maps.Clone(place)
+				other[member] = value
+				if kind == "ema" && member == "s" && value == place["s"] {
+					continue
+				}
+				text, err := json.Marshal(other)
+				require.NoError(t, err)
+				if string(text) == string(raw) || (member == "s" && kind == "sma" && (value == "" || value == nil)) {
+					continue // says the same
+				}
+				forged = append(forged, base64.RawURLEncoding.EncodeToString(text))
+			}
+		}
+		for _, f := range forged {
+			w := b.get("/averages/history?symbol=TALIB&" + query + "&page_token=" + f)
+			require.Equal(t, 400, w.Code, "%s gave %s", f, w.Body)
+		}
+	}
 
 	token := *read("limit=3").Next
 	for query, code := range map[string]string{

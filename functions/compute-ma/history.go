@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -13,6 +10,7 @@ import (
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
+	"marketdata/shared/timerange"
 )
 
 // timeRange selects points: from (inclusive) to (exclusive), microseconds since 1970.
@@ -23,8 +21,8 @@ type historyQuery struct {
 	Provider  string `query:"provider" default:"yfinance" doc:"Provider of the series"`
 	Window    int    `query:"window" default:"5" minimum:"1" maximum:"500" doc:"Points in the window"`
 	Kind      string `query:"kind" default:"sma" enum:"sma,wma,ema" doc:"Simple (exact), weighted or exponential (both rounded to 12 places)"`
-	Start     string `query:"start" maxLength:"64" doc:"First point of the range, RFC 3339 or a date"`
-	End       string `query:"end" maxLength:"64" doc:"End of the range, exclusive, RFC 3339 or a date"`
+	Start     string `query:"start" maxLength:"64" doc:"Start of the range, inclusive: RFC 3339, a date, or milliseconds since 1970"`
+	End       string `query:"end" maxLength:"64" doc:"End of the range, exclusive, in the same forms"`
 	Expand    bool   `query:"expand_underlying" doc:"With the points that each average is made of"`
 	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
 	PageToken string `query:"page_token" maxLength:"500" doc:"next_page_token of the page before"`
@@ -63,17 +61,24 @@ func (h *handler) averageHistory(ctx context.Context, in *historyQuery) (*histor
 	if err != nil {
 		return nil, err
 	}
-	r, err := parseRange(in.Start, in.End)
+	bounds, err := timerange.Parse(in.Start, in.End)
 	if err != nil {
 		return nil, err
 	}
+	r := timeRange{bounds.From.UnixMicro(), bounds.To.UnixMicro()}
 	if in.Expand && in.Limit*in.Window > maxExpanded {
 		return nil, fault.New(fault.Invalid, "invalid_parameter", "with expand_underlying, limit × window must be at most %d", maxExpanded)
 	}
-	at, err := parseCursor(in, k, r)
+	at, err := h.pages.read(in, k, r)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := h.histories.take(ctx); err != nil {
+		return nil, err
+	}
+	defer h.histories.give()
 	page, next, err := h.page(ctx, in, k, r, at)
 	if err != nil {
 		return nil, fmt.Errorf("average history: %w", err)
@@ -82,7 +87,7 @@ func (h *handler) averageHistory(ctx context.Context, in *historyQuery) (*histor
 	out.Body.Symbol, out.Body.Provider, out.Body.Kind, out.Body.Window = k.symbol, k.provider, in.Kind, in.Window
 	out.Body.Averages = page
 	if next != nil {
-		token := service.Token(next)
+		token := h.pages.write(next)
 		out.Body.NextPageToken = &token
 	}
 	return out, nil
@@ -118,7 +123,7 @@ func (h *handler) page(ctx context.Context, in *historyQuery, k seriesKey, r tim
 	last := in.Limit - 1
 	next := &cursor{Query: fingerprint(in, k, r), After: points[first+last].At}
 	if in.Kind == kindEMA {
-		next.State = values[last].String()
+		next.ema, next.State = &values[last], values[last].String()
 	}
 	return out, next, nil
 }
@@ -135,11 +140,7 @@ func (h *handler) material(ctx context.Context, in *historyQuery, k seriesKey, r
 		return nil, nil, err
 	}
 	if in.Kind == kindEMA {
-		state, err := decimal.NewFromString(at.State)
-		if err != nil {
-			return nil, nil, badToken()
-		}
-		return ahead, &state, nil
+		return ahead, at.ema, nil
 	}
 	behind, err := h.reads.pointsBefore(ctx, k, timeRange{r.from, at.After + 1}, in.Window-1)
 	return append(behind, ahead...), nil, err
@@ -168,55 +169,4 @@ func underlying(in *historyQuery, points []series.Point, values []decimal.Decima
 		rows = append(rows, underlyingRow{utc(p.At), service.Number(p.Price.String())})
 	}
 	return previous, rows
-}
-
-func parseRange(start, end string) (timeRange, error) {
-	r := timeRange{math.MinInt64, math.MaxInt64}
-	for _, b := range []struct {
-		name, text string
-		bound      *int64
-	}{{"start", start, &r.from}, {"end", end, &r.to}} {
-		if b.text == "" {
-			continue
-		}
-		t, err := time.Parse(time.RFC3339Nano, b.text)
-		if err != nil {
-			t, err = time.Parse(time.DateOnly, b.text)
-		}
-		if err != nil {
-			return r, fault.New(fault.Invalid, "invalid_parameter", "%s is neither RFC 3339 nor a date", b.name)
-		}
-		*b.bound = t.UnixMicro()
-	}
-	if start != "" && end != "" && r.from >= r.to {
-		return r, fault.New(fault.Invalid, "invalid_parameter", "start must be before end")
-	}
-	return r, nil
-}
-
-// cursor is where the next page goes on. It holds for one query only.
-type cursor struct {
-	Query []byte `json:"q"`
-	After int64  `json:"a"`           // point of the last average shown
-	State string `json:"s,omitempty"` // the ema after it
-}
-
-func fingerprint(in *historyQuery, k seriesKey, r timeRange) []byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %s %d %d %d", k.symbol, k.provider, in.Kind, in.Window, r.from, r.to))
-	return sum[:6]
-}
-
-func parseCursor(in *historyQuery, k seriesKey, r timeRange) (*cursor, error) {
-	c, err := service.ReadToken[cursor](in.PageToken)
-	if err != nil || c == nil {
-		return nil, err
-	}
-	if !bytes.Equal(c.Query, fingerprint(in, k, r)) || c.After == math.MaxInt64 {
-		return nil, badToken()
-	}
-	return c, nil
-}
-
-func badToken() error {
-	return fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of this query's")
 }

@@ -72,8 +72,13 @@ func run(ctx context.Context, args []string) error {
 	m := newMetrics(srv.Metrics)
 	events := newApplier(store, m.batch)
 	defer events.close() // after the server: what is in flight is committed, then the pool closes
+	reads, err := postgres.OpenSmall(string(cfg.DatabaseURL), readConnections)
+	if err != nil {
+		return err
+	}
+	defer reads.Close()
 	h := &handler{
-		events: events, dryRuns: store, reads: store, windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
+		events: events, dryRuns: store, reads: &pgReads{reads}, pages: newPageKey(string(cfg.DatabaseURL)), histories: newSlots(), windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}
 	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))

@@ -16,7 +16,7 @@ import (
 
 // Reads stay flat as the table grows: every read of points is an index scan that needs no sort, for the plan that a
 // prepared statement ends with, also while the planner has no statistics (until autovacuum comes by it would sort a
-// symbol's whole history, were it not for the pool's settings).
+// symbol's whole history, were it not for what goes before each of them).
 func TestReadsOfPointsAreIndexScans(t *testing.T) {
 	t.Parallel()
 	pool, err := postgres.Open(t.Context(), testenv.PostgresURL(t))
@@ -40,7 +40,7 @@ func TestReadsOfPointsAreIndexScans(t *testing.T) {
 		exec(fmt.Sprintf("prepare %s as %s", name, q.sql))
 	}
 	explain := func(sql string) string {
-		rows, err := conn.Query(t.Context(), "explain (costs off) "+sql)
+		rows, err := planned{conn}.Query(t.Context(), "explain (costs off) "+sql)
 		require.NoError(t, err)
 		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		require.NoError(t, err)

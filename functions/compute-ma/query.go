@@ -56,6 +56,8 @@ func (h *handler) latestAverage(ctx context.Context, in *averageQuery) (*average
 		known := strings.Trim(strings.ReplaceAll(fmt.Sprint(h.windows), " ", ", "), "[]")
 		return nil, fault.New(fault.Invalid, "invalid_parameter", "window must be one of %s", known)
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	a, err := h.reads.latestAverage(ctx, k, in.Window)
 	if err != nil {
 		return nil, fmt.Errorf("latest average: %w", err)

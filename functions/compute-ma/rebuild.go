@@ -14,7 +14,13 @@ import (
 // were changed by hand, or for a new MA_WINDOWS without waiting for each series' next event. It may run beside live copies:
 // each series is one transaction under its own lock.
 func rebuild(ctx context.Context, s *pgStore, log *slog.Logger) error {
-	if _, err := s.pool.Exec(ctx, adoptSeries); err != nil {
+	if err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, byIndexAll); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, adoptSeries)
+		return err
+	}); err != nil {
 		return fmt.Errorf("make series: %w", err)
 	}
 	rows, err := s.pool.Query(ctx, "select symbol, provider from price_series")
@@ -41,6 +47,9 @@ func rebuild(ctx context.Context, s *pgStore, log *slog.Logger) error {
 	log.InfoContext(ctx, "averages are rebuilt", "series", len(all), "dropped", tag.RowsAffected())
 	return nil
 }
+
+// byIndexAll goes before a statement that may take long.
+var byIndexAll = postgres.ByIndex(0)
 
 // adoptSeries makes the rows of series that have points and no row. It steps from series to series through the primary
 // key, without reading all points.

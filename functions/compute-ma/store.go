@@ -18,12 +18,14 @@ type pgStore struct {
 	pool    *pgxpool.Pool
 	windows []int
 	known   knownSeries
+	held    heldSeries
 }
 
 // effect is what an event did to its point.
 type effect struct {
 	outcome string // inserted, corrected or duplicate
 	late    bool   // it is older than the newest point that its series had
+	held    error  // nothing happened: somebody holds the series, see [heldSeries]
 }
 
 const (
@@ -38,8 +40,36 @@ const (
 // transaction merged into them, so the last writer always writes the right averages. Of several observations of one
 // point the one of the greatest rank counts. Idempotency key: (symbol, provider, observed_at) with the rank.
 // Serialization failures and deadlocks are retried inside. Errors are pgx's own: the caller classifies.
+//
+// A series whose row somebody holds costs its neighbours one wait for the lock and fails none of them: its own
+// observations have held set.
 func (s *pgStore) apply(ctx context.Context, all []priceevent.Observation) ([]effect, error) {
-	b := newBatch(all)
+	if effects, err := s.applyFree(ctx, all, s.held.now()); !postgres.IsLockTimeout(err) {
+		return effects, err
+	}
+	held, err := s.findHeld(ctx, newBatch(all).series)
+	if err != nil {
+		return nil, err
+	}
+	return s.applyFree(ctx, all, s.held.add(held))
+}
+
+// applyFree applies the observations of series that are not held.
+func (s *pgStore) applyFree(ctx context.Context, all []priceevent.Observation, held map[seriesKey]bool) ([]effect, error) {
+	effects := make([]effect, len(all))
+	var free []priceevent.Observation
+	var at []int // of each in all
+	for i, o := range all {
+		if held[keyOf(o).seriesKey] {
+			effects[i].held = errHeld
+			continue
+		}
+		free, at = append(free, o), append(at, i)
+	}
+	if len(free) == 0 {
+		return effects, nil
+	}
+	b := newBatch(free)
 	err := postgres.Retry(ctx, func() error {
 		err := s.commit(ctx, b)
 		if errors.Is(err, errSeriesGone) {
@@ -48,7 +78,13 @@ func (s *pgStore) apply(ctx context.Context, all []priceevent.Observation) ([]ef
 		}
 		return err
 	})
-	return b.effects, err
+	if err != nil {
+		return nil, err
+	}
+	for i, did := range b.effects {
+		effects[at[i]] = did
+	}
+	return effects, nil
 }
 
 func (s *pgStore) commit(ctx context.Context, b *batch) error {

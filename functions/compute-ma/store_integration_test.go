@@ -78,7 +78,7 @@ func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 	require.Len(t, bySymbol, 5)
 	for symbol, points := range bySymbol {
 		sort.Slice(points, func(i, j int) bool { return points[i].ObservedAt.After(points[j].ObservedAt) })
-		got, err := inOrder.latestAverage(t.Context(), seriesKey{string(symbol), "history"}, 5)
+		got, err := (&pgReads{inOrder.pool}).latestAverage(t.Context(), seriesKey{string(symbol), "history"}, 5)
 		require.NoError(t, err)
 		sum := new(big.Rat)
 		for _, p := range points[:5] {
@@ -121,7 +121,7 @@ func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 			require.Equal(t, want.Correction, correction)
 			require.Equal(t, want.RawResponseID, id)
 			require.Equal(t, want.Price, price)
-			got, err := s.latestAverage(t.Context(), seriesKey{string(symbol), "p"}, 5)
+			got, err := (&pgReads{s.pool}).latestAverage(t.Context(), seriesKey{string(symbol), "p"}, 5)
 			require.NoError(t, err)
 			require.Equal(t, want.Price.String(), got.Mean.String())
 			require.False(t, got.Complete())
@@ -132,7 +132,7 @@ func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 func TestNoAverageBeforeTheFirstPoint(t *testing.T) {
 	t.Parallel()
 	s := &pgStore{pool: testenv.Postgres(t), windows: []int{5}}
-	_, err := s.latestAverage(t.Context(), seriesKey{"AAPL", "yfinance"}, 5)
+	_, err := (&pgReads{s.pool}).latestAverage(t.Context(), seriesKey{"AAPL", "yfinance"}, 5)
 	require.Equal(t, "average_not_found", fault.CodeOf(err))
 	require.Equal(t, fault.NotFound, fault.KindOf(err))
 }
@@ -158,7 +158,7 @@ func TestEffectsOfOneBatch(t *testing.T) {
 	require.Equal(t, effect{outcome: inserted}, effects[1])
 	effects, err = s.apply(t.Context(), []priceevent.Observation{late, first, better})
 	require.NoError(t, err)
-	require.Equal(t, []effect{{inserted, true}, {duplicate, false}, {corrected, false}}, effects)
+	require.Equal(t, []effect{{outcome: inserted, late: true}, {outcome: duplicate, late: false}, {outcome: corrected, late: false}}, effects)
 	effects, err = s.apply(t.Context(), []priceevent.Observation{better, late})
 	require.NoError(t, err)
 	require.Equal(t, []effect{{outcome: duplicate}, {outcome: duplicate}}, effects)
@@ -228,7 +228,7 @@ func TestDryRunOfTheStoreLeavesNothing(t *testing.T) {
 	before := dump(t, s.pool, "")
 	did, averages, err = s.dryRun(t.Context(), observation("A", instant.Add(-time.Second), p[1]))
 	require.NoError(t, err)
-	require.Equal(t, effect{inserted, true}, did)
+	require.Equal(t, effect{outcome: inserted, late: true}, did)
 	require.Equal(t, "1.5", averages[0].Mean.String())
 	did, averages, err = s.dryRun(t.Context(), kept)
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,17 +39,66 @@ func readNewest(ctx context.Context, db querier, k seriesKey) (series.Newest, er
 	return series.Newest{Points: points}, err
 }
 
+const (
+	// readConnections are those of queries, apart from the events': however many queries wait, events and /readyz do not.
+	readConnections = 4
+	// readTimeout is for one query, its wait for a connection included.
+	readTimeout = 5 * time.Second
+)
+
+// byIndex goes before a read of points.
+var byIndex = postgres.ByIndex(readTimeout)
+
+// pgReads answers queries, on connections of their own.
+type pgReads struct{ pool batcher }
+
+type batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
 // points reads a range, oldest first.
-func (s *pgStore) points(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
-	points, err := readPoints(ctx, s.pool, selectPointsUp, k, r, limit)
+func (s *pgReads) points(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
+	points, err := readPoints(ctx, planned{s.pool}, selectPointsUp, k, r, limit)
 	return points, postgres.Classify(err)
 }
 
 // pointsBefore reads the newest points of a range, oldest first.
-func (s *pgStore) pointsBefore(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
-	points, err := readPoints(ctx, s.pool, selectPointsDown, k, r, limit)
+func (s *pgReads) pointsBefore(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
+	points, err := readPoints(ctx, planned{s.pool}, selectPointsDown, k, r, limit)
 	slices.Reverse(points)
 	return points, postgres.Classify(err)
+}
+
+// planned sends each query behind [byIndex], in the same round trip: the two are one implicit transaction.
+type planned struct{ db batcher }
+
+// Query implements querier.
+func (p planned) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	var b pgx.Batch
+	b.Queue(byIndex)
+	b.Queue(sql, args...)
+	results := p.db.SendBatch(ctx, &b)
+	if _, err := results.Exec(); err != nil {
+		return nil, errors.Join(err, results.Close())
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, errors.Join(err, results.Close())
+	}
+	return batchRows{rows, results}, nil
+}
+
+// batchRows ends its batch with its last row.
+type batchRows struct {
+	pgx.Rows
+	batch pgx.BatchResults
+}
+
+// Close ends the batch, too. Its error is that of the rows: they were the last.
+func (r batchRows) Close() {
+	r.Rows.Close()
+	_ = r.batch.Close()
 }
 
 // everything is what a timestamptz of ours can be: points are never before 1970, and RFC 3339 ends with the year 9999.
@@ -74,7 +124,7 @@ func readPoints(ctx context.Context, db querier, query string, k seriesKey, r ti
 }
 
 // latestAverage reads one average. NotFound with code "average_not_found" before the series' first point.
-func (s *pgStore) latestAverage(ctx context.Context, k seriesKey, window int) (series.Average, error) {
+func (s *pgReads) latestAverage(ctx context.Context, k seriesKey, window int) (series.Average, error) {
 	const q = `
 		select points_used, average, as_of, oldest
 		from symbol_averages
@@ -93,4 +143,4 @@ func (s *pgStore) latestAverage(ctx context.Context, k seriesKey, window int) (s
 	return a, nil
 }
 
-var _ reader = (*pgStore)(nil)
+var _ reader = (*pgReads)(nil)

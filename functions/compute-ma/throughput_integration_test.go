@@ -91,7 +91,7 @@ func serveInsertOnly(ctx context.Context) error {
 	events := newApplier(insertOnly{store}, m.batch)
 	defer events.close()
 	h := &handler{
-		events: events, dryRuns: store, reads: store, windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
+		events: events, dryRuns: store, reads: &pgReads{pool}, histories: newSlots(), windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}
 	h.routes(srv, unlimited)

@@ -121,7 +121,12 @@ func smallMean(values []Value) (mean Value, ok bool) {
 			return Value{}, false
 		}
 	}
-	n := uint64(len(values))
+	return smallQuotient(sum, int(scale), uint64(len(values)))
+}
+
+// smallQuotient gives sum/n as [Mean] rounds it, where sum has scale digits after the point. ok is false where machine words
+// are too small.
+func smallQuotient(sum uint64, scale int, n uint64) (mean Value, ok bool) {
 	places := decimalPlaces(sum, n)
 	if places < 0 {
 		places = extraPlaces
@@ -139,7 +144,7 @@ func smallMean(values []Value) (mean Value, ok bool) {
 			return Value{}, false
 		}
 	}
-	return trimmedSmall(quotient, int(scale)+places), true
+	return trimmedSmall(quotient, scale+places), true
 }
 
 // powers are 10^0 to 10^19, all that fit a word.
@@ -183,7 +188,11 @@ func wideMean(values []Value) Value {
 	for _, v := range values {
 		sum.Add(sum, new(big.Int).Mul(v.coefficient(), power(scale-int(v.scale))))
 	}
-	n := uint64(len(values))
+	return wideQuotient(sum, scale, uint64(len(values)))
+}
+
+// wideQuotient is smallQuotient for sums of any size. It takes sum over.
+func wideQuotient(sum *big.Int, scale int, n uint64) Value {
 	places := decimalPlaces(new(big.Int).Mod(sum, new(big.Int).SetUint64(n)).Uint64(), n) // gcd(sum, n) = gcd(sum mod n, n)
 	if places < 0 {
 		places = extraPlaces

@@ -1,0 +1,139 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/postgres"
+	"marketdata/shared/priceevent"
+	"marketdata/shared/testenv"
+)
+
+func observed(t *testing.T, symbol string, second int64) priceevent.Observation {
+	t.Helper()
+	return priceevent.Observation{
+		Symbol: market.Symbol(symbol), Provider: "p", Price: prices(t, "5")[0], ObservedAt: time.Unix(second, 0), RawResponseID: uuid.New(),
+	}
+}
+
+// Whoever holds the row of a series stops that series alone.
+func TestAHeldSeriesFailsNoNeighbour(t *testing.T) {
+	t.Parallel()
+	pool := testenv.Postgres(t)
+	s := &pgStore{pool: pool, windows: []int{5}}
+	a := newApplier(s, func(int, time.Duration) {})
+	defer a.close()
+	_, err := a.apply(t.Context(), observed(t, "HELD", 1))
+	require.NoError(t, err)
+
+	holder, err := pool.Begin(t.Context()) // an operator's session: it has no limits
+	require.NoError(t, err)
+	_, err = holder.Exec(t.Context(), "select from price_series where symbol = 'HELD' for update")
+	require.NoError(t, err)
+	for round := range int64(3) {
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				did, err := a.apply(context.Background(), observed(t, fmt.Sprint("FREE", i), 10+round))
+				if err != nil || did.outcome != inserted {
+					t.Errorf("a neighbour: %+v, %v", did, err)
+				}
+			})
+			wg.Go(func() {
+				_, err := a.apply(context.Background(), observed(t, "HELD", 10+int64(i)))
+				if f, ok := fault.As(err); !ok || f.Code != "storage_unavailable" || f.Kind != fault.Unavailable {
+					t.Errorf("the held one: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	require.NoError(t, holder.Rollback(t.Context()))
+	require.Eventually(t, func() bool {
+		did, err := a.apply(t.Context(), observed(t, "HELD", 10))
+		return err == nil && did.outcome == inserted
+	}, time.Minute, 50*time.Millisecond, "and goes on when it is let go")
+}
+
+// Queries that hang end in time and take no connection from events.
+func TestQueriesThatHangLeaveEventsAlone(t *testing.T) {
+	t.Parallel()
+	url := testenv.PostgresURL(t)
+	pool, err := postgres.Open(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	reads, err := postgres.OpenSmall(url, readConnections)
+	require.NoError(t, err)
+	t.Cleanup(reads.Close)
+	locked, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = locked.Exec(t.Context(), "lock table price_points in access exclusive mode")
+	require.NoError(t, err)
+
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+			defer cancel()
+			_, err := (&pgReads{reads}).points(ctx, seriesKey{"S", "p"}, everything, 10)
+			if fault.CodeOf(err) != "storage_unavailable" {
+				t.Error(err)
+			}
+		})
+	}
+	require.Eventually(t, func() bool { // they hang
+		var n int
+		require.NoError(t, pool.QueryRow(t.Context(), "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").Scan(&n))
+		return n == readConnections
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, pool.Ping(t.Context()))
+	wg.Wait()
+	require.Less(t, time.Since(began), 6*readTimeout, "whatever else this machine does")
+	require.NoError(t, locked.Rollback(t.Context()))
+	_, err = (&pgReads{reads}).points(t.Context(), seriesKey{"S", "p"}, everything, 10)
+	require.NoError(t, err)
+}
+
+// Reads work in every mode in which pgx can send them.
+func TestPointsAreReadInEveryMode(t *testing.T) {
+	t.Parallel()
+	url := testenv.PostgresURL(t)
+	pool, err := postgres.Open(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	s := &pgStore{pool: pool, windows: []int{5}}
+	for i := range int64(10) {
+		_, err := s.apply(t.Context(), []priceevent.Observation{observed(t, "S", i)})
+		require.NoError(t, err)
+	}
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		reads, err := postgres.OpenSmall(url+"&default_query_exec_mode="+mode, 1)
+		require.NoError(t, err)
+		t.Cleanup(reads.Close)
+		for range 8 { // a generic plan comes with the sixth
+			points, err := (&pgReads{reads}).pointsBefore(t.Context(), seriesKey{"S", "p"}, everything, 3)
+			require.NoError(t, err, mode)
+			require.Len(t, points, 3)
+			require.EqualValues(t, 7_000_000, points[0].At)
+			a, err := (&pgReads{reads}).latestAverage(t.Context(), seriesKey{"S", "p"}, 5)
+			require.NoError(t, err)
+			require.Equal(t, 5, a.PointsUsed)
+		}
+		_, err = (&pgReads{reads}).points(t.Context(), seriesKey{strings.Repeat("S", 3) + "\x00", "p"}, everything, 3)
+		require.Error(t, err, "and errors are errors")
+		_, err = (&pgReads{reads}).points(t.Context(), seriesKey{"S", "p"}, everything, 3)
+		require.NoError(t, err, "which do not spoil the connection")
+	}
+}
