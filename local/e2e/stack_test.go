@@ -66,8 +66,14 @@ func newDir(t *testing.T) string {
 // start runs bin/local on dir until the test ends, and returns once it is ready.
 func start(t *testing.T, dir string, extra ...string) *stack {
 	t.Helper()
+	return startParts(t, dir, "", extra...)
+}
+
+// startParts is start with some of the parts only, comma-separated; empty: all.
+func startParts(t *testing.T, dir, parts string, extra ...string) *stack {
+	t.Helper()
 	s := &stack{dir: dir, out: &safeBuffer{}, done: make(chan error, 1)}
-	s.cmd = exec.Command(filepath.Join(dir, "bin", "local")) // stopped below
+	s.cmd = exec.Command(filepath.Join(dir, "bin", "local"), "-only="+parts) // stopped below
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
 		switch name { // a stack of its own, whatever services the other tests share
