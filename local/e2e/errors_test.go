@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -201,8 +204,10 @@ func (e *errorCodes) inspector(t *testing.T) {
 	ready(t, away, inspector)
 	e.want(t, "replay_failed", http.MethodPost, away+letter+"/replay", "{}", operator...)
 	e.want(t, "replay_lost", http.MethodPost, inspector+letter+"/replay", "{}", operator...)
+	_, err := e.pool.Exec(t.Context(), "update dead_letters set replay_count = 1") // verdicts alone count, and there was none
+	require.NoError(t, err)
 	e.want(t, "replay_limit", http.MethodPost, away+letter+"/replay", "{}", operator...)
-	_, err := e.pool.Exec(t.Context(), "update dead_letters set exact = false, replay_count = 0")
+	_, err = e.pool.Exec(t.Context(), "update dead_letters set exact = false, replay_count = 0")
 	require.NoError(t, err)
 	e.want(t, "not_exact", http.MethodPost, base+letter+"/replay", `{"target":"topic"}`, operator...)
 	status, body, _ := call(t, http.MethodPost, base+letter+"/discard", "{}", operator...)
@@ -222,6 +227,9 @@ func (e *errorCodes) common(t *testing.T) {
 		e.want(t, "route_not_found", http.MethodGet, e.env[function]+"/nothing", "")
 		e.want(t, "method_not_allowed", http.MethodPut, e.env[function]+"/healthz", "")
 	}
+	e.want(t, "foreign_origin", http.MethodPost, gateway+"/prices/poll", `{"symbols":["AMZN"]}`, "Content-Type", "text/plain", "Origin", "https://evil.example.com")
+	status, body, header := halfABody(t, e.env["POLL_URL"])
+	e.check(t, "incomplete_request", status, body, header)
 	// The supervisor starts what was killed again: whoever asks in between is told so.
 	require.Eventually(t, func() bool {
 		e.kill(t, "compute-ma", e.env["COMPUTE_MA_URL"])
@@ -233,4 +241,23 @@ func (e *errorCodes) common(t *testing.T) {
 		ready(t, e.env["COMPUTE_MA_URL"])
 		return false
 	}, 30*time.Second, 10*time.Millisecond)
+}
+
+// halfABody creates a job with a body that ends early.
+func halfABody(t *testing.T, base string) (status int, body []byte, header http.Header) {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")) //nolint:noctx // on loopback
+	require.NoError(t, err)
+	defer c.Close() //nolint:errcheck // read whole
+	_, err = io.WriteString(c, "POST /prices/poll HTTP/1.1\r\nHost: poll\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	require.NoError(t, err)
+	tcp, ok := c.(*net.TCPConn)
+	require.True(t, ok)
+	require.NoError(t, tcp.CloseWrite())
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // read whole
+	body, err = io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, body, resp.Header
 }

@@ -1,9 +1,11 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -46,20 +48,54 @@ func (a *api) build(title, description string) built {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", "" // served by this package
 	config.CreateHooks = nil                                             // no $schema members in bodies
 	config.RejectUnknownQueryParameters = true
+	config.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaNamer(title))
 	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}
 	h := handlers{}
 	library := humago.New(h, config)
 	for _, register := range a.operations {
 		register(library)
 	}
+	describe(library.OpenAPI())
 	for _, finish := range a.document {
 		finish(library.OpenAPI())
 	}
 	return built{library.OpenAPI(), h}
 }
 
+// describe says in the document what this package adds to the library's rules. Only the document changes: the library
+// validates by schemas of its own, which these are copied from.
+func describe(doc *huma.OpenAPI) {
+	for _, path := range doc.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
+			if op == nil {
+				continue
+			}
+			delete(op.Responses, "422") // it is 400
+			for _, p := range op.Parameters {
+				if p.In == "query" && p.Name != "page_token" {
+					p.Schema = notEmpty(p.Schema)
+				}
+			}
+		}
+	}
+}
+
+// notEmpty is s without the empty text, which [checkQuery] refuses.
+func notEmpty(s *huma.Schema) *huma.Schema {
+	out, one := *s, 1
+	switch {
+	case s.Type == huma.TypeString && s.MinLength == nil:
+		out.MinLength = &one
+	case s.Type == huma.TypeArray && s.MinItems == nil:
+		out.MinItems = &one
+	}
+	return &out
+}
+
 // hookErrors makes the API library's errors ours. Its hooks are variables of the package: set once, for all APIs.
 var hookErrors = sync.OnceFunc(func() {
+	huma.ValidateStrictCasing = true // the names are those of the document
+	huma.DefaultArrayNullable = false
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		return frameworkProblem(requestIDOf(ctx), status, msg, errs)
 	}
@@ -67,6 +103,26 @@ var hookErrors = sync.OnceFunc(func() {
 		return frameworkProblem("", status, msg, errs)
 	}
 })
+
+// schemaNamer names the schemas of a function's own types after the function, as in PollListAnswerBody: documents of several
+// functions are merged into one, and each has its list of something.
+func schemaNamer(function string) func(reflect.Type, string) string {
+	var prefix strings.Builder
+	for _, word := range strings.Split(function, "-") {
+		prefix.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	shared := reflect.TypeFor[Problem]().PkgPath()
+	return func(t reflect.Type, hint string) string {
+		name := huma.DefaultSchemaNamer(t, hint)
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.PkgPath() == shared {
+			return name
+		}
+		return prefix.String() + name
+	}
+}
 
 // frameworkProblem turns what the API library found wrong into a problem document.
 func frameworkProblem(requestID string, status int, msg string, errs []error) *Problem {
@@ -81,7 +137,7 @@ func frameworkProblem(requestID string, status int, msg string, errs []error) *P
 	for _, err := range errs {
 		if d, ok := err.(huma.ErrorDetailer); ok { // the library's own values, never wrapped
 			detail := d.ErrorDetail()
-			details = append(details, strings.TrimSpace(detail.Location+" "+detail.Message))
+			details = append(details, strings.TrimSpace(cut(detail.Location, 200)+" "+ownWords(detail.Message)))
 		}
 	}
 	if len(details) > 0 {
@@ -90,7 +146,21 @@ func frameworkProblem(requestID string, status int, msg string, errs []error) *P
 	if status == http.StatusInternalServerError {
 		p.Detail = "" // an unknown error's text may hold anything
 	}
+	p.Detail = cut(p.Detail, maxDetail)
 	return p
+}
+
+// ownWords takes out of the library's messages what Go's packages say; the rest is the document's language.
+func ownWords(message string) string {
+	switch before, _, found := strings.Cut(message, ": "); {
+	case found && strings.HasPrefix(message, "expected string to be "):
+		return before // "expected string to be RFC 4122 uuid: invalid UUID length: 3"
+	case strings.HasPrefix(message, "invalid value: "), strings.HasPrefix(message, "json: "):
+		return "invalid value"
+	case strings.HasPrefix(message, "invalid date/time"):
+		return "expected an RFC 3339 date-time"
+	}
+	return message
 }
 
 func requestIDOf(ctx huma.Context) string {
@@ -109,7 +179,22 @@ func Handle[I, O any](s *Service, op huma.Operation, handler func(context.Contex
 	if op.Errors == nil {
 		op.Errors = []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	}
-	op.Middlewares = huma.Middlewares{onceEach}
+	// The body is read and bounded by wellFormed; what the library reads again is in memory.
+	limit := cmp.Or(op.MaxBodyBytes, defaultMaxBody)
+	op.MaxBodyBytes, op.BodyReadTimeout = -1, -1
+	hasBody := op.Method != http.MethodGet && op.Method != http.MethodHead
+	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+		r, w := humago.Unwrap(ctx)
+		err := wellFormed(ctx.Operation(), r)
+		if err == nil && hasBody {
+			err = checkChange(ctx.Operation(), s.built().doc.Components.Schemas, w, r, limit)
+		}
+		if err != nil {
+			WriteProblem(w, r, err)
+			return
+		}
+		next(ctx)
+	}}
 	s.api.operations = append(s.api.operations, func(library huma.API) {
 		huma.Register(library, op, func(ctx context.Context, in *I) (*O, error) {
 			out, err := handler(ctx, in)
@@ -125,6 +210,10 @@ func Handle[I, O any](s *Service, op huma.Operation, handler func(context.Contex
 	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.built().handlers[pattern](w, r) })
 	for _, wrap := range slices.Backward(around) {
 		h = wrap(h)
+	}
+	if origins := s.config.CORSOrigins; op.Method == http.MethodGet && origins.some() {
+		h = origins.read(h)
+		s.Mux.HandleFunc("OPTIONS "+op.Path, origins.preflight)
 	}
 	s.Mux.Handle(pattern, h)
 }

@@ -19,6 +19,7 @@ var docsAssets = sync.OnceValue(func() http.Handler { return http.StripPrefix("/
 // Docs mounts /docs/, Swagger UI over the document at /openapi.json, with all assets from the binary.
 func Docs(mux *http.ServeMux) {
 	mux.HandleFunc("GET /docs/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-cache") // nothing in it is anybody's own: caches may keep it and ask
 		if r.URL.Path != "/docs/" {
 			docsAssets().ServeHTTP(w, r)
 			return

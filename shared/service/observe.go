@@ -62,16 +62,13 @@ func noteError(ctx context.Context, err error) {
 	}
 }
 
-// maxLogged bounds what comes from outside, or follows from it, in a log line.
+// maxLogged bounds an event's id in a log line, in bytes.
 const maxLogged = 200
 
 // NoteEvent keeps an event's id for the request's log line. Any length will do: it is cut.
 func NoteEvent(ctx context.Context, id string) {
 	if r, ok := ctx.Value(requestKey{}).(*request); ok {
-		if len(id) > maxLogged {
-			id = strings.ToValidUTF8(id[:maxLogged], "") + "…"
-		}
-		r.eventID = id
+		r.eventID = cut(id, maxLogged)
 	}
 }
 
@@ -109,6 +106,9 @@ func usableTrace(header string) bool {
 	return true
 }
 
+// Shared by all answers: nobody changes them in place.
+var nosniff, noStore = []string{"nosniff"}, []string{"no-store"}
+
 var quiet = map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /metrics": true, "GET /_/health": true, "GET /_/ready": true}
 
 func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +120,10 @@ func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t := r.Header.Get("Traceparent"); usableTrace(t) {
 		state.traceparent = t
 	}
-	w.Header().Set("X-Request-ID", state.id)
+	header := w.Header() // the names in canonical form, which spares their conversion
+	header["X-Request-Id"] = []string{state.id}
+	header["X-Content-Type-Options"] = nosniff
+	header["Cache-Control"] = noStore // a route whose answers may be kept says so itself
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, state))
 	rec := &recorder{ResponseWriter: w, request: r}
 	defer func() {
@@ -136,8 +139,22 @@ func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	o.mux.ServeHTTP(rec, r)
 	if rec.byMux() {
+		if rec.status == http.StatusTemporaryRedirect { // to the clean form of a path that does not exist either
+			rec.status = http.StatusNotFound
+		}
 		rec.problem(frameworkProblem(state.id, rec.status, http.StatusText(rec.status), nil))
 	}
+}
+
+// maxLoggedError bounds an error in a log line, in bytes: room for a stack, and for what a client sent only as far as it helps
+const maxLoggedError = 8 << 10
+
+// cut shortens text to at most n bytes and says so; what is not UTF-8 is replaced.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return strings.ToValidUTF8(text, "\ufffd")
+	}
+	return strings.ToValidUTF8(text[:n], "") + "…"
 }
 
 func (o *observer) record(r *http.Request, state *request, status int, elapsed time.Duration) {
@@ -157,14 +174,14 @@ func (o *observer) record(r *http.Request, state *request, status int, elapsed t
 		level = slog.LevelDebug
 	}
 	attrs := []slog.Attr{
-		slog.String("request_id", state.id), slog.String("method", r.Method), slog.String("route", route),
+		slog.String("request_id", state.id), slog.String("method", cut(r.Method, 16)), slog.String("route", route),
 		slog.Int("status", status), slog.Float64("elapsed_ms", float64(elapsed.Microseconds())/1000),
 	}
 	if state.eventID != "" {
 		attrs = append(attrs, slog.String("event_id", state.eventID))
 	}
 	if state.err != nil {
-		attrs = append(attrs, slog.String("code", fault.CodeOf(state.err)), slog.Any("err", state.err))
+		attrs = append(attrs, slog.String("code", fault.CodeOf(state.err)), slog.String("err", cut(state.err.Error(), maxLoggedError)))
 	}
 	o.log.LogAttrs(r.Context(), level, "request", attrs...)
 }
@@ -182,9 +199,7 @@ func (w *recorder) byMux() bool { return w.request.Pattern == "" }
 // problem answers with p in place of whatever was held back.
 func (w *recorder) problem(p *Problem) {
 	w.status = p.Status
-	for _, name := range []string{"Location", "X-Content-Type-Options"} {
-		w.Header().Del(name)
-	}
+	w.Header().Del("Location")
 	writeProblem(w.ResponseWriter, p)
 }
 

@@ -1,8 +1,10 @@
 package service
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"unicode/utf8"
 
 	"marketdata/shared/fault"
 )
@@ -38,7 +40,7 @@ func ReadToken[P any](token string) (*P, error) {
 	if err == nil {
 		err = json.Unmarshal(text, &place)
 	}
-	if err != nil || place == nil {
+	if err != nil || place == nil || !utf8.Valid(text) || bytes.Contains(text, []byte(`\u0000`)) { // no place holds a NUL
 		return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
 	}
 	return place, nil

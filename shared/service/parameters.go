@@ -1,34 +1,45 @@
 package service
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"marketdata/shared/fault"
 )
 
-// onceEach refuses what the API library lets pass in silence: a query that does not parse (it drops what it cannot read),
-// a parameter that is given twice (it takes the first), one without a value (it takes it for absent, and for "true"
-// where even the = is missing), and a header twice that is not a list.
-func onceEach(ctx huma.Context, next func(huma.Context)) {
-	r, w := humago.Unwrap(ctx)
-	err := checkQuery(r.URL.RawQuery)
-	for _, p := range ctx.Operation().Parameters {
-		if p.In == "header" && p.Schema.Type != huma.TypeArray && len(r.Header.Values(p.Name)) > 1 {
-			err = fault.New(fault.Invalid, "invalid_parameter", "header %s is given more than once", p.Name)
+// wellFormed refuses what the API library lets pass in silence: a query that does not parse (it drops what it cannot read),
+// a parameter that is given twice (it takes the first) or without a value (it takes it for absent, and for "true" where even
+// the = is missing), a header twice that is not a list, and text that is no text: no name, id or token of ours holds a NUL
+// or bytes that are not UTF-8, and the database would not take them.
+func wellFormed(op *huma.Operation, r *http.Request) error {
+	if err := checkQuery(r.URL.RawQuery); err != nil {
+		return err
+	}
+	if strings.IndexByte(op.Path, '{') >= 0 && !isText(r.URL.Path) {
+		return fault.New(fault.Invalid, "invalid_parameter", "the path is not UTF-8 text")
+	}
+	for _, p := range op.Parameters {
+		if p.In != "header" {
+			continue
+		}
+		values := r.Header.Values(p.Name)
+		if p.Schema.Type != huma.TypeArray && len(values) > 1 {
+			return fault.New(fault.Invalid, "invalid_parameter", "header %s is given more than once", p.Name)
+		}
+		if slices.ContainsFunc(values, func(v string) bool { return !isText(v) }) {
+			return fault.New(fault.Invalid, "invalid_parameter", "header %s is not UTF-8 text", p.Name)
 		}
 	}
-	if err != nil {
-		noteError(r.Context(), err)
-		WriteProblem(w, r, err)
-		return
-	}
-	next(ctx)
+	return nil
 }
+
+// isText reports UTF-8 without NUL.
+func isText(s string) bool { return strings.IndexByte(s, 0) < 0 && utf8.ValidString(s) }
 
 func checkQuery(query string) error {
 	var room [8]string // enough for every route, so that nothing is allocated
@@ -40,11 +51,13 @@ func checkQuery(query string) error {
 		}
 		name, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(name)
-		_, err2 := url.QueryUnescape(value)
+		value, err2 := url.QueryUnescape(value)
 		switch {
 		case err != nil || err2 != nil || strings.Contains(pair, ";"): // a semicolon once separated pairs: nobody can tell
 			return fault.New(fault.Invalid, "invalid_parameter", "the query is not well-formed")
-		case value == "" && name != "page_token": // who pages in a loop has an empty one at first
+		case !isText(name) || !isText(value):
+			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q is not UTF-8 text", name)
+		case value == "" && name != "page_token": // a client that pages in a loop has an empty one at first
 			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q has no value", name)
 		case slices.Contains(seen, name):
 			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q is given more than once", name)

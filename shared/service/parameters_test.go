@@ -49,4 +49,8 @@ func TestParametersAreGivenOnceAndHaveAValue(t *testing.T) {
 	}
 	require.Equal(t, "invalid_parameter", problem(t, get("", "Key", "Key")).Code)
 	require.Contains(t, logs.String(), "is given more than once")
+	document := do(s, http.MethodGet, "/openapi.json", "").Body.String()
+	require.Contains(t, document, `"name":"name","schema":{"minLength":1,"type":"string"}`)
+	require.Contains(t, document, `"name":"list","schema":{"items":{"type":"string"},"minItems":1,"type":"array"}`)
+	require.Contains(t, document, `"name":"page_token","schema":{"type":"string"}`)
 }

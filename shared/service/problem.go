@@ -50,7 +50,7 @@ func (p *Problem) GetHeaders() http.Header {
 // statusByCode are the codes whose status is not that of their kind.
 var statusByCode = map[string]int{
 	"unauthorized":            http.StatusUnauthorized,
-	"forbidden":               http.StatusForbidden,
+	"foreign_origin":          http.StatusForbidden,
 	"body_too_large":          http.StatusRequestEntityTooLarge,
 	"provider_malformed":      http.StatusBadGateway,
 	"provider_auth":           http.StatusBadGateway,
@@ -112,7 +112,7 @@ func newProblem(err error, status int, requestID string) *Problem {
 		RequestID: requestID, cause: err,
 	}
 	if f, ok := fault.As(err); ok {
-		p.Detail = f.Detail
+		p.Detail = cut(f.Detail, maxDetail)
 		p.retryAfter = int(math.Ceil(f.RetryAfter.Seconds()))
 	}
 	if p.retryAfter == 0 && (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) {
@@ -120,6 +120,9 @@ func newProblem(err error, status int, requestID string) *Problem {
 	}
 	return p
 }
+
+// maxDetail bounds a problem's detail, in bytes: it may repeat what the client sent.
+const maxDetail = 1 << 10
 
 // WriteProblem answers a request of the query surface with err's problem document. It is the one writer of problem
 // documents outside the API library.

@@ -10,13 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -30,19 +27,19 @@ type Config struct {
 	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" default:"10s"` // for requests in flight at SIGTERM
 	// ShutdownDelay keeps serving after SIGTERM: 0 on Knative, healthcheck_interval under OpenFaaS.
 	ShutdownDelay time.Duration `envconfig:"SHUTDOWN_DELAY" default:"0s"`
+	CORSOrigins   Origins       `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser; empty: none
 }
+
+// longest bounds settings that are durations: more is a slip of the pen.
+const longest = 24 * time.Hour
 
 // Validate reports all faults at once.
 func (c Config) Validate() error {
-	var errs []error
+	errs := []error{
+		c.CORSOrigins.Validate(), DurationIn("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest), DurationIn("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest),
+	}
 	if c.Port < 0 || c.Port > 65535 {
-		errs = append(errs, errors.New("PORT must be 0 to 65535"))
-	}
-	if c.ShutdownTimeout <= 0 {
-		errs = append(errs, errors.New("SHUTDOWN_TIMEOUT must be positive"))
-	}
-	if c.ShutdownDelay < 0 {
-		errs = append(errs, errors.New("SHUTDOWN_DELAY must not be negative"))
+		errs = append(errs, fmt.Errorf("PORT: %d is not within 0 to 65535", c.Port))
 	}
 	return errors.Join(errs...)
 }
@@ -69,6 +66,7 @@ type Service struct {
 	api      api
 	built    func() built // builds the API, once
 	stopping chan struct{}
+	deadline time.Time // of the stop; written before stopping is closed
 }
 
 // NewLogger makes the JSON logger of a function on stdout. Its times are UTC, and so are all of the process from here on: the
@@ -104,11 +102,11 @@ func New(name, description string, config Config, log *slog.Logger, checks ...Ch
 	return s
 }
 
+// Needs adds dependencies that /readyz asks. Call it before the server runs.
+func (s *Service) Needs(checks ...Check) { s.checks = append(s.checks, checks...) }
+
 // Handler is the whole server as a handler: routes inside request id, log line, metrics and problem documents.
 func (s *Service) Handler() http.Handler { return s.observe }
-
-// Stopping is closed when the function is told to stop: long work in flight should come to its end then.
-func (s *Service) Stopping() <-chan struct{} { return s.stopping }
 
 // gcPercent is how much garbage may gather, in percent of what lives: a function keeps a few megabytes alive, and to collect
 // each time as much again has gathered takes a tenth of its time under load. GOGC in the environment goes before it.
@@ -118,61 +116,6 @@ func tuneGC() {
 	if set := debug.SetGCPercent(gcPercent); set != 100 { // 100: Go's default
 		debug.SetGCPercent(set)
 	}
-}
-
-// Listen takes the function's port. Call it first: a port that is taken is known before anything is opened, and who connects
-// while the function is still being put together waits a moment instead of being refused.
-func Listen(ctx context.Context, config Config) (net.Listener, error) {
-	var l net.ListenConfig
-	l.SetMultipathTCP(false) // nobody comes by two paths, and to ask the kernel for it takes longer than to listen
-	listener, err := l.Listen(ctx, "tcp", net.JoinHostPort(config.Host, fmt.Sprint(config.Port)))
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	return listener, nil
-}
-
-// Run serves on listener until SIGTERM or SIGINT comes or ctx ends, then stops accepting, lets requests in flight finish
-// within ShutdownTimeout, and returns nil. It logs the address it listens on.
-func (s *Service) Run(ctx context.Context, listener net.Listener) error {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true) // TLS, and HTTP/2 with it, end at the platform's proxy
-	server := &http.Server{
-		Handler:           s.Handler(),
-		Protocols:         &protocols,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    s.MaxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.stopAtTheEnd(ctx, server, listener.Addr()) }()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return <-ended
-}
-
-// stopAtTheEnd waits for the end and shuts the server down. What it does before that takes a while on a process that has just
-// begun, so it does it beside the first request; until then a signal ends the process at once.
-func (s *Service) stopAtTheEnd(ctx context.Context, server *http.Server, addr net.Addr) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	s.Log.Info("listening", "addr", addr.String())
-	<-ctx.Done()
-	if s.config.ShutdownDelay > 0 {
-		s.Log.Info("still serving before shutdown", "delay_ms", s.config.ShutdownDelay.Milliseconds())
-		time.Sleep(s.config.ShutdownDelay)
-	}
-	close(s.stopping)
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(end); err != nil {
-		return fmt.Errorf("shutdown: %w", err)
-	}
-	s.Log.Info("stopped")
-	return nil
 }
 
 // ready answers 200 once every dependency that is not optional answers, else 503; each is named.

@@ -64,7 +64,7 @@ func TestWhatTheMuxSaysIsAProblem(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
 	w := do(s, http.MethodGet, "/no/../thing", "")
-	require.Equal(t, "temporary_redirect", problem(t, w).Code)
+	require.Equal(t, "route_not_found", problem(t, w).Code)
 	require.Empty(t, w.Header().Get("Location"))
 }
 
@@ -186,38 +186,4 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		require.NotContains(t, text, "hunter2")
 		require.Contains(t, text, "REDACTED")
 	}
-}
-
-func TestServesUntilToldToStopAndFinishesWhatIsInFlight(t *testing.T) {
-	t.Parallel()
-	var logs safeBuffer
-	s := service.New("test", "", service.Config{Host: "127.0.0.1", ShutdownTimeout: 5 * time.Second}, slog.New(slog.NewJSONHandler(&logs, nil)))
-	entered, release := make(chan struct{}), make(chan struct{})
-	s.Mux.HandleFunc("GET /slow", func(http.ResponseWriter, *http.Request) { close(entered); <-release })
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	listener, err := service.Listen(ctx, service.Config{Host: "127.0.0.1"})
-	require.NoError(t, err)
-	go func() { ended <- s.Run(ctx, listener) }()
-	var addr string
-	require.Eventually(t, func() bool {
-		_, after, found := strings.Cut(logs.String(), `"addr":"`)
-		addr, _, _ = strings.Cut(after, `"`)
-		return found
-	}, 5*time.Second, time.Millisecond)
-	answered := make(chan int, 1)
-	go func() {
-		resp, err := http.Get("http://" + addr + "/slow")
-		if err != nil {
-			answered <- 0
-			return
-		}
-		_ = resp.Body.Close()
-		answered <- resp.StatusCode
-	}()
-	<-entered
-	cancel()
-	close(release)
-	require.Equal(t, http.StatusOK, <-answered)
-	require.NoError(t, <-ended)
 }

@@ -1,0 +1,182 @@
+package service
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"marketdata/shared/fault"
+)
+
+// defaultMaxBody bounds the body of an operation that sets no MaxBodyBytes.
+const defaultMaxBody = 1 << 20
+
+// checkChange refuses a request that changes something if a browser sends it for another site's page, or if its body is not
+// what the document says. The body is read, at most limit bytes of it, and put back.
+func checkChange(op *huma.Operation, schemas huma.Registry, w http.ResponseWriter, r *http.Request, limit int64) error {
+	if foreign(r) {
+		return fault.New(fault.Invalid, "foreign_origin", "the request comes from another site's page: it may read, but change nothing")
+	}
+	body, err := readBody(w, r, limit)
+	if err != nil {
+		return err
+	}
+	if op.RequestBody != nil && len(body) > 0 {
+		if body, err = checkBody(op.RequestBody, schemas, r.Header, body); err != nil {
+			return err
+		}
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
+}
+
+// foreign reports a request that a browser sends for a page of another origin. Current browsers say so in Sec-Fetch-Site
+// (W3C Fetch Metadata); older ones, and all on plain HTTP, send Origin, which is compared with the host that the page sees.
+// A client that is no browser sends neither.
+func foreign(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "same-origin", "none":
+		return false
+	case "":
+	default:
+		return true
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	u, err := url.Parse(origin)
+	// A page cannot set X-Forwarded-Host without the server's leave: it is a proxy's word.
+	return err != nil || u.Host == "" || u.Host != r.Host && u.Host != r.Header.Get("X-Forwarded-Host")
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(err, &over):
+		return nil, fault.New(fault.Invalid, "body_too_large", "the body is larger than %d bytes", limit)
+	case err != nil: // it ended early, or came too slowly
+		return nil, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request's body did not arrive whole")
+	}
+	return body, nil
+}
+
+// checkBody gives the body as the library needs it, or says where it is not what the schema says. The library is lenient
+// about null and strict about the spelling of whole numbers; JSON Schema is neither.
+func checkBody(want *huma.RequestBody, schemas huma.Registry, header http.Header, body []byte) ([]byte, error) {
+	if e := header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return nil, fault.New(fault.Invalid, "unsupported_media_type", "the body must not be compressed")
+	}
+	media := "application/json"
+	if given := header.Get("Content-Type"); given != "" {
+		media, _, _ = mime.ParseMediaType(given) // what is no media type is none that is known
+	}
+	if media != "application/json" {
+		return nil, fault.New(fault.Invalid, "unsupported_media_type", "the body must be application/json")
+	}
+	if !utf8.Valid(body) {
+		return nil, fault.New(fault.Invalid, "invalid_parameter", "the body is not UTF-8")
+	}
+	value, err := decodeBody(body)
+	if err != nil {
+		return nil, err
+	}
+	c := bodyCheck{schemas: schemas}
+	if declared := want.Content["application/json"]; declared != nil {
+		value = c.walk(declared.Schema, "body", value)
+	}
+	if c.err != nil || !c.changed {
+		return body, c.err
+	}
+	if body, err = json.Marshal(value); err != nil {
+		return nil, fmt.Errorf("write body: %w", err)
+	}
+	return body, nil
+}
+
+func decodeBody(body []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var value any
+	err := d.Decode(&value)
+	if err == nil && len(bytes.TrimLeft(body[d.InputOffset():], " \t\r\n")) > 0 {
+		return nil, fault.New(fault.Invalid, "invalid_parameter", "the body has something after its JSON value, at byte %d", d.InputOffset())
+	}
+	if err != nil {
+		at := d.InputOffset()
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			at = syntax.Offset
+		}
+		return nil, fault.Wrap(err, fault.Invalid, "invalid_parameter", "the body is not JSON: see byte %d", at)
+	}
+	return value, nil
+}
+
+// bodyCheck walks a decoded body along its schema.
+type bodyCheck struct {
+	schemas huma.Registry
+	changed bool
+	err     error // the first fault
+}
+
+// walk gives the value with whole numbers in plain digits.
+func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
+	for s != nil && s.Ref != "" {
+		s = c.schemas.SchemaFromRef(s.Ref)
+	}
+	if s == nil || c.err != nil {
+		return value
+	}
+	switch v := value.(type) {
+	case nil:
+		if !s.Nullable && s.Type != "" {
+			c.err = fault.New(fault.Invalid, "invalid_parameter", "%s must not be null: leave it out", cut(path, 200))
+		}
+	case map[string]any:
+		for name, member := range v {
+			if known := s.Properties[name]; known != nil {
+				v[name] = c.walk(known, path+"."+name, member)
+			}
+		}
+	case []any:
+		for i, item := range v {
+			v[i] = c.walk(s.Items, path+"["+strconv.Itoa(i)+"]", item)
+		}
+	case json.Number:
+		if plain, ok := whole(v.String()); s.Type == huma.TypeInteger && ok {
+			c.changed = true
+			return json.Number(plain)
+		}
+	}
+	return value
+}
+
+// whole gives the digits of a whole number that is spelt with a fraction or an exponent, such as 302.0 or 3e2.
+func whole(text string) (string, bool) {
+	if !strings.ContainsAny(text, ".eE") || len(text) > 40 {
+		return "", false
+	}
+	if _, exponent, found := strings.Cut(strings.ToLower(text), "e"); found {
+		if n, err := strconv.Atoi(exponent); err != nil || n > 20 || n < -40 { // no integer of ours is as long
+			return "", false
+		}
+	}
+	n, ok := new(big.Rat).SetString(text)
+	if !ok || !n.IsInt() {
+		return "", false
+	}
+	return n.Num().String(), true
+}

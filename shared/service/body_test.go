@@ -1,0 +1,193 @@
+package service_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/service"
+)
+
+type wish struct {
+	ID   string `path:"id" format:"uuid"`
+	Body struct {
+		Count  int      `json:"count,omitempty" minimum:"1" maximum:"1000"`
+		Big    int64    `json:"big,omitempty"`
+		Rate   float64  `json:"rate,omitempty"`
+		Target string   `json:"target,omitempty" enum:"a,b"`
+		Names  []string `json:"names,omitempty" nullable:"true"`
+		Inner  struct {
+			Note string `json:"note,omitempty"`
+		} `json:"inner,omitempty"`
+		Until *string `json:"until,omitempty" nullable:"true"`
+	}
+}
+
+type granted struct {
+	Body struct {
+		Count int   `json:"count"`
+		Big   int64 `json:"big"`
+	}
+}
+
+const id = "0190f5d8-0000-7000-8000-000000000001"
+
+func wishes(t *testing.T) func(body string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	s, _ := newService(t)
+	service.Handle(s, huma.Operation{OperationID: "wish", Method: http.MethodPost, Path: "/wishes/{id}"},
+		func(_ context.Context, in *wish) (*granted, error) {
+			out := &granted{}
+			out.Body.Count, out.Body.Big = in.Body.Count, in.Body.Big
+			return out, nil
+		})
+	return func(body string, header ...string) *httptest.ResponseRecorder {
+		return do(s, http.MethodPost, "/wishes/"+id, body, append([]string{"Content-Type", "application/json"}, header...)...)
+	}
+}
+
+func TestABodyIsWhatItsSchemaSays(t *testing.T) {
+	t.Parallel()
+	post := wishes(t)
+	for body, want := range map[string]string{
+		`{"count":302.0}`: `"count":302,`, `{"count":3.02e2}`: `"count":302,`, `{"count":5E0}`: `"count":5,`, `{"big":9007199254740993}`: `"big":9007199254740993}`,
+		`{"big":1e18}`: `"big":1000000000000000000}`, `{"count":1,"inner":{},"names":["a"]}`: `"count":1,`, `{"names":null,"until":null}`: `"count":0,`,
+		" {} \n": `"count":0,`, `{"rate":1.50}`: `"count":0,`,
+	} {
+		w := post(body)
+		require.Equal(t, http.StatusOK, w.Code, body+w.Body.String())
+		require.Contains(t, w.Body.String(), want, body)
+	}
+	for body, detail := range map[string]string{
+		`{"target":null}`:             "body.target must not be null",
+		`{"inner":{"note":null}}`:     "body.inner.note must not be null",
+		`{"names":["a",null]}`:        "body.names[1] must not be null",
+		`null`:                        "body must not be null",
+		`{"count":302.5}`:             "body.count expected integer",
+		`{"count":1e400}`:             "",
+		`{"count":1e-400}`:            "",
+		`{"big":1e30}`:                "",
+		`{"big":9223372036854775808}`: "",
+		`{"rate":1e999}`:              "",
+		`{"COUNT":1}`:                 "unexpected property",
+		`{"count":1}{}`:               "after its JSON value",
+		`{"count":1`:                  "the body is not JSON",
+		"\xef\xbb\xbf{}":              "the body is not JSON",
+		"{\"target\":\"\xff\"}":       "the body is not UTF-8",
+		`{"target":"c"}`:              "body.target expected value to be one of",
+		`{"count":"x"}`:               "body.count expected integer",
+		`[]`:                          "",
+		`{"count":01}`:                "the body is not JSON",
+		`{"count":NaN}`:               "the body is not JSON",
+		strings.Repeat("[", 20000):    "the body is not JSON",
+		`{"` + strings.Repeat("x", 900_000) + `":1}`: "unexpected property",
+	} {
+		w := post(body)
+		name := body[:min(len(body), 60)]
+		require.Equal(t, http.StatusBadRequest, w.Code, name)
+		p := problem(t, w)
+		require.Equal(t, "invalid_parameter", p.Code, name)
+		require.Contains(t, p.Detail, detail[:min(len(detail), 20)], name)
+		require.Less(t, len(p.Detail), 1100, name)
+		requireOwnWords(t, p.Detail)
+	}
+}
+
+// requireOwnWords finds what Go's packages say in their errors.
+func requireOwnWords(t *testing.T, detail string) {
+	t.Helper()
+	require.NotRegexp(t, `json:|Go |unmarshal|invalid character|unexpected end of|parsing |strconv|invalid UUID length|invalid syntax|time: |EOF|map\[`, detail)
+}
+
+func TestOtherMediaTypesAndCodingsAreRefused(t *testing.T) {
+	t.Parallel()
+	post := wishes(t)
+	for _, header := range [][]string{
+		{"Content-Type", "text/plain"}, {"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type", "; ;"}, {"Content-Type", "application/cbor"}, {"Content-Encoding", "gzip"},
+	} {
+		w := post(`{}`, header...)
+		require.Equal(t, http.StatusUnsupportedMediaType, w.Code, header)
+		require.Equal(t, "unsupported_media_type", problem(t, w).Code, header)
+	}
+	for _, header := range [][]string{{"Content-Type", "application/json; charset=utf-8"}, {"Content-Type", ""}, {"Content-Encoding", "identity"}} {
+		require.Equal(t, http.StatusOK, post(`{}`, header...).Code, header)
+	}
+}
+
+func TestABodyOfExactlyTheLimitIsTaken(t *testing.T) {
+	t.Parallel()
+	post := wishes(t)
+	require.Equal(t, http.StatusOK, post("{}"+strings.Repeat(" ", 1<<20-2)).Code)
+	w := post("{}" + strings.Repeat(" ", 1<<20-1))
+	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
+	require.Equal(t, "body_too_large", problem(t, w).Code)
+}
+
+func TestDetailsOfParametersAreOurOwnWords(t *testing.T) {
+	t.Parallel()
+	s, logs := newService(t)
+	type query struct {
+		ID    string `path:"id" format:"uuid"`
+		N     int    `query:"n"`
+		Since string `query:"since" format:"date-time"`
+		Flag  bool   `query:"flag"`
+	}
+	service.Handle(s, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/things/{id}"},
+		func(context.Context, *query) (*struct{}, error) { return nil, nil })
+	for _, target := range []string{
+		"/things/abc", "/things/" + id + "x", "/things/" + id + "?n=1.5", "/things/" + id + "?n=99999999999999999999", "/things/" + id + "?since=yesterday",
+		"/things/" + id + "?flag=perhaps", "/things/%00", "/things/%ff", "/things/" + id + "?since=%00", "/things/" + id + "?since=%ff", "/things/" + id + "?n=1%00",
+	} {
+		w := do(s, http.MethodGet, target, "")
+		require.Equal(t, http.StatusBadRequest, w.Code, target)
+		requireOwnWords(t, problem(t, w).Detail)
+	}
+	logs.Reset()
+	do(s, http.MethodGet, "/things/"+strings.Repeat("x", 100_000), "", "Ce-Id", strings.Repeat("y", 900_000), "User-Agent", strings.Repeat("z", 100_000))
+	require.Less(t, logs.Len(), 20_000, "what a client sends does not fill the log")
+	require.NotContains(t, logs.String(), "event_id", "no event comes this way")
+}
+
+func TestAnEventsIDIsLoggedInBounds(t *testing.T) {
+	t.Parallel()
+	s, logs := newService(t)
+	s.Mux.HandleFunc("POST /{$}", func(_ http.ResponseWriter, r *http.Request) { service.NoteEvent(r.Context(), r.Header.Get("Ce-Id")) })
+	do(s, http.MethodPost, "/", "", "Ce-Id", strings.Repeat("y", 900_000))
+	require.Contains(t, logs.String(), `"event_id":"yyy`)
+	require.Less(t, logs.Len(), 1000)
+	logs.Reset()
+	do(s, strings.Repeat("M", 100_000), "/", "")
+	require.Less(t, logs.Len(), 1000)
+}
+
+func TestAnswersAreNotKeptAndNotSniffed(t *testing.T) {
+	t.Parallel()
+	s, _ := newService(t)
+	s.Mux.HandleFunc("GET /kept", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Control", "max-age=5") })
+	for _, target := range []string{"/healthz", "/openapi.json", "/metrics", "/nothing"} {
+		w := do(s, http.MethodGet, target, "")
+		require.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"), target)
+		require.Equal(t, []string{"nosniff"}, w.Header().Values("X-Content-Type-Options"), target)
+	}
+	require.Equal(t, []string{"max-age=5"}, do(s, http.MethodGet, "/kept", "").Header().Values("Cache-Control"))
+	require.Equal(t, []string{"no-store"}, do(s, http.MethodPut, "/kept", "").Header().Values("Cache-Control"))
+}
+
+func TestSchemasAreNamedAfterTheirFunction(t *testing.T) {
+	t.Parallel()
+	s, _ := newService(t)
+	service.Handle(s, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
+		func(_ context.Context, in *thing) (*thing, error) { return in, nil })
+	first := do(s, http.MethodGet, "/openapi.json", "").Body.String()
+	require.Contains(t, first, `"TestThingBody"`)
+	require.Contains(t, first, `"Problem"`, "what all functions share has one name")
+	require.NotContains(t, first, `"422"`, "what the library answers so is 400")
+	for range 20 {
+		require.Equal(t, first, do(s, http.MethodGet, "/openapi.json", "").Body.String())
+	}
+}

@@ -1,0 +1,97 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Origins are the web origins whose pages may read the query routes (CORS, Fetch standard section 3.2). It decodes from a
+// comma-separated list such as https://charts.example.com,http://localhost:3000; * is every origin; empty: none.
+type Origins struct {
+	list []string
+	any  bool
+	err  error
+}
+
+// UnmarshalText never fails: faults wait for [Origins.Validate].
+func (o *Origins) UnmarshalText(text []byte) error {
+	*o = Origins{}
+	var errs []error
+	for _, part := range strings.Split(string(text), ",") {
+		part = strings.TrimSpace(part)
+		switch {
+		case part == "":
+		case part == "*":
+			o.any = true
+		case !isOrigin(part):
+			errs = append(errs, fmt.Errorf("CORS_ORIGINS: %q is not an origin such as https://charts.example.com: scheme, host and port, no path", cut(part, 64)))
+		default:
+			o.list = append(o.list, part)
+		}
+	}
+	o.err = errors.Join(errs...)
+	return nil
+}
+
+// Validate reports all faults at once.
+func (o Origins) Validate() error { return o.err }
+
+// isOrigin reports text in the form in which browsers send it.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || text != strings.ToLower(u.Scheme+"://"+u.Host) {
+		return false
+	}
+	return u.Scheme == "http" && u.Port() != "80" || u.Scheme == "https" && u.Port() != "443" // a default port is never sent
+}
+
+// exposed are the answers' headers that a page may read beside those that every page may.
+const exposed = "RateLimit, RateLimit-Policy, RateLimit-Mode, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, " +
+	"X-Cache, Age, Retry-After, X-Request-ID, ETag"
+
+// allowed are the headers that a page may send.
+const allowed = "X-API-Key, Authorization, If-None-Match, X-Request-ID, Traceparent"
+
+func (o Origins) some() bool { return o.any || len(o.list) > 0 }
+
+// read is put around a query route: pages of the configured origins may read its answers, refusals included.
+func (o Origins) read(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if o.allow(w, r) {
+			w.Header().Set("Access-Control-Expose-Headers", exposed)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// allow answers the Origin header, if it is one of ours.
+func (o Origins) allow(w http.ResponseWriter, r *http.Request) bool {
+	if o.any {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		return true
+	}
+	w.Header().Add("Vary", "Origin") // without an Origin, too: a cache must not give that answer to a page
+	origin := r.Header.Get("Origin")
+	if !slices.Contains(o.list, origin) {
+		return false
+	}
+	w.Header().Set("Access-Control-Allow-Origin", origin)
+	return true
+}
+
+// preflight answers OPTIONS on a query route: only reading is allowed from elsewhere.
+func (o Origins) preflight(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+	w.Header().Add("Vary", "Access-Control-Request-Method")
+	w.Header().Add("Vary", "Access-Control-Request-Headers")
+	if o.allow(w, r) {
+		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD")
+		w.Header().Set("Access-Control-Allow-Headers", allowed)
+		w.Header().Set("Access-Control-Max-Age", "600")
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

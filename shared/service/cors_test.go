@@ -1,0 +1,132 @@
+package service_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/service"
+)
+
+// crossOrigin is a service with a route to read and one to change, for pages of the given origins.
+func crossOrigin(t *testing.T, origins string, limit service.Middleware) *service.Service {
+	t.Helper()
+	var config service.Config
+	require.NoError(t, config.CORSOrigins.UnmarshalText([]byte(origins)))
+	require.NoError(t, config.CORSOrigins.Validate())
+	s := service.New("test", "", config, slog.New(slog.DiscardHandler))
+	around := []service.Middleware{}
+	if limit != nil {
+		around = append(around, limit)
+	}
+	service.Handle(s, huma.Operation{OperationID: "read", Method: http.MethodGet, Path: "/things"},
+		func(context.Context, *struct{}) (*struct{}, error) { return nil, nil }, around...)
+	service.Handle(s, huma.Operation{OperationID: "change", Method: http.MethodPost, Path: "/things"},
+		func(context.Context, *struct{}) (*struct{}, error) { return nil, nil }, around...)
+	return s
+}
+
+func TestPagesOfConfiguredOriginsMayRead(t *testing.T) {
+	t.Parallel()
+	const page = "https://charts.example.com"
+	s := crossOrigin(t, page+", http://localhost:3000", nil)
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		w := do(s, method, "/things", "", "Origin", page)
+		require.Equal(t, http.StatusNoContent, w.Code)
+		require.Equal(t, page, w.Header().Get("Access-Control-Allow-Origin"))
+		require.Equal(t, "Origin", w.Header().Get("Vary"))
+		require.Empty(t, w.Header().Get("Access-Control-Allow-Credentials"))
+		for _, name := range []string{"RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining", "X-Cache", "Age", "Retry-After", "X-Request-ID", "ETag"} {
+			require.Contains(t, w.Header().Get("Access-Control-Expose-Headers"), name)
+		}
+	}
+	for _, origin := range []string{"", "https://evil.example.com", "https://charts.example.com.evil.com", "http://charts.example.com", "null"} {
+		w := do(s, http.MethodGet, "/things", "", "Origin", origin)
+		require.Equal(t, http.StatusNoContent, w.Code, "the answer is there: the browser keeps it from the page")
+		require.Empty(t, w.Header().Get("Access-Control-Allow-Origin"), origin)
+		require.Equal(t, "Origin", w.Header().Get("Vary"), origin)
+	}
+	w := do(s, http.MethodGet, "/things?x=1", "", "Origin", page)
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Equal(t, page, w.Header().Get("Access-Control-Allow-Origin"), "errors are read, too")
+}
+
+func TestARefusalByTheLimitCanBeReadFromElsewhere(t *testing.T) {
+	t.Parallel()
+	s := crossOrigin(t, "*", func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			service.WriteProblem(w, r, fault.New(fault.Limited, "rate_limited", "spent"))
+		})
+	})
+	w := do(s, http.MethodGet, "/things", "", "Origin", "https://anywhere.example.com")
+	require.Equal(t, http.StatusTooManyRequests, w.Code)
+	require.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
+	require.Contains(t, w.Header().Get("Access-Control-Expose-Headers"), "Retry-After")
+}
+
+func TestPreflight(t *testing.T) {
+	t.Parallel()
+	const page = "https://charts.example.com"
+	s := crossOrigin(t, page, nil)
+	ask := func(origin, method string) *httptest.ResponseRecorder {
+		return do(s, http.MethodOptions, "/things", "", "Origin", origin, "Access-Control-Request-Method", method, "Access-Control-Request-Headers", "x-api-key")
+	}
+	w := ask(page, http.MethodGet)
+	require.Equal(t, http.StatusNoContent, w.Code)
+	require.Equal(t, page, w.Header().Get("Access-Control-Allow-Origin"))
+	require.Equal(t, "GET, HEAD", w.Header().Get("Access-Control-Allow-Methods"))
+	require.Contains(t, w.Header().Get("Access-Control-Allow-Headers"), "X-API-Key")
+	require.Equal(t, []string{"Access-Control-Request-Method", "Access-Control-Request-Headers", "Origin"}, w.Header().Values("Vary"))
+	require.NotContains(t, ask(page, http.MethodPost).Header().Get("Access-Control-Allow-Methods"), "POST", "elsewhere's pages change nothing")
+	require.Empty(t, ask("https://evil.example.com", http.MethodGet).Header().Get("Access-Control-Allow-Origin"))
+
+	s = crossOrigin(t, "", nil)
+	w = do(s, http.MethodOptions, "/things", "", "Origin", page, "Access-Control-Request-Method", "GET")
+	require.Equal(t, "method_not_allowed", problem(t, w).Code)
+	require.Empty(t, w.Header().Get("Access-Control-Allow-Origin"))
+	require.Empty(t, do(s, http.MethodGet, "/things", "", "Origin", page).Header().Values("Vary"))
+}
+
+func TestOriginsThatNoBrowserSendsAreRefusedAtStart(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"https://a.com/", "https://a.com/x", "a.com", "ftp://a.com", "HTTPS://a.com", "https://A.com", "https://u@a.com", "https://a.com:443", "null", "https://", "https://a.com?x", "https://*.a.com\x00"} {
+		var o service.Origins
+		require.NoError(t, o.UnmarshalText([]byte(text)))
+		require.ErrorContains(t, o.Validate(), "CORS_ORIGINS: ", text)
+	}
+	for _, text := range []string{"", "*", "https://a.com", "http://localhost:3000,https://a.com:8443", "http://a.com:443", "http://[::1]:3000"} {
+		var o service.Origins
+		require.NoError(t, o.UnmarshalText([]byte(text)))
+		require.NoError(t, o.Validate(), text)
+	}
+}
+
+func TestAnotherSitesPageChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := crossOrigin(t, "https://charts.example.com", nil)
+	change := func(header ...string) *httptest.ResponseRecorder { // its Host is example.com
+		return do(s, http.MethodPost, "/things", "", header...)
+	}
+	for name, header := range map[string][]string{
+		"no browser": {}, "same origin": {"Sec-Fetch-Site", "same-origin", "Origin", "http://behind.a.proxy"}, "typed": {"Sec-Fetch-Site", "none"},
+		"old browser": {"Origin", "http://example.com"}, "behind a proxy": {"Origin", "https://public.com", "X-Forwarded-Host", "public.com"},
+	} {
+		require.Equal(t, http.StatusNoContent, change(header...).Code, name)
+	}
+	for name, header := range map[string][]string{
+		"cross-site": {"Sec-Fetch-Site", "cross-site"}, "same-site": {"Sec-Fetch-Site", "same-site", "Origin", "http://other.example.com"},
+		"simple POST": {"Content-Type", "text/plain", "Origin", "https://evil.com"}, "sandboxed": {"Origin", "null"}, "other port": {"Origin", "http://example.com:81"},
+		"an origin that may read": {"Origin", "https://charts.example.com"}, "no origin at all": {"Origin", "%zz"},
+	} {
+		w := change(header...)
+		require.Equal(t, http.StatusForbidden, w.Code, name)
+		require.Equal(t, "foreign_origin", problem(t, w).Code, name)
+	}
+	require.Equal(t, http.StatusNoContent, do(s, http.MethodGet, "/things", "", "Sec-Fetch-Site", "cross-site").Code, "to read changes nothing")
+}

@@ -1,0 +1,179 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// NewServer makes an HTTP/1 server that no client can hold up: a request must arrive within 30 s, and an idle connection is
+// closed after two minutes. Serve it on a [Bounded] listener, which does the same for answers. A handler that streams for
+// longer than a request may take calls http.ResponseController.SetReadDeadline with the zero time first.
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // TLS, and HTTP/2 with it, end at the platform's proxy
+	return &http.Server{
+		Handler:           h,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+const (
+	writePatience = 20 * time.Second // for a client to take writeChunk bytes
+	writeChunk    = 256 << 10
+)
+
+// Bounded makes every connection of l give up on a client that stops reading. The bound is on progress, not on the whole
+// answer (as http.Server's WriteTimeout is): a long answer goes on for as long as the client takes 256 KiB within 20 s, and
+// a stream that is silent for a while is not cut.
+func Bounded(l net.Listener) net.Listener { return boundedListener{l} }
+
+type boundedListener struct{ net.Listener }
+
+// Accept gives the next connection.
+func (l boundedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &boundedConn{Conn: c}, nil
+}
+
+type boundedConn struct {
+	net.Conn
+	until time.Time // the write deadline that is set
+}
+
+// Write writes b in chunks, each with its own deadline.
+func (c *boundedConn) Write(b []byte) (written int, err error) {
+	for {
+		// Most answers find a deadline that is far enough away: setting one costs more than reading the clock.
+		if now := time.Now(); c.until.Sub(now) < writePatience {
+			c.until = now.Add(2 * writePatience)
+			if err := c.SetWriteDeadline(c.until); err != nil {
+				return written, err
+			}
+		}
+		n, err := c.Conn.Write(b[:min(len(b), writeChunk)])
+		written += n
+		if b = b[n:]; err != nil || len(b) == 0 {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.dropUnsent()
+			}
+			return written, err
+		}
+	}
+}
+
+// dropUnsent makes the kernel forget what the client did not take, up to some megabytes, as soon as the connection closes.
+func (c *boundedConn) dropUnsent() {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // the connection is lost either way
+	}
+}
+
+// CloseWrite lets net/http end a connection in order.
+func (c *boundedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// Listen takes the function's port. Call it first: a port that is taken is known before anything is opened, and a client that
+// connects while the function is still being put together waits a moment instead of being refused.
+func Listen(ctx context.Context, config Config) (net.Listener, error) {
+	var l net.ListenConfig
+	l.SetMultipathTCP(false) // no client uses it, and probing for it costs more than listen itself
+	listener, err := l.Listen(ctx, "tcp", net.JoinHostPort(config.Host, fmt.Sprint(config.Port)))
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return Bounded(listener), nil
+}
+
+// Run serves on listener until SIGTERM or SIGINT comes or ctx ends, then stops accepting, lets requests in flight finish, and
+// returns nil. Requests that are not done shortly before ShutdownTimeout are cancelled and cut: what follows (see [Service.Close])
+// shares the same budget. It logs the address it listens on.
+func (s *Service) Run(ctx context.Context, listener net.Listener) error {
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	server := NewServer(s.Handler(), s.Log)
+	server.MaxHeaderBytes = s.MaxHeaderBytes
+	server.BaseContext = func(net.Listener) context.Context { return requests }
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.stopAtTheEnd(ctx, server, listener.Addr(), cancel)
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	<-ended
+	return nil
+}
+
+// stopAtTheEnd waits for the end and shuts the server down. What it does before that takes a while on a process that has just
+// begun, so it does it beside the first request; until then a signal ends the process at once.
+func (s *Service) stopAtTheEnd(ctx context.Context, server *http.Server, addr net.Addr, cancelRequests func()) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s.Log.Info("listening", "addr", addr.String())
+	<-ctx.Done()
+	if s.config.ShutdownDelay > 0 {
+		s.Log.Info("still serving before shutdown", "delay_ms", s.config.ShutdownDelay.Milliseconds())
+		time.Sleep(s.config.ShutdownDelay)
+	}
+	s.deadline = time.Now().Add(s.config.ShutdownTimeout)
+	close(s.stopping)
+	reserve := min(s.config.ShutdownTimeout/5, time.Second) // for what is closed after the server
+	end, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.deadline.Add(-reserve))
+	defer cancel()
+	if err := server.Shutdown(end); err != nil {
+		s.Log.Warn("requests in flight are cut off: SHUTDOWN_TIMEOUT is over", "err", err)
+		cancelRequests()
+		_ = server.Close() // the listener is closed, and what remains is cut
+	}
+	s.Log.Info("stopped")
+}
+
+// Stopping is closed when the function is told to stop: long work in flight should come to its end then.
+func (s *Service) Stopping() <-chan struct{} { return s.stopping }
+
+// Left is what remains of ShutdownTimeout: all of it before the stop, never less than 0.
+func (s *Service) Left() time.Duration {
+	select {
+	case <-s.stopping:
+		return max(time.Until(s.deadline), 0)
+	default:
+		return s.config.ShutdownTimeout
+	}
+}
+
+// Close runs f, which closes something that the server used, and waits for it no longer than [Service.Left] and a moment:
+// something that hangs does not keep the process from ending.
+func (s *Service) Close(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	timer := time.NewTimer(s.Left() + 100*time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		s.Log.Warn("still closing: SHUTDOWN_TIMEOUT is over")
+	}
+}

@@ -1,0 +1,256 @@
+package service_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/service"
+)
+
+// pipes is a listener of connections in memory, so that time can be the test's.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, open := <-p
+	if !open {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// serve runs h on a bounded listener and gives a client's end of a new connection.
+func serve(t *testing.T, h http.Handler) (dial func() net.Conn) {
+	t.Helper()
+	p := make(pipes)
+	server := service.NewServer(h, slog.New(slog.DiscardHandler))
+	go func() { _ = server.Serve(service.Bounded(p)) }()
+	t.Cleanup(func() { close(p); _ = server.Close() })
+	return func() net.Conn {
+		client, end := net.Pipe()
+		p <- end
+		return client
+	}
+}
+
+func send(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	_, err := io.WriteString(c, text)
+	require.NoError(t, err)
+}
+
+func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		failed := make(chan time.Duration, 1)
+		dial := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			began := time.Now()
+			_, err := w.Write(make([]byte, 8<<20))
+			if err != nil {
+				failed <- time.Since(began)
+			}
+		}))
+		c := dial()
+		send(t, c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		require.LessOrEqual(t, <-failed, 40*time.Second)
+		_ = c.Close()
+
+		// One that takes a byte a second now and then is no better.
+		c = dial()
+		send(t, c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		trickled := make(chan struct{})
+		go func() {
+			defer close(trickled)
+			for {
+				if _, err := c.Read(make([]byte, 1)); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		require.LessOrEqual(t, <-failed, 40*time.Second)
+		_ = c.Close()
+		<-trickled
+	})
+}
+
+func TestALongAnswerAndAQuietStreamAreNotCut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			control := http.NewResponseController(w)
+			_ = control.SetReadDeadline(time.Time{})
+			for range 5 {
+				_, _ = w.Write(make([]byte, 1<<20))
+				_ = control.Flush()
+				select {
+				case <-time.After(3 * time.Minute):
+				case <-r.Context().Done():
+					return
+				}
+			}
+			_, _ = io.WriteString(w, "end")
+		})
+		c := serve(t, stream)()
+		send(t, c, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(&slow{c}), nil)
+		require.NoError(t, err)
+		defer resp.Body.Close() //nolint:errcheck // read whole
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Len(t, body, 5<<20+len("end"))
+		require.True(t, bytes.HasSuffix(body, []byte("end")))
+	})
+}
+
+// slow is a client on a thin line: 32 KiB a second.
+type slow struct{ net.Conn }
+
+func (s *slow) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b[:min(len(b), 4<<10)])
+	time.Sleep(time.Second * time.Duration(n) / (32 << 10))
+	return n, err
+}
+
+func TestABodyThatStopsHalfWayIsRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newService(t)
+		service.Handle(s, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
+			func(_ context.Context, in *thing) (*thing, error) { return in, nil })
+		dial := serve(t, s.Handler())
+		for name, request := range map[string]string{
+			"never ends":      "POST /things HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+			"chunk cut short": "POST /things HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"n\"",
+			"broken chunk":    "POST /things HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		} {
+			c, began := dial(), time.Now()
+			send(t, c, request)
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			require.NoError(t, err, name)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err, name)
+			require.NoError(t, resp.Body.Close(), name)
+			require.Equal(t, http.StatusBadRequest, resp.StatusCode, name)
+			require.Contains(t, string(body), `"code":"incomplete_request"`, name)
+			require.LessOrEqual(t, time.Since(began), 31*time.Second, name)
+			_ = c.Close()
+		}
+	})
+}
+
+// A change that takes long goes on after the time that its request had to arrive.
+func TestAHandlerOutlivesTheTimeForItsRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newService(t)
+		service.Handle(s, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
+			func(ctx context.Context, in *thing) (*thing, error) {
+				select {
+				case <-time.After(time.Minute):
+					return in, nil
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			})
+		c := serve(t, s.Handler())()
+		send(t, c, "POST /things HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"n\":1}")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		_ = c.Close()
+	})
+}
+
+// running starts a service on a real port.
+func running(t *testing.T, timeout time.Duration, mount func(*service.Service)) (s *service.Service, url string, stop func(), ended chan error) {
+	t.Helper()
+	s = service.New("test", "", service.Config{Host: "127.0.0.1", ShutdownTimeout: timeout}, slog.New(slog.DiscardHandler))
+	mount(s)
+	ctx, cancel := context.WithCancel(t.Context())
+	listener, err := service.Listen(ctx, service.Config{Host: "127.0.0.1"})
+	require.NoError(t, err)
+	ended = make(chan error, 1)
+	go func() { ended <- s.Run(ctx, listener) }()
+	return s, "http://" + listener.Addr().String(), cancel, ended
+}
+
+func TestServesUntilToldToStopAndFinishesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	entered, release := make(chan struct{}), make(chan struct{})
+	_, url, stop, ended := running(t, 5*time.Second, func(s *service.Service) {
+		s.Mux.HandleFunc("GET /slow", func(http.ResponseWriter, *http.Request) { close(entered); <-release })
+	})
+	answered := make(chan int, 1)
+	go func() {
+		resp, err := http.Get(url + "/slow")
+		if err != nil {
+			answered <- 0
+			return
+		}
+		_ = resp.Body.Close()
+		answered <- resp.StatusCode
+	}()
+	<-entered
+	stop()
+	close(release)
+	require.Equal(t, http.StatusOK, <-answered)
+	require.NoError(t, <-ended)
+}
+
+// The time that requests in flight take is gone for what is closed after them, and a request that hangs is cancelled: all
+// together keep to one budget.
+func TestOneBudgetForTheWholeStop(t *testing.T) {
+	t.Parallel()
+	entered, cancelled := make(chan struct{}), make(chan error, 1)
+	const budget = 500 * time.Millisecond
+	s, url, stop, ended := running(t, budget, func(s *service.Service) {
+		s.Mux.HandleFunc("GET /hangs", func(_ http.ResponseWriter, r *http.Request) {
+			close(entered)
+			<-r.Context().Done()
+			cancelled <- r.Context().Err()
+		})
+	})
+	require.Equal(t, budget, s.Left(), "before the stop all of it is left")
+	go func() {
+		resp, err := http.Get(url + "/hangs")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	<-entered
+	began := time.Now()
+	stop()
+	require.NoError(t, <-ended, "a stop is no failure")
+	require.ErrorIs(t, <-cancelled, context.Canceled)
+	require.LessOrEqual(t, s.Left(), budget/5)
+	s.Close(func() { select {} }) // a pool whose connection does not come back
+	s.Close(func() {})
+	require.Less(t, time.Since(began), 4*budget)
+	require.Zero(t, s.Left())
+}
+
+func TestAPortThatIsTakenIsSaid(t *testing.T) {
+	t.Parallel()
+	l, err := service.Listen(t.Context(), service.Config{Host: "127.0.0.1"})
+	require.NoError(t, err)
+	defer l.Close() //nolint:errcheck // nothing was accepted
+	addr, ok := l.Addr().(*net.TCPAddr)
+	require.True(t, ok)
+	_, err = service.Listen(t.Context(), service.Config{Host: "127.0.0.1", Port: addr.Port})
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+}

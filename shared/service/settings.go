@@ -1,0 +1,68 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// LoadConfig fills config, a pointer to a function's struct of settings, from the environment and validates it. The error
+// names the variable and says what it takes; it never shows the value of a [Secret].
+func LoadConfig(config interface{ Validate() error }) error {
+	if err := envconfig.Process("", config); err != nil {
+		var parse *envconfig.ParseError
+		if !errors.As(err, &parse) {
+			return fmt.Errorf("config: %w", err)
+		}
+		return fmt.Errorf("%s: %q is not %s", parse.KeyName, cut(parse.Value, 64), forms(parse.TypeName))
+	}
+	return config.Validate()
+}
+
+// forms says what a setting of a type looks like.
+func forms(typeName string) string {
+	switch typeName {
+	case "time.Duration":
+		return "a duration such as 500ms, 10s or 5m (at most 292 years)"
+	case "slog.Level":
+		return "one of debug, info, warn, error"
+	case "bool":
+		return "1 or 0"
+	case "int", "int64":
+		return "a whole number"
+	case "uint64":
+		return "a whole number of 0 or more"
+	case "[]int":
+		return "a list of whole numbers, separated by commas"
+	}
+	return "usable" // the types of our own keep their faults for Validate
+}
+
+// DurationIn reports a setting that is not within least and most.
+func DurationIn(variable string, d, least, most time.Duration) error {
+	if d < least || d > most {
+		return fmt.Errorf("%s: %v is not within %v to %v", variable, d, least, most)
+	}
+	return nil
+}
+
+// OneOf reports a setting that is none of the known values.
+func OneOf(variable, what, value string, known []string) error {
+	for _, k := range known {
+		if value == k {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: unknown %s %q (one of %s)", variable, what, cut(value, 64), strings.Join(known, ", "))
+}
+
+// Required reports a setting that is empty.
+func Required[T ~string](variable string, value T) error {
+	if value == "" {
+		return errors.New(variable + " is not set")
+	}
+	return nil
+}
