@@ -1,3 +1,4 @@
+// Package deploy_test holds the manifests to the code: they are read by nobody here before a cluster does.
 package deploy_test
 
 import (

@@ -4,42 +4,36 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/kelseyhightower/envconfig"
-
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/market"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
 
 type config struct {
 	service.Config
-	DatabaseURL   service.Secret `envconfig:"DATABASE_URL"`
-	KafkaServers  string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
-	RedisURL      service.Secret `envconfig:"REDIS_URL"` // of the queries' limit alone
-	Limits        ratelimit.Config
-	Windows       []int `envconfig:"MA_WINDOWS" default:"5,20,50"`      // points, at most 50
-	MaxEventBytes int64 `envconfig:"MAX_EVENT_BYTES" default:"1048576"` // larger events are 413
+	DatabaseURL  service.Secret `envconfig:"DATABASE_URL"`
+	KafkaServers string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
+	RedisURL     service.Secret `envconfig:"REDIS_URL"` // of the queries' limit alone
+	Limits       ratelimit.Config
+	// DefaultProvider is whose series a query without provider gets: the same as in all functions.
+	DefaultProvider string `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
+	Windows         []int  `envconfig:"MA_WINDOWS" default:"5,20,50"`      // points, at most 50
+	MaxEventBytes   int64  `envconfig:"MAX_EVENT_BYTES" default:"1048576"` // larger events are 413
 }
 
 func loadConfig() (config, error) {
 	var c config
-	if err := envconfig.Process("", &c); err != nil {
-		return config{}, fmt.Errorf("config: %w", err)
-	}
-	return c, c.validate()
+	err := service.LoadConfig(&c)
+	return c, err
 }
 
-// validate reports every fault at once.
-func (c config) validate() error {
-	errs := []error{c.Config.Validate(), c.Limits.Validate()}
-	if c.DatabaseURL == "" {
-		errs = append(errs, errors.New("DATABASE_URL is not set"))
-	}
-	if c.KafkaServers == "" {
-		errs = append(errs, errors.New("KAFKA_BOOTSTRAP_SERVERS is not set"))
-	}
-	if c.RedisURL == "" {
-		errs = append(errs, errors.New("REDIS_URL is not set"))
+// Validate reports every fault at once.
+func (c config) Validate() error {
+	errs := []error{
+		c.Config.Validate(), c.Limits.Validate(),
+		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("REDIS_URL", c.RedisURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
+		service.OneOf("DEFAULT_PROVIDER", "provider", c.DefaultProvider, market.Providers()),
 	}
 	if len(c.Windows) == 0 {
 		errs = append(errs, errors.New("MA_WINDOWS is empty"))

@@ -33,17 +33,18 @@ type deadLetterWriter interface {
 }
 
 type handler struct {
-	events      eventApplier
-	dryRuns     dryRunner
-	reads       reader
-	pages       pageKey
-	histories   slots
-	deadLetters deadLetterWriter
-	windows     []int
-	maxBytes    int64 // of one event
-	log         *slog.Logger
-	now         func() time.Time
-	metrics     metrics
+	events          eventApplier
+	dryRuns         dryRunner
+	reads           reader
+	pages           pageKey
+	histories       slots
+	deadLetters     deadLetterWriter
+	windows         []int
+	defaultProvider string // of a query that names none
+	maxBytes        int64  // of one event
+	log             *slog.Logger
+	now             func() time.Time
+	metrics         metrics
 }
 
 // routes mounts events, which nothing limits, and queries behind limit.

@@ -99,7 +99,7 @@ func setup(t *testing.T) bundle {
 	srv := service.New("compute-ma", "", service.Config{}, log)
 	h := &handler{
 		events: b.store, dryRuns: b.store, reads: b.store, pages: newPageKey("postgres://u:p@h/d"), histories: newSlots(), deadLetters: b.dlq, windows: []int{5, 20}, maxBytes: 1 << 20,
-		log: log, metrics: newMetrics(srv.Metrics),
+		defaultProvider: "coinbase", log: log, metrics: newMetrics(srv.Metrics),
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) },
 	}
 	h.routes(srv, unlimited)
@@ -283,6 +283,8 @@ func TestLatestAverage(t *testing.T) {
 	get := func(query string) *httptest.ResponseRecorder { return b.get("/averages/latest?" + query) }
 	w := get("symbol=aapl&provider=yfinance&window=5")
 	require.Equal(t, 200, w.Code)
+	require.Contains(t, get("symbol=aapl").Body.String(), `"provider":"coinbase"`, "the default of the whole system")
+	require.Contains(t, b.get("/averages/history?symbol=aapl").Body.String(), `"provider":"coinbase"`)
 	//nolint:testifylint // byte for byte: JSONEq would let the digits pass through float64
 	require.Equal(t, `{"symbol":"AAPL","provider":"yfinance","window":5,"average":150.250000000000000001,"points_used":5,"complete":true,`+
 		`"as_of":"2024-03-20T10:30:00Z","oldest":"2024-03-20T09:30:00Z"}`+"\n", w.Body.String())
@@ -300,7 +302,7 @@ func TestLatestAverage(t *testing.T) {
 
 func TestConfigReportsEveryFault(t *testing.T) {
 	t.Parallel()
-	err := config{Windows: []int{0, 51, 5, 5}}.validate()
+	err := config{Windows: []int{0, 51, 5, 5}}.Validate()
 	for _, text := range []string{"DATABASE_URL", "REDIS_URL", "RATE_LIMIT_TIMEOUT", "KAFKA_BOOTSTRAP_SERVERS", "MA_WINDOWS: 0", "MA_WINDOWS: 51", "MA_WINDOWS: 5 ", "MAX_EVENT_BYTES", "SHUTDOWN_TIMEOUT"} {
 		require.ErrorContains(t, err, text)
 	}

@@ -18,7 +18,7 @@ type timeRange struct{ from, to int64 }
 
 type historyQuery struct {
 	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
-	Provider  string `query:"provider" default:"yfinance" doc:"Provider of the series"`
+	Provider  string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
 	Window    int    `query:"window" default:"5" minimum:"1" maximum:"500" doc:"Points in the window"`
 	Kind      string `query:"kind" default:"sma" enum:"sma,wma,ema" doc:"Simple (exact), weighted or exponential (both rounded to 12 places)"`
 	Start     string `query:"start" maxLength:"64" doc:"Start of the range, inclusive: RFC 3339, a date, or milliseconds since 1970"`
@@ -57,7 +57,7 @@ const maxExpanded = 100_000
 // averageHistory computes averages from the points of the range alone: the first one belongs to the range's window-th
 // point. Pages join without a seam: a page token carries what the next page goes on from.
 func (h *handler) averageHistory(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
-	k, err := parseSeries(in.Symbol, in.Provider)
+	k, err := h.parseSeries(in.Symbol, in.Provider)
 	if err != nil {
 		return nil, err
 	}

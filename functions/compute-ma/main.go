@@ -38,11 +38,12 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	log := service.NewLogger("compute-ma", cfg.LogLevel)
+	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer srv.Close(pool.Close)
 	store := &pgStore{pool: pool, windows: cfg.Windows}
 	if len(args) > 0 && args[0] == "rebuild" {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
-	defer producer.Close(cfg.ShutdownTimeout)
+	defer srv.Close(func() { producer.Close(srv.Left()) })
 
 	client, err := redisclient.Open(string(cfg.RedisURL))
 	if err != nil {
@@ -64,21 +65,21 @@ func run(ctx context.Context, args []string) error {
 	limiter := ratelimit.New(client, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
 
-	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log,
-		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // events need it not at all
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 	limiter.Observe(srv.Metrics)
 	m := newMetrics(srv.Metrics)
 	events := newApplier(store, m.batch)
-	defer events.close() // after the server: what is in flight is committed, then the pool closes
+	defer srv.Close(events.close) // after the server: what is in flight is committed, then the pool closes
 	reads, err := postgres.OpenSmall(string(cfg.DatabaseURL), readConnections)
 	if err != nil {
 		return err
 	}
-	defer reads.Close()
+	defer srv.Close(reads.Close)
 	h := &handler{
-		events: events, dryRuns: store, reads: &pgReads{reads}, pages: newPageKey(string(cfg.DatabaseURL)), histories: newSlots(), windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
+		events: events, dryRuns: store, reads: &pgReads{reads}, pages: newPageKey(string(cfg.DatabaseURL)), histories: newSlots(), windows: cfg.Windows,
+		defaultProvider: cfg.DefaultProvider, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}
 	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))

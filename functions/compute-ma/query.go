@@ -21,7 +21,7 @@ type reader interface {
 
 type averageQuery struct {
 	Symbol   string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
-	Provider string `query:"provider" default:"yfinance" doc:"Provider of the series"`
+	Provider string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
 	Window   int    `query:"window" default:"5" doc:"Points in the window; one of MA_WINDOWS"`
 }
 
@@ -48,7 +48,7 @@ func bodyOf(symbol, provider string, a series.Average) averageBody {
 func utc(micros int64) time.Time { return time.UnixMicro(micros).UTC() }
 
 func (h *handler) latestAverage(ctx context.Context, in *averageQuery) (*averageAnswer, error) {
-	k, err := parseSeries(in.Symbol, in.Provider)
+	k, err := h.parseSeries(in.Symbol, in.Provider)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,10 @@ func (h *handler) latestAverage(ctx context.Context, in *averageQuery) (*average
 	return &averageAnswer{bodyOf(k.symbol, k.provider, a)}, nil
 }
 
-func parseSeries(symbol, provider string) (seriesKey, error) {
+func (h *handler) parseSeries(symbol, provider string) (seriesKey, error) {
+	if provider == "" {
+		provider = h.defaultProvider
+	}
 	s, err := market.ParseSymbol(symbol)
 	if err != nil {
 		return seriesKey{}, err

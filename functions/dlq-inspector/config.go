@@ -2,10 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
-
-	"github.com/kelseyhightower/envconfig"
 
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
@@ -25,23 +22,18 @@ type config struct {
 
 func loadConfig() (config, error) {
 	var c config
-	if err := envconfig.Process("", &c); err != nil {
-		return config{}, fmt.Errorf("config: %w", err)
-	}
-	return c, c.validate()
+	err := service.LoadConfig(&c)
+	return c, err
 }
 
-// validate reports every fault at once.
-func (c config) validate() error {
-	errs := []error{c.Config.Validate(), c.Limits.Validate(), validTokens(string(c.Tokens))}
-	if c.DatabaseURL == "" {
-		errs = append(errs, errors.New("DATABASE_URL is not set"))
+// Validate reports every fault at once.
+func (c config) Validate() error {
+	errs := []error{
+		c.Config.Validate(), c.Limits.Validate(), validTokens(string(c.Tokens)),
+		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
 	}
-	if c.KafkaServers == "" {
-		errs = append(errs, errors.New("KAFKA_BOOTSTRAP_SERVERS is not set"))
-	}
-	if u, err := url.Parse(c.ComputeMAURL); err != nil || u.Host == "" {
-		errs = append(errs, errors.New("COMPUTE_MA_URL is not a URL"))
+	if u, err := url.Parse(c.ComputeMAURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		errs = append(errs, errors.New("COMPUTE_MA_URL is not an http or https URL"))
 	}
 	if c.MaxReplays < 1 {
 		errs = append(errs, errors.New("MAX_REPLAYS must be positive"))

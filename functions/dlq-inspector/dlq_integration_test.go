@@ -70,7 +70,6 @@ func (f *target) events() int {
 
 type bundle struct {
 	servers    string
-	intake     *intake
 	topic, dlq string
 	producer   *kafkaclient.Producer
 	store      *pgStore
@@ -100,7 +99,6 @@ func setup(t *testing.T) bundle {
 	t.Cleanup(func() { b.bulks.wait(time.Minute) })
 	in := newIntake(b.store, reader, b.dlq, []string{b.topic, b.dlq}, time.Now)
 	t.Cleanup(in.close)
-	b.intake = in
 	h := &handler{
 		store:   b.store,
 		intake:  in,

@@ -75,15 +75,12 @@ func indexable(s string) string {
 	return truncate(s, kept) + "…" + hex.EncodeToString(sum[:])
 }
 
-// truncate cuts valid text to at most n bytes, between two characters.
 func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
+	for len(s) > n {
+		_, size := utf8.DecodeLastRuneInString(s[:n])
+		s = s[:n-size]
 	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
+	return s
 }
 
 var masks = []struct {

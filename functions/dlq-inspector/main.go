@@ -37,15 +37,16 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log := service.NewLogger("dlq-inspector", cfg.LogLevel)
+	srv := service.New("dlq-inspector", "Dead letters: see, replay, discard.", cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer srv.Close(pool.Close)
 	reader := kafkaclient.NewReader(cfg.KafkaServers)
-	defer reader.Close()
+	defer srv.Close(reader.Close)
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
-	defer producer.Close(cfg.ShutdownTimeout)
+	defer srv.Close(func() { producer.Close(srv.Left()) })
 	client, err := redisclient.Open(string(cfg.RedisURL))
 	if err != nil {
 		return err
@@ -53,8 +54,7 @@ func run(ctx context.Context) error {
 	defer client.Close() //nolint:errcheck // nothing is buffered
 	limiter := ratelimit.New(client, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	srv := service.New("dlq-inspector", "Dead letters: see, replay, discard.", cfg.Config, log,
-		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check},
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})
 	limiter.Observe(srv.Metrics)
 	store := &pgStore{pool: pool}

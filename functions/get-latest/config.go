@@ -2,12 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/kelseyhightower/envconfig"
 
 	"marketdata/shared/market"
 	"marketdata/shared/market/providers"
@@ -33,51 +28,23 @@ type config struct {
 
 func loadConfig() (config, error) {
 	var c config
-	if err := envconfig.Process("", &c); err != nil {
-		return config{}, fmt.Errorf("config: %w", err)
-	}
-	return c, c.validate()
+	err := service.LoadConfig(&c)
+	return c, err
 }
 
-// validate reports every fault at once.
-func (c config) validate() error {
+// Validate reports every fault at once.
+func (c config) Validate() error {
 	errs := []error{
 		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.Budgets.Validate(), c.LatestLimit.Check("RATE_LIMIT_LATEST"),
-	}
-	for name, value := range map[string]string{
-		"DATABASE_URL": string(c.DatabaseURL), "REDIS_URL": string(c.RedisURL), "KAFKA_BOOTSTRAP_SERVERS": c.KafkaServers,
-	} {
-		if value == "" {
-			errs = append(errs, errors.New(name+" is not set"))
-		}
-	}
-	if _, err := market.ParseProvider(c.DefaultProvider); err != nil {
-		errs = append(errs, errors.New("DEFAULT_PROVIDER is no provider's name"))
+		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("REDIS_URL", c.RedisURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
+		service.OneOf("DEFAULT_PROVIDER", "provider", c.DefaultProvider, market.Providers()),
+		service.DurationIn("CACHE_TTL", c.CacheTTL, time.Second, maxTTL), service.DurationIn("STALE_TTL", c.StaleTTL, c.CacheTTL, maxTTL),
 	}
 	for _, name := range c.ProviderChain {
-		if _, err := market.ParseProvider(name); err != nil || name == auto {
-			errs = append(errs, errors.New("PROVIDER_CHAIN must be names of providers, separated by commas"))
-		}
-	}
-	if c.CacheTTL < time.Second || c.StaleTTL < c.CacheTTL {
-		errs = append(errs, errors.New("CACHE_TTL must be at least 1s and STALE_TTL at least CACHE_TTL"))
+		errs = append(errs, service.OneOf("PROVIDER_CHAIN", "provider", name, market.Providers()))
 	}
 	return errors.Join(errs...)
 }
 
-// chain gives what provider=auto tries: PROVIDER_CHAIN, else the default provider and then all others by name.
-func (c config) chain(known []string) ([]string, error) {
-	if len(c.ProviderChain) == 0 {
-		rest := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return name == c.DefaultProvider })
-		if len(rest) == len(known) { // the default is none of them: auto, say
-			return rest, nil
-		}
-		return append([]string{c.DefaultProvider}, rest...), nil
-	}
-	for _, name := range c.ProviderChain {
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("PROVIDER_CHAIN: there is no provider %q, only %s", name, strings.Join(known, ", "))
-		}
-	}
-	return c.ProviderChain, nil
-}
+// maxTTL bounds how long a quote is kept in the cache.
+const maxTTL = 366 * 24 * time.Hour

@@ -39,40 +39,36 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log := service.NewLogger("get-latest", cfg.LogLevel)
+	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log)
 	pool, err := postgres.OpenLater(string(cfg.DatabaseURL))
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer srv.Close(pool.Close)
 	cache, err := redisclient.Open(string(cfg.RedisURL))
 	if err != nil {
 		return err
 	}
 	defer cache.Close() //nolint:errcheck // nothing is buffered
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
-	defer producer.Close(cfg.ShutdownTimeout)
+	defer srv.Close(func() { producer.Close(srv.Left()) })
 
 	limiter := ratelimit.New(cache, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
 	// Without Redis every request is a miss and limits are this copy's own, but there is an answer.
 	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
-	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log,
-		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
 	limiter.Observe(srv.Metrics)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
 	defer in.Close()
 	in.Observe(srv.Metrics)
-	chain, err := cfg.chain(in.Providers())
-	if err != nil {
-		return err
-	}
 	quotes := pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL)
-	flights := flight.New(cache, "flight:", quotes, fetchWith(in), cfg.Providers.Timeout+ingest.Overhead, log)
-	defer flights.Close()
+	flights := flight.New(cache, "flight:", quotes, fetchAndKeep(in, quotes, log), cfg.Providers.Timeout+ingest.Overhead, log)
+	defer srv.Close(flights.Close)
 	h := &handler{
-		prices: &prices{cache: quotes, flights: flights, chain: chain, log: log, lookups: newLookups(srv.Metrics)},
-		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Limits.APIKeys.Required(),
+		prices: &prices{cache: quotes, flights: flights, chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), log: log, lookups: newLookups(srv.Metrics)},
+		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider,
 	}
 	h.routes(srv,
 		limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit, Rider: h.rider}),

@@ -2,10 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"time"
-
-	"github.com/kelseyhightower/envconfig"
 
 	"marketdata/shared/market"
 	"marketdata/shared/market/providers"
@@ -33,35 +30,26 @@ type config struct {
 
 func loadConfig() (config, error) {
 	var c config
-	if err := envconfig.Process("", &c); err != nil {
-		return config{}, fmt.Errorf("config: %w", err)
-	}
-	return c, c.validate()
+	err := service.LoadConfig(&c)
+	return c, err
 }
 
-// validate reports every fault at once.
-func (c config) validate() error {
+const (
+	maxTTL       = 366 * 24 * time.Hour
+	maxRetention = 100 * 366 * 24 * time.Hour
+)
+
+// Validate reports every fault at once.
+func (c config) Validate() error {
 	errs := []error{
 		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.Budgets.Validate(), c.PollLimit.Check("RATE_LIMIT_POLL"),
+		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("REDIS_URL", c.RedisURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
+		service.OneOf("DEFAULT_PROVIDER", "provider", c.DefaultProvider, market.Providers()),
+		service.DurationIn("CACHE_TTL", c.CacheTTL, time.Second, maxTTL), service.DurationIn("STALE_TTL", c.StaleTTL, c.CacheTTL, maxTTL),
+		service.DurationIn("RAW_RETENTION", c.RawRetention, time.Hour, maxRetention), service.DurationIn("RUNS_RETENTION", c.RunsRetention, time.Hour, maxRetention),
 	}
-	for name, value := range map[string]string{
-		"DATABASE_URL": string(c.DatabaseURL), "REDIS_URL": string(c.RedisURL), "KAFKA_BOOTSTRAP_SERVERS": c.KafkaServers,
-	} {
-		if value == "" {
-			errs = append(errs, errors.New(name+" is not set"))
-		}
-	}
-	if _, err := market.ParseProvider(c.DefaultProvider); err != nil {
-		errs = append(errs, errors.New("DEFAULT_PROVIDER is no provider's name"))
-	}
-	if c.RawRetention < time.Hour {
-		errs = append(errs, errors.New("RAW_RETENTION must be at least 1h"))
-	}
-	if c.RunsRetention < time.Hour {
-		errs = append(errs, errors.New("RUNS_RETENTION must be at least 1h"))
-	}
-	if c.CacheTTL < time.Second || c.StaleTTL < c.CacheTTL {
-		errs = append(errs, errors.New("CACHE_TTL must be at least 1s and STALE_TTL at least CACHE_TTL"))
+	for _, name := range c.ProviderChain {
+		errs = append(errs, service.OneOf("PROVIDER_CHAIN", "provider", name, market.Providers()))
 	}
 	return errors.Join(errs...)
 }

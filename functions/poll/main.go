@@ -37,32 +37,29 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	chain, err := providers.Chain(cfg.ProviderChain, cfg.DefaultProvider)
-	if err != nil {
-		return fmt.Errorf("config: PROVIDER_CHAIN: %w", err)
-	}
+	chain := providers.Chain(cfg.ProviderChain, cfg.DefaultProvider)
 	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
 		return err
 	}
 	log := service.NewLogger("poll", cfg.LogLevel)
+	srv := service.New("poll", "Polling jobs: prices on a schedule.", cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer srv.Close(pool.Close)
 	client, err := redisclient.Open(string(cfg.RedisURL))
 	if err != nil {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // nothing is buffered
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
-	defer producer.Close(cfg.ShutdownTimeout)
+	defer srv.Close(func() { producer.Close(srv.Left()) })
 
 	limiter := ratelimit.New(client, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	srv := service.New("poll", "Polling jobs: prices on a schedule.", cfg.Config, log,
-		service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
 	limitMemory()
 	limiter.Observe(srv.Metrics)

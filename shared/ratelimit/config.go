@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -17,11 +18,11 @@ type Config struct {
 // Validate reports all faults at once.
 func (c Config) Validate() error {
 	errs := []error{c.TrustedProxies.err, c.APIKeys.err, c.Default.Check("RATE_LIMIT_DEFAULT")}
-	if c.Timeout <= 0 {
-		errs = append(errs, errors.New("RATE_LIMIT_TIMEOUT must be positive"))
+	if c.Timeout <= 0 || c.Timeout > time.Minute {
+		errs = append(errs, fmt.Errorf("RATE_LIMIT_TIMEOUT: %v is not within 1ns to 1m", c.Timeout))
 	}
-	if c.MaxCopies < 1 {
-		errs = append(errs, errors.New("MAX_COPIES must be positive"))
+	if c.MaxCopies < 1 || c.MaxCopies > 1<<20 {
+		errs = append(errs, fmt.Errorf("MAX_COPIES: %d is not within 1 to %d", c.MaxCopies, 1<<20))
 	}
 	return errors.Join(errs...)
 }

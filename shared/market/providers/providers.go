@@ -60,8 +60,8 @@ func (c Config) sources() []source {
 // Validate reports all faults at once. It shows no value: a URL may hold a password, a key is one.
 func (c Config) Validate() error {
 	var errs []error
-	if c.Timeout <= 0 {
-		errs = append(errs, errors.New("PROVIDER_TIMEOUT must be positive"))
+	if c.Timeout <= 0 || c.Timeout > time.Minute {
+		errs = append(errs, fmt.Errorf("PROVIDER_TIMEOUT: %v is not within 1ns to 1m", c.Timeout))
 	}
 	for _, s := range c.sources() {
 		variable := strings.ToUpper(s.name)
@@ -93,23 +93,14 @@ func Names() []string {
 	return names
 }
 
-// Chain gives what provider=auto tries, in order: the configured names, else first (a provider's name or auto) and then all
-// others by name. An unknown name is an error.
-func Chain(configured []string, first string) ([]string, error) {
-	known := slices.Sorted(slices.Values(Names()))
-	if len(configured) == 0 {
-		rest := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return name == first })
-		if len(rest) == len(known) { // first is auto
-			return rest, nil
-		}
-		return append([]string{first}, rest...), nil
+// Chain gives what provider=auto tries, in order: the configured names, else first and then all others by name.
+func Chain(configured []string, first string) []string {
+	if len(configured) > 0 {
+		return configured
 	}
-	for _, name := range configured {
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("unknown provider %q (one of %s)", name, strings.Join(known, ", "))
-		}
-	}
-	return configured, nil
+	rest := slices.DeleteFunc(Names(), func(name string) bool { return name == first })
+	slices.Sort(rest)
+	return append([]string{first}, rest...)
 }
 
 // New makes every adapter, by name.
