@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
@@ -56,6 +57,7 @@ func run(ctx context.Context) error {
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
 	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})
+	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 	limiter.Observe(srv.Metrics)
 	store := &pgStore{pool: pool}
 	replay := &replayer{
