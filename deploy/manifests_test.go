@@ -1,4 +1,3 @@
-// Package deploy_test holds the manifests to the code: they are read by nobody here before a cluster does.
 package deploy_test
 
 import (

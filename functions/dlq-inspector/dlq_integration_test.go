@@ -70,6 +70,7 @@ func (f *target) events() int {
 
 type bundle struct {
 	servers    string
+	intake     *intake
 	topic, dlq string
 	producer   *kafkaclient.Producer
 	store      *pgStore
@@ -99,6 +100,7 @@ func setup(t *testing.T) bundle {
 	t.Cleanup(func() { b.bulks.wait(time.Minute) })
 	in := newIntake(b.store, reader, b.dlq, []string{b.topic, b.dlq}, time.Now)
 	t.Cleanup(in.close)
+	b.intake = in
 	h := &handler{
 		store:   b.store,
 		intake:  in,

@@ -140,22 +140,29 @@ func (d *drive) judge(l stored, v verdict, own bool) result {
 	return r
 }
 
-// write settles results, again after trouble with the database: they are worth it, and were not stored if it says lost.
+// write settles results.
 func (d *drive) write(ctx context.Context, a advance, results []result) {
+	err := persist(ctx, func(ctx context.Context) error { return d.store.settle(ctx, d.b, a, results) })
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	d.count(a.outcomes)
+}
+
+// persist writes, again after trouble with the database: what is written is worth it. f may be called after an attempt that was
+// committed although its answer was lost.
+func persist(ctx context.Context, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
 	defer cancel()
 	for try := 0; ; try++ {
-		err := d.store.settle(ctx, d.b, a, results)
-		if err == nil {
-			d.count(a.outcomes)
-			return
-		}
-		if fault.KindOf(err) != fault.Unavailable || try == changeTries-1 || ctx.Err() != nil {
-			d.fail(err)
-			return
+		err := f(ctx)
+		if err == nil || fault.KindOf(err) != fault.Unavailable || try == changeTries-1 {
+			return err
 		}
 		select {
 		case <-ctx.Done():
+			return err
 		case <-time.After(100 * time.Millisecond << try):
 		}
 	}

@@ -37,11 +37,11 @@ func isEnvelope(contentType string) bool {
 	return strings.EqualFold(strings.TrimSpace(mediaType), structured)
 }
 
-// envelope reads a CloudEvent in structured mode: its attributes and its data. ok is false for what is none.
-func envelope(value []byte) (attributes map[string]string, data []byte, ok bool) {
+// envelope reads the attributes of a CloudEvent in structured mode. ok is false for what is none.
+func envelope(value []byte) (attributes map[string]string, ok bool) {
 	e, err := ingress.Decode(http.Header{"Content-Type": {structured}}, bytes.TrimPrefix(value, bom))
 	if err != nil {
-		return nil, nil, false
+		return nil, false
 	}
 	attributes = map[string]string{"specversion": e.SpecVersion(), "id": clean(e.ID()), "source": clean(e.Source()), "type": clean(e.Type())}
 	if e.Subject() != "" {
@@ -50,7 +50,7 @@ func envelope(value []byte) (attributes map[string]string, data []byte, ok bool)
 	for name, v := range e.Extensions() {
 		attributes[clean(name)] = clean(fmt.Sprint(v))
 	}
-	return attributes, e.Data(), true
+	return attributes, true
 }
 
 // sameEvent reports whether a record and what was delivered are one event: the same bytes, or a CloudEvent in structured mode, whose
@@ -62,7 +62,7 @@ func sameEvent(record kafkaclient.Stored, delivered []byte, id, source string) b
 	if !isEnvelope(text(record.Headers, "content-type")) {
 		return false
 	}
-	attributes, _, ok := envelope(record.Value)
+	attributes, ok := envelope(record.Value)
 	return ok && attributes["id"] == id && attributes["source"] == source
 }
 

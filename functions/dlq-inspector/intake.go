@@ -126,7 +126,7 @@ func (in *intake) receive(ctx context.Context, d ingress.Delivery) error {
 // complete adds what follows from a letter's bytes.
 func (l *letter) complete() {
 	if l.Attributes["id"] == "" && isEnvelope(l.ContentType) {
-		if all, _, ok := envelope(l.Value); ok {
+		if all, ok := envelope(l.Value); ok {
 			l.Attributes = all
 		}
 	}
@@ -152,7 +152,7 @@ func (in *intake) delivered(ctx context.Context, d ingress.Delivery) (kafkaclien
 	}
 	r, err := in.records.Read(ctx, at.Topic, at.Partition, at.Offset)
 	switch {
-	case err == nil && sameEvent(r, d.Body, d.Header.Get("Ce-Id"), d.Header.Get("Ce-Source")):
+	case err == nil && (d.Cut() && bytes.Equal(sha(r.Value), d.SHA256) || !d.Cut() && sameEvent(r, d.Body, d.Header.Get("Ce-Id"), d.Header.Get("Ce-Source"))):
 		return r, at, nil
 	case err != nil && fault.KindOf(err) != fault.NotFound:
 		return kafkaclient.Stored{}, nil, err
@@ -175,6 +175,10 @@ func ofDelivery(d ingress.Delivery) kafkaclient.Stored {
 		} else if lower == "content-type" {
 			r.Headers = append(r.Headers, kafkaclient.Header{Name: lower, Value: []byte(d.Header.Get(name))})
 		}
+	}
+	if d.Cut() {
+		r.Headers = append(r.Headers, kafkaclient.Header{Name: "dlq-value-bytes", Value: strconv.AppendInt(nil, d.Size, 10)},
+			kafkaclient.Header{Name: "dlq-value-sha256", Value: []byte(hex.EncodeToString(d.SHA256))})
 	}
 	return r
 }
@@ -263,6 +267,10 @@ func cutOf(headers []kafkaclient.Header) *cut {
 }
 
 func (c cut) is(value []byte) bool {
-	sum := sha256.Sum256(value)
-	return int64(len(value)) == c.bytes && hex.EncodeToString(sum[:]) == c.sha256
+	return int64(len(value)) == c.bytes && hex.EncodeToString(sha(value)) == c.sha256
+}
+
+func sha(b []byte) []byte {
+	sum := sha256.Sum256(b)
+	return sum[:]
 }

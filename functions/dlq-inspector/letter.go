@@ -75,12 +75,15 @@ func indexable(s string) string {
 	return truncate(s, kept) + "…" + hex.EncodeToString(sum[:])
 }
 
+// truncate cuts valid text to at most n bytes, between two characters.
 func truncate(s string, n int) string {
-	for len(s) > n {
-		_, size := utf8.DecodeLastRuneInString(s[:n])
-		s = s[:n-size]
+	if len(s) <= n {
+		return s
 	}
-	return s
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }
 
 var masks = []struct {

@@ -93,9 +93,14 @@ func TestFingerprintIsOneForOneCause(t *testing.T) {
 
 func TestTruncateKeepsWholeCharacters(t *testing.T) {
 	t.Parallel()
-	got := truncate(strings.Repeat("é", 10), 5)
-	require.True(t, utf8.ValidString(got))
-	require.LessOrEqual(t, len(got), 5)
+	for _, c := range []string{"a", "é", "日", "𝄞"} {
+		for n := range 12 {
+			got := truncate(strings.Repeat(c, 10), n)
+			require.True(t, utf8.ValidString(got), "%s %d", c, n)
+			require.LessOrEqual(t, len(got), n)
+			require.Greater(t, len(got), min(n, 10*len(c))-len(c))
+		}
+	}
 }
 
 func TestAttributesLeaveOutTheFailureAndTheRecord(t *testing.T) {

@@ -33,6 +33,7 @@ func keyOf(at pgtype.Timestamptz, id uuid.UUID) listKey {
 		return listKey{math.MaxInt64, id}
 	case pgtype.NegativeInfinity:
 		return listKey{math.MinInt64, id}
+	case pgtype.Finite:
 	}
 	return listKey{at.Time.UnixMicro(), id}
 }

@@ -112,7 +112,7 @@ func column[T any](entries []*entry, value func(e *entry) T) []T {
 	return out
 }
 
-// markKnown finds dead letter records that were here before, with this very event: the places of a topic that was made anew begin at 0
+// markKnown finds dead letter records that were here before, with this very event (its value, and its source and id or its place): the places of a topic that was made anew begin at 0
 // again. A place that told of another event is taken away from it.
 func markKnown(ctx context.Context, tx pgx.Tx, entries []*entry) error {
 	at := func(e *entry) place {
@@ -123,20 +123,25 @@ func markKnown(ctx context.Context, tx pgx.Tx, entries []*entry) error {
 	}
 	const q = `
 		select p.n, f.id, l.same
-		from unnest($1::text[], $2::int[], $3::bigint[], $4::bytea[], $5::text[], $6::text[]) with ordinality p(topic, partition, record_offset, sum, source, event, n)
+		from unnest($1::text[], $2::int[], $3::bigint[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bigint[])
+			with ordinality p(dlq_topic, dlq_partition, dlq_offset, sum, source, event, topic, partition, record_offset, n)
 		cross join lateral (
-			select id, letter_id
+			select id, letter_id, topic, partition, record_offset
 			from dead_letter_failures
-			where dlq_topic = p.topic and dlq_partition = p.partition and dlq_offset = p.record_offset
+			where dlq_topic = p.dlq_topic and dlq_partition = p.dlq_partition and dlq_offset = p.dlq_offset
 			limit 1) f
 		cross join lateral (
-			select value_sha256 = p.sum and event_source = p.source and event_id = p.event same
+			select value_sha256 = p.sum and (event_source = p.source and event_id = p.event
+				or coalesce((p.topic, p.partition, p.record_offset) in ((topic, partition, record_offset), (f.topic, f.partition, f.record_offset)), false)) same
 			from dead_letters
 			where id = f.letter_id
 			limit 1) l`
-	rows, err := tx.Query(ctx, q, column(entries, func(e *entry) string { return indexable(at(e).Topic) }), column(entries, func(e *entry) int32 { return at(e).Partition }),
+	rows, err := tx.Query(ctx, q,
+		column(entries, func(e *entry) string { return indexable(at(e).Topic) }), column(entries, func(e *entry) int32 { return at(e).Partition }),
 		column(entries, func(e *entry) int64 { return at(e).Offset }), column(entries, func(e *entry) []byte { return e.sum }),
-		column(entries, func(e *entry) string { return e.source }), column(entries, func(e *entry) string { return e.event }))
+		column(entries, func(e *entry) string { return e.source }), column(entries, func(e *entry) string { return e.event }),
+		column(entries, func(e *entry) *string { return e.topic }), column(entries, func(e *entry) *int32 { return e.partition }),
+		column(entries, func(e *entry) *int64 { return e.offset }))
 	if err != nil {
 		return fmt.Errorf("find failures: %w", err)
 	}

@@ -27,6 +27,7 @@ type handler struct {
 	points          points
 	known           func(provider string) bool
 	defaultProvider string
+	private         bool // clients need API keys, so shared caches must not answer for us
 }
 
 // maxSymbols bounds a batch.
@@ -95,9 +96,9 @@ func (q *priceQuery) Resolve(ctx huma.Context) []error {
 type priceAnswer struct {
 	Status       int
 	ContentType  string `header:"Content-Type" hidden:"true"`
-	Cache        string `header:"X-Cache" doc:"HIT, MISS or STALE; of a batch the worst"`
+	Cache        string `header:"X-Cache" doc:"HIT, MISS or STALE; of a batch the worst, where a symbol that failed counts as MISS"`
 	Age          int    `header:"Age" doc:"Seconds since the price was fetched; of a batch the most"`
-	CacheControl string `header:"Cache-Control" doc:"max-age: seconds for which the price is fresh; of a batch the least, 0 if a symbol failed"`
+	CacheControl string `header:"Cache-Control" doc:"max-age: seconds from the fetch for which the price is fresh (a cache subtracts Age); 0 if it is stale or a symbol of a batch failed. private where clients need an API key"`
 	ETag         string `header:"ETag" doc:"Names this answer; absent if a symbol of a batch failed"`
 	Body         []byte
 }
@@ -140,7 +141,7 @@ func (h *handler) latest(ctx context.Context, in *priceQuery) (*priceAnswer, err
 	if err != nil {
 		return nil, err
 	}
-	return answer(in, f.how, f.entry, etag(f), bodyOf(f))
+	return h.answer(in, f.how, f.entry, etag(f), bodyOf(f))
 }
 
 // batch answers several symbols as one request.
@@ -164,24 +165,40 @@ func (h *handler) batch(ctx context.Context, in *priceQuery, provider string) (*
 			continue
 		}
 		body.Prices[string(symbols[i])] = bodyOf(r.found)
-		if r.found.how == "STALE" || how == "HIT" {
-			how = r.found.how
-		}
+		how = worse(how, r.found.how)
 		worst.Age, worst.Left = max(worst.Age, r.found.entry.Age), min(worst.Left, r.found.entry.Left)
 		tags.Write([]byte(string(symbols[i]) + etag(r.found))) // a hash takes everything
 	}
 	tag := `"` + hex.EncodeToString(tags.Sum(nil)[:16]) + `"`
 	if len(body.Errors) > 0 {
+		how = worse(how, "MISS")
 		worst.Left, tag = 0, "" // problems are of the moment, and name their request
 	}
-	return answer(in, how, worst, tag, body)
+	return h.answer(in, how, worst, tag, body)
 }
 
-// answer puts age and left of e into headers, and body only if the client does not have it.
-func answer(in *priceQuery, how string, e pricecache.Entry, tag string, body any) (*priceAnswer, error) {
+// worse returns the worse of two values of X-Cache.
+func worse(a, b string) string {
+	for _, how := range []string{"STALE", "MISS"} {
+		if a == how || b == how {
+			return how
+		}
+	}
+	return "HIT"
+}
+
+// answer puts age and lifetime of e into headers, and body only if the client does not have it. max-age counts from the
+// fetch (RFC 9111 section 4.2): caches subtract Age themselves. What is no longer fresh has none left, whatever its age.
+func (h *handler) answer(in *priceQuery, how string, e pricecache.Entry, tag string, body any) (*priceAnswer, error) {
+	lifetime := 0
+	if e.Left > 0 {
+		lifetime = int((e.Age + e.Left).Seconds())
+	}
 	a := &priceAnswer{
-		Status: http.StatusOK, Cache: how, Age: int(e.Age.Seconds()), ETag: tag,
-		CacheControl: "max-age=" + strconv.Itoa(max(int(math.Ceil(e.Left.Seconds())), 0)),
+		Status: http.StatusOK, Cache: how, Age: int(e.Age.Seconds()), ETag: tag, CacheControl: "max-age=" + strconv.Itoa(lifetime),
+	}
+	if h.private {
+		a.CacheControl = "private, " + a.CacheControl
 	}
 	if tag != "" && matches(in.held, tag) {
 		a.Status = http.StatusNotModified
@@ -247,10 +264,10 @@ func etag(f found) string {
 // matches reads If-None-Match (RFC 9110 section 13.1.2): a list of entity tags, compared weakly, or * for any.
 func matches(lines []string, tag string) bool {
 	for _, line := range lines {
+		if strings.Trim(line, " \t") == "*" {
+			return true
+		}
 		for line = strings.TrimLeft(line, ", \t"); line != ""; line = strings.TrimLeft(line, ", \t") {
-			if line[0] == '*' {
-				return true
-			}
 			first, quoted := strings.CutPrefix(strings.TrimPrefix(line, "W/"), `"`)
 			opaque, rest, closed := strings.Cut(first, `"`)
 			if !quoted || !closed {

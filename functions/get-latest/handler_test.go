@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -73,6 +74,7 @@ func resultOf(t *testing.T, provider string, symbol market.Symbol, price string)
 type bundle struct {
 	fetch   *fakeFetch
 	redis   *miniredis.Miniredis
+	clock   time.Time // of Redis
 	client  *redis.Client
 	handler *handler
 	service *service.Service
@@ -80,7 +82,8 @@ type bundle struct {
 
 func setup(t *testing.T) *bundle {
 	t.Helper()
-	b := &bundle{redis: miniredis.RunT(t), fetch: &fakeFetch{calls: map[string]int{}}}
+	b := &bundle{redis: miniredis.RunT(t), clock: time.Now(), fetch: &fakeFetch{calls: map[string]int{}}}
+	b.redis.SetTime(b.clock)
 	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
 		return resultOf(t, provider, symbol, "150.250000000000000001"), nil
 	}
@@ -88,7 +91,7 @@ func setup(t *testing.T) *bundle {
 	t.Cleanup(func() { require.NoError(t, b.client.Close()) })
 	log := slog.New(slog.DiscardHandler)
 	cache := pricecache.New(b.client, "price:", time.Minute, 10*time.Minute)
-	flights := flight.New(b.client, "flight:", cache, fetchAndKeep(b.fetch, cache, log), time.Second, log)
+	flights := flight.New(b.client, "flight:", cache, fetchWith(b.fetch), time.Second, log)
 	t.Cleanup(flights.Close)
 	b.service = service.New("get-latest", "", service.Config{}, log)
 	b.handler = &handler{
@@ -113,8 +116,12 @@ func (b *bundle) failing(t *testing.T, errs map[string]error) {
 	}
 }
 
-// later lets time pass in the cache.
-func (b *bundle) later(d time.Duration) { b.redis.FastForward(d) }
+// later lets time pass in Redis.
+func (b *bundle) later(d time.Duration) {
+	b.clock = b.clock.Add(d)
+	b.redis.SetTime(b.clock)
+	b.redis.FastForward(d)
+}
 
 func (b *bundle) get(t *testing.T, target string, header ...string) (*httptest.ResponseRecorder, map[string]any) {
 	t.Helper()
@@ -161,7 +168,7 @@ func TestHitNeverFetches(t *testing.T) {
 	require.InDelta(t, 150.25, body["price"], 0.001)
 	require.Equal(t, "HIT", w.Header().Get("X-Cache"))
 	require.Equal(t, "50", w.Header().Get("Age"))
-	require.Equal(t, "max-age=10", w.Header().Get("Cache-Control"))
+	require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"), "caches subtract Age themselves")
 	require.Equal(t, 1, b.fetch.count("yfinance AAPL"))
 }
 
@@ -183,7 +190,7 @@ func TestIfNoneMatch(t *testing.T) {
 		require.Equal(t, tag, w.Header().Get("ETag"), name)
 		require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"), name)
 	}
-	for _, line := range []string{`"other"`, strings.Trim(tag, `"`), `"` + tag, "junk, " + tag, "W/", `"`, ",,"} {
+	for _, line := range []string{`"other"`, strings.Trim(tag, `"`), `"` + tag, "junk, " + tag, "W/", `"`, ",,", "*x", `"a", *`} {
 		w, _ := b.get(t, "/prices/latest?symbol=AAPL", "If-None-Match", line)
 		require.Equal(t, http.StatusOK, w.Code, line)
 	}
@@ -370,12 +377,84 @@ func TestBatch(t *testing.T) {
 	require.Contains(t, w.Body.String(), `"AAPL":{"symbol":"AAPL","price":150.250000000000000001,`)
 	require.Equal(t, "MISS", w.Header().Get("X-Cache"))
 	require.Equal(t, "10", w.Header().Get("Age"))
-	require.Equal(t, "max-age=50", w.Header().Get("Cache-Control"))
+	require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"))
 	w, _ = b.get(t, "/prices/latest?symbols=aapl,MSFT,AAPL", "If-None-Match", w.Header().Get("ETag"))
 	require.Equal(t, http.StatusNotModified, w.Code)
 	require.Equal(t, "HIT", w.Header().Get("X-Cache"))
 	require.Equal(t, 1, b.fetch.count("yfinance AAPL"))
 	require.Equal(t, 1, b.fetch.count("yfinance MSFT"))
+}
+
+// X-Cache of a batch is the worst of its symbols, and a symbol without a price was no hit.
+func TestXCacheOfABatch(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.get(t, "/prices/latest?symbols=OLD,OLDER")
+	b.later(2 * time.Minute)
+	b.get(t, "/prices/latest?symbols=HOT,WARM")
+	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+		if symbol != "NEW" {
+			return ingest.Result{}, outage("provider_timeout")
+		}
+		return resultOf(t, provider, symbol, "7"), nil
+	}
+	for symbols, want := range map[string]string{
+		"HOT,WARM": "HIT", "HOT,NEW": "MISS", "HOT,OLD,WARM": "STALE", "OLD,AWAY": "STALE", "HOT,A%20B": "MISS", "A%20B": "MISS", "AWAY,GONE": "MISS",
+	} {
+		w, _ := b.get(t, "/prices/latest?symbols="+symbols)
+		require.Equal(t, http.StatusOK, w.Code, symbols)
+		require.Equal(t, want, w.Header().Get("X-Cache"), symbols)
+	}
+}
+
+// A cache between us and the client may keep an answer as long as its age leaves it fresh, and no longer: RFC 9111 section 4.2.
+func TestAgeAndLifetimeAgree(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.get(t, "/prices/latest?symbols=AAPL,MSFT")
+	for _, step := range []time.Duration{0, 35 * time.Second, 24900 * time.Millisecond} {
+		b.later(step)
+		for _, query := range []string{"symbol=AAPL", "symbol=AAPL&provider=%79finance", "symbols=AAPL,MSFT"} {
+			w, _ := b.get(t, "/prices/latest?"+query)
+			require.Equal(t, "HIT", w.Header().Get("X-Cache"))
+			require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"))
+		}
+	}
+	w, _ := b.get(t, "/prices/latest?symbol=AAPL")
+	require.Equal(t, "59", w.Header().Get("Age"))
+}
+
+// Where clients need a key, no shared cache may answer those who have none.
+func TestAnswersToKeysArePrivate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.handler.private = true
+	for _, query := range []string{"symbol=AAPL", "symbol=AAPL", "symbols=AAPL,MSFT", "symbols=A%20B"} { // a miss, a hit, a batch, errors
+		w, _ := b.get(t, "/prices/latest?"+query)
+		require.Regexp(t, "^private, max-age=(60|0)$", w.Header().Get("Cache-Control"), query)
+	}
+	w, _ := b.get(t, "/prices/latest?symbol=AAPL", "If-None-Match", "*")
+	require.Equal(t, "private, max-age=60", w.Header().Get("Cache-Control"))
+}
+
+func TestHeadIsGetWithoutABody(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	server := httptest.NewServer(b.service.Handler())
+	t.Cleanup(server.Close)
+	for _, want := range []string{"MISS", "HIT"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, server.URL+"/prices/latest?symbol=AAPL", nil)
+		require.NoError(t, err)
+		resp, err := server.Client().Do(req)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Empty(t, body)
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		require.Equal(t, want, resp.Header.Get("X-Cache"))
+		require.Equal(t, `"`+rawID.String()+`"`, resp.Header.Get("ETag"))
+	}
 }
 
 func TestOneBadSymbolFailsNoOther(t *testing.T) {
@@ -448,7 +527,7 @@ func TestRiderMakesAHitOneRoundTrip(t *testing.T) {
 		b.service.Handler().ServeHTTP(w, r.WithContext(ctx))
 		return commands, b.redis.CommandCount() == before && w.Code == http.StatusOK
 	}
-	for query, want := range map[string]int{"symbol=aapl": 2, "provider=auto&symbol=AAPL": 2, "symbols=AAPL,MSFT": 4} {
+	for query, want := range map[string]int{"symbol=aapl": 2, "provider=auto&symbol=AAPL": 2, "symbols=AAPL,MSFT": 3} {
 		commands, hit := ride(query)
 		require.Equal(t, want, commands, query)
 		require.True(t, hit, query)

@@ -95,7 +95,7 @@ func (h *handler) answerHit(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	f := found{entry: entry, how: "HIT"}
-	full, err := answer(&priceQuery{}, f.how, entry, etag(f), bodyOf(f))
+	full, err := h.answer(&priceQuery{}, f.how, entry, etag(f), bodyOf(f))
 	if err != nil {
 		return false
 	}

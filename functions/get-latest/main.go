@@ -61,14 +61,14 @@ func run(ctx context.Context) error {
 	limiter.Observe(srv.Metrics)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
-	defer in.Close()
+	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
 	quotes := pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL)
-	flights := flight.New(cache, "flight:", quotes, fetchAndKeep(in, quotes, log), cfg.Providers.Timeout+ingest.Overhead, log)
+	flights := flight.New(cache, "flight:", quotes, fetchWith(in), cfg.Providers.Timeout+ingest.Overhead, log)
 	defer srv.Close(flights.Close)
 	h := &handler{
 		prices: &prices{cache: quotes, flights: flights, chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), log: log, lookups: newLookups(srv.Metrics)},
-		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider,
+		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Limits.APIKeys.Required(),
 	}
 	h.routes(srv,
 		limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit, Rider: h.rider}),

@@ -31,7 +31,6 @@ type fetcher interface {
 type cache interface {
 	flight.Cache
 	PrefetchNow(ctx context.Context, provider string, symbols ...market.Symbol) context.Context
-	Put(ctx context.Context, q market.Quote, id uuid.UUID) (pricecache.Entry, error)
 }
 
 // prices finds prices: in the cache, else at the provider, else in the cache once more, marked as stale.
@@ -51,20 +50,11 @@ type found struct {
 	fallbackFrom, fallbackReason string
 }
 
-// fetchAndKeep is what a flight does: fetch, store, publish, and only then put into the cache.
-func fetchAndKeep(f fetcher, c cache, log *slog.Logger) flight.Fetch {
-	return func(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
+// fetchWith is what a flight does: fetch, store, publish. The flight then puts the quote into the cache.
+func fetchWith(f fetcher) flight.Fetch {
+	return func(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error) {
 		r, err := f.Fetch(ctx, provider, symbol)
-		if err != nil {
-			return pricecache.Entry{}, err
-		}
-		// The price is stored: that our time is up must not keep it from those who wait.
-		entry, err := c.Put(context.WithoutCancel(ctx), r.Quote, r.RawResponseID)
-		if err != nil {
-			log.WarnContext(ctx, "cache not written", "err", err, "symbol", symbol, "provider", provider)
-			return pricecache.Entry{Quote: r.Quote, RawResponseID: r.RawResponseID}, nil
-		}
-		return entry, nil
+		return r.Quote, r.RawResponseID, err
 	}
 }
 

@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serveBare is what a hit cannot do without: net/http and the same round trip to Redis, a script, a GET and a PTTL. It knows
+// serveBare is what a hit cannot do without: net/http and the same round trip to Redis, a script, a GET and a TIME. It knows
 // no clients, headers, metrics, logs or JSON.
 func serveBare(ctx context.Context) error {
 	client, err := redisclient.Open(os.Getenv("REDIS_URL")) //nolint:forbidigo // as above
@@ -69,7 +69,7 @@ func serveBare(ctx context.Context) error {
 		var got *redis.StringCmd
 		ride := func(p redis.Pipeliner) {
 			got = p.Get(r.Context(), "price:yfinance:"+hitSymbol)
-			p.PTTL(r.Context(), "price:yfinance:"+hitSymbol)
+			p.Time(r.Context())
 		}
 		if _, err := store.TakeWith(r.Context(), ride, r.Header.Get("X-Forwarded-For"), limit); err != nil {
 			w.WriteHeader(http.StatusInternalServerError)

@@ -5,9 +5,11 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,12 +90,19 @@ func (s *stack) redis(t *testing.T) *redis.Client {
 	return client
 }
 
-// expire ends a price's freshness, as time would: it is kept for 10 minutes, and fresh in the first.
+// expire ends a price's freshness, as time would: its value says, in microseconds from byte 59 and from byte 79 on, when it was
+// put on Redis's clock and on the writer's.
 func (s *stack) expire(t *testing.T, symbol string) {
 	t.Helper()
-	set, err := s.redis(t).PExpire(t.Context(), "price:yfinance:"+symbol, 9*time.Minute-time.Second).Result()
-	require.NoError(t, err)
-	require.True(t, set, "there is a price")
+	client, key := s.redis(t), "price:yfinance:"+symbol
+	value, err := client.Get(t.Context(), key).Bytes()
+	require.NoError(t, err, "there is a price")
+	for _, at := range []int{59, 79} {
+		micros, err := strconv.ParseInt(string(value[at:at+20]), 10, 64)
+		require.NoError(t, err)
+		copy(value[at:], fmt.Sprintf("%020d", micros-(61*time.Second).Microseconds()))
+	}
+	require.NoError(t, client.Set(t.Context(), key, value, redis.KeepTTL).Err())
 }
 
 func oneCall(t *testing.T, s *stack, copies []string) {

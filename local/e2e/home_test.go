@@ -23,7 +23,7 @@ func TestHomePage(t *testing.T) {
 	b.shows(t, "#rows", "MSFT")
 	b.holds(t, `/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/.test(document.querySelector("#rows td:last-child").textContent)`)
 	b.shows(t, "main", "Times are UTC")
-	b.holds(t, `document.documentElement.scrollWidth <= innerWidth`)
+	b.holds(t, `document.documentElement.scrollWidth <= 390`)
 	_, _, header := call(t, http.MethodGet, s.env["GATEWAY_URL"]+"/", "")
 	require.NotContains(t, header.Get("Content-Security-Policy"), "unsafe")
 

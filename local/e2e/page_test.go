@@ -90,6 +90,9 @@ func TestOperatorsPage(t *testing.T) {
 	b.shows(t, "#outcome", "The function accepted it.")
 	b.shows(t, "#letter-title", "resolved")
 	b.shows(t, "#history", "the price is a number")
+	b.click(t, "#history .link")
+	b.shows(t, "#history ins", "12.5") // what was sent, beside what came
+	b.shows(t, "#history del", "onerror")
 	require.Equal(t, []string{"12.5"}, s.rows(t, "select average::text from symbol_averages where symbol = 'EVIL' and window_size = 5"))
 
 	b.click(t, "#sign-out")
@@ -206,12 +209,13 @@ func TestOperatorsPageTellsHeadersApart(t *testing.T) {
 		{Key: "trace", Value: []byte("one")},
 		{Key: "trace", Value: []byte("two")},
 		{Key: "empty", Value: []byte{}},
+		{Key: "nothing", Value: nil},
 		{Key: "binary", Value: []byte{0, 0, 0, 5}},
 		{Key: "turned", Value: []byte("a\u202Eb")},
 	}})
 	s.eventually(t, []string{"1"}, "select count(*)::text from dead_letters")
 	openLetter(t, s, b, "HEADERS")
-	require.Equal(t, "trace=one|trace=two|empty=empty|binary=4 bytes: 00 00 00 05|turned=aU+202E RLOb", b.script(t, `
+	require.Equal(t, "trace=one|trace=two|empty=empty|nothing=null|binary=4 bytes: 00 00 00 05|turned=aU+202E RLOb", b.script(t, `
 		return [...document.querySelector("#headers tbody").rows].map((r) => r.cells[0].textContent + "=" + r.cells[1].textContent).join("|")`))
 }
 
@@ -279,6 +283,7 @@ func TestOperatorsPageReplaysMany(t *testing.T) {
 	b.shows(t, "#replays", "slowly")
 	b.shows(t, "#replays", "Plan of 3 letters")
 	b.shows(t, "#replays", "3 of 3: 3 refused")
+	b.shows(t, "#replays", "3 × invalid_price")
 
 	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters")
 	b.shows(t, "#list", "A3")
@@ -299,11 +304,12 @@ func TestOperatorsPageStaysCalm(t *testing.T) {
 	t.Parallel()
 	s, b := atPage(t, badPrice("A-RATHER-LONG-SYMBOL-OF-32-CHARS", strings.Repeat("x", 300)))
 	for _, width := range []int{360, 390, 768, 1280, 1920} {
-		for _, path := range []string{"", "?view=letters", "?view=replays", "?view=letters&letter=" + s.rows(t, "select id::text from dead_letters")[0]} {
+		for _, path := range []string{"", "?view=letters", "?view=replays", "?view=letters&symbol=X&since=2024-01-01T00:00:00Z", "?view=letters&letter=" + s.rows(t, "select id::text from dead_letters")[0]} {
 			b.window(t, width, 800, width < 768, "dark")
 			b.open(t, s.env["GATEWAY_URL"]+"/dlq"+path)
 			b.holds(t, `!document.getElementById("views").hidden`)
-			b.holds(t, `document.documentElement.scrollWidth <= innerWidth`)
+			b.holds(t, `document.body.innerText.includes("UTC")`) // it was refreshed
+			b.holds(t, fmt.Sprintf(`document.documentElement.scrollWidth <= %d`, width))
 		}
 	}
 	b.window(t, 390, 844, true, "light")

@@ -33,6 +33,9 @@ const (
 	deleteWait  = 500 * time.Millisecond // for the outbox row of an acknowledged event
 )
 
+// maxAhead is how far a quote's time may lie ahead of our clock; beyond that the quote counts as observed now.
+const maxAhead = 5 * time.Minute
+
 // Overhead bounds what [Ingester.Fetch] may take beside the provider's call.
 const Overhead = storeWait + publishWait + deleteWait
 
@@ -115,8 +118,8 @@ func (in *Ingester) Reserve(ctx context.Context, provider string) error {
 	return in.budget.Take(ctx, provider)
 }
 
-// FetchReserved is Fetch with a call that was reserved, for a time that was planned: a quote to which the provider gives no
-// time counts as observed then, so that the same plan, carried out twice, makes one point. A zero time plans nothing.
+// FetchReserved is Fetch with a call that was reserved, for a planned time: a quote to which the provider gives no time counts
+// as observed then, so that the same plan, carried out twice, makes one point. Zero means no planned time.
 func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (Result, error) {
 	p := in.providers[provider]
 	if p == nil {
@@ -129,6 +132,10 @@ func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provid
 	}
 	if quote.Undated && !planned.IsZero() {
 		quote.ObservedAt = planned
+	}
+	// A provider's clock that is wrong would keep every later price behind this one: in the cache, and in the averages.
+	if now := in.now(); quote.ObservedAt.After(now.Add(maxAhead)) {
+		quote.ObservedAt = now
 	}
 	quote.ObservedAt = quote.ObservedAt.UTC().Truncate(time.Microsecond)
 	id, err := uuid.NewV7()

@@ -109,9 +109,9 @@ func TestFetchStoresAndPublishes(t *testing.T) {
 
 func TestWhatTheConsumerWouldRefuseIsNotStored(t *testing.T) {
 	t.Parallel()
-	ahead := quote(t, "AAPL")
-	ahead.ObservedAt = time.Now().Add(48 * time.Hour)
-	b := setup(t, provider{quote: ahead})
+	early := quote(t, "AAPL")
+	early.ObservedAt = time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC)
+	b := setup(t, provider{quote: early})
 	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.Equal(t, "provider_malformed", fault.CodeOf(err))
 	require.Zero(t, b.count(t, "raw_responses"))
@@ -301,6 +301,27 @@ func TestAQuoteWithoutATimeIsObservedAsPlanned(t *testing.T) {
 		o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
 		require.NoError(t, err)
 		require.Equal(t, c.want, o.ObservedAt)
+	}
+}
+
+// A quote from far ahead of our clock would stay the newest for as long as it is ahead.
+func TestAQuoteFromTheFutureIsObservedNow(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
+	for ahead, want := range map[time.Duration]time.Duration{
+		-time.Hour: -time.Hour, 5 * time.Minute: 5 * time.Minute, 5*time.Minute + time.Microsecond: 0, 5 * time.Hour: 0, 48 * time.Hour: 0,
+		200 * 365 * 24 * time.Hour: 0,
+	} {
+		q := quote(t, "AAPL")
+		q.ObservedAt = now.Add(ahead)
+		b := setup(t, provider{quote: q})
+		b.in.now = func() time.Time { return now }
+		r, err := b.in.Fetch(t.Context(), "fake", "AAPL")
+		require.NoError(t, err, ahead)
+		require.Equal(t, now.Add(want), r.Quote.ObservedAt, ahead)
+		o, err := priceevent.Decode(b.pub.records[0].Value, 0, now)
+		require.NoError(t, err, ahead)
+		require.Equal(t, now.Add(want), o.ObservedAt, ahead)
 	}
 }
 

@@ -26,12 +26,13 @@ type Cache struct {
 	prefix string
 	fresh  time.Duration
 	stale  time.Duration
+	now    func() time.Time
 }
 
 // New keeps quotes under keys that begin with prefix: fresh ones for the time of fresh, and up to stale for answers
 // while the provider is away; stale must not be shorter than fresh.
 func New(client redis.Cmdable, prefix string, fresh, stale time.Duration) *Cache {
-	return &Cache{client, prefix, fresh, max(fresh, stale)}
+	return &Cache{client, prefix, fresh, max(fresh, stale), time.Now}
 }
 
 // Entry is a cached quote. The zero Entry is neither fresh nor usable.
@@ -49,29 +50,48 @@ func (e Entry) Later(d time.Duration) Entry {
 	return e
 }
 
-// putScript stores a value unless a newer one is there; then the newer one's time starts anew, and it is the answer. A
-// value that is not of the form of [encode] is overwritten whatever it says.
+// ahead is how far an observation may lie ahead of the clocks. What lies further ahead was written by a clock that was wrong,
+// and would keep every true quote out.
+const ahead = 5 * time.Minute
+
+// putScript stores a value unless a newer one is there: then that one stays, its time starts anew, and it is the answer.
+// Whatever else the key holds (another format, another type, a quote from the future) is overwritten.
+//
+// ARGV: rank, writer's time, rest, time to live (ms), furthest time ahead (µs). The answer is the value that is there now.
 var putScript = redis.NewScript(`
-local current = redis.call('GET', KEYS[1])
-if current and string.find(current, '^' .. string.rep('%d', 20) .. string.rep('[%x-]', 36) .. '%d')
-    and string.sub(current, 1, 56) > string.sub(ARGV[1], 1, 56) then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return current
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local head, rest = ARGV[1], ARGV[3]
+local current = redis.pcall('GET', KEYS[1])
+if type(current) == 'string'
+    and string.find(current, '^q2:' .. string.rep('%d', 20) .. string.rep('[%x-]', 36) .. string.rep('%d', 61))
+    and string.sub(current, 1, 59) > head
+    and tonumber(string.sub(current, 4, 23)) <= math.max(now, tonumber(ARGV[2])) + tonumber(ARGV[5]) then
+  head, rest = string.sub(current, 1, 59), string.sub(current, 100)
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ARGV[1]
+local value = head .. string.format('%020.0f', now) .. ARGV[2] .. rest
+redis.call('SET', KEYS[1], value, 'PX', ARGV[4])
+return value
 `)
 
 // read is an entry that is asked for; its commands hold the answer once their pipeline has run.
 type read struct {
 	key   string
 	value *redis.StringCmd
-	ttl   *redis.DurationCmd
+	clock *redis.TimeCmd // one for all reads of the pipeline
 }
 
-func (c *Cache) queue(ctx context.Context, p redis.Pipeliner, provider string, symbol market.Symbol) read {
-	key := c.key(provider, symbol)
-	return read{key, p.Get(ctx, key), p.PTTL(ctx, key)}
+func (c *Cache) queue(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) []read {
+	reads := make([]read, len(symbols))
+	for i, s := range symbols {
+		key := c.key(provider, s)
+		reads[i] = read{key: key, value: p.Get(ctx, key)}
+	}
+	clock := p.Time(ctx)
+	for i := range reads {
+		reads[i].clock = clock
+	}
+	return reads
 }
 
 type prefetchKey struct{}
@@ -79,11 +99,7 @@ type prefetchKey struct{}
 // Prefetch queues the reads of entries on p, which somebody else runs, and gives a context in which [Cache.Get] finds
 // their answers. It is no promise: Get asks Redis itself for what was not queued or whose pipeline never ran.
 func (c *Cache) Prefetch(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) context.Context {
-	reads := make([]read, len(symbols))
-	for i, s := range symbols {
-		reads[i] = c.queue(ctx, p, provider, s)
-	}
-	return context.WithValue(ctx, prefetchKey{}, reads)
+	return context.WithValue(ctx, prefetchKey{}, c.queue(ctx, p, provider, symbols...))
 }
 
 // PrefetchNow is Prefetch in a round trip of its own, for several entries at once; it spares that if all of them have been
@@ -121,47 +137,67 @@ func (c *Cache) Get(ctx context.Context, provider string, symbol market.Symbol) 
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	p := c.client.Pipeline()
-	r := c.queue(ctx, p, provider, symbol)
+	reads := c.queue(ctx, p, provider, symbol)
 	_, _ = p.Exec(ctx) // each command keeps its own error
-	return c.answer(r, provider, symbol)
+	return c.answer(reads[0], provider, symbol)
 }
 
 func (c *Cache) answer(r read, provider string, symbol market.Symbol) (e Entry, found bool, err error) {
-	value, err := r.value.Result()
+	text, err := r.value.Result()
 	if errors.Is(err, redis.Nil) {
 		return Entry{}, false, nil
 	}
-	ttl, err2 := r.ttl.Result()
+	clock, err2 := r.clock.Result()
 	if err := errors.Join(err, err2); err != nil {
 		return Entry{}, false, fmt.Errorf("read cache: %w", err)
 	}
-	q, id, err := decode(value)
+	v, err := decode(text)
 	if err != nil {
 		return Entry{}, false, err
 	}
-	q.Provider, q.Symbol = provider, symbol
-	return c.entry(q, id, ttl), true, nil
+	v.quote.Provider, v.quote.Symbol = provider, symbol
+	// Either clock may be set back, and an age must not run backwards: the greater age counts. Where both are behind, nobody
+	// can tell how old the value is.
+	age := max(clock.Sub(v.redis), c.now().Sub(v.writer))
+	if age < -c.fresh || age >= c.stale {
+		return Entry{}, false, nil
+	}
+	return c.entry(v, max(age, 0)), true, nil
 }
 
 // Put offers a quote and returns the entry that is then in the cache: the offered one or a newer one.
 func (c *Cache) Put(ctx context.Context, q market.Quote, id uuid.UUID) (Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	got, err := putScript.Run(ctx, c.client, []string{c.key(q.Provider, q.Symbol)}, encode(q, id), c.stale.Milliseconds()).Text()
+	return c.kept(putScript.Run(ctx, c.client, []string{c.key(q.Provider, q.Symbol)}, c.arguments(q, id)...), q)
+}
+
+// Offer queues a Put on p, which somebody else runs; answer returns its result after that.
+func (c *Cache) Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID) (answer func() (Entry, error)) {
+	// The script's text, not its hash: on a pipeline nobody could send the text after a NOSCRIPT.
+	put := putScript.Eval(ctx, p, []string{c.key(q.Provider, q.Symbol)}, c.arguments(q, id)...)
+	return func() (Entry, error) { return c.kept(put, q) }
+}
+
+func (c *Cache) arguments(q market.Quote, id uuid.UUID) []any {
+	return []any{rank(q, id), digits(c.now()), rest(q), c.stale.Milliseconds(), ahead.Microseconds()}
+}
+
+func (c *Cache) kept(put *redis.Cmd, offered market.Quote) (Entry, error) {
+	text, err := put.Text()
 	if err != nil {
 		return Entry{}, fmt.Errorf("write cache: %w", err)
 	}
-	kept, id, err := decode(got)
+	v, err := decode(text)
 	if err != nil {
 		return Entry{}, err
 	}
-	kept.Provider, kept.Symbol = q.Provider, q.Symbol
-	return c.entry(kept, id, c.stale), nil
+	v.quote.Provider, v.quote.Symbol = offered.Provider, offered.Symbol
+	return c.entry(v, 0), nil
 }
 
-func (c *Cache) entry(q market.Quote, id uuid.UUID, ttl time.Duration) Entry {
-	age := max(c.stale-ttl, 0)
-	return Entry{Quote: q, RawResponseID: id, Age: age, Left: c.fresh - age, Usable: c.stale - age}
+func (c *Cache) entry(v value, age time.Duration) Entry {
+	return Entry{Quote: v.quote, RawResponseID: v.id, Age: age, Left: c.fresh - age, Usable: c.stale - age}
 }
 
 func (c *Cache) key(provider string, symbol market.Symbol) string {

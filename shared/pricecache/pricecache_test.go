@@ -2,7 +2,9 @@ package pricecache_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +50,19 @@ func (b bundle) put(t *testing.T, q market.Quote, id uuid.UUID) pricecache.Entry
 	e, err := b.cache.Put(t.Context(), q, id)
 	require.NoError(t, err)
 	return e
+}
+
+// backdate makes the value look as if it had been put so much earlier, on both clocks.
+func (b bundle) backdate(t *testing.T, d time.Duration) {
+	t.Helper()
+	key := b.prefix + "yfinance:AAPL"
+	text := []byte(b.client.Get(t.Context(), key).Val())
+	for _, at := range []int{59, 79} {
+		micros, err := strconv.ParseInt(string(text[at:at+20]), 10, 64)
+		require.NoError(t, err)
+		copy(text[at:], fmt.Sprintf("%020d", micros-d.Microseconds()))
+	}
+	require.NoError(t, b.client.Set(t.Context(), key, text, redis.KeepTTL).Err())
 }
 
 func (b bundle) get(t *testing.T) pricecache.Entry {
@@ -107,15 +122,57 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		t.Parallel()
 		b := setup(t)
 		b.put(t, quote(t, "2", 2000), low)
-		require.NoError(t, b.client.PExpire(t.Context(), b.prefix+"yfinance:AAPL", time.Minute).Err())
+		b.backdate(t, 5*time.Minute)
 		require.Negative(t, b.get(t).Left)
 		b.put(t, quote(t, "1", 1999), low)
 		require.InDelta(t, fresh, b.get(t).Left, float64(5*time.Second))
+		require.InDelta(t, stale, b.client.PTTL(t.Context(), b.prefix+"yfinance:AAPL").Val(), float64(5*time.Second))
+	})
+	t.Run("of quotes without a time the later fetch wins", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		request := quote(t, "1", 1710930607_000000) // stamped at receipt
+		request.Undated = true
+		poll := quote(t, "2", 1710930605_000000) // fetched after it, and stamped with its period
+		poll.Undated = true
+		first, second := uuid.MustParse("018e5b9a-11d8-7000-8000-000000000000"), uuid.MustParse("018e5b9a-15c0-7000-8000-000000000000")
+		b.put(t, request, first)
+		require.Equal(t, "2", b.put(t, poll, second).Quote.Price.String())
+		require.Equal(t, poll.ObservedAt, b.get(t).Quote.ObservedAt, "the answer shows the time of its price point")
+		require.Equal(t, "2", b.put(t, request, first).Quote.Price.String(), "in whatever order they arrive")
+	})
+	t.Run("a quote from the future keeps nobody out", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		b.put(t, quote(t, "2", time.Now().Add(time.Minute).UnixMicro()), low)
+		require.Equal(t, "2", b.put(t, quote(t, "1", time.Now().UnixMicro()), high).Quote.Price.String(), "clocks differ a little")
+		b.put(t, quote(t, "3", time.Now().Add(5*time.Hour).UnixMicro()), low)
+		require.Equal(t, "1", b.put(t, quote(t, "1", time.Now().UnixMicro()), high).Quote.Price.String())
+		require.Equal(t, "1", b.get(t).Quote.Price.String())
+	})
+	t.Run("a value has its own time, whatever the key's time to live", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		b.put(t, quote(t, "2", 2000), low)
+		b.backdate(t, 40*time.Second)
+		for _, ttl := range []time.Duration{stale, time.Hour} {
+			require.NoError(t, b.client.PExpire(t.Context(), b.prefix+"yfinance:AAPL", ttl).Err())
+			require.InDelta(t, 40*time.Second, b.get(t).Age, float64(5*time.Second))
+		}
+		require.NoError(t, b.client.Persist(t.Context(), b.prefix+"yfinance:AAPL").Err())
+		require.InDelta(t, 40*time.Second, b.get(t).Age, float64(5*time.Second))
+		b.backdate(t, stale)
+		_, found, err := b.cache.Get(t.Context(), "yfinance", "AAPL")
+		require.NoError(t, err)
+		require.False(t, found)
 	})
 	t.Run("what is not ours is an error, and overwritten", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
-		for _, junk := range []string{"junk", strings.Repeat("z", 80), strings.Repeat("9", 20) + low.String() + "x GBp"} {
+		for _, junk := range []string{
+			"junk", "", strings.Repeat("z", 200), strings.Repeat("9", 20) + low.String() + "1.5 GBp", // the last: the format before this one
+			"q2:" + strings.Repeat("9", 20) + low.String() + strings.Repeat("9", 60) + "x GBp", "q3:" + strings.Repeat("9", 20) + low.String() + strings.Repeat("9", 60) + "1 GBp",
+		} {
 			require.NoError(t, b.client.Set(t.Context(), b.prefix+"yfinance:AAPL", junk, 0).Err())
 			_, found, err := b.cache.Get(t.Context(), "yfinance", "AAPL")
 			require.Error(t, err)
@@ -123,6 +180,29 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 			b.put(t, quote(t, "2", 2000), low)
 			require.Equal(t, quote(t, "2", 2000), b.get(t).Quote)
 		}
+	})
+	t.Run("a key of another type is overwritten", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		require.NoError(t, b.client.RPush(t.Context(), b.prefix+"yfinance:AAPL", "1").Err())
+		_, found, err := b.cache.Get(t.Context(), "yfinance", "AAPL")
+		require.Error(t, err)
+		require.False(t, found)
+		b.put(t, quote(t, "2", 2000), low)
+		require.Equal(t, quote(t, "2", 2000), b.get(t).Quote)
+	})
+	t.Run("an offer rides on another's pipeline", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		p := b.client.Pipeline()
+		answer := b.cache.Offer(t.Context(), p, quote(t, "2", 2000), low)
+		_, err := p.Exec(t.Context())
+		require.NoError(t, err)
+		e, err := answer()
+		require.NoError(t, err)
+		require.Equal(t, quote(t, "2", 2000), e.Quote)
+		require.Equal(t, fresh, e.Left)
+		require.Equal(t, quote(t, "2", 2000), b.get(t).Quote)
 	})
 	t.Run("reads ride on another's pipeline", func(t *testing.T) { t.Parallel(); prefetches(t, setup(t)) })
 }
@@ -132,7 +212,7 @@ func prefetches(t *testing.T, b bundle) {
 	b.put(t, quote(t, "2", 2000), low)
 	p := b.client.Pipeline()
 	ctx := b.cache.Prefetch(t.Context(), p, "yfinance", "AAPL", "NONE")
-	require.Equal(t, 4, p.Len())
+	require.Equal(t, 3, p.Len(), "the clock is asked once")
 	_, err := p.Exec(t.Context())
 	require.ErrorIs(t, err, redis.Nil)
 	require.NoError(t, b.client.Del(t.Context(), b.prefix+"yfinance:AAPL").Err())
@@ -154,25 +234,6 @@ func prefetches(t *testing.T, b bundle) {
 func TestCache(t *testing.T) {
 	t.Parallel()
 	suite(t, func(t *testing.T) bundle { t.Helper(); b, _ := setup(t); return b })
-}
-
-func TestFreshThenStaleThenGone(t *testing.T) {
-	t.Parallel()
-	b, server := setup(t)
-	b.put(t, quote(t, "2", 2000), uuid.New())
-	server.FastForward(59 * time.Second)
-	e := b.get(t)
-	require.Equal(t, time.Second, e.Left)
-	require.Equal(t, 59*time.Second, e.Age)
-	server.FastForward(time.Second)
-	e = b.get(t)
-	require.LessOrEqual(t, e.Left, time.Duration(0))
-	require.Equal(t, 9*time.Minute, e.Usable)
-	require.Equal(t, time.Minute, e.Later(8*time.Minute).Usable)
-	server.FastForward(10 * time.Minute)
-	_, found, err := b.cache.Get(t.Context(), "yfinance", "AAPL")
-	require.NoError(t, err)
-	require.False(t, found)
 }
 
 func TestTroubleIsAnErrorNotAnEntry(t *testing.T) {

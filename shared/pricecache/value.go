@@ -12,37 +12,66 @@ import (
 	"marketdata/shared/market"
 )
 
-// A value is text without separators where lengths are fixed: observed_at in microseconds since 1970 (20 digits), the raw
-// response's id (36), the price's digits, and after a space the currency. The first 56 bytes are the quote's rank: they
-// order as text as (observed_at, raw_response_id) do. Symbol and provider are in the key.
+// A value is text without separators where lengths are fixed: the format's tag, the rank (a time of 20 digits and the raw
+// response's id of 36), when it was put on Redis's clock and on the writer's, observed_at, the price's digits, and after a
+// space the currency. All times are microseconds since 1970 in 20 digits. Ranks order as text. Symbol and provider are in
+// the key.
+//
+// The value carries its own time, because a time to live that is read by a second command may belong to another value.
 const (
+	tag        = "q2:"
 	timeLength = 20
-	rankLength = timeLength + 36
+	rankEnd    = len(tag) + timeLength + 36
+	redisEnd   = rankEnd + timeLength
+	writerEnd  = redisEnd + timeLength
+	timesEnd   = writerEnd + timeLength
 )
 
-func encode(q market.Quote, id uuid.UUID) string {
-	return fmt.Sprintf("%020d%s%s %s", q.ObservedAt.UnixMicro(), id, q.Price, q.Currency)
+// rank is the head of a value. A quote without a time of its own ranks by when it was received, which its id (version 7)
+// says: a poll stamps such a quote with its period, and would lose to one that was fetched before it.
+func rank(q market.Quote, id uuid.UUID) string {
+	at := q.ObservedAt
+	if q.Undated && id.Version() == 7 {
+		at = time.Unix(id.Time().UnixTime())
+	}
+	return tag + digits(at) + id.String()
 }
+
+// rest is the end of a value, after the times at which it was put.
+func rest(q market.Quote) string { return digits(q.ObservedAt) + q.Price.String() + " " + q.Currency }
+
+func digits(t time.Time) string { return fmt.Sprintf("%020d", t.UnixMicro()) }
 
 var errForeign = errors.New("cache entry is not ours")
 
-// decode reads what encode wrote; symbol and provider are left empty.
-func decode(value string) (market.Quote, uuid.UUID, error) {
-	if len(value) < rankLength {
-		return market.Quote{}, uuid.UUID{}, errForeign
+// value is a decoded value.
+type value struct {
+	quote         market.Quote // without symbol and provider
+	id            uuid.UUID
+	redis, writer time.Time // when it was put, on each clock
+}
+
+func decode(text string) (value, error) {
+	if len(text) < timesEnd || text[:len(tag)] != tag {
+		return value{}, errForeign
 	}
-	micros, err := strconv.ParseInt(value[:timeLength], 10, 64)
+	var times [3]time.Time
+	for i := range times {
+		from := rankEnd + i*timeLength
+		micros, err := strconv.ParseInt(text[from:from+timeLength], 10, 64)
+		if err != nil {
+			return value{}, errForeign
+		}
+		times[i] = time.UnixMicro(micros).UTC()
+	}
+	id, err := uuid.Parse(text[len(tag)+timeLength : rankEnd])
 	if err != nil {
-		return market.Quote{}, uuid.UUID{}, errForeign
+		return value{}, errForeign
 	}
-	id, err := uuid.Parse(value[timeLength:rankLength])
-	if err != nil {
-		return market.Quote{}, uuid.UUID{}, errForeign
-	}
-	digits, currency, found := strings.Cut(value[rankLength:], " ")
-	price, err := market.ParsePrice(digits)
+	price, currency, found := strings.Cut(text[timesEnd:], " ")
+	exact, err := market.ParsePrice(price)
 	if err != nil || !found {
-		return market.Quote{}, uuid.UUID{}, errForeign
+		return value{}, errForeign
 	}
-	return market.Quote{Price: price, ObservedAt: time.UnixMicro(micros).UTC(), Currency: currency}, id, nil
+	return value{market.Quote{Price: exact, ObservedAt: times[2], Currency: currency}, id, times[0], times[1]}, nil
 }

@@ -102,8 +102,8 @@ func (k *Keys) find(h http.Header) (apiKey, bool) {
 	return k.keys[found], true
 }
 
-// required reports whether routes ask for a key.
-func (k *Keys) required() bool { return len(k.keys) > 0 }
+// Required reports whether routes ask for a key.
+func (k *Keys) Required() bool { return len(k.keys) > 0 }
 
 // String hides the hashes: a weak key could be guessed from its hash.
 func (Keys) String() string { return "REDACTED" }

@@ -57,7 +57,7 @@ func (l *Limiter) limit(p Policy, next http.Handler, w http.ResponseWriter, r *h
 	case !d.Allowed:
 		l.refusals(p.Name).Inc()
 		err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is spent", limit.N, limit.WindowText()).After(d.Reset)
-	case !known && !p.Guarded && l.config.APIKeys.required():
+	case !known && !p.Guarded && l.config.APIKeys.Required():
 		w.Header().Set("WWW-Authenticate", `ApiKey realm="marketdata", header="`+keyHeader+`"`)
 		err = fault.New(fault.Invalid, "unauthorized", "send a known API key as the header %s", keyHeader)
 	}

@@ -151,7 +151,7 @@ async function refresh() {
   } catch (e) {
     if (e.status === 401) return
     rest = Date.now() + 1000 * (e.retryAfter || 5)
-    $("fresh").textContent = `Not up to date: ${e.message}`
+    fill($("fresh"), "Not up to date", h("span", { class: "wide-only" }, `: ${e.message}`))
     $("fresh").classList.add("bad")
   }
 }

@@ -79,7 +79,7 @@ export function timeline(l) {
 
 // sent offers the value that an edited replay sent, beside the original.
 function sent(l, a) {
-  if (typeof a.value !== "string") return null
+  if (typeof a.value !== "string") return a.value_bytes ? none(` (an edited value of ${plural(a.value_bytes, "byte")})`) : null
   const box = h("div", {})
   const show = async () => {
     const text = (value, encoding) => encoding === "base64" ? new TextDecoder().decode(bytesOf(value, "base64")) : value ?? ""

@@ -1,6 +1,6 @@
 // One letter beside the list: what happened, its value, and what can be done about it.
 import { get, post } from "./api.js"
-import { $, button, h, safe } from "./dom.js"
+import { $, button, h, plural, safe } from "./dom.js"
 import { draft, drop, edited, editor } from "./editor.js"
 import { facts, headers, pill, timeline } from "./facts.js"
 import { bytesOf, base64 } from "./parts.js"
@@ -32,7 +32,8 @@ export async function open(id, { focus = false } = {}) {
   try { l = await get("/dlq/messages/" + encodeURIComponent(id)) } catch (e) {
     if (wanted !== id) return
     panel.removeAttribute("aria-busy")
-    panel.replaceChildren(h("div", { class: "letter-body" }, h("p", { role: "alert", class: "bad" }, e.message), button("Try again", () => open(id, { focus }))))
+    if (letter?.id === id) { render(letter); return } // what is there is better than nothing; the refresh says that it is old
+    panel.replaceChildren(h("div", { class: "letter-body" }, h("p", { role: "alert", class: "bad" }, sentence(e.message)), button("Try again", () => open(id, { focus }))))
     return
   }
   if (wanted === id) { render(l); if (focus) $("letter-title").focus({ preventScroll: true }) }
@@ -61,7 +62,7 @@ function render(l) {
       h("div", { id: "letter-notices" }),
       h("p", { class: "reason" }, safe(l.reason || "no reason given")),
       (l.meaning || l.remedy) && h("div", { class: "callout" }, l.meaning && h("p", {}, sentence(l.meaning)), l.remedy && h("p", {}, h("strong", {}, "What to do: "), sentence(l.remedy))),
-      h("section", { "aria-labelledby": "value-title" }, h("h3", { id: "value-title" }, "Value"), valueTabs(l, d)),
+      h("section", { "aria-labelledby": "value-title" }, h("h3", { id: "value-title" }, "Value"), l.value_bytes && h("p", { class: "warning" }, `This is only the beginning: the whole value had ${plural(l.value_bytes, "byte")}. The dead letter was cut, and the original record is gone.`), valueTabs(l, d)),
       h("section", { "aria-labelledby": "facts-title" }, h("h3", { id: "facts-title" }, "Origin"), facts(l), copies(l)),
       h("section", { "aria-labelledby": "headers-title" }, h("h3", { id: "headers-title" }, "Headers"), headers(l)),
       h("section", { "aria-labelledby": "history-title" }, h("h3", { id: "history-title" }, "History"), timeline(l)))),
@@ -199,7 +200,7 @@ async function act(l, path, body, done) {
   const had = document.activeElement?.id || path
   if (wanted === l.id) {
     await open(l.id)
-    if (wanted === l.id && (document.activeElement === document.body || !document.activeElement)) ($(had) && !$(had).disabled ? $(had) : $("letter-title")).focus({ preventScroll: true })
+    if (wanted === l.id && (document.activeElement === document.body || !document.activeElement)) ($(had) && !$(had).disabled ? $(had) : $("letter-title"))?.focus({ preventScroll: true })
   }
   changed(l.id, outcomes.get(l.id))
 }

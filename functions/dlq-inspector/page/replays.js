@@ -33,6 +33,17 @@ function timeLeft(r) {
   return `${rate < 10 ? rate.toFixed(1) : count(Math.round(rate))} letters a second, about ${text} left`
 }
 
+// notes says why letters were refused or skipped, and why a replay rests or has ended early.
+function notes(r) {
+  const reasons = Object.entries(r.reasons ?? {}).filter(([, n]) => n).sort((a, b) => b[1] - a[1])
+  return [
+    reasons.length > 0 && h("p", { class: "quiet" }, "Refused or skipped: ", reasons.slice(0, 10).map(([code, n], i) => [i > 0 && ", ", `${count(n)} × `, h("code", {}, safe(code, 200))]).flat()),
+    r.trouble && running(r) && h("p", { class: "warning" }, "Paused for a moment: ", safe(r.trouble)),
+    r.stop_reason && h("p", { class: "bad" }, "It stopped by itself: ", safe(r.stop_reason)),
+    r.cancelled_by && h("p", { class: "quiet" }, "Stopped by ", safe(r.cancelled_by, 100)),
+  ]
+}
+
 const title = (r) => `${r.dry_run ? "Plan" : r.target === "topic" ? "Copies to the topic" : "Replay"} of ${plural(r.matched, "letter")}`
 const what = (filter) => { const all = describe(filter); return all.length ? safe(all.join(" · "), 600) : "all open letters" }
 
@@ -67,10 +78,10 @@ function card(e, r) {
     h("div", { class: "replay-head" }, h("h3", {}, title(r)), pill(r.status), h("span", { class: "quiet" }, exactly(r.created_at), " by ", safe(r.who, 100))),
     h("p", {}, what(r.filter ?? {}), r.reason && [" · ", safe(r.reason, 300)]),
     bar(r), h("p", {}, `${count(total(r))} of ${count(r.matched)}: ${outcomes(r)}. `, h("span", { class: "quiet" }, timeLeft(r))),
-    (r.stop_reason || r.stopped_reason) && h("p", { class: "bad" }, safe(r.stop_reason ?? r.stopped_reason)),
+    notes(r),
     h("div", { class: "row-of-buttons" },
       running(r) && button(plan ? "Stop the plan" : "Stop", (ev) => stop(r, ev.target)),
-      plan && r.status === "completed" && good > 0 && button("Plan it again and replay …", () => open(r.filter ?? {}, "", r))))
+      (r.status === "stopped" || (plan && r.status === "completed" && good > 0)) && button("Plan it again …", () => open(r.filter ?? {}, "", r))))
 }
 
 async function stop(r, pressed) {
@@ -93,6 +104,7 @@ export function open(filter, name, like) {
   selected = filter
   follows = null
   attempt = key()
+  $("replay-force").checked = Boolean(like?.force)
   $("replay-what").replaceChildren("Selected: ", name ? safe(name, 400) : what(filter), ". Only open letters are replayed.")
   $("replay-target").value = like?.target ?? "function"
   if (like?.rate_per_second) $("replay-rate").value = like.rate_per_second
@@ -110,25 +122,26 @@ function buttons({ plan, busy = false }) {
   $("replay-stop").hidden = !busy
   $("replay-plan").classList.toggle("primary", $("replay-go").disabled) // the next step stands out
   $("replay-go").classList.toggle("primary", !$("replay-go").disabled)
-  for (const id of ["replay-target", "replay-rate"]) $(id).disabled = busy
+  for (const id of ["replay-target", "replay-rate", "replay-force"]) $(id).disabled = busy
 }
 
 function progress(r) {
   const good = Number(r.outcomes?.resolved ?? 0) + Number(r.outcomes?.sent ?? 0)
-  const notes = []
-  if (Number(r.matched) === 0) notes.push(h("p", {}, "No open letter is selected."))
-  else if (r.dry_run && r.status === "completed" && good === 0) notes.push(h("p", { class: "bad" }, "No letter would be accepted, so there is nothing to replay. Correct the letters first, one by one, or have the function changed."))
-  else if (r.dry_run && r.status === "completed" && r.outcomes?.refused) notes.push(h("p", { class: "warning" }, `${plural(r.outcomes.refused, "letter")} would be refused again.`))
-  if (!r.dry_run && running(r)) notes.push(h("p", { class: "quiet" }, "You can close this: the replay goes on, and is listed under Replays."))
+  const hints = []
+  if (Number(r.matched) === 0) hints.push(h("p", {}, "No open letter is selected."))
+  else if (r.dry_run && r.status === "completed" && good === 0) hints.push(h("p", { class: "bad" }, "No letter would be accepted, so there is nothing to replay. Correct the letters first, one by one, or have the function changed."))
+  else if (r.dry_run && r.status === "completed" && r.outcomes?.refused) hints.push(h("p", { class: "warning" }, `${plural(r.outcomes.refused, "letter")} would be refused again.`))
+  if (!r.dry_run && running(r)) hints.push(h("p", { class: "quiet" }, "You can close this: the replay goes on, and is listed under Replays."))
   fill($("replay-progress"),
     h("p", {}, h("strong", {}, title(r)), " ", pill(r.status)), bar(r),
-    h("p", {}, `${count(total(r))} of ${count(r.matched)}: ${outcomes(r)}. `, h("span", { class: "quiet" }, timeLeft(r))), ...notes)
+    h("p", {}, `${count(total(r))} of ${count(r.matched)}: ${outcomes(r)}. `, h("span", { class: "quiet" }, timeLeft(r))), notes(r), hints)
 }
 
 async function start(dryRun) {
   buttons({ busy: true })
   const body = {
     filter: selected, dry_run: dryRun, rate_per_second: Number($("replay-rate").value), target: $("replay-target").value,
+    ...($("replay-force").checked && { force: true }),
     ...($("replay-reason").value && { reason: $("replay-reason").value }),
   }
   try {
@@ -167,7 +180,8 @@ $("replay-form").addEventListener("submit", (e) => { e.preventDefault(); start(e
 $("replay-stop").addEventListener("click", async () => {
   try { if (follows) progress(await call("DELETE", "/dlq/replays/" + follows)) } catch (e) { $("replay-progress").append(h("p", { class: "bad" }, e.message)) }
 })
-$("replay-target").addEventListener("change", () => buttons({})) // another target needs another plan
+for (const id of ["replay-target", "replay-force"]) $(id).addEventListener("change", () => buttons({})) // that needs another plan
+$("replay-form").addEventListener("change", () => { attempt = key() }) // and is another request
 $("replay-close").addEventListener("click", () => dialog.close())
 dialog.addEventListener("close", () => { follows = null; $("replay-reason").value = ""; onDone() })
 

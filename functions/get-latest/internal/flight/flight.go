@@ -32,13 +32,14 @@ const (
 	margin      = time.Second     // by which the lease outlives the fetch: for the scheduler and the last round trips
 )
 
-// Fetch gets a price from its provider, stores it and puts it into the cache. It must end when ctx does.
-type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error)
+// Fetch gets a price from its provider and stores it. It must end when ctx does.
+type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error)
 
-// Cache is where a fetch leaves its price, for the copies that wait.
+// Cache is where a flight leaves the price that it fetched, for its own callers and for the replicas that wait.
 type Cache interface {
 	Prefetch(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) context.Context
 	Get(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, bool, error)
+	Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID) (answer func() (pricecache.Entry, error))
 }
 
 // Group is the flights of one process. Safe for concurrent use.
@@ -108,14 +109,12 @@ func (g *Group) lead(ctx context.Context, provider string, symbol market.Symbol)
 		switch {
 		case err != nil:
 			g.log.WarnContext(ctx, "fetch without a lock", "symbol", symbol, "provider", provider, "err", err)
-			return g.run(ctx, s)
+			return g.refresh(ctx, s, "")
 		case seen.held && seen.fresh(): // it came between the caller's look and ours
 			g.free(ctx, s, token, nil)
 			return seen.entry, nil
 		case seen.held:
-			entry, err := g.run(ctx, s)
-			g.free(ctx, s, token, err)
-			return entry, err
+			return g.refresh(ctx, s, token)
 		case seen.fresh():
 			return seen.entry, nil
 		case seen.failure != nil:
@@ -129,8 +128,26 @@ func (g *Group) lead(ctx context.Context, provider string, symbol market.Symbol)
 	}
 }
 
+// refresh fetches, puts the price into the cache and gives the lock back; an empty token is no lock. A price that cannot be
+// put into the cache is answered all the same: it is stored.
+func (g *Group) refresh(ctx context.Context, s series, token string) (pricecache.Entry, error) {
+	quote, id, err := g.run(ctx, s)
+	if err != nil {
+		if token != "" {
+			g.free(ctx, s, token, err)
+		}
+		return pricecache.Entry{}, err
+	}
+	entry, err := g.locks.keep(ctx, s, token, quote, id)
+	if err != nil {
+		g.log.WarnContext(ctx, "cache not written", "symbol", s.symbol, "provider", s.provider, "err", err)
+		return pricecache.Entry{Quote: quote, RawResponseID: id}, nil
+	}
+	return entry, nil
+}
+
 // run fetches. It runs outside of the server's goroutines, so a panic is caught here.
-func (g *Group) run(ctx context.Context, s series) (entry pricecache.Entry, err error) {
+func (g *Group) run(ctx context.Context, s series) (quote market.Quote, id uuid.UUID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
 	defer context.AfterFunc(g.closed, cancel)()

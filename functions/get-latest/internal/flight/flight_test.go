@@ -28,7 +28,6 @@ type bundle struct {
 	cache   *pricecache.Cache
 	copies  []*Group
 	calls   atomic.Int64
-	silent  atomic.Bool   // the cache is away
 	started chan struct{} // one for each fetch
 	result  chan error    // what the fetches under way end with, one each; nil: a price
 }
@@ -51,26 +50,19 @@ func setup(t *testing.T, copies int, timeout time.Duration) *bundle {
 }
 
 // fetch waits for the test's word.
-func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
+func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error) {
 	b.calls.Add(1)
 	b.started <- struct{}{}
 	select {
 	case err := <-b.result:
 		if err != nil {
-			return pricecache.Entry{}, err
+			return market.Quote{}, uuid.UUID{}, err
 		}
 	case <-ctx.Done():
-		return pricecache.Entry{}, fault.Wrap(ctx.Err(), fault.Unavailable, "provider_timeout", "x")
+		return market.Quote{}, uuid.UUID{}, fault.Wrap(ctx.Err(), fault.Unavailable, "provider_timeout", "x")
 	}
 	price, err := market.ParsePrice("150.25")
-	if err != nil {
-		return pricecache.Entry{}, err
-	}
-	q := market.Quote{Symbol: symbol, Provider: provider, Price: price, ObservedAt: time.UnixMicro(1).UTC()}
-	if b.silent.Load() {
-		return pricecache.Entry{Quote: q, RawResponseID: rawID}, nil
-	}
-	return b.cache.Put(ctx, q, rawID)
+	return market.Quote{Symbol: symbol, Provider: provider, Price: price, ObservedAt: time.UnixMicro(1).UTC()}, rawID, err
 }
 
 // leave asks the first copy, and goes away once it fetches.
@@ -199,7 +191,9 @@ func TestAPriceThatCameMeanwhileIsTaken(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
 	go func() { b.result <- nil }()
-	_, err := b.fetch(t.Context(), "yfinance", "AAPL") // as a poll would
+	quote, id, err := b.fetch(t.Context(), "yfinance", "AAPL") // as a poll would
+	require.NoError(t, err)
+	_, err = b.cache.Put(t.Context(), quote, id)
 	require.NoError(t, err)
 	entry, err := b.copies[0].Do(t.Context(), "yfinance", "AAPL")
 	require.NoError(t, err)
@@ -212,7 +206,6 @@ func TestRedisTroubleFailsNobody(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
 	b.server.Close()
-	b.silent.Store(true)
 	const callers = 50
 	results := b.ask(t, callers)
 	<-b.started
@@ -281,7 +274,7 @@ func TestCloseHandsTheFetchToAnotherCopy(t *testing.T) {
 func TestAPanicIsAnError(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
-	b.copies[0].fetch = func(context.Context, string, market.Symbol) (pricecache.Entry, error) { panic("boom") }
+	b.copies[0].fetch = func(context.Context, string, market.Symbol) (market.Quote, uuid.UUID, error) { panic("boom") }
 	_, err := b.copies[0].Do(t.Context(), "yfinance", "AAPL")
 	require.ErrorContains(t, err, "boom")
 	require.Equal(t, fault.Internal, fault.KindOf(err))

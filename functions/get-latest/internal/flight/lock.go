@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/shared/fault"
@@ -96,6 +97,20 @@ func (l locks) free(ctx context.Context, s series, token string, failure error) 
 		return fmt.Errorf("free lock: %w", err)
 	}
 	return nil
+}
+
+// keep offers a fetched price to the cache and then gives the lock back, in one round trip. The time of the fetch may be
+// up, but those who wait shall have its price.
+func (l locks) keep(ctx context.Context, s series, token string, q market.Quote, id uuid.UUID) (pricecache.Entry, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockBudget)
+	defer cancel()
+	p := l.client.Pipeline()
+	answer := l.cache.Offer(ctx, p, q, id)
+	if token != "" {
+		freeScript.Eval(ctx, p, l.keys(s), token, "", outcomeKept.Milliseconds()) // if it fails the lease runs out
+	}
+	_, _ = p.Exec(ctx) // each command keeps its own error
+	return answer()
 }
 
 // wire is an error as copies tell each other: what a caller may see, never a cause.

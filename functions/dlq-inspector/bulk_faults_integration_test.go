@@ -1,0 +1,353 @@
+//go:build integration
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	vm "github.com/VictoriaMetrics/metrics"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/testenv"
+)
+
+// hurry is finish without the rests.
+func (b bundle) hurry(t *testing.T, v bulkBody) bulkBody {
+	t.Helper()
+	for v.Status == "running" {
+		b.tick(t)
+		b.exec(t, "update dead_letter_replays set lease_expires_at = now() where lease_token is null")
+		v = b.bulk(t, v.ID)
+	}
+	require.Zero(t, b.count(t, "select count(*) from dead_letters where replay_id is not null or status = 'replaying'"))
+	return v
+}
+
+// fill stores n open letters of a symbol in one statement.
+func (b bundle) fill(t *testing.T, symbol string, n int) {
+	t.Helper()
+	b.exec(t, `
+		insert into dead_letters (id, topic, partition, record_offset, exact, value_sha256, value, headers, attributes, code, reason, fingerprint, symbol, first_failed_at, last_failed_at)
+		select gen_random_uuid(), $3, i % 4, i, true, sha256(convert_to($1 || i, 'UTF8')), convert_to(i::text, 'UTF8'), '[]',
+			jsonb_build_object('specversion', '1.0', 'id', $1 || ':' || i, 'source', '/s', 'type', 't'), 'x', 'x', 'x', $1, now(), now()
+		from generate_series(1, $2) i`, symbol, n, b.topic)
+}
+
+// What a function makes of one letter is no reason for the others to wait: they go on, and that one is skipped in the end, with
+// the reason. It stays open.
+func TestALettersOwnTroubleSkipsThatLetter(t *testing.T) {
+	t.Parallel()
+	for name, trouble := range map[string]func(w http.ResponseWriter){
+		"status 500": func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+		"status 503": func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"a redirect": func(w http.ResponseWriter) {
+			w.Header().Set("Location", "/")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		},
+		"a connection lost": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			for _, symbol := range []string{"BAD", "GOOD"} {
+				b.fill(t, symbol, map[string]int{"BAD": 3, "GOOD": 200}[symbol])
+			}
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.Header.Get("Ce-Id"), "BAD") {
+					trouble(w)
+					return
+				}
+				w.WriteHeader(map[string]int{http.MethodPost: 204, http.MethodGet: 200}[r.Method])
+			}))
+			t.Cleanup(server.Close)
+			b.bulks.replay.target = server.URL
+			v := b.hurry(t, b.replayMany(t, `{"rate_per_second":10000}`))
+			require.Equal(t, "completed", v.Status)
+			require.Equal(t, map[string]int64{"resolved": 200, "skipped": 3, "refused": 0, "sent": 0}, v.Outcomes)
+			require.Equal(t, map[string]int64{"no_verdict": 3}, v.Reasons)
+			require.Equal(t, 3, b.count(t, "select count(*) from dead_letters where symbol = 'BAD' and status = 'open' and replay_count = 0 and replay_troubles = 0"))
+		})
+	}
+}
+
+func TestBulkPlanOfALetterWithoutAVerdictEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "BAD", 1)
+	b.target.answer = func(r *http.Request) (int, string) {
+		return map[string]int{http.MethodPost: 503, http.MethodGet: 200}[r.Method], ""
+	}
+	v := b.hurry(t, b.replayMany(t, `{"dry_run":true}`))
+	require.Equal(t, "completed", v.Status)
+	require.Equal(t, map[string]int64{"no_verdict": 1}, v.Reasons)
+}
+
+// A function that hangs keeps neither the request nor the cancel waiting, and no second replay comes of a request that is repeated.
+func TestBulkWhileTheFunctionHangs(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 1000)
+	hanging := make(chan struct{})
+	b.target.answer = func(*http.Request) (int, string) { <-hanging; return 503, "" }
+	began := time.Now()
+	status, first, header := b.ask(t, `{"rate_per_second":10000}`, "k")
+	require.Equal(t, http.StatusAccepted, status)
+	require.Equal(t, "running", first["status"])
+	status, again, _ := b.ask(t, `{"rate_per_second":10000}`, "k")
+	require.Equal(t, http.StatusAccepted, status)
+	require.Equal(t, first["id"], again["id"])
+	status, other, _ := b.ask(t, `{"rate_per_second":1}`, "k")
+	require.Equal(t, http.StatusConflict, status)
+	require.Equal(t, "idempotency_conflict", other["code"])
+	require.Eventually(t, func() bool { return b.target.events() == lanes*laneLetters }, 5*time.Second, time.Millisecond)
+	status, _ = b.do(t, http.MethodDelete, header.Get("Location"), "")
+	require.Equal(t, http.StatusOK, status)
+	require.Less(t, time.Since(began), 5*time.Second)
+	close(hanging)
+	b.bulks.wait(10 * time.Second)
+	require.Equal(t, lanes*laneLetters, b.target.events(), "no further letter")
+	require.Equal(t, 1000, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_id is null and replay_count = 0"))
+	require.Equal(t, 1, b.count(t, "select count(*) from dead_letter_replays"))
+
+	b.exec(t, "update dead_letter_replay_keys set created_at = now() - interval '25 hours'")
+	b.tick(t)
+	require.Zero(t, b.count(t, "select count(*) from dead_letter_replay_keys"))
+}
+
+func (b bundle) ask(t *testing.T, body, key string) (int, map[string]any, http.Header) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, "/dlq/replays", strings.NewReader(body))
+	r.Header = http.Header{"Authorization": {"Bearer secret"}, "Content-Type": {"application/json"}, "Idempotency-Key": {key}}
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, r)
+	var v map[string]any
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &v))
+	return w.Code, v, w.Header()
+}
+
+func TestBulkStopsWhenMostIsRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 2000)
+	b.target.set(422, `{"code":"invalid_price","detail":"still"}`)
+	v := b.finish(t, b.replayMany(t, `{"rate_per_second":2000}`))
+	require.Equal(t, "stopped", v.Status)
+	require.Contains(t, *v.StopReason, "more than half")
+	require.NotNil(t, v.FinishedAt)
+	require.GreaterOrEqual(t, v.Outcomes["refused"], int64(200))
+	require.LessOrEqual(t, v.Outcomes["refused"], int64(200+lanes*laneLetters))
+	require.EqualValues(t, v.Outcomes["refused"], b.target.events())
+	v = b.finish(t, b.replayMany(t, `{"rate_per_second":10000,"force":true}`))
+	require.Equal(t, "completed", v.Status)
+	require.EqualValues(t, 2000, v.Outcomes["refused"])
+}
+
+// A replay goes on with what the process before had under way.
+func TestBulkTakesOverLettersThatWereUnderWay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 30)
+	created, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 100}, "", nil)
+	require.NoError(t, err)
+	claimed, ok, err := b.store.claimBulk(t.Context())
+	require.NoError(t, err)
+	require.True(t, ok)
+	d := newDrive(b.bulks, claimed)
+	letters, err := d.takeSelected(t.Context())
+	require.NoError(t, err)
+	require.Len(t, letters, 10)
+	// It dies here. Until its lease is over, nothing moves; then all of it does.
+	b.tick(t)
+	require.Equal(t, 10, b.count(t, "select count(*) from dead_letters where status = 'replaying'"))
+	b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
+	v := b.finish(t, bulkBody{ID: created.ID})
+	require.EqualValues(t, 30, v.Outcomes["resolved"])
+	require.Equal(t, 30, b.target.events(), "each was delivered once")
+	// It was not dead, only slow: what it writes now is nobody's.
+	require.ErrorIs(t, b.store.settle(t.Context(), claimed, advance{outcomes: map[string]int64{"refused": 10}}, []result{d.judge(letters[0], verdict{outcomeRefused, "x", "x"}, false)}), errLost)
+	require.Equal(t, v, b.bulk(t, v.ID))
+}
+
+// What is under way when a replay is cancelled and its process dies is opened again once the lease is over.
+func TestLettersOfACancelledBulkAreOpenedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 30)
+	created, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 100}, "", nil)
+	require.NoError(t, err)
+	claimed, _, err := b.store.claimBulk(t.Context())
+	require.NoError(t, err)
+	_, err = newDrive(b.bulks, claimed).takeSelected(t.Context())
+	require.NoError(t, err)
+	_, err = b.store.cancelBulk(t.Context(), created.ID, "operator")
+	require.NoError(t, err)
+	b.tick(t)
+	require.Equal(t, 10, b.count(t, "select count(*) from dead_letters where status = 'replaying'"))
+	b.exec(t, "update dead_letter_replays set lease_expires_at = now() - interval '1 second'")
+	b.tick(t)
+	require.Equal(t, 30, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_id is null"))
+	require.Equal(t, 10, b.count(t, "select count(*) from dead_letter_audit where action = 'recover'"))
+}
+
+// Operators work on letters that a replay of many has marked: whatever they do, each letter gets one outcome.
+func TestBulkAndOperatorsAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 6)
+	ids := func(status string) (all []string) {
+		rows, err := b.store.pool.Query(t.Context(), "select id::text from dead_letters where status = $1 order by id", status)
+		require.NoError(t, err)
+		for rows.Next() {
+			var id string
+			require.NoError(t, rows.Scan(&id))
+			all = append(all, id)
+		}
+		require.NoError(t, rows.Err())
+		return all
+	}
+	b.target.set(503, "")
+	v := b.replayMany(t, `{"rate_per_second":10000}`)
+	b.tick(t)
+	require.Equal(t, 6, b.count(t, "select count(*) from dead_letters where replay_id is not null"))
+	letters := ids("open")
+	status, _ := b.do(t, http.MethodPost, "/dlq/messages/"+letters[0]+"/discard", "")
+	require.Equal(t, http.StatusOK, status)
+	b.target.set(204, "")
+	status, _ = b.do(t, http.MethodPost, "/dlq/messages/"+letters[1]+"/replay", "")
+	require.Equal(t, http.StatusOK, status)
+	_, err := b.store.transition(t.Context(), uuid.MustParse(letters[2]), change{who: "x", action: "replay", apply: func(l stored) (state, error) {
+		return l.begin(attempt{token: uuid.New(), lease: new(time.Hour), maxReplays: 2})
+	}})
+	require.NoError(t, err)
+	b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
+	b.tick(t)
+	v = b.bulk(t, v.ID)
+	require.Equal(t, "running", v.Status, "it waits for the one that is replayed just now")
+	require.Equal(t, map[string]int64{"resolved": 3, "skipped": 2, "refused": 0, "sent": 0}, v.Outcomes)
+	b.exec(t, "update dead_letters set replay_expires_at = now() where status = 'replaying'")
+	v = b.hurry(t, v)
+	require.Equal(t, map[string]int64{"resolved": 4, "skipped": 2, "refused": 0, "sent": 0}, v.Outcomes)
+	require.Equal(t, "completed", v.Status)
+}
+
+// Copies come to each partition in the order of their records, whatever the order in which the letters came.
+func TestBulkCopiesKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 100)
+	b.exec(t, "update dead_letters set partition = 0, key = '\\x00'")
+	v := b.finish(t, b.replayMany(t, `{"target":"topic","rate_per_second":1000}`))
+	require.Equal(t, map[string]int64{"resolved": 0, "skipped": 0, "refused": 0, "sent": 100}, v.Outcomes)
+	for i, r := range testenv.Records(t, testenv.Kafka(t), b.topic, 100) {
+		require.Equal(t, fmt.Sprint(i+1), string(r.Value))
+	}
+}
+
+// A copy that the broker does not take holds up what comes after it, and nothing is sent twice.
+func TestBulkCopiesWhileTheBrokerIsAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 20)
+	working := b.bulks.replay.records
+	away := kafkaclient.NewProducer("127.0.0.1:1")
+	t.Cleanup(func() { away.Close(0) })
+	b.bulks.replay.records = away
+	v := b.replayMany(t, `{"target":"topic","rate_per_second":1000}`)
+	b.tick(t)
+	require.Zero(t, b.bulk(t, v.ID).Done)
+	b.bulks.replay.records = working
+	v = b.hurry(t, b.bulk(t, v.ID))
+	require.EqualValues(t, 20, v.Outcomes["sent"])
+	require.Len(t, testenv.Records(t, testenv.Kafka(t), b.topic, 20), 20)
+}
+
+// Random verdicts, lost answers and connections to Postgres that are cut, with three copies: every letter has exactly one outcome,
+// and its state is what the outcome says.
+func TestRandomFaultsLeaveOneOutcomeForEachLetter(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	b := setup(t)
+	b.fill(t, "A", n)
+	var mu sync.Mutex
+	last := map[string]int{} // by event: the answer that says what becomes of it
+	b.target.answer = func(r *http.Request) (int, string) {
+		if r.Method == http.MethodGet {
+			return 200, ""
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		id := r.Header.Get("Ce-Id")
+		if last[id] != 0 { // a verdict is the same again, as compute-ma's is
+			return last[id], `{"code":"invalid_price","detail":"x"}`
+		}
+		switch p := random.IntN(100); {
+		case p < 5:
+			return 503, ""
+		case p < 35:
+			last[id] = 422
+		default:
+			last[id] = 204
+		}
+		return last[id], `{"code":"invalid_price","detail":"x"}`
+	}
+	runners := []*bulkRunner{b.bulks}
+	for range 2 {
+		runners = append(runners, newBulkRunner(b.store, b.bulks.replay, slog.New(slog.DiscardHandler), newMetrics(vm.NewSet()), nil))
+	}
+	v := b.replayMany(t, `{"rate_per_second":10000}`)
+	stop := make(chan struct{})
+	var chaos sync.WaitGroup
+	chaos.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(100 * time.Millisecond):
+				_, _ = b.store.pool.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()")
+			}
+		}
+	})
+	for i := 0; ; i++ {
+		_ = runners[i%len(runners)].advance(t.Context(), time.Second)
+		_, _ = b.store.pool.Exec(t.Context(), "update dead_letter_replays set lease_expires_at = now() where lease_token is null")
+		if found, err := b.store.bulk(t.Context(), v.ID); err == nil && found.Status != "running" {
+			break
+		}
+	}
+	close(stop)
+	chaos.Wait()
+	require.Eventually(t, func() bool { return b.store.pool.Ping(t.Context()) == nil }, 10*time.Second, time.Millisecond)
+	v = b.bulk(t, v.ID)
+	require.Equal(t, "completed", v.Status)
+	require.EqualValues(t, n, v.Done)
+	require.Zero(t, v.Outcomes["skipped"], "none was passed over")
+	require.Zero(t, b.count(t, "select count(*) from dead_letters where replay_id is not null or status = 'replaying'"))
+	resolved, refused := 0, 0
+	for _, status := range last {
+		if status == 204 {
+			resolved++
+		} else {
+			refused++
+		}
+	}
+	require.EqualValues(t, resolved, v.Outcomes["resolved"])
+	require.EqualValues(t, refused, v.Outcomes["refused"])
+	require.Equal(t, resolved, b.count(t, "select count(*) from dead_letters where status = 'resolved' and replay_count = 1"))
+	require.Equal(t, refused, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_count = 1 and failure_count = 1"))
+	require.Equal(t, refused, b.count(t, "select count(*) from dead_letter_failures"))
+	require.Equal(t, n, b.count(t, "select count(*) from dead_letter_audit where action = 'resolve' or action = 'reopen' and reason = 'x'"))
+}

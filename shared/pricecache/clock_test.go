@@ -1,0 +1,108 @@
+package pricecache
+
+import (
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/market"
+)
+
+// clocks is a cache whose two clocks only the test moves.
+type clocks struct {
+	cache         *Cache
+	server        *miniredis.Miniredis
+	redis, writer time.Time
+}
+
+func setup(t *testing.T) *clocks {
+	t.Helper()
+	at := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
+	c := &clocks{server: miniredis.RunT(t), redis: at, writer: at}
+	client := redis.NewClient(&redis.Options{Addr: c.server.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	c.cache = New(client, "t:", time.Minute, 10*time.Minute)
+	c.cache.now = func() time.Time { return c.writer }
+	c.server.SetTime(at)
+	price, err := market.ParsePrice("2")
+	require.NoError(t, err)
+	_, err = c.cache.Put(t.Context(), market.Quote{Symbol: "AAPL", Provider: "yfinance", Price: price, ObservedAt: at}, uuid.New())
+	require.NoError(t, err)
+	return c
+}
+
+// move moves both clocks, each by its own step.
+func (c *clocks) move(redis, writer time.Duration) {
+	c.redis, c.writer = c.redis.Add(redis), c.writer.Add(writer)
+	c.server.SetTime(c.redis)
+}
+
+func (c *clocks) get(t *testing.T) (Entry, bool) {
+	t.Helper()
+	e, found, err := c.cache.Get(t.Context(), "yfinance", "AAPL")
+	require.NoError(t, err)
+	return e, found
+}
+
+func TestFreshThenStaleThenGone(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.move(59*time.Second, 59*time.Second)
+	e, _ := c.get(t)
+	require.Equal(t, time.Second, e.Left)
+	require.Equal(t, 59*time.Second, e.Age)
+	c.move(time.Second, time.Second)
+	e, _ = c.get(t)
+	require.LessOrEqual(t, e.Left, time.Duration(0))
+	require.Equal(t, 9*time.Minute, e.Usable)
+	require.Equal(t, time.Minute, e.Later(8*time.Minute).Usable)
+	c.move(9*time.Minute, 9*time.Minute)
+	_, found := c.get(t)
+	require.False(t, found)
+}
+
+// Whichever clock is set back, an entry grows older by what the other says.
+func TestAgeNeverRunsBackwards(t *testing.T) {
+	t.Parallel()
+	for name, back := range map[string][2]time.Duration{
+		"redis": {-100 * time.Minute, 0}, "redis, a little": {-20 * time.Second, 0},
+		"ours": {0, -100 * time.Minute}, "ours, a little": {0, -20 * time.Second},
+	} {
+		c := setup(t)
+		c.move(40*time.Second, 40*time.Second)
+		c.move(back[0], back[1])
+		e, found := c.get(t)
+		require.True(t, found, name)
+		require.Equal(t, 40*time.Second, e.Age, name)
+		c.move(20*time.Second, 20*time.Second)
+		e, _ = c.get(t)
+		require.LessOrEqual(t, e.Left, time.Duration(0), name)
+		c.move(9*time.Minute, 9*time.Minute)
+		_, found = c.get(t)
+		require.False(t, found, name)
+	}
+}
+
+// A clock that jumps ahead may make an entry look old, never young; both set back make it unusable, not fresh for ever.
+func TestOtherJumpsOfTheClocks(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.move(0, 5*time.Minute)
+	e, _ := c.get(t)
+	require.LessOrEqual(t, e.Left, time.Duration(0))
+
+	c = setup(t)
+	c.move(-time.Second, -time.Second)
+	e, found := c.get(t)
+	require.True(t, found)
+	require.Zero(t, e.Age)
+
+	c = setup(t)
+	c.move(-2*time.Minute, -2*time.Minute)
+	_, found = c.get(t)
+	require.False(t, found)
+}
