@@ -22,6 +22,7 @@ import (
 	"marketdata/local/sources"
 	"marketdata/local/supervisor"
 	"marketdata/shared/postgres/migrate"
+	"marketdata/shared/service"
 )
 
 // parts that -only can choose from, in the order in which they start.
@@ -213,8 +214,8 @@ func (s *stack) startExchange(ctx context.Context) error {
 }
 
 func (s *stack) serve(l net.Listener, h http.Handler) {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
-	go func() { _ = server.Serve(l) }() // ends with Close
+	server := service.NewServer(h, slog.New(slog.DiscardHandler))
+	go func() { _ = server.Serve(service.Bounded(l)) }() // ends with Close
 	s.stops = append(s.stops, func() { _ = server.Close() })
 }
 

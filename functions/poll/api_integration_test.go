@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -40,12 +41,16 @@ func TestOddIDsAndTokens(t *testing.T) {
 	id := b.create(t, `{"symbols":["AAPL"]}`)
 	for _, odd := range []string{"\x00", "a\x00b", "poll_\x00", "\xff", "poll_" + strings.Repeat("\xff", 32), "poll_" + strings.Repeat("G", 32), id + "0", strings.ToUpper(id), "poll_é"} {
 		path := "/prices/poll/" + url.PathEscape(odd)
+		want, code := http.StatusNotFound, "job_not_found"
+		if strings.Contains(odd, "\x00") || !utf8.ValidString(odd) { // no text at all
+			want, code = http.StatusBadRequest, "invalid_parameter"
+		}
 		for target, method := range map[string]string{path: http.MethodGet, path + "/runs": http.MethodGet, path + "/pause": http.MethodPost, path + "/resume": http.MethodPost} {
 			w := b.do(method, target, "")
-			require.Equal(t, http.StatusNotFound, w.Code, "%s %q: %s", method, odd, w.Body)
-			require.Contains(t, w.Body.String(), "job_not_found")
+			require.Equal(t, want, w.Code, "%s %q: %s", method, odd, w.Body)
+			require.Contains(t, w.Body.String(), code)
 		}
-		require.Equal(t, http.StatusNotFound, b.do(http.MethodDelete, path, "").Code, "%q", odd)
+		require.Equal(t, want, b.do(http.MethodDelete, path, "").Code, "%q", odd)
 	}
 	for _, odd := range []string{`"\u0000"`, `"poll_\u0000"`, `"x"`, `5`, `null`, "\"\xff\"", `"` + id + `\u0000"`} {
 		for _, path := range []string{"/prices/poll", "/prices/poll/" + id + "/runs"} {

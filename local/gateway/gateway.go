@@ -4,14 +4,15 @@ package gateway
 
 import (
 	"embed"
-	"encoding/json"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"path"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
@@ -52,12 +53,15 @@ type gateway struct {
 	functions map[string]*copies
 	proxy     *httputil.ReverseProxy
 	log       *slog.Logger
-	client    *http.Client
+	documents *documents
 }
+
+// answerWait is how long a function may take until its answer begins: more than the platform lets it.
+const answerWait = 30 * time.Second
 
 // New makes the gateway over the functions' addresses (base URLs by function).
 func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
-	g := &gateway{functions: map[string]*copies{}, log: log, client: &http.Client{}}
+	g := &gateway{functions: map[string]*copies{}, log: log, documents: newDocuments()}
 	for name, list := range targets {
 		c := &copies{}
 		for _, text := range list {
@@ -76,10 +80,12 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 			name, _ := functionOf(p.In.URL.Path)
 			p.SetURL(g.functions[name].pick())
 			p.Out.URL.Path, p.Out.URL.RawPath = p.In.URL.Path, p.In.URL.RawPath
+			// As it came: the proxy drops what it cannot parse, and the function would answer another question.
+			p.Out.URL.RawQuery = p.In.URL.RawQuery
 			// The peer is the client: whatever it says about others is dropped (Rewrite has removed the header).
 			p.SetXForwarded()
 		},
-		Transport:    &http.Transport{MaxIdleConnsPerHost: 64},
+		Transport:    &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true, ResponseHeaderTimeout: answerWait},
 		ErrorHandler: g.upstreamFailed,
 		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -98,7 +104,7 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 
 func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
 	name, public := functionOf(r.URL.Path)
-	if !public {
+	if !public || isCrooked(r.URL.Path) {
 		service.WriteProblem(w, r, fault.New(fault.NotFound, "route_not_found", "there is nothing at this path"))
 		return
 	}
@@ -109,65 +115,12 @@ func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
 	g.proxy.ServeHTTP(w, r)
 }
 
+// isCrooked reports a path with empty or dot segments, which can only have come encoded: the mux redirects the others. A function
+// might read it as another route than the one that made it public.
+func isCrooked(p string) bool { return strings.TrimSuffix(p, "/") != path.Clean(p) }
+
 func (g *gateway) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
 	name, _ := functionOf(r.URL.Path)
 	g.log.WarnContext(r.Context(), "function does not answer", "function", name, "err", err)
 	service.WriteProblem(w, r, fault.Wrap(err, fault.Unavailable, "function_unavailable", "the function %s does not answer", name))
-}
-
-// openAPI merges the functions' documents: their public paths and the schemas, which are one and the same where the
-// names are (problem documents).
-func (g *gateway) openAPI(w http.ResponseWriter, r *http.Request) {
-	paths, schemas, security := map[string]any{}, map[string]any{}, map[string]any{}
-	for name, c := range g.functions {
-		doc, err := g.fetch(r, c.pick().String()+"/openapi.json")
-		if err != nil {
-			g.log.WarnContext(r.Context(), "no API document", "function", name, "err", err)
-			continue
-		}
-		for path, item := range doc.Paths {
-			if owner, public := functionOf(path); public && owner == name {
-				paths[path] = item
-			}
-		}
-		for schema, v := range doc.Components.Schemas {
-			schemas[schema] = v
-		}
-		for scheme, v := range doc.Components.SecuritySchemes {
-			security[scheme] = v
-		}
-	}
-	components := map[string]any{"schemas": schemas}
-	if len(security) > 0 {
-		components["securitySchemes"] = security
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{ // an error means that the client went away
-		"openapi":    "3.1.0",
-		"info":       map[string]any{"title": "Market data", "version": "1.0.0", "description": "Prices in, exact moving averages out."},
-		"paths":      paths,
-		"components": components,
-	})
-}
-
-type document struct {
-	Paths      map[string]any `json:"paths"`
-	Components struct {
-		Schemas         map[string]any `json:"schemas"`
-		SecuritySchemes map[string]any `json:"securitySchemes"`
-	} `json:"components"`
-}
-
-func (g *gateway) fetch(r *http.Request, target string) (document, error) {
-	var doc document
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, target, nil)
-	if err != nil {
-		return doc, err
-	}
-	resp, err := g.client.Do(req)
-	if err != nil {
-		return doc, err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read whole
-	return doc, json.NewDecoder(resp.Body).Decode(&doc)
 }

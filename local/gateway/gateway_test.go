@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,10 +16,15 @@ import (
 type backend struct {
 	name string
 	got  *http.Request
+	down atomic.Bool
 }
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.got = r
+	if b.down.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	if r.URL.Path == "/openapi.json" {
 		_, _ = w.Write([]byte(`{"paths":{"/prices/latest":{"x":"` + b.name + `"},"/prices/poll":{"x":"` + b.name + `"},"/dry-run":{}},"components":{"schemas":{"S` + b.name + `":{}}}}`))
 		return
@@ -93,6 +99,37 @@ func TestMergedDocumentHasEachPathOfItsOwner(t *testing.T) {
 	require.Equal(t, "3.1.0", doc.OpenAPI)
 	require.Equal(t, map[string]map[string]string{"/prices/latest": {"x": "get-latest"}, "/prices/poll": {"x": "poll"}}, doc.Paths)
 	require.Len(t, doc.Components.Schemas, 3)
+}
+
+func TestAQueryReachesTheFunctionAsItCame(t *testing.T) {
+	t.Parallel()
+	h, backends := setup(t)
+	for _, query := range []string{"provider=%zz", "status=discarded;x=1", "symbol=%00", "symbol=\xff", "a=1&&b", "%", "=", "symbol=A+B%20C"} {
+		r := httptest.NewRequest(http.MethodGet, "/prices/latest", nil)
+		r.URL.RawQuery = query
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		require.Equal(t, query, backends["get-latest"].got.URL.RawQuery)
+	}
+}
+
+func TestEncodedDotsLeadNowhere(t *testing.T) {
+	t.Parallel()
+	h, backends := setup(t)
+	for _, path := range []string{"/averages/%2e%2e/dry-run", "/averages/..%2fdry-run", "/averages/%2e/latest", "/averages/x%2f%2fy"} {
+		require.Equal(t, http.StatusNotFound, do(h, http.MethodPost, path).Code, path)
+	}
+	require.Nil(t, backends["compute-ma"].got)
+}
+
+func TestTheMergedDocumentIsStable(t *testing.T) {
+	t.Parallel()
+	h, backends := setup(t)
+	first := do(h, http.MethodGet, "/openapi.json").Body.String()
+	for range 20 {
+		require.Equal(t, first, do(h, http.MethodGet, "/openapi.json").Body.String())
+	}
+	backends["poll"].down.Store(true)
+	require.Equal(t, first, do(h, http.MethodGet, "/openapi.json").Body.String(), "a function that restarts takes no route away")
 }
 
 func TestPages(t *testing.T) {

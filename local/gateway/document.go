@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// document is what the gateway reads of a function's OpenAPI document.
+type document struct {
+	Paths      map[string]any `json:"paths"`
+	Components struct {
+		Schemas         map[string]any `json:"schemas"`
+		SecuritySchemes map[string]any `json:"securitySchemes"`
+	} `json:"components"`
+}
+
+// documents fetches the functions' documents and keeps the last good one of each, so that the merged document does not lose
+// routes while a function restarts.
+type documents struct {
+	client *http.Client
+	mu     sync.Mutex
+	kept   map[string]document
+}
+
+func newDocuments() *documents {
+	return &documents{client: &http.Client{Timeout: 5 * time.Second}, kept: map[string]document{}}
+}
+
+// of gives a function's document: today's, else the last good one. The error says why it is not today's.
+func (d *documents) of(r *http.Request, name, target string) (doc document, known bool, err error) {
+	doc, err = d.fetch(r, target)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		d.kept[name] = doc
+		return doc, true, nil
+	}
+	doc, known = d.kept[name]
+	return doc, known, err
+}
+
+func (d *documents) fetch(r *http.Request, target string) (doc document, err error) {
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, target, nil)
+	if err != nil {
+		return doc, err
+	}
+	resp, err := d.client.Do(req)
+	if err != nil {
+		return doc, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read whole
+	if resp.StatusCode != http.StatusOK {
+		return doc, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return doc, json.NewDecoder(resp.Body).Decode(&doc)
+}
+
+// openAPI merges the functions' documents: their public paths, and all schemas. Schemas that functions share by name (problem
+// documents) are the same in each. Functions come in the order of their names, so that the same documents give the same bytes.
+func (g *gateway) openAPI(w http.ResponseWriter, r *http.Request) {
+	paths, schemas, security := map[string]any{}, map[string]any{}, map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(g.functions)) {
+		doc, known, err := g.documents.of(r, name, g.functions[name].pick().String()+"/openapi.json")
+		if err != nil {
+			g.log.WarnContext(r.Context(), "no API document", "function", name, "err", err)
+		}
+		if !known {
+			continue
+		}
+		for path, item := range doc.Paths {
+			if owner, public := functionOf(path); public && owner == name {
+				paths[path] = item
+			}
+		}
+		maps.Copy(schemas, doc.Components.Schemas)
+		maps.Copy(security, doc.Components.SecuritySchemes)
+	}
+	components := map[string]any{"schemas": schemas}
+	if len(security) > 0 {
+		components["securitySchemes"] = security
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_ = json.NewEncoder(w).Encode(map[string]any{ // an error means that the client went away
+		"openapi":    "3.1.0",
+		"info":       map[string]any{"title": "Market data", "version": "1.0.0", "description": "Prices in, exact moving averages out."},
+		"paths":      paths,
+		"components": components,
+	})
+}
