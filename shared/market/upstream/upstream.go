@@ -113,9 +113,11 @@ func PathSegment(symbol market.Symbol) (string, error) {
 	if strings.Contains(string(symbol), "/") {
 		return "", NotFound(symbol)
 	}
-	// A path may contain & and + as they are, but servers have read them as a query's.
-	return strings.NewReplacer("&", "%26", "+", "%2B").Replace(url.PathEscape(string(symbol))), nil
+	return pathEscapes.Replace(url.PathEscape(string(symbol))), nil
 }
+
+// pathEscapes escapes what a path may contain as it is, but servers have read as a query's.
+var pathEscapes = strings.NewReplacer("&", "%26", "+", "%2B")
 
 // send makes the request and gives the response's head.
 func (c *Client) send(ctx context.Context, target string) (*http.Response, error) {

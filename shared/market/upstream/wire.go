@@ -27,7 +27,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment, Protocols: protocols, MaxResponseHeaderBytes: maxHeader,
-		MaxIdleConnsPerHost: 16, IdleConnTimeout: idleTimeout,
+		MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTimeout,
 		DialContext: counting((&net.Dialer{}).DialContext),
 		// Above TLS, so that only the requests' bytes count, not the handshake's and not the farewell's.
 		DialTLSContext: counting((&tls.Dialer{Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}).DialContext),

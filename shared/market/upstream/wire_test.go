@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -162,4 +163,38 @@ func TestTLS(t *testing.T) {
 	_, err = c.Get(t.Context(), "/", nil)
 	require.Equal(t, "provider_unavailable", fault.CodeOf(err))
 	require.EqualValues(t, 2, requests.Load(), "what was sent under TLS is not repeated either")
+}
+
+// A burst is served by the connections of the burst before it: to dial anew for each call costs more than the call.
+func TestABurstReusesItsConnections(t *testing.T) {
+	t.Parallel()
+	const calls = 50
+	var opened atomic.Int64
+	arrived, release := make(chan struct{}), make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- struct{}{}; <-release }))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	c := New(Config{BaseURL: server.URL, Timeout: 20 * time.Second}, KeyPlace{})
+	t.Cleanup(c.transport.CloseIdleConnections)
+	for range 3 {
+		var wg sync.WaitGroup
+		errs := make([]error, calls)
+		for i := range calls {
+			wg.Go(func() { _, errs[i] = c.Get(t.Context(), "/q", nil) })
+		}
+		for range calls {
+			<-arrived
+		}
+		for range calls {
+			release <- struct{}{}
+		}
+		wg.Wait()
+		require.NoError(t, errors.Join(errs...))
+	}
+	require.EqualValues(t, calls, opened.Load())
 }

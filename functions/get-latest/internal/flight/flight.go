@@ -95,37 +95,48 @@ func tooLong(cause error) error {
 	return fault.Wrap(cause, fault.Unavailable, "provider_timeout", "no price could be had in time")
 }
 
-// lead is the flight of this process: it fetches, or waits for another copy that does.
+// lead is the flight of this process: it fetches, or waits for another replica that does.
 func (g *Group) lead(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
-	s := series{provider, symbol}
-	token := uuid.NewString()
+	s, token := series{provider, symbol}, uuid.NewString()
+	entry, ended, err := g.try(ctx, s, token)
+	if ended {
+		return entry, err
+	}
 	waiting, cancel := context.WithTimeout(ctx, g.MaxWait())
 	defer cancel()
 	defer context.AfterFunc(g.closed, cancel)()
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
-		seen, err := g.locks.look(ctx, s, token) // bounded by itself: the end of our wait must not look like trouble with the lock
-		switch {
-		case err != nil:
-			g.log.WarnContext(ctx, "fetch without a lock", "symbol", symbol, "provider", provider, "err", err)
-			return g.refresh(ctx, s, "")
-		case seen.held && seen.fresh(): // it came between the caller's look and ours
-			g.free(ctx, s, token, nil)
-			return seen.entry, nil
-		case seen.held:
-			return g.refresh(ctx, s, token)
-		case seen.fresh():
-			return seen.entry, nil
-		case seen.failure != nil:
-			return pricecache.Entry{}, seen.failure
-		}
 		select {
 		case <-waiting.Done():
 			return pricecache.Entry{}, tooLong(waiting.Err())
 		case <-look.C:
 		}
+		if entry, ended, err := g.try(ctx, s, token); ended {
+			return entry, err
+		}
 	}
+}
+
+// try looks at the series, and fetches if it takes the lock. Not ended: another replica has the lock.
+func (g *Group) try(ctx context.Context, s series, token string) (entry pricecache.Entry, ended bool, err error) {
+	seen, err := g.locks.look(ctx, s, token) // bounded by itself: the end of our wait must not look like trouble with the lock
+	switch {
+	case err != nil:
+		g.log.WarnContext(ctx, "fetch without a lock", "symbol", s.symbol, "provider", s.provider, "err", err)
+		entry, err = g.refresh(ctx, s, "")
+		return entry, true, err
+	case seen.held && seen.fresh(): // it came between the caller's look and ours
+		g.free(ctx, s, token, nil)
+		return seen.entry, true, nil
+	case seen.held:
+		entry, err = g.refresh(ctx, s, token)
+		return entry, true, err
+	case seen.fresh():
+		return seen.entry, true, nil
+	}
+	return pricecache.Entry{}, seen.failure != nil, seen.failure
 }
 
 // refresh fetches, puts the price into the cache and gives the lock back; an empty token is no lock. A price that cannot be
