@@ -39,6 +39,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log := service.NewLogger("get-latest", cfg.LogLevel)
+	service.LimitMemory()
 	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log)
 	pool, err := postgres.OpenLater(string(cfg.DatabaseURL))
 	if err != nil {

@@ -10,9 +10,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
-	"runtime/debug"
 
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
@@ -61,11 +59,11 @@ func run(ctx context.Context) error {
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
 	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
-	limitMemory()
+	service.LimitMemory()
 	limiter.Observe(srv.Metrics)
 	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
-	defer in.Close()
+	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
 	store := &pgStore{pool: pool}
 	cache := pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL)
@@ -82,15 +80,4 @@ func run(ctx context.Context) error {
 		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
 	srv.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
-}
-
-// memoryLimit is the heap's soft limit. GOGC lets the heap grow to five times what lives at a collection, and a collection in
-// the middle of 10,000 jobs finds much alive that is garbage a second later.
-const memoryLimit = 32 << 20
-
-// limitMemory sets the limit unless GOMEMLIMIT has.
-func limitMemory() {
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(memoryLimit)
-	}
 }

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -107,16 +106,6 @@ func (s *Service) Needs(checks ...Check) { s.checks = append(s.checks, checks...
 
 // Handler is the whole server as a handler: routes inside request id, log line, metrics and problem documents.
 func (s *Service) Handler() http.Handler { return s.observe }
-
-// gcPercent is how much garbage may gather, in percent of what lives: a function keeps a few megabytes alive, and to collect
-// each time as much again has gathered takes a tenth of its time under load. GOGC in the environment goes before it.
-const gcPercent = 400
-
-func tuneGC() {
-	if set := debug.SetGCPercent(gcPercent); set != 100 { // 100: Go's default
-		debug.SetGCPercent(set)
-	}
-}
 
 // ready answers 200 once every dependency that is not optional answers, else 503; each is named.
 func (s *Service) ready(w http.ResponseWriter, r *http.Request) {

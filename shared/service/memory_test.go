@@ -1,0 +1,20 @@
+package service
+
+import (
+	"math"
+	"runtime/debug"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The limit is the process's: no other test may run meanwhile.
+func TestLimitMemoryGivesWayToTheEnvironment(t *testing.T) { //nolint:paralleltest // see above
+	before := debug.SetMemoryLimit(math.MaxInt64)
+	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	LimitMemory()
+	require.EqualValues(t, memoryLimit, debug.SetMemoryLimit(-1))
+	debug.SetMemoryLimit(100 << 20) // as GOMEMLIMIT does
+	LimitMemory()
+	require.EqualValues(t, 100<<20, debug.SetMemoryLimit(-1))
+}
