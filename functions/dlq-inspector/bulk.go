@@ -92,7 +92,7 @@ func (r *bulkRunner) dismiss() {
 // work drives a replay, then whichever is due next.
 func (r *bulkRunner) work(ctx context.Context, b bulk) {
 	defer r.dismiss()
-	for ok := true; ok && !r.isStopping(); {
+	for ok := true; ok; {
 		d := newDrive(r, b)
 		r.mu.Lock()
 		r.drives[b.ID] = d
@@ -101,6 +101,9 @@ func (r *bulkRunner) work(ctx context.Context, b bulk) {
 		r.mu.Lock()
 		delete(r.drives, b.ID)
 		r.mu.Unlock()
+		if r.isStopping() {
+			return // and take none: another copy should have it
+		}
 		var err error
 		if b, ok, err = r.store.claimBulk(ctx); err != nil {
 			r.log.WarnContext(ctx, "replays wait for the next tick", "err", err)

@@ -351,3 +351,27 @@ func TestRandomFaultsLeaveOneOutcomeForEachLetter(t *testing.T) {
 	require.Equal(t, refused, b.count(t, "select count(*) from dead_letter_failures"))
 	require.Equal(t, n, b.count(t, "select count(*) from dead_letter_audit where action = 'resolve' or action = 'reopen' and reason = 'x'"))
 }
+
+// A process that stops gives its replays back at once: what hangs is given up, and another copy goes on without waiting for a lease.
+func TestBulkIsHandedOverWhenItsProcessStops(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 500)
+	hanging, stopping := make(chan struct{}), make(chan struct{})
+	b.target.answer = func(*http.Request) (int, string) { <-hanging; return 204, "" }
+	stopped := newBulkRunner(b.store, b.bulks.replay, slog.New(slog.DiscardHandler), newMetrics(vm.NewSet()), stopping)
+	created, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 10000}, "", nil)
+	require.NoError(t, err)
+	require.NoError(t, stopped.start(t.Context()))
+	require.Eventually(t, func() bool { return b.target.events() == lanes*laneLetters }, 10*time.Second, time.Millisecond)
+	close(stopping)
+	began := time.Now()
+	stopped.wait(time.Minute)
+	require.Less(t, time.Since(began), stopGrace+5*time.Second)
+	require.Zero(t, b.count(t, "select count(*) from dead_letters where status = 'replaying' or replay_troubles > 0"))
+	close(hanging)
+	b.tick(t)
+	v := b.bulk(t, created.ID)
+	require.Equal(t, "completed", v.Status)
+	require.EqualValues(t, 500, v.Outcomes["resolved"])
+}
