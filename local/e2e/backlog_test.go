@@ -35,7 +35,7 @@ func TestABacklogSurvivesKills(t *testing.T) {
 		good, err = strconv.Atoi(v)
 		require.NoError(t, err, "E2E_BACKLOG")
 	}
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any bits will do
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	s := startParts(t, newDir(t), "services,exchange,functions")
@@ -81,7 +81,7 @@ func backlog(random *rand.Rand, good int) (messages []*kafka.Message, averages, 
 	for i := range good {
 		symbol, at := fmt.Sprintf("B%02d", i%backlogSymbols), time.Unix(1_700_000_000+int64(i/backlogSymbols), 0).UTC()
 		var id uuid.UUID
-		binary.BigEndian.PutUint64(id[8:], uint64(i)) //nolint:gosec // a counter
+		binary.BigEndian.PutUint64(id[8:], uint64(i))
 		cents := 1 + random.Int64N(100_000)
 		points[symbol] = append(points[symbol], cents)
 		messages = append(messages, event(symbol, fmt.Sprintf("%d.%02d", cents/100, cents%100), at.Format(time.RFC3339), "yfinance", id))

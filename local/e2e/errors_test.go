@@ -246,7 +246,7 @@ func (e *errorCodes) common(t *testing.T) {
 // halfABody creates a job with a body that ends early.
 func halfABody(t *testing.T, base string) (status int, body []byte, header http.Header) {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")) //nolint:noctx // on loopback
+	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 	require.NoError(t, err)
 	defer c.Close() //nolint:errcheck // read whole
 	_, err = io.WriteString(c, "POST /prices/poll HTTP/1.1\r\nHost: poll\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")

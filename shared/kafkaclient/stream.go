@@ -192,7 +192,7 @@ func (s Stored) size() int {
 }
 
 // keptBytes bounds what a Reader keeps of what it has read ahead.
-const keptBytes = 8 << 20
+const keptBytes = 4 << 20
 
 // cache keeps the records that were read last, up to a number of bytes. A record that alone is larger is not kept.
 type cache struct {
