@@ -37,6 +37,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	service.LimitMemory() // a flood of letters leaves garbage, not much that lives
 	log := service.NewLogger("dlq-inspector", cfg.LogLevel)
 	srv := service.New("dlq-inspector", "Dead letters: see, replay, discard.", cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))

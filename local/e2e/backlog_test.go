@@ -48,14 +48,14 @@ func TestABacklogSurvivesKills(t *testing.T) {
 	began := time.Now()
 	deadline := time.After(3 * time.Minute)
 	kills := 0
-	for victims := time.NewTicker(time.Second); ; {
+	for victims := time.NewTicker(2 * time.Second); ; {
 		done := s.rows(t, "select (select count(*) from price_points)::text || ' ' || (select count(*) from dead_letters)")
 		if done[0] == fmt.Sprint(good, " ", len(poison)) {
 			break
 		}
 		select {
 		case <-victims.C:
-			if kills++; kills%8 == 3 {
+			if kills++; kills == 2 || kills == 12 { // a new member waits until the group has given up the dead one, 10 s
 				sources.kill()
 				sources.start(t)
 			} else {

@@ -78,11 +78,11 @@ func (o *outbox) lock(t *testing.T, table string) pgx.Tx {
 	return tx
 }
 
-// blocked waits until a statement that begins so waits for a lock.
+// blocked waits until a statement with this text in it waits for a lock.
 func (o *outbox) blocked(t *testing.T, statement string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		return len(o.rows(t, "select query from pg_stat_activity where wait_event_type = 'Lock' and ltrim(query, E' \t\n') like $1", statement+"%")) > 0
+		return len(o.rows(t, "select query from pg_stat_activity where wait_event_type = 'Lock' and query like $1", "%"+statement+"%")) > 0
 	}, 20*time.Second, time.Millisecond)
 }
 

@@ -154,7 +154,14 @@ func (in *Ingester) measure(ctx context.Context) error {
 	defer cancel()
 	var rows int64
 	var seconds float64
-	if err := in.pool.QueryRow(ctx, measureQuery).Scan(&rows, &seconds); err != nil {
+	err := pgx.BeginFunc(ctx, in.pool, func(tx pgx.Tx) error {
+		// A table that was never analysed would be read whole and sorted.
+		if _, err := tx.Exec(ctx, postgres.ByIndex(storeWait)); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, measureQuery).Scan(&rows, &seconds)
+	})
+	if err != nil {
 		return postgres.Classify(fmt.Errorf("measure outbox: %w", err))
 	}
 	in.swept(rows, seconds)
