@@ -26,15 +26,17 @@ func (r *readable) Write(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rest = append(r.rest, b...)
+	unread := r.rest
+	defer func() { r.rest = append(r.rest[:0], unread...) }()
 	for {
-		line, rest, found := bytes.Cut(r.rest, []byte("\n"))
+		line, rest, found := bytes.Cut(unread, []byte("\n"))
 		if !found {
 			return len(b), nil
 		}
+		unread = rest
 		if _, err := fmt.Fprintf(r.out, "%-15s %s\n", r.label, format(line)); err != nil {
 			return len(b), err
 		}
-		r.rest = append([]byte(nil), rest...)
 	}
 }
 
