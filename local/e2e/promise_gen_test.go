@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -169,7 +170,7 @@ func (g *generator) plainAgain(p *promised) {
 func (g *generator) structured(p *promised, add func(name, value string), eventType, id string) {
 	good := p.good
 	p.asPlain()
-	if !p.good || len(p.record.Value) > maxEvent-20_000 || strings.ContainsAny(id, "\x00\r\xff") || id == "" {
+	if !p.good || len(p.record.Value) > maxEvent-20_000 || strings.ContainsAny(id, "\x00\r") || !utf8.ValidString(id) || id == "" {
 		add("content-type", "application/cloudevents+json")
 		p.what += ", said to be structured"
 		return
