@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"marketdata/local/supervisor"
 	"marketdata/shared/testenv/wire"
 )
 
@@ -128,7 +129,7 @@ func (m *run) memory(ctx context.Context) error {
 
 // startReference starts the reference servers as a program of their own.
 func (m *run) startReference(ctx context.Context) (stop func(), err error) {
-	port, err := freePort(ctx)
+	port, err := supervisor.FreePort(ctx)
 	if err != nil {
 		return nil, err
 	}

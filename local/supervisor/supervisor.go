@@ -48,7 +48,7 @@ func Start(ctx context.Context, o Options) (*Supervisor, error) {
 			continue
 		}
 		for i := range o.Copies[name] {
-			port, err := freePort(ctx)
+			port, err := FreePort(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -146,7 +146,8 @@ func (s *Supervisor) Stop() {
 	wg.Wait()
 }
 
-func freePort(ctx context.Context) (string, error) {
+// FreePort gives a TCP port of loopback that was free a moment ago, as decimal text.
+func FreePort(ctx context.Context) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
