@@ -5,6 +5,9 @@ BIN         := $(LOCAL_DIR)/bin
 FUZZTIME    ?= 30s
 COMMA       := ,
 export LOCAL_DIR
+# The linter's own cache keeps the paths of the tree that filled it: another clone with the same files would be shown those,
+# and none of the exclusions by path would apply.
+export GOLANGCI_LINT_CACHE := $(abspath $(LOCAL_DIR))/cache/golangci-lint
 # One set of flags everywhere: another set would build the C parts anew.
 export GOFLAGS := -trimpath -buildvcs=false
 export CGO_ENABLED := 1
