@@ -70,6 +70,9 @@ func (h *handler) receive(ctx context.Context, d ingress.Delivery) error {
 		var did effect
 		if did, err = h.apply(ctx, d, o); err == nil {
 			h.metrics.applied(did)
+			if did.outcome == corrected || did.late {
+				service.Note(ctx, slog.String("outcome", did.outcome), slog.Bool("late", did.late))
+			}
 			return nil
 		}
 	}

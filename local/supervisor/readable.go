@@ -5,71 +5,143 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"sort"
-	"strings"
 	"sync"
 	"time"
 )
 
 // readable turns a function's JSON log lines into short ones; what is no JSON passes as it is.
 type readable struct {
-	label string
-	mu    sync.Mutex
-	rest  []byte
+	label []byte // padded
 	out   io.Writer
+
+	mu   sync.Mutex
+	rest []byte
+	text []byte // lines to print, kept for their room
 }
 
-func newReadable(out io.Writer, label string) *readable { return &readable{out: out, label: label} }
-
-// Write takes any piece of the stream and prints the whole lines.
-func (r *readable) Write(b []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.rest = append(r.rest, b...)
-	unread := r.rest
-	defer func() { r.rest = append(r.rest[:0], unread...) }()
-	for {
-		line, rest, found := bytes.Cut(unread, []byte("\n"))
-		if !found {
-			return len(b), nil
-		}
-		unread = rest
-		if _, err := fmt.Fprintf(r.out, "%-15s %s\n", r.label, format(line)); err != nil {
-			return len(b), err
-		}
-	}
-}
-
-func format(line []byte) string {
-	var m map[string]json.RawMessage
-	if json.Unmarshal(line, &m) != nil {
-		return string(line)
-	}
-	text := func(name string) string {
-		var s string
-		if json.Unmarshal(m[name], &s) != nil {
-			s = string(m[name])
-		}
-		delete(m, name)
-		return s
-	}
-	when, level, msg := text("time"), text("level"), text("msg")
-	delete(m, "function")
-	if t, err := time.Parse(time.RFC3339Nano, when); err == nil {
-		when = t.Local().Format("15:04:05.000")
-	}
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	var out strings.Builder
-	fmt.Fprintf(&out, "%s %-5s %s", when, level, msg)
-	for _, name := range names {
-		fmt.Fprintf(&out, " %s=%s", name, text(name))
-	}
-	return out.String()
+func newReadable(out io.Writer, label string) *readable {
+	return &readable{label: fmt.Appendf(nil, "%-15s ", label), out: out}
 }
 
 // Readable gives a writer that prints JSON log lines under a label as short ones.
 func Readable(out io.Writer, label string) io.Writer { return newReadable(out, label) }
+
+// Write takes any piece of the stream and prints the whole lines of it at once.
+func (r *readable) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rest = append(r.rest, b...)
+	r.text = r.text[:0]
+	unread := r.rest
+	for {
+		line, rest, found := bytes.Cut(unread, []byte("\n"))
+		if !found {
+			break
+		}
+		unread = rest
+		r.text = append(appendReadable(append(r.text, r.label...), line), '\n')
+	}
+	r.rest = append(r.rest[:0], unread...)
+	if len(r.text) > 0 {
+		_, _ = r.out.Write(r.text) // a terminal that is gone must not stop the function that logs
+	}
+	return len(b), nil
+}
+
+// member is one of a line's members, its value as it stands.
+type member struct{ name, value []byte }
+
+// appendReadable appends "15:04:05.000 INFO  message name=value …".
+func appendReadable(out, line []byte) []byte {
+	var room [24]member
+	members, ok := scan(line, room[:0])
+	if !ok {
+		return append(out, line...)
+	}
+	var when, level, message []byte
+	others := members[:0]
+	for _, m := range members {
+		switch string(m.name) {
+		case "time":
+			when = plain(m.value)
+		case "level":
+			level = plain(m.value)
+		case "msg":
+			message = plain(m.value)
+		case "function":
+		default:
+			others = append(others, m)
+		}
+	}
+	if t, err := time.Parse(time.RFC3339Nano, string(when)); err == nil {
+		out = t.Local().AppendFormat(out, "15:04:05.000")
+	} else {
+		out = append(out, when...)
+	}
+	out = append(fmt.Appendf(append(out, ' '), "%-5s ", level), message...)
+	for _, m := range others {
+		out = append(append(append(append(out, ' '), m.name...), '='), plain(m.value)...)
+	}
+	return out
+}
+
+// scan splits one JSON object into its members, without decoding them: a busy function logs thousands of lines a second, on the
+// cores that it works on. What it does not understand is not ok.
+func scan(line []byte, members []member) ([]member, bool) {
+	s := bytes.TrimSpace(line)
+	if len(s) < 2 || s[0] != '{' || s[len(s)-1] != '}' || !json.Valid(s) {
+		return nil, false
+	}
+	s = s[1 : len(s)-1]
+	for {
+		if s = bytes.TrimLeft(s, " \t\r\n,"); len(s) == 0 {
+			return members, true
+		}
+		n := valueEnd(s)
+		name := plain(s[:n])
+		s = bytes.TrimLeft(s[n:], " \t\r\n:")
+		n = valueEnd(s)
+		members = append(members, member{name, bytes.TrimRight(s[:n], " \t\r\n")})
+		s = s[n:]
+	}
+}
+
+// valueEnd is where the value ends that valid JSON begins with.
+func valueEnd(s []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			if quoted = !quoted; !quoted && depth == 0 {
+				return i + 1
+			}
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case c == ',' && depth == 0:
+			return i
+		}
+	}
+	return len(s)
+}
+
+// plain is a string's text, and any other value as it stands.
+func plain(value []byte) []byte {
+	if len(value) < 2 || value[0] != '"' {
+		return value
+	}
+	if bytes.IndexByte(value, '\\') < 0 {
+		return value[1 : len(value)-1]
+	}
+	var text string
+	if json.Unmarshal(value, &text) != nil {
+		return value
+	}
+	return []byte(text)
+}

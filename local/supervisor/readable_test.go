@@ -15,5 +15,21 @@ func TestReadableLines(t *testing.T) {
 		_, err := r.Write([]byte(piece))
 		require.NoError(t, err)
 	}
-	require.Equal(t, "poll             INFO  request a=x status=204\npoll            not json\n", out.String())
+	require.Equal(t, "poll             INFO  request status=204 a=x\npoll            not json\n", out.String())
+}
+
+func TestEveryValueOfALineIsShown(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		`{"time":"nonsense","level":"WARN","msg":"a \"b\", c","n":-1.5e3 , "o":{"x":[1,{"y":"}"}],"z":"]"},"e":"","last":null}`: `nonsense WARN  a "b", c n=-1.5e3 o={"x":[1,{"y":"}"}],"z":"]"} e= last=null`,
+		`{}`:             `       `,
+		`{"msg":"cut`:    `{"msg":"cut`,
+		`{"a":1}{"b":2}`: `{"a":1}{"b":2}`,
+		`["a"]`:          `["a"]`,
+		``:               ``,
+	} {
+		require.Equal(t, want, string(appendReadable(nil, []byte(line))), line)
+	}
+	at := appendReadable(nil, []byte(`{"time":"2026-01-02T03:04:05.678901234Z","level":"INFO","msg":"x"}`))
+	require.Regexp(t, `^\d\d:\d\d:\d\d\.678 INFO  x$`, string(at))
 }

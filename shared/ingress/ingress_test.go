@@ -249,7 +249,7 @@ func TestBodiesThatAreTooLarge(t *testing.T) {
 func TestEventIDsAreBoundedInLogs(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	s := service.New("test", "A test.", service.Config{}, slog.New(slog.NewJSONHandler(&log, nil)))
+	s := service.New("test", "A test.", service.Config{}, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	s.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 1 << 20, Handle: func(context.Context, ingress.Delivery) error { return nil }})
 	s.Mux.HandleFunc("GET /public", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	long := strings.Repeat("é", 450_000)

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/fault"
 	"marketdata/shared/service"
 )
 
@@ -156,8 +157,11 @@ func TestDetailsOfParametersAreOurOwnWords(t *testing.T) {
 func TestAnEventsIDIsLoggedInBounds(t *testing.T) {
 	t.Parallel()
 	s, logs := newService(t)
-	s.Mux.HandleFunc("POST /{$}", func(_ http.ResponseWriter, r *http.Request) { service.NoteEvent(r.Context(), r.Header.Get("Ce-Id")) })
-	do(s, http.MethodPost, "/", "", "Ce-Id", strings.Repeat("y", 900_000))
+	s.Mux.HandleFunc("POST /refused", func(w http.ResponseWriter, r *http.Request) {
+		service.NoteEvent(r.Context(), r.Header.Get("Ce-Id"))
+		service.WriteEventProblem(w, r, fault.New(fault.Invalid, "bad", "x"))
+	})
+	do(s, http.MethodPost, "/refused", "", "Ce-Id", strings.Repeat("y", 900_000))
 	require.Contains(t, logs.String(), `"event_id":"yyy`)
 	require.Less(t, logs.Len(), 1000)
 	logs.Reset()

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -24,6 +25,31 @@ type observer struct {
 	mux     *http.ServeMux
 	log     *slog.Logger
 	metrics *metrics.Set
+	routine summaries
+	counts  sync.Map // routeStatus to routeMetrics: what the set would find by a name that is put together each time
+}
+
+type routeStatus struct {
+	route  string
+	status int
+}
+
+type routeMetrics struct {
+	requests *metrics.Counter
+	duration *metrics.PrometheusHistogram
+}
+
+func (o *observer) metricsOf(route string, status int) routeMetrics {
+	key := routeStatus{route, status}
+	if found, ok := o.counts.Load(key); ok {
+		return found.(routeMetrics) //nolint:forcetypeassert // nothing else is stored
+	}
+	m := routeMetrics{
+		o.metrics.GetOrCreateCounter(`http_requests_total{route="` + route + `",status="` + strconv.Itoa(status) + `"}`),
+		o.metrics.GetOrCreatePrometheusHistogramExt(`http_request_duration_seconds{route="`+route+`"}`, seconds),
+	}
+	o.counts.Store(key, m)
+	return m
 }
 
 // seconds are the buckets of http_request_duration_seconds.
@@ -34,6 +60,8 @@ type request struct {
 	id          string
 	traceparent string
 	eventID     string // of an event route
+	isEvent     bool
+	notes       []slog.Attr
 	err         error
 }
 
@@ -65,10 +93,18 @@ func noteError(ctx context.Context, err error) {
 // maxLogged bounds an event's id in a log line, in bytes.
 const maxLogged = 200
 
-// NoteEvent keeps an event's id for the request's log line. Any length will do: it is cut.
+// NoteEvent says that the request is an event and keeps its id for the log line. Any length will do: it is cut. An event that
+// is acknowledged without an error or a [Note] has a line at debug level only, and is summed up with others every 10 s.
 func NoteEvent(ctx context.Context, id string) {
 	if r, ok := ctx.Value(requestKey{}).(*request); ok {
-		r.eventID = cut(id, maxLogged)
+		r.eventID, r.isEvent = cut(id, maxLogged), true
+	}
+}
+
+// Note puts something worth knowing on the request's log line: an event with a note is not routine.
+func Note(ctx context.Context, attrs ...slog.Attr) {
+	if r, ok := ctx.Value(requestKey{}).(*request); ok {
+		r.notes = append(r.notes, attrs...)
 	}
 }
 
@@ -162,20 +198,27 @@ func (o *observer) record(r *http.Request, state *request, status int, elapsed t
 	if route == "" {
 		route = "none" // never the path: a scanner would make a time series of every guess
 	}
-	o.metrics.GetOrCreateCounter(`http_requests_total{route="` + route + `",status="` + strconv.Itoa(status) + `"}`).Inc()
-	o.metrics.GetOrCreatePrometheusHistogramExt(`http_request_duration_seconds{route="`+route+`"}`, seconds).Update(elapsed.Seconds())
+	m := o.metricsOf(route, status)
+	m.requests.Inc()
+	m.duration.Update(elapsed.Seconds())
 	level := slog.LevelInfo
 	switch {
 	case status >= 500 && fault.KindOf(state.err) == fault.Internal:
 		level = slog.LevelError
 	case status >= 500:
 		level = slog.LevelWarn
+	case state.isEvent && status < 300 && state.err == nil && len(state.notes) == 0:
+		o.routine.add(route, elapsed)
+		level = slog.LevelDebug
 	case quiet[route]:
 		level = slog.LevelDebug
 	}
+	if !o.log.Enabled(r.Context(), level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("request_id", state.id), slog.String("method", cut(r.Method, 16)), slog.String("route", route),
-		slog.Int("status", status), slog.Float64("elapsed_ms", float64(elapsed.Microseconds())/1000),
+		slog.Int("status", status), slog.Float64("elapsed_ms", milliseconds(elapsed)),
 	}
 	if state.eventID != "" {
 		attrs = append(attrs, slog.String("event_id", state.eventID))
@@ -183,7 +226,7 @@ func (o *observer) record(r *http.Request, state *request, status int, elapsed t
 	if state.err != nil {
 		attrs = append(attrs, slog.String("code", fault.CodeOf(state.err)), slog.String("err", cut(state.err.Error(), maxLoggedError)))
 	}
-	o.log.LogAttrs(r.Context(), level, "request", attrs...)
+	o.log.LogAttrs(r.Context(), level, "request", append(attrs, state.notes...)...)
 }
 
 // recorder remembers the status for log and metrics, and holds back what the mux answers of its own where no route

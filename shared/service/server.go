@@ -145,6 +145,7 @@ func (s *Service) stopAtTheEnd(ctx context.Context, server *http.Server, addr ne
 		cancelRequests()
 		_ = server.Close() // the listener is closed, and what remains is cut
 	}
+	s.observe.routine.flush()
 	s.Log.Info("stopped")
 }
 

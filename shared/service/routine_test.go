@@ -1,0 +1,66 @@
+package service_test
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/service"
+)
+
+func TestRoutineEventsAreSummedUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, logs := newService(t)
+		s.Mux.HandleFunc("POST /{$}", func(w http.ResponseWriter, r *http.Request) {
+			service.NoteEvent(r.Context(), "e1")
+			switch r.Header.Get("Case") {
+			case "note":
+				service.Note(r.Context(), slog.String("outcome", "corrected"))
+			case "error":
+				service.WriteEventProblem(w, r, errors.New("boom"))
+				return
+			}
+			time.Sleep(2 * time.Millisecond)
+			w.WriteHeader(http.StatusNoContent)
+		})
+		for range 3 {
+			do(s, http.MethodPost, "/", "")
+		}
+		require.Empty(t, logs.String(), "a routine event has no line of its own")
+		do(s, http.MethodPost, "/", "", "Case", "note")
+		do(s, http.MethodPost, "/", "", "Case", "error")
+		lines := strings.Split(strings.TrimSpace(logs.String()), "\n")
+		require.Len(t, lines, 2)
+		require.Contains(t, lines[0], `"event_id":"e1","outcome":"corrected"`)
+		require.Contains(t, lines[1], `"level":"ERROR"`)
+
+		logs.Reset()
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		var line struct {
+			Msg    string
+			Events int
+			Route  string
+			Mean   float64 `json:"mean_ms"`
+			Worst  float64 `json:"worst_ms"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(logs.String()), &line))
+		require.Equal(t, "events", line.Msg)
+		require.Equal(t, 3, line.Events)
+		require.Equal(t, "POST /{$}", line.Route)
+		require.InDelta(t, 2, line.Mean, 0)
+		require.InDelta(t, 2, line.Worst, 0)
+
+		logs.Reset()
+		time.Sleep(time.Minute)
+		require.Empty(t, logs.String(), "nothing happened, nothing is told")
+	})
+}
