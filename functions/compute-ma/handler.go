@@ -183,6 +183,10 @@ type verdict struct {
 
 // dryRun does everything that POST / would do with the event, rolls it back, and tells. No dead letter is written.
 func (h *handler) dryRun(w http.ResponseWriter, r *http.Request) {
+	if err := service.CheckOrigin(r); err != nil {
+		service.WriteEventProblem(w, r, err) // a rehearsal locks what the event would lock
+		return
+	}
 	d, err := ingress.Read(r, h.maxBytes)
 	if err != nil && !fault.Permanent(err) {
 		service.WriteEventProblem(w, r, err)

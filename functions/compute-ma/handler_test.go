@@ -360,6 +360,12 @@ func TestDryRunTellsAndChangesNothing(t *testing.T) {
 	b.store.errs = []error{&pgconn.PgError{Code: "57P01"}}
 	require.JSONEq(t, `{"verdict":"retry","status":503,"code":"storage_unavailable","reason":"the database does not answer"}`, ask(good, ce()...))
 	require.Empty(t, b.dlq.letters)
+
+	r := httptest.NewRequest(http.MethodPost, "/dry-run", strings.NewReader(good))
+	r.Header.Set("Origin", "https://evil.example.com")
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, r)
+	require.Equal(t, http.StatusForbidden, w.Code, "another site's page cannot hold a series")
 }
 
 // A handler that panics on an event has refused it for ever: its dead letter is written like any other.

@@ -72,9 +72,14 @@ type Handler struct {
 	Refuse func(ctx context.Context, d Delivery, reason error) error
 }
 
-// ServeHTTP answers 204, or a problem document with the event surface's status.
+// ServeHTTP answers 204, or a problem document with the event surface's status. What a browser sends for another site's page
+// is refused before it is read, and never buried: no platform sends Origin.
 func (in Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := in.receive(r); err != nil {
+	err := service.CheckOrigin(r)
+	if err == nil {
+		err = in.receive(r)
+	}
+	if err != nil {
 		service.WriteEventProblem(w, r, err)
 		return
 	}

@@ -265,6 +265,28 @@ func TestEventIDsAreBoundedInLogs(t *testing.T) {
 	require.NotContains(t, log.String(), "event_id")
 }
 
+// A browser can send an event for another site's page, without a CloudEvent's headers; no platform sends Origin.
+func TestPagesOfOtherSitesSendNoEvents(t *testing.T) {
+	t.Parallel()
+	handled := 0
+	count := func(context.Context, ingress.Delivery) error { handled++; return nil }
+	s := service.New("test", "A test.", service.Config{}, slog.New(slog.DiscardHandler))
+	s.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 300, Handle: count, Refuse: func(ctx context.Context, d ingress.Delivery, _ error) error { return count(ctx, d) }})
+	for name, header := range map[string][]string{
+		"simple POST":   {"Content-Type", "text/plain", "Origin", "https://evil.example.com"},
+		"sandboxed":     {"Content-Type", "text/plain", "Origin", "null"},
+		"fetch":         {"Sec-Fetch-Site", "cross-site"},
+		"a whole event": binary("Origin", "https://evil.example.com"),
+	} {
+		w := do(s, http.MethodPost, "/", "{}", header...)
+		require.Equal(t, http.StatusForbidden, w.Code, name)
+		require.Equal(t, "foreign_origin", codeOf(t, w), name)
+	}
+	require.Zero(t, handled, "neither handled nor buried")
+	require.Equal(t, 204, do(s, http.MethodPost, "/", "{}", binary("Origin", "http://example.com")...).Code, "the function's own page")
+	require.Equal(t, 1, handled)
+}
+
 func TestPanicIsPermanentForItsEvent(t *testing.T) {
 	t.Parallel()
 	s := mounted(t, func(context.Context, ingress.Delivery) error { panic("boom") })

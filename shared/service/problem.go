@@ -84,8 +84,9 @@ func queryStatus(err error) int {
 // all else to the dead letter sink at once (WebClientCloudEventSender.isRetryableStatusCode): a permanent failure must
 // be none of those.
 func EventStatus(err error) int {
-	if fault.CodeOf(err) == "body_too_large" {
-		return http.StatusRequestEntityTooLarge
+	switch code := fault.CodeOf(err); code {
+	case "body_too_large", "foreign_origin":
+		return statusByCode[code]
 	}
 	switch fault.KindOf(err) {
 	case fault.Invalid, fault.NotFound:
