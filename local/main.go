@@ -15,9 +15,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+
+	"marketdata/shared/service"
 )
 
 func main() {
+	service.TuneGC()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	var err error
 	switch args := os.Args[1:]; {

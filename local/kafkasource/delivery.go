@@ -1,13 +1,11 @@
 package kafkasource
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
-	"io"
 	"log/slog"
 	"maps"
-	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -45,30 +43,18 @@ type outcome struct {
 
 // sender posts events.
 type sender struct {
-	transport *http.Transport // without http.Client: redirects are not followed, and cookies do not exist
-	namespace string
-	log       *slog.Logger
-	sleep     func(ctx context.Context, d time.Duration) error
-	life      context.Context //nolint:containedctx // of requests under way: ended by abandon
-	abandon   context.CancelFunc
+	connections *connections
+	namespace   string
+	log         *slog.Logger
+	sleep       func(ctx context.Context, d time.Duration) error
 }
 
 func newSender(namespace string, log *slog.Logger) *sender {
-	s := &sender{
-		transport: &http.Transport{
-			MaxConnsPerHost: maxInFlight, MaxIdleConnsPerHost: maxInFlight, DisableCompression: true, // 100: maxPoolSize of the data plane
-		},
-		namespace: namespace, log: log, sleep: sleep,
-	}
-	s.life, s.abandon = context.WithCancel(context.Background())
-	return s
+	return &sender{connections: newConnections(), namespace: namespace, log: log, sleep: sleep}
 }
 
-// close closes idle connections: one opened but never used would hold up the sink's shutdown for 5 s.
-func (s *sender) close() {
-	s.abandon()
-	s.transport.CloseIdleConnections()
-}
+// abandon cuts requests under way, and idle connections: one opened but never used would hold up the sink's shutdown for 5 s.
+func (s *sender) abandon() { s.connections.close() }
 
 // shown bounds what a log line says of an event: ids come from outside, and may have any length.
 func shown(text string) string {
@@ -144,30 +130,19 @@ func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delive
 
 // post makes one request. It does not end with its partition's assignment: the data plane lets a call under way finish, too.
 func (s *sender) post(ev Event, target string, timeout time.Duration) outcome {
-	ctx, cancel := context.WithTimeout(s.life, timeout)
-	defer cancel()
-	var body io.Reader
-	if ev.Data != nil {
-		body = bytes.NewReader(ev.Data)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	to, err := url.Parse(target)
 	if err != nil {
 		return outcome{}
 	}
-	req.Header = requestHeader(ev, s.namespace)
-	resp, err := s.transport.RoundTrip(req)
-	if err != nil {
+	got, err := s.connections.post(to, requestHeader(ev, s.namespace), ev.Data, timeout)
+	switch {
+	case err != nil:
 		return outcome{}
+	case got.status < 300:
+		return outcome{ok: true, status: got.status}
 	}
-	defer resp.Body.Close() //nolint:errcheck // drained below
-	if resp.StatusCode < 300 {
-		_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
-		return outcome{ok: true, status: resp.StatusCode}
-	}
-	out := outcome{status: resp.StatusCode, kne: map[string]string{}}
-	out.body, _ = io.ReadAll(io.LimitReader(resp.Body, 1024)) // a torn body is as good as its first bytes
-	_, _ = io.Copy(io.Discard, resp.Body)
-	for name, values := range resp.Header {
+	out := outcome{status: got.status, body: got.body, kne: map[string]string{}}
+	for name, values := range got.header {
 		if rest, found := strings.CutPrefix(strings.ToLower(name), "kne-"); found && len(values) > 0 {
 			out.kne[rest] = values[0]
 		}

@@ -123,7 +123,7 @@ func (s *Source) Close() error {
 	abandon := time.AfterFunc(closeGrace, s.sender.abandon)
 	s.workers.Wait()
 	abandon.Stop()
-	s.sender.close()
+	s.sender.abandon()
 	s.commit()
 	if err := s.consumer.Close(); err != nil {
 		return fmt.Errorf("close consumer of %s: %w", s.spec.Name, err)

@@ -59,7 +59,7 @@ func (p *Producer) open() (*kafka.Producer, error) {
 		"bootstrap.servers":                 p.servers,
 		"acks":                              "all",
 		"enable.idempotence":                true,
-		"linger.ms":                         1,
+		"linger.ms":                         10, // once a wait is over, librdkafka spins until what is in flight is acknowledged: longer than that takes
 		"message.max.bytes":                 MaxMessageBytes,
 		"message.timeout.ms":                30_000,
 		"allow.auto.create.topics":          false,

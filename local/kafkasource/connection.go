@@ -1,0 +1,207 @@
+package kafkasource
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// connections post over keep-alive connections, one request at a time on each. net/http's client gives every connection two
+// goroutines and hands each request from one to the other: on the cores that the functions share, that cost more than the
+// functions' own servers did. Redirects are not followed, and cookies do not exist. Safe for concurrent use.
+type connections struct {
+	life context.Context //nolint:containedctx // of connections being opened: ended by close
+	end  context.CancelFunc
+
+	mu   sync.Mutex
+	idle map[string][]*connection // by scheme and host
+	open map[*connection]struct{}
+}
+
+func newConnections() *connections {
+	c := &connections{idle: map[string][]*connection{}, open: map[*connection]struct{}{}}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c
+}
+
+// connection is one connection, held by one request or idle.
+type connection struct {
+	net.Conn
+	key     string
+	used    bool
+	r       *bufio.Reader
+	request []byte // the last one, kept for its room
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte // its first keptBytes
+	last   bool   // the connection is of no more use
+}
+
+// keptBytes is how much of an answer anybody looks at.
+const keptBytes = 1024
+
+var errClosed = errors.New("the connections are closed")
+
+// post sends a request and reads its whole answer, within the time given. Header names are in canonical form, and values are free of control
+// characters. A connection that the sink closed while it was idle is not an error: the request is sent again over another.
+func (c *connections) post(target *url.URL, header http.Header, body []byte, timeout time.Duration) (answer, error) {
+	ctx, cancel := context.WithTimeout(c.life, timeout)
+	defer cancel()
+	for {
+		conn, err := c.take(ctx, target)
+		if err != nil {
+			return answer{}, err
+		}
+		got, begun, err := conn.exchange(ctx, target, header, body)
+		if err != nil || got.last {
+			c.drop(conn)
+		} else {
+			c.put(conn)
+		}
+		if err != nil && conn.used && !begun && ctx.Err() == nil {
+			continue
+		}
+		return got, err
+	}
+}
+
+// take gives an idle connection, the one used last, or opens one.
+func (c *connections) take(ctx context.Context, target *url.URL) (*connection, error) {
+	key := target.Scheme + "://" + target.Host
+	c.mu.Lock()
+	if n := len(c.idle[key]); n > 0 {
+		conn := c.idle[key][n-1]
+		c.idle[key] = c.idle[key][:n-1]
+		c.mu.Unlock()
+		return conn, nil
+	}
+	c.mu.Unlock()
+	raw, err := dial(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	conn := &connection{Conn: raw, key: key, r: bufio.NewReader(raw)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.Err() != nil {
+		_ = raw.Close() // nothing was sent
+		return nil, errClosed
+	}
+	c.open[conn] = struct{}{}
+	return conn, nil
+}
+
+func dial(ctx context.Context, target *url.URL) (net.Conn, error) {
+	host, port := target.Hostname(), target.Port()
+	var dialer interface {
+		DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	} = &net.Dialer{}
+	switch target.Scheme {
+	case "http":
+		port = orElse(port, "80")
+	case "https":
+		dialer, port = &tls.Dialer{}, orElse(port, "443")
+	default:
+		return nil, fmt.Errorf("connect: %q is no HTTP URL", target)
+	}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return conn, nil
+}
+
+func orElse(text, other string) string {
+	if text == "" {
+		return other
+	}
+	return text
+}
+
+func (c *connections) put(conn *connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.Err() == nil { // else close has closed it
+		conn.used = true
+		c.idle[conn.key] = append(c.idle[conn.key], conn)
+	}
+}
+
+func (c *connections) drop(conn *connection) {
+	_ = conn.Close() // nothing is buffered
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, conn)
+}
+
+// close cuts all connections, also those with a request under way, and lets no new ones be opened.
+func (c *connections) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end()
+	for conn := range c.open {
+		_ = conn.Close()
+	}
+	clear(c.open)
+	clear(c.idle)
+}
+
+// exchange sends one request and reads its answer. begun says that the sink had begun to answer.
+func (c *connection) exchange(ctx context.Context, target *url.URL, header http.Header, body []byte) (got answer, begun bool, err error) {
+	deadline, _ := ctx.Deadline()
+	if err := c.SetDeadline(deadline); err != nil {
+		return answer{}, false, fmt.Errorf("set deadline: %w", err)
+	}
+	c.request = appendRequest(c.request[:0], target, header, body)
+	_, sendErr := c.Write(c.request)
+	if cap(c.request) > maxKeptRequest {
+		c.request = nil
+	}
+	if _, err := c.r.Peek(1); err != nil { // a sink may answer before it has read everything
+		return answer{}, false, fmt.Errorf("exchange: %w", errors.Join(sendErr, err))
+	}
+	resp, err := http.ReadResponse(c.r, nil)
+	for err == nil && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols { // not yet the answer
+		resp, err = http.ReadResponse(c.r, nil)
+	}
+	if err != nil {
+		return answer{}, true, fmt.Errorf("read answer: %w", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	got = answer{status: resp.StatusCode, header: resp.Header, last: resp.Close || sendErr != nil}
+	if got.body, err = io.ReadAll(io.LimitReader(resp.Body, keptBytes)); err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+	}
+	if err != nil { // a torn body is as good as its first bytes
+		got.last = true
+	}
+	return got, true, nil
+}
+
+// maxKeptRequest bounds the buffer that an idle connection keeps.
+const maxKeptRequest = 64 << 10
+
+func appendRequest(b []byte, target *url.URL, header http.Header, body []byte) []byte {
+	b = append(append(append(b, "POST "...), target.RequestURI()...), " HTTP/1.1\r\nHost: "...)
+	b = append(append(b, target.Host...), "\r\nContent-Length: "...)
+	b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n"...)
+	for name, values := range header {
+		for _, value := range values {
+			b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+		}
+	}
+	return append(append(b, "\r\n"...), body...)
+}

@@ -1,0 +1,156 @@
+package kafkasource
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func mustParse(t *testing.T, target string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(target)
+	require.NoError(t, err)
+	return u
+}
+
+// counting serves h and counts the connections that were opened.
+func counting(t *testing.T, h http.HandlerFunc) (server *httptest.Server, opened *atomic.Int64) {
+	t.Helper()
+	opened = &atomic.Int64{}
+	server = httptest.NewUnstartedServer(h)
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	return server, opened
+}
+
+func TestPostSendsTheRequestAsItIsAndKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 300_000)
+	server, opened := counting(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.Method != http.MethodPost || r.URL.RequestURI() != "/a%20b?c=d" || r.Header.Get("Ce-Id") != "caf\xe9" {
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		w.WriteHeader(http.StatusEarlyHints) // not the answer
+		w.Header().Set("Kne-X", "y")
+		w.WriteHeader(http.StatusConflict)
+		_, _ = w.Write(body) // an error means that the caller went away
+	})
+	c := newConnections()
+	defer c.close()
+	header := http.Header{"Ce-Id": {"caf\xe9"}}
+	for _, body := range []string{"", "short", long} {
+		got, err := c.post(mustParse(t, server.URL+"/a%20b?c=d"), header, []byte(body), time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusConflict, got.status)
+		require.Equal(t, body[:min(len(body), keptBytes)], string(got.body))
+		require.Equal(t, "y", got.header.Get("Kne-X"))
+	}
+	require.EqualValues(t, 1, opened.Load())
+}
+
+func TestAConnectionThatWasClosedWhileIdleIsNoError(t *testing.T) {
+	t.Parallel()
+	server, opened := counting(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	c := newConnections()
+	defer c.close()
+	for range 3 {
+		got, err := c.post(mustParse(t, server.URL), nil, []byte("x"), time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusNoContent, got.status)
+		server.CloseClientConnections()
+	}
+	require.EqualValues(t, 3, opened.Load())
+}
+
+func TestAConnectionThatTheSinkEndsIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	server, opened := counting(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") })
+	c := newConnections()
+	defer c.close()
+	for range 2 {
+		_, err := c.post(mustParse(t, server.URL), nil, nil, time.Minute)
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 2, opened.Load())
+}
+
+// torn answers each connection with the same bytes, after its request, and closes it.
+func torn(t *testing.T, answer string) (target string, requests *atomic.Int64) {
+	t.Helper()
+	requests = &atomic.Int64{}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				requests.Add(1)
+				_, _ = io.WriteString(conn, answer) // the client may be gone
+			}
+			_ = conn.Close()
+		}
+	}()
+	return "http://" + l.Addr().String(), requests
+}
+
+func TestAnAnswerThatEndsEarly(t *testing.T) {
+	t.Parallel()
+	c := newConnections()
+	defer c.close()
+	for name, answer := range map[string]string{"none": "", "half a header": "HTTP/1.1 204 No", "no HTTP": "hello\r\n\r\n"} {
+		target, requests := torn(t, answer)
+		_, err := c.post(mustParse(t, target), nil, nil, time.Minute)
+		require.Error(t, err, name)
+		require.EqualValues(t, 1, requests.Load(), "%s: a fresh connection is not tried twice", name)
+	}
+	target, _ := torn(t, "HTTP/1.1 422 Unprocessable Entity\r\nContent-Length: 100\r\n\r\nbegin")
+	got, err := c.post(mustParse(t, target), nil, nil, time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, 422, got.status)
+	require.Equal(t, "begin", string(got.body))
+}
+
+func TestPostsEndInTime(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	server, _ := counting(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	c := newConnections()
+	_, err := c.post(mustParse(t, server.URL), nil, nil, 50*time.Millisecond)
+	require.ErrorContains(t, err, "i/o timeout")
+
+	cut := make(chan error)
+	go func() {
+		_, err := c.post(mustParse(t, server.URL), nil, nil, time.Minute)
+		cut <- err
+	}()
+	require.Eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.open) == 1 }, 10*time.Second, time.Millisecond)
+	c.close()
+	require.Error(t, <-cut)
+	_, err = c.post(mustParse(t, server.URL), nil, nil, time.Minute)
+	require.Error(t, err, "closed is closed")
+	for _, target := range []string{"ftp://127.0.0.1/", "http://127.0.0.1:1/"} {
+		_, err := newConnections().post(mustParse(t, target), nil, nil, time.Minute)
+		require.Error(t, err)
+	}
+}
