@@ -9,8 +9,8 @@ import (
 	"marketdata/shared/priceevent"
 )
 
-// summary is a letter in a list: everything but what it holds.
-type summary struct {
+// Summary is a letter in a list: everything but what it holds. Exported, or the document would leave it out of [letterBody].
+type Summary struct {
 	ID            uuid.UUID `json:"id" format:"uuid"`
 	Status        string    `json:"status" enum:"open,replaying,resolved,sent,discarded"`
 	Code          string    `json:"code" doc:"Of the latest failure"`
@@ -29,8 +29,8 @@ type summary struct {
 	ReplayCount   int       `json:"replay_count"`
 }
 
-func summaryOf(l stored) summary {
-	s := summary{
+func summaryOf(l stored) Summary {
+	s := Summary{
 		ID: l.ID, Status: l.Status, Code: l.Code, Reason: l.Reason, Fingerprint: l.Fingerprint, Symbol: l.Symbol, Exact: l.Exact,
 		FirstFailedAt: l.FirstFailedAt.UTC(), LastFailedAt: l.LastFailedAt.UTC(), FailureCount: l.FailureCount, ReplayCount: l.ReplayCount,
 	}
@@ -45,7 +45,7 @@ func summaryOf(l stored) summary {
 
 // letterBody is a letter whole.
 type letterBody struct {
-	summary
+	Summary
 	Value         *string           `json:"value" nullable:"true" doc:"null: the record has a null value"`
 	ValueEncoding string            `json:"value_encoding" enum:"text,base64"`
 	ValueBytes    int64             `json:"value_bytes,omitempty" doc:"How long the whole value was, where this is only its beginning: the dead letter was cut, and the original is gone"`
@@ -87,7 +87,7 @@ func (l stored) cut() *cut {
 
 func bodyOf(l stored, failures []failure, trail []auditEntry) letterBody {
 	b := letterBody{
-		summary: summaryOf(l), ValueEncoding: "text", KeyEncoding: "text", Headers: []headerBody{}, Attributes: l.Attributes,
+		Summary: summaryOf(l), ValueEncoding: "text", KeyEncoding: "text", Headers: []headerBody{}, Attributes: l.Attributes,
 		ContentType: l.ContentType, Correction: l.Correction, Failures: []failureBody{}, Audit: auditOf(trail),
 	}
 	if l.Value != nil {

@@ -104,7 +104,7 @@ type listRequest struct {
 
 type listAnswer struct {
 	Body struct {
-		Messages      []summary `json:"messages"`
+		Messages      []Summary `json:"messages"`
 		NextPageToken *string   `json:"next_page_token" nullable:"true" doc:"null at the end"`
 	}
 }
@@ -126,7 +126,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 		return nil, err
 	}
 	out := &listAnswer{}
-	out.Body.Messages = []summary{}
+	out.Body.Messages = []Summary{}
 	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(l listed) listKey { return l.key })
 	for _, l := range all {
 		out.Body.Messages = append(out.Body.Messages, summaryOf(l.stored))

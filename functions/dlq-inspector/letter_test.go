@@ -5,11 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
@@ -150,4 +153,17 @@ func TestAccess(t *testing.T) {
 	require.Error(t, validTokens("anna:short"))
 	require.NoError(t, validTokens(""))
 	require.NotContains(t, validTokens("anna:secret").Error(), "secret")
+}
+
+// The library's schema leaves out an embedded struct whose type is not exported, which JSON does not.
+func TestDocumentShowsAllOfALetter(t *testing.T) {
+	t.Parallel()
+	text, err := json.Marshal(bodyOf(stored{}, nil, nil))
+	require.NoError(t, err)
+	var members map[string]any
+	require.NoError(t, json.Unmarshal(text, &members))
+	schema := huma.NewMapRegistry("#/", huma.DefaultSchemaNamer).Schema(reflect.TypeFor[letterBody](), false, "")
+	for name := range members {
+		require.Contains(t, schema.Properties, name)
+	}
 }
