@@ -76,9 +76,8 @@ func attributes(all map[string]string, data []byte) (event.Event, error) {
 			if _, err := url.Parse(value); err == nil {
 				e.SetSource(value)
 			}
-		case "specversion", "time", "dataschema", "schemaurl", "datacontenttype", "data", "datacontentencoding":
 		default:
-			if event.IsExtensionNameValid(name) && name == strings.ToLower(name) {
+			if !isContext(name) && event.IsExtensionNameValid(name) && name == strings.ToLower(name) {
 				e.SetExtension(name, value)
 			}
 		}
@@ -110,8 +109,14 @@ func structured(body []byte) (event.Event, error) {
 	}
 	all := make(map[string]string, len(members))
 	for name, value := range members {
-		if text, ok := scalar(value); ok {
+		text, ok := scalar(value)
+		switch {
+		case ok:
 			all[name] = text
+		case !isContext(name) && string(value) != "null":
+			// No type of an attribute. Its JSON stands for it, so that whoever reads the extension refuses it: left out, a
+			// correction of [1] would be none.
+			all[name] = string(value)
 		}
 	}
 	contentType := all["datacontenttype"]
@@ -125,6 +130,15 @@ func structured(body []byte) (event.Event, error) {
 		e.SetDataContentType(contentType)
 	}
 	return e, err
+}
+
+// isContext reports the names that are no extension's.
+func isContext(name string) bool {
+	switch name {
+	case "id", "source", "specversion", "type", "subject", "time", "dataschema", "schemaurl", "datacontenttype", "datacontentencoding", "data", "data_base64":
+		return true
+	}
+	return false
 }
 
 // scalar gives a string, number or boolean as text, digits as they stand.

@@ -129,7 +129,8 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	if o.Price, err = market.ParsePrice(m.price); err != nil {
 		return Observation{}, err
 	}
-	if o.RawResponseID, err = uuid.Parse(*m.texts[3]); err != nil {
+	// Parse alone does not look at the brackets of {…}: any two characters would do.
+	if o.RawResponseID, err = uuid.Parse(*m.texts[3]); err != nil || uuid.Validate(*m.texts[3]) != nil {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "raw_response_id is not a UUID")
 	}
 	if o.ObservedAt, err = timerange.ParseRFC3339(*m.texts[1]); err != nil {

@@ -66,6 +66,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"price huge exponent": {with(`150.250`, `1e999999999`), "invalid_price"},
 		"source upper case":   {with(`alpha_vantage`, `Alpha`), "invalid_provider"},
 		"id no uuid":          {with(`0190f5d8`, `xxxx`), "invalid_schema"},
+		"id in no brackets":   {with(`"0190f5d8-0000-7000-8000-000000000001"`, `"x0190f5d8-0000-7000-8000-000000000001x"`), "invalid_schema"},
 		"time wrong":          {with(`2024-03-20T12`, `2024-13-20T12`), "invalid_timestamp"},
 		"before 1970":         {with(`2024-03-20T12`, `1969-03-20T12`), "invalid_timestamp"},
 		"over a day ahead":    {with(`2024-03-20T12`, `2024-03-21T15`), "invalid_timestamp"},
