@@ -10,13 +10,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// startKafka runs an in-process broker with a data folder: one machine, no replication, and so for development only.
+// startKafka runs an in-process broker with a data folder: one machine, no replication, and so for development only. What it has
+// acknowledged survives its own end, however that comes, and is not forced to disk: Kafka's default is the same.
 func (s *Services) startKafka(o Options) error {
 	dir := filepath.Join(o.Dir, "kafka")
 	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.DataDir(dir)}
-	if o.Durable {
-		opts = append(opts, kfake.SyncWrites())
-	}
 	// The port of the last start, if it is still free: clients in other shells find the broker again.
 	portFile := filepath.Join(o.Dir, "kafka.port")
 	cluster, err := tryPort(portFile, opts)
