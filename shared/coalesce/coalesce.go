@@ -2,7 +2,8 @@
 //
 // While a commit is under way, what arrives waits; once it is done, all that waits makes the next batch. No timer: a lone
 // caller is committed at once, and the batch grows by itself as the load does. One commit at a time: several at once make
-// each batch smaller, and cost more than they gain. The package knows nothing of what is committed.
+// each batch smaller, and cost more than they gain. Only a commit that is late stops being waited for, where Overlap is set. The
+// package knows nothing of what is committed.
 package coalesce
 
 import (
@@ -30,13 +31,15 @@ type PanicError struct {
 // Error gives value and stack: text for logs.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
 
-// Options bound a Coalescer. All but Split must be positive.
+// Options bound a Coalescer. All but Split and Overlap must be positive.
 type Options struct {
 	MaxBatch int           // items in one commit
 	MaxQueue int           // items waiting; one more is ErrFull
 	Timeout  time.Duration // of one commit
 	// Split reports an error that one item may have brought over its whole batch: the items are then committed one by one.
 	Split func(error) bool
+	// Overlap is how long the next batch waits for a commit before it is committed beside it; 0: until the commit is done.
+	Overlap time.Duration
 }
 
 // Coalescer batches. Safe for concurrent use. Make it with [New].
@@ -99,23 +102,51 @@ func (c *Coalescer[T, R]) Close() {
 
 func (c *Coalescer[T, R]) run() {
 	defer close(c.stopped)
+	if c.options.Overlap > 0 {
+		c.runOverlapping()
+		return
+	}
 	for batch := c.take(); batch != nil; batch = c.take() {
-		items := make([]T, len(batch))
-		for i, one := range batch {
-			items[i] = one.item
+		c.settle(batch)
+	}
+}
+
+func (c *Coalescer[T, R]) runOverlapping() {
+	var late sync.WaitGroup
+	defer late.Wait()
+	timer := time.NewTimer(c.options.Overlap)
+	defer timer.Stop()
+	for batch := c.take(); batch != nil; batch = c.take() {
+		done := make(chan struct{})
+		late.Go(func() {
+			defer close(done)
+			c.settle(batch)
+		})
+		timer.Reset(c.options.Overlap)
+		select {
+		case <-done:
+		case <-timer.C:
 		}
-		results, err := c.attempt(items)
-		if err != nil && len(batch) > 1 && c.options.Split(err) {
-			c.oneByOne(batch)
-			continue
+	}
+}
+
+// settle commits a batch and tells each caller what came of it.
+func (c *Coalescer[T, R]) settle(batch []*call[T, R]) {
+	items := make([]T, len(batch))
+	for i, one := range batch {
+		items[i] = one.item
+	}
+	results, err := c.attempt(items)
+	if err != nil && len(batch) > 1 && c.options.Split(err) {
+		c.oneByOne(batch)
+		return
+	}
+	for i, one := range batch {
+		o := outcome[R]{err: err}
+		if err == nil {
+			o.result = results[i]
 		}
-		for i, one := range batch {
-			o := outcome[R]{err: err}
-			if err == nil {
-				o.result = results[i]
-			}
-			one.done <- o
-		}
+		one.done <- o
 	}
 }
 

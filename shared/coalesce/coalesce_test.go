@@ -209,3 +209,46 @@ func TestCommitThatHangsEnds(t *testing.T) {
 		c.Close()
 	})
 }
+
+func TestACommitThatIsLateHoldsUpNobodyWhereCommitsMayOverlap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		commit := func(_ context.Context, items []int) ([]int, error) {
+			if items[0] == 0 {
+				<-gate
+			}
+			return items, nil
+		}
+		o := options()
+		o.Overlap = 5 * time.Millisecond
+		c := coalesce.New(commit, o)
+		late := make(chan int)
+		go func() {
+			n, _ := c.Do(t.Context(), 0)
+			late <- n
+		}()
+		synctest.Wait()
+		began := time.Now()
+		for i := 1; i <= 3; i++ {
+			n, err := c.Do(t.Context(), i)
+			require.NoError(t, err)
+			require.Equal(t, i, n)
+		}
+		require.Equal(t, o.Overlap, time.Since(began), "only the first waited for the late one")
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			c.Close()
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Fatal("closed before the late commit had its outcome")
+		default:
+		}
+		close(gate)
+		require.Zero(t, <-late)
+		<-closed
+	})
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
@@ -283,6 +284,34 @@ func TestSweepIsServedByIndexes(t *testing.T) {
 	_, err = tx.Exec(t.Context(), postgres.ByIndex(storeWait)) // as measure does
 	require.NoError(t, err)
 	require.Contains(t, plan(measureQuery), "Index Scan using outbox_pk")
+}
+
+// What was deleted since the table was last analysed, or ever, is not walked through again with each delete.
+func TestDeletesAreServedByTheIndex(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	_, err := b.pool.Exec(t.Context(), "analyze outbox") // as empty as it will seem
+	require.NoError(t, err)
+	for range 20 {
+		var ids []int64
+		rows, err := b.pool.Query(t.Context(), "insert into outbox (topic, key, value, headers) select 't', 'k', 'v', '{}' from generate_series(1, 100) returning id")
+		require.NoError(t, err)
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		require.NoError(t, err)
+		_, err = b.in.deleteAll(t.Context(), ids)
+		require.NoError(t, err)
+	}
+	var left int
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select count(*) from outbox").Scan(&left))
+	require.Zero(t, left)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // counts are flushed a moment later
+		var scans, byIndex int
+		_, err := b.pool.Exec(t.Context(), "select pg_stat_clear_snapshot()")
+		require.NoError(c, err)
+		require.NoError(c, b.pool.QueryRow(t.Context(), "select seq_tup_read, idx_scan from pg_stat_user_tables where relname = 'outbox'").Scan(&scans, &byIndex))
+		require.Zero(c, scans)
+		require.GreaterOrEqual(c, byIndex, 20)
+	}, 30*time.Second, 100*time.Millisecond)
 }
 
 // A plan carried out twice makes one point of a quote without a time; one that has a time keeps it.

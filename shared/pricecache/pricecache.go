@@ -173,10 +173,14 @@ func (c *Cache) Put(ctx context.Context, q market.Quote, id uuid.UUID) (Entry, e
 }
 
 // Offer queues a Put on p, which somebody else runs; answer returns its result after that.
-func (c *Cache) Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID) (answer func() (Entry, error)) {
-	// The script's text, not its hash: on a pipeline nobody could send the text after a NOSCRIPT.
-	put := putScript.Eval(ctx, p, []string{c.key(q.Provider, q.Symbol)}, c.arguments(q, id)...)
-	return func() (Entry, error) { return c.kept(put, q) }
+func (c *Cache) Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID) (answer func(ctx context.Context) (Entry, error)) {
+	put := putScript.EvalSha(ctx, p, []string{c.key(q.Provider, q.Symbol)}, c.arguments(q, id)...)
+	return func(ctx context.Context) (Entry, error) {
+		if redis.HasErrorPrefix(put.Err(), "NOSCRIPT") {
+			return c.Put(ctx, q, id) // loads it, too
+		}
+		return c.kept(put, q)
+	}
 }
 
 func (c *Cache) arguments(q market.Quote, id uuid.UUID) []any {

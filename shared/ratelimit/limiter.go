@@ -91,7 +91,10 @@ func New(client *redis.Client, c Config, log *slog.Logger) *Limiter {
 }
 
 // Close closes the connections. Nobody may use the limiter afterwards.
-func (l *Limiter) Close() error { return l.client.Close() }
+func (l *Limiter) Close() error {
+	l.shared.Close()
+	return l.client.Close()
+}
 
 // Observe shows the limiter's metrics with those of set; call it once.
 func (l *Limiter) Observe(set *metrics.Set) { set.RegisterMetricsWriter(l.metrics.WritePrometheus) }

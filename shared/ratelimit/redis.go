@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"marketdata/shared/redisclient"
 )
 
 // takeScript is [admit] on a Redis list of admission times in microseconds, on Redis' clock: one step for all copies.
@@ -79,12 +81,21 @@ return answer
 // Redis is a Store shared by all copies. The client must not retry by itself (MaxRetries -1): a script that ran but whose
 // answer was lost would count twice.
 type Redis struct {
-	client *redis.Client
-	prefix string
+	client  *redis.Client
+	batches *redisclient.Batcher
+	prefix  string
 }
 
-// NewRedis keeps the logs under keys that begin with prefix.
-func NewRedis(client *redis.Client, prefix string) *Redis { return &Redis{client, prefix} }
+// batchTimeout bounds one round trip. The connections of a limiter give up long before: see pulse.
+const batchTimeout = 5 * time.Second
+
+// NewRedis keeps the logs under keys that begin with prefix. Close it after use.
+func NewRedis(client *redis.Client, prefix string) *Redis {
+	return &Redis{client, redisclient.NewBatcher(client, batchTimeout), prefix}
+}
+
+// Close ends the batching; client stays open.
+func (s *Redis) Close() { s.batches.Close() }
 
 // Take implements Store. Errors mean that Redis did not answer: the admission may or may not have been recorded.
 func (s *Redis) Take(ctx context.Context, key string, limits ...Limit) (Decision, error) {
@@ -98,12 +109,13 @@ func (s *Redis) TakeWith(ctx context.Context, ride func(redis.Pipeliner), key st
 	for _, l := range limits {
 		args = append(args, l.N, l.Window.Microseconds())
 	}
-	p := s.client.Pipeline()
-	taken := takeScript.EvalSha(ctx, p, keys, args...)
-	if ride != nil {
-		ride(p)
-	}
-	_, _ = p.Exec(ctx) // each command has its own error
+	var taken *redis.Cmd
+	s.batches.Do(ctx, func(p redis.Pipeliner) {
+		taken = takeScript.EvalSha(ctx, p, keys, args...)
+		if ride != nil {
+			ride(p)
+		}
+	})
 	if redis.HasErrorPrefix(taken.Err(), "NOSCRIPT") {
 		taken = takeScript.Eval(ctx, s.client, keys, args...) // loads it, too
 	}

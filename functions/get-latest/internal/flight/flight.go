@@ -24,6 +24,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
+	"marketdata/shared/redisclient"
 )
 
 const (
@@ -39,7 +40,7 @@ type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (mar
 type Cache interface {
 	Prefetch(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) context.Context
 	Get(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, bool, error)
-	Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID) (answer func() (pricecache.Entry, error))
+	Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID) (answer func(ctx context.Context) (pricecache.Entry, error))
 }
 
 // Group is the flights of one process. Safe for concurrent use.
@@ -55,8 +56,9 @@ type Group struct {
 }
 
 // New makes a group whose fetches end within timeout. Its keys in Redis begin with prefix.
-func New(client redis.Cmdable, prefix string, cache Cache, fetch Fetch, timeout time.Duration, log *slog.Logger) *Group {
-	g := &Group{locks: locks{client, prefix, cache, timeout + margin}, fetch: fetch, timeout: timeout, log: log}
+func New(client *redis.Client, prefix string, cache Cache, fetch Fetch, timeout time.Duration, log *slog.Logger) *Group {
+	batches := redisclient.NewBatcher(client, lockBudget)
+	g := &Group{locks: locks{client, batches, prefix, cache, timeout + margin}, fetch: fetch, timeout: timeout, log: log}
 	g.closed, g.close = context.WithCancel(context.Background())
 	return g
 }
@@ -68,6 +70,7 @@ func (g *Group) MaxWait() time.Duration { return g.locks.lease + g.timeout + mar
 func (g *Group) Close() {
 	g.close()
 	g.running.Wait()
+	g.locks.batches.Close()
 }
 
 // Do returns a price that was fetched for this call or for another at the same time. A caller that goes away leaves, and

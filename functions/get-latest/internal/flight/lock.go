@@ -3,8 +3,8 @@ package flight
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,6 +13,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
+	"marketdata/shared/redisclient"
 )
 
 // lockBudget bounds one round trip.
@@ -26,10 +27,11 @@ type series struct {
 
 // locks are what copies share: for each series a lock, and for a while the error of the last fetch.
 type locks struct {
-	client redis.Cmdable
-	prefix string
-	cache  Cache
-	lease  time.Duration // of a lock: longer than any fetch
+	client  redis.Cmdable
+	batches *redisclient.Batcher
+	prefix  string
+	cache   Cache
+	lease   time.Duration // of a lock: longer than any fetch
 }
 
 // seen is what a look at a series shows.
@@ -40,14 +42,6 @@ type seen struct {
 }
 
 func (s seen) fresh() bool { return s.entry.Left > 0 }
-
-// lookScript takes the lock unless somebody holds it or an error still answers for the provider.
-var lookScript = redis.NewScript(`
-local failure = redis.call('GET', KEYS[2])
-if failure then return failure end
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 'held' end
-return 'busy'
-`)
 
 // freeScript gives the lock back if it is still ours; a holder that was slower than its lease has no say.
 var freeScript = redis.NewScript(`
@@ -61,25 +55,34 @@ func (l locks) keys(s series) []string {
 	return []string{l.prefix + "lock:" + name, l.prefix + "failure:" + name}
 }
 
-// look tries to take the lock and, after that, reads the cache, in one round trip. A cache that cannot be read shows no
-// entry; an error means that it is not known who holds the lock.
+// look tries to take the lock and, after that, reads the last failure and the cache, in one round trip. A lock that is taken
+// while a failure still answers for the provider is given back. A cache that cannot be read shows no entry; an error means that
+// it is not known who holds the lock.
 func (l locks) look(ctx context.Context, s series, token string) (seen, error) {
-	ctx, cancel := context.WithTimeout(ctx, lockBudget)
-	defer cancel()
-	p := l.client.Pipeline()
-	// The script's text, not its hash: on a pipeline nobody could send the text after a NOSCRIPT.
-	verdict := lookScript.Eval(ctx, p, l.keys(s), token, l.lease.Milliseconds())
-	ctx = l.cache.Prefetch(ctx, p, s.provider, s.symbol)
-	_, _ = p.Exec(ctx) // each command keeps its own error
-	text, err := verdict.Text()
+	keys := l.keys(s)
+	var taken *redis.BoolCmd
+	var failure *redis.StringCmd
+	asked := ctx
+	l.batches.Do(ctx, func(p redis.Pipeliner) {
+		taken = p.SetNX(ctx, keys[0], token, l.lease)
+		failure = p.Get(ctx, keys[1])
+		asked = l.cache.Prefetch(ctx, p, s.provider, s.symbol)
+	})
+	held, err := taken.Result()
 	if err != nil {
 		return seen{}, fmt.Errorf("take lock: %w", err)
 	}
-	out := seen{held: text == "held"}
-	if strings.HasPrefix(text, "{") {
+	out := seen{held: held}
+	if text, err := failure.Result(); err == nil {
 		out.failure = decodeFailure(text)
+		if held {
+			out.held = false
+			if err := l.free(ctx, s, token, nil); err != nil {
+				return seen{}, err
+			}
+		}
 	}
-	if entry, found, err := l.cache.Get(ctx, s.provider, s.symbol); err == nil && found {
+	if entry, found, err := l.cache.Get(asked, s.provider, s.symbol); err == nil && found {
 		out.entry = entry
 	}
 	return out, nil
@@ -102,15 +105,20 @@ func (l locks) free(ctx context.Context, s series, token string, failure error) 
 // keep offers a fetched price to the cache and then gives the lock back, in one round trip. The time of the fetch may be
 // up, but those who wait shall have its price.
 func (l locks) keep(ctx context.Context, s series, token string, q market.Quote, id uuid.UUID) (pricecache.Entry, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockBudget)
-	defer cancel()
-	p := l.client.Pipeline()
-	answer := l.cache.Offer(ctx, p, q, id)
-	if token != "" {
-		freeScript.Eval(ctx, p, l.keys(s), token, "", outcomeKept.Milliseconds()) // if it fails the lease runs out
+	ctx = context.WithoutCancel(ctx)
+	var answer func(context.Context) (pricecache.Entry, error)
+	var freed *redis.Cmd
+	l.batches.Do(ctx, func(p redis.Pipeliner) {
+		answer = l.cache.Offer(ctx, p, q, id)
+		if token != "" {
+			freed = freeScript.EvalSha(ctx, p, l.keys(s), token, "", outcomeKept.Milliseconds()) // if it fails the lease runs out
+		}
+	})
+	entry, err := answer(ctx)
+	if token != "" && redis.HasErrorPrefix(freed.Err(), "NOSCRIPT") {
+		return entry, errors.Join(err, l.free(ctx, s, token, nil)) // loads it, too
 	}
-	_, _ = p.Exec(ctx) // each command keeps its own error
-	return answer()
+	return entry, err
 }
 
 // wire is an error as copies tell each other: what a caller may see, never a cause.
