@@ -69,6 +69,7 @@ type run struct {
 	reference string // URL of the reference servers
 	out       io.Writer
 	figures   []figure
+	clients   clients // of all rows: one that asked in a row is at its limit in the next
 	noOp      float64 // records a second of the source alone, once measured
 	seed      int     // of the next backlog: its points are new ones
 }

@@ -53,10 +53,9 @@ func (m *run) hit(ctx context.Context) error {
 	if err := m.redis.Set(ctx, hitKey, `{"symbol":"AAPL","price":150.25,"timestamp":"2024-03-20T10:30:00Z","provider":"yfinance"}`, 0).Err(); err != nil {
 		return fmt.Errorf("fill the reference: %w", err)
 	}
-	var from clients
 	hits := func(target string) func() (wire.Result, error) {
 		return func() (wire.Result, error) {
-			return wire.Load(ctx, target, inFlight, m.round, func(int) []byte { return wire.Request("GET", target, nil, from.next()) }, wire.Expect(200))
+			return wire.Load(ctx, target, inFlight, m.round, func(int) []byte { return wire.Request("GET", target, nil, m.clients.next()) }, wire.Expect(200))
 		}
 	}
 	rate, ref, ratio, err := m.beside(ctx, hits(own), hits(reference))
@@ -69,12 +68,11 @@ func (m *run) hit(ctx context.Context) error {
 
 // miss measures prices that nobody asked for before: fetched, stored, published.
 func (m *run) miss(ctx context.Context) error {
-	var from clients
 	var symbol atomic.Int64
 	misses := func(base string) func() (wire.Result, error) {
 		return func() (wire.Result, error) {
 			return wire.Load(ctx, base, inFlight, m.round, func(int) []byte {
-				return wire.Request("GET", base+"LOAD"+strconv.FormatInt(symbol.Add(1)%missSymbols, 10), nil, from.next())
+				return wire.Request("GET", base+"LOAD"+strconv.FormatInt(symbol.Add(1)%missSymbols, 10), nil, m.clients.next())
 			}, func(status int, cache string) error {
 				if status != 200 || cache != "" && cache != "MISS" {
 					return fmt.Errorf("status %d, X-Cache %q", status, cache)
