@@ -60,7 +60,7 @@ func run(ctx context.Context) error {
 	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
 	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
 	limiter.Observe(srv.Metrics)
-	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
+	budgets := budget.New(cfg.Budgets, cfg.Limits.MaxCopies, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)

@@ -61,7 +61,7 @@ func run(ctx context.Context) error {
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
 	service.LimitMemory()
 	limiter.Observe(srv.Metrics)
-	budgets := budget.New(cfg.Budgets, limiter, pool, srv.Metrics)
+	budgets := budget.New(cfg.Budgets, cfg.Limits.MaxCopies, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)

@@ -27,6 +27,7 @@ type limitAnswer struct {
 	copy       int
 	status     int
 	code       string
+	detail     string
 	degraded   bool
 	retryAfter int // seconds; 0: none
 	header     http.Header
@@ -70,9 +71,9 @@ func askAs(t *testing.T, method, url, body, client string) (a limitAnswer) {
 	if err != nil {
 		t.Error(err)
 	}
-	var problem struct{ Code string }
+	var problem struct{ Code, Detail string }
 	_ = json.Unmarshal(text, &problem) // what is no problem document has no code
-	a = limitAnswer{status: resp.StatusCode, code: problem.Code, degraded: resp.Header.Get("RateLimit-Mode") == "degraded", header: resp.Header}
+	a = limitAnswer{status: resp.StatusCode, code: problem.Code, detail: problem.Detail, degraded: resp.Header.Get("RateLimit-Mode") == "degraded", header: resp.Header}
 	a.retryAfter, _ = strconv.Atoi(resp.Header.Get("Retry-After"))
 	return a
 }
@@ -215,7 +216,7 @@ func TestLimitsWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	s := start(t, newDir(t), "COPIES=get-latest=3", "REDIS_URL=redis://"+server.addr+"/0", "RATE_LIMIT_TIMEOUT=2s",
-		"RATE_LIMIT_LATEST=8/1h", "MAX_COPIES=4")
+		"RATE_LIMIT_LATEST=8/1h", "MAX_COPIES=4", "FINNHUB_BUDGET=24/1h", "TWELVE_DATA_BUDGET=7/1h,800/1d")
 	latest := s.copies("GET_LATEST")
 	const limit, copies, share = 8, 3, 2
 	total := 0
@@ -268,4 +269,40 @@ func withoutRedis(t *testing.T, s *stack, latest []string) {
 	require.Contains(t, string(metrics), "limiter_degraded 1")
 	require.Contains(t, string(metrics), `limiter_refusals_total{policy="latest"}`)
 	require.Contains(t, s.out.String(), "limits are decided by this replica alone")
+	budgetsWithoutRedis(t, s, latest)
+}
+
+// budgetsWithoutRedis asks each replica for more than its share, which is an eighth: there are two functions of 4 replicas.
+func budgetsWithoutRedis(t *testing.T, s *stack, latest []string) {
+	t.Helper()
+	for provider, c := range map[string]struct {
+		calls, wait int
+		detail      string
+	}{
+		"finnhub":     {3 * len(latest), 3600, "this replica's share of the budget of calls to finnhub is spent"},
+		"twelve_data": {0, 30, "calls to twelve_data pause until replicas can share its budget again: it is too small to divide"},
+	} {
+		answers := make([]limitAnswer, 5*len(latest))
+		var wg sync.WaitGroup
+		for i := range answers {
+			wg.Go(func() {
+				u := fmt.Sprintf("%s/prices/latest?symbol=NONE%d&provider=%s", latest[i%len(latest)], i, provider)
+				answers[i] = askAs(t, http.MethodGet, u, "", fmt.Sprintf("192.0.2.%d", i))
+			})
+		}
+		wg.Wait()
+		made := countAnswers(answers, func(a limitAnswer) bool { return a.code == "symbol_not_found" })
+		require.Equal(t, c.calls, made, provider)
+		for _, a := range answers {
+			if a.code == "symbol_not_found" {
+				continue
+			}
+			require.Equal(t, http.StatusServiceUnavailable, a.status)
+			require.Equal(t, "provider_rate_limited", a.code)
+			require.Equal(t, c.detail, a.detail)
+			require.InEpsilon(t, c.wait, a.retryAfter, 0.1)
+		}
+		_, body, _ := call(t, http.MethodGet, s.env["EXCHANGE_URL"]+"/_admin/calls?provider="+provider, "")
+		require.JSONEq(t, fmt.Sprintf(`{"calls":%d}`, c.calls), string(body))
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,9 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Limiter decides with Redis while it answers. While it does not, each replica decides alone: by the same rule with the
-// limits divided by the most replicas there may be, so that all of them together admit about the limit. Safe for
-// concurrent use.
+// Limiter decides with Redis while it answers. While it does not, each replica decides alone: by the same rule with its
+// share of the limits. A client's limit is divided by the most replicas there may be, so that all of them together admit
+// about the limit; callers of [Limiter.Take] bring shares of their own. Safe for concurrent use.
 //
 // Waiting for a connection and opening one do not count as silence of Redis, see [pulse]. A replica decides alone once
 // Redis is silent, refuses connections or answers with an error, and asks again at most once per [probeEvery], with one
@@ -52,6 +53,10 @@ func newSession() *session {
 // probeEvery is how often a replica that decides alone asks whether Redis is back. It also bounds how often the mode can
 // change while Redis comes and goes.
 const probeEvery = time.Second
+
+// awayWait is the Reset of a share that admits nothing: nobody knows when Redis will be back. It is longer than a tick of
+// poll has for its calls, so that the tick goes on with other providers instead of waiting.
+const awayWait = 30 * time.Second
 
 // patience is how long a request waits while Redis answers others.
 const patience = 2 * time.Second
@@ -114,14 +119,19 @@ func (l *Limiter) Warm(ctx context.Context) error {
 	return l.shared.Load(ctx)
 }
 
-// Take decides one request of key, for which all limits must have room.
-func (l *Limiter) Take(ctx context.Context, key string, limits ...Limit) Decision {
+// Take decides one request of key, for which all limits must have room. While this replica decides alone, it goes by its
+// shares instead, one for each limit, and what Redis admitted for it before counts against them, too. A share with an N of
+// 0 admits nothing until Redis is back.
+func (l *Limiter) Take(ctx context.Context, key string, limits, shares []Limit) Decision {
 	d, err := l.ask(ctx, nil, key, limits)
 	switch {
 	case errors.Is(err, errBusy):
 		return Decision{Left: make([]int, len(limits)), Reset: time.Second}
 	case err != nil:
-		return l.alone(key, limits)
+		return l.alone(key, shares)
+	}
+	if d.Allowed {
+		l.local.take(key, limits) // only to have it in the log
 	}
 	return d
 }
@@ -227,15 +237,19 @@ func failAll(p redis.Pipeliner, ride func(redis.Pipeliner)) {
 	}
 }
 
+// clientShare is what this replica admits alone of a client's limit: at least one, so that no client is shut out.
+func (l *Limiter) clientShare(limit Limit) Limit {
+	return Limit{max(limit.N/l.config.MaxCopies, 1), limit.Window}
+}
+
 // alone decides with this replica's share of each limit.
-func (l *Limiter) alone(key string, limits []Limit) Decision {
-	shares := make([]Limit, len(limits))
-	for i, limit := range limits {
-		shares[i] = Limit{max(limit.N/l.config.MaxCopies, 1), limit.Window}
+func (l *Limiter) alone(key string, shares []Limit) Decision {
+	l.decided.Inc()
+	if slices.ContainsFunc(shares, func(s Limit) bool { return s.N < 1 }) {
+		return Decision{Left: make([]int, len(shares)), Reset: awayWait, Degraded: true}
 	}
 	d := l.local.take(key, shares)
 	d.Degraded = true
-	l.decided.Inc()
 	return d
 }
 

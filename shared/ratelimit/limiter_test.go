@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -30,6 +31,18 @@ func newLimiter(t *testing.T, client *redis.Client, timeout time.Duration, copie
 	return l, &logs
 }
 
+// takeOne decides a client's request, as the middleware does.
+func takeOne(ctx context.Context, l *Limiter, key string, limit Limit) Decision {
+	d, err := l.ask(ctx, nil, key, []Limit{limit})
+	switch {
+	case errors.Is(err, errBusy):
+		return Decision{Left: []int{0}, Reset: time.Second}
+	case err != nil:
+		return l.alone(key, []Limit{l.clientShare(limit)})
+	}
+	return d
+}
+
 // alwaysDue is a clock on which a probe is due at each look.
 func alwaysDue() func() time.Time {
 	var looks atomic.Int64
@@ -52,12 +65,12 @@ func TestLimiterDecidesAloneWhileRedisIsGone(t *testing.T) {
 	_, net, client, _ := newNetwork(t)
 	l, logs := newLimiter(t, client, forever, 2)
 	limit := Limit{5, time.Minute}
-	d := l.Take(t.Context(), "c", limit)
+	d := takeOne(t.Context(), l, "c", limit)
 	require.Equal(t, Decision{Allowed: true, Left: []int{4}, Reset: time.Minute}, d)
 
 	net.set(true, false)
 	for i := range 4 {
-		d = l.Take(t.Context(), "c", limit)
+		d = takeOne(t.Context(), l, "c", limit)
 		require.True(t, d.Degraded)
 		require.Equal(t, i < 2, d.Allowed, "5 divided by 2 copies")
 	}
@@ -66,11 +79,11 @@ func TestLimiterDecidesAloneWhileRedisIsGone(t *testing.T) {
 	require.InDelta(t, 4, metric(t, l, "limiter_degraded_decisions_total"), 0)
 	require.Equal(t, 1, strings.Count(logs.String(), "limits are decided by this replica alone"))
 	require.NotContains(t, logs.String(), "shared again")
-	require.True(t, l.Take(t.Context(), "other", Limit{1, time.Minute}).Allowed, "a share is at least one")
-	require.False(t, l.Take(t.Context(), "other", Limit{1, time.Minute}).Allowed)
+	require.True(t, takeOne(t.Context(), l, "other", Limit{1, time.Minute}).Allowed, "a share is at least one")
+	require.False(t, takeOne(t.Context(), l, "other", Limit{1, time.Minute}).Allowed)
 
 	net.set(false, false)
-	d = l.Take(t.Context(), "c", limit)
+	d = takeOne(t.Context(), l, "c", limit)
 	require.Equal(t, Decision{Allowed: true, Left: []int{3}, Reset: time.Minute}, d, "exact again: Redis kept its memory")
 	require.InDelta(t, 0, metric(t, l, "limiter_degraded"), 0)
 	require.Equal(t, 1, strings.Count(logs.String(), "limits are shared again"))
@@ -84,7 +97,7 @@ func TestLimiterDoesNotWaitLongForASlowRedis(t *testing.T) {
 	require.NoError(t, l.Warm(t.Context()))
 	net.set(false, true)
 	began := time.Now()
-	require.True(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Degraded)
+	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 	require.GreaterOrEqual(t, time.Since(began), 50*time.Millisecond)
 	require.Error(t, l.Warm(t.Context()), "and /readyz does not wait either")
 	require.Less(t, time.Since(began), 5*time.Second, "whatever else this machine does")
@@ -97,11 +110,11 @@ func TestLimiterAsksOnceAtATimeWhetherRedisIsBack(t *testing.T) {
 	l, logs := newLimiter(t, client, forever, 1)
 	require.NoError(t, l.Warm(t.Context()))
 	net.set(true, false)
-	require.True(t, l.Take(t.Context(), "c", Limit{1, time.Minute}).Degraded)
+	require.True(t, takeOne(t.Context(), l, "c", Limit{1, time.Minute}).Degraded)
 
 	net.set(false, true) // reachable, and silent for ever
 	probe := make(chan Decision, 1)
-	go func() { probe <- l.Take(context.WithoutCancel(t.Context()), "c", Limit{1, time.Minute}) }()
+	go func() { probe <- takeOne(context.WithoutCancel(t.Context()), l, "c", Limit{1, time.Minute}) }()
 	<-net.muted
 	var wg sync.WaitGroup
 	for range 200 {
@@ -119,7 +132,7 @@ func TestLimiterAsksOnceAtATimeWhetherRedisIsBack(t *testing.T) {
 	net.set(true, true)
 	require.True(t, (<-probe).Degraded)
 	net.set(false, false)
-	require.False(t, l.Take(t.Context(), "c", Limit{1, time.Minute}).Degraded)
+	require.False(t, takeOne(t.Context(), l, "c", Limit{1, time.Minute}).Degraded)
 	require.Equal(t, 2, strings.Count(logs.String(), "\n"), "a line for each change")
 }
 
@@ -129,7 +142,7 @@ func TestLimiterCountsARequestWhoseClientWentAway(t *testing.T) {
 	l, logs := newLimiter(t, client, forever, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, Decision{Allowed: true, Left: []int{1}, Reset: time.Minute}, l.Take(ctx, "c", Limit{2, time.Minute}))
+	require.Equal(t, Decision{Allowed: true, Left: []int{1}, Reset: time.Minute}, takeOne(ctx, l, "c", Limit{2, time.Minute}))
 	require.Empty(t, logs.String(), "that is no trouble of Redis'")
 }
 
@@ -151,7 +164,7 @@ func TestLimiterKeepsItsBoundThroughOutages(t *testing.T) {
 			flood := func() {
 				for range 20 {
 					for _, l := range all {
-						if l.Take(t.Context(), "c", limit).Allowed {
+						if takeOne(t.Context(), l, "c", limit).Allowed {
 							admitted++
 						}
 					}
@@ -176,7 +189,7 @@ func TestLimiterKeepsItsBoundThroughOutages(t *testing.T) {
 				require.Equal(t, 2*limit.N+copies*share, admitted)
 			}
 			for _, l := range all {
-				require.False(t, l.Take(t.Context(), "c", limit).Degraded)
+				require.False(t, takeOne(t.Context(), l, "c", limit).Degraded)
 			}
 		})
 	}
@@ -190,7 +203,7 @@ func TestLimiterCopiesAtOnceAdmitExactlyTheLimit(t *testing.T) {
 	for range 3 {
 		l, _ := newLimiter(t, net.client(t), forever, 4)
 		for range 20 {
-			wg.Go(func() { admitted <- l.Take(t.Context(), "c", Limit{5, time.Minute}).Allowed })
+			wg.Go(func() { admitted <- takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Allowed })
 		}
 	}
 	wg.Wait()
@@ -201,4 +214,39 @@ func TestLimiterCopiesAtOnceAdmitExactlyTheLimit(t *testing.T) {
 		}
 	}
 	require.Equal(t, 5, n)
+}
+
+// Several limits, for which the caller says what this replica may admit alone.
+func TestLimiterGoesByTheSharesItIsGiven(t *testing.T) {
+	t.Parallel()
+	limits := []Limit{{6, time.Minute}, {20, time.Hour}}
+	shares := []Limit{{2, time.Minute}, {20, time.Hour}}
+	_, net, client, _ := newNetwork(t)
+	l, _ := newLimiter(t, client, forever, 4)
+	net.set(true, false)
+	for i := range 3 {
+		d := l.Take(t.Context(), "c", limits, shares)
+		require.True(t, d.Degraded)
+		require.Equal(t, i < 2, d.Allowed)
+	}
+	require.Equal(t, Decision{Left: []int{0, 0}, Reset: awayWait, Degraded: true},
+		l.Take(t.Context(), "none", limits, []Limit{{0, time.Minute}, {20, time.Hour}}), "a share of none is not rounded up")
+
+	net.set(false, false)
+	d := l.Take(t.Context(), "none", limits, []Limit{{0, time.Minute}, {20, time.Hour}})
+	require.Equal(t, Decision{Allowed: true, Left: []int{5, 19}, Reset: time.Minute}, d, "Redis is back")
+}
+
+// What Redis admitted for a replica counts against the share that it has once Redis is gone.
+func TestLimiterSharesCountWhatRedisAdmitted(t *testing.T) {
+	t.Parallel()
+	limits, shares := []Limit{{8, time.Minute}}, []Limit{{3, time.Minute}}
+	_, net, client, _ := newNetwork(t)
+	l, _ := newLimiter(t, client, forever, 4)
+	require.True(t, l.Take(t.Context(), "c", limits, shares).Allowed)
+	require.True(t, l.Take(t.Context(), "c", limits, shares).Allowed)
+	net.set(true, false)
+	require.True(t, l.Take(t.Context(), "c", limits, shares).Allowed)
+	d := l.Take(t.Context(), "c", limits, shares)
+	require.Equal(t, Decision{Left: []int{0}, Reset: time.Minute, Degraded: true}, d)
 }

@@ -74,8 +74,7 @@ func (l *Limiter) decide(ctx context.Context, r *http.Request, p Policy, key str
 	if p.Rider != nil {
 		ride = func(pipe redis.Pipeliner) { ctx = p.Rider(ctx, r, pipe) }
 	}
-	limits := []Limit{limit}
-	d, err := l.ask(ctx, ride, key, limits)
+	d, err := l.ask(ctx, ride, key, []Limit{limit})
 	switch {
 	case err == nil:
 		return ctx, d, nil
@@ -84,7 +83,7 @@ func (l *Limiter) decide(ctx context.Context, r *http.Request, p Policy, key str
 		return ctx, Decision{Left: []int{0}, Reset: again, Degraded: true},
 			fault.Wrap(err, fault.Unavailable, "limiter_unavailable", "the limit cannot be checked now").After(again)
 	}
-	return ctx, l.alone(key, limits), nil
+	return ctx, l.alone(key, []Limit{l.clientShare(limit)}), nil
 }
 
 type clientKey struct{}

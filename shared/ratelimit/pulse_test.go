@@ -20,7 +20,7 @@ func burst(t *testing.T, all []*Limiter, n int, limit Limit) (admitted, alone in
 	for _, l := range all {
 		for range n {
 			wg.Go(func() {
-				d := l.Take(context.Background(), "c", limit)
+				d := takeOne(context.Background(), l, "c", limit)
 				if d.Allowed {
 					in.Add(1)
 				}
@@ -65,7 +65,7 @@ func TestLimiterWaitsForALateAnswerWhileOthersAreAnswered(t *testing.T) {
 		return 0
 	}
 	late := make(chan Decision)
-	go func() { late <- l.Take(context.Background(), "c", Limit{5, time.Minute}) }()
+	go func() { late <- takeOne(context.Background(), l, "c", Limit{5, time.Minute}) }()
 	require.Eventually(t, func() bool { return net.writes.Load() > 0 }, forever, time.Millisecond)
 	ticker := time.NewTicker(timeout / 10)
 	defer ticker.Stop()
@@ -76,7 +76,7 @@ func TestLimiterWaitsForALateAnswerWhileOthersAreAnswered(t *testing.T) {
 			require.Empty(t, logs.String())
 			return
 		case <-ticker.C:
-			require.False(t, l.Take(t.Context(), "other", Limit{1000, time.Minute}).Degraded)
+			require.False(t, takeOne(t.Context(), l, "other", Limit{1000, time.Minute}).Degraded)
 		}
 	}
 }
@@ -86,10 +86,10 @@ func TestLimiterSurvivesConnectionsThatBreak(t *testing.T) {
 	_, net, client, _ := newNetwork(t)
 	l, logs := newLimiter(t, client, forever, 4)
 	for i := range 5 {
-		require.Equal(t, Decision{Allowed: true, Left: []int{4 - i}, Reset: time.Minute}, l.Take(t.Context(), "c", Limit{5, time.Minute}))
+		require.Equal(t, Decision{Allowed: true, Left: []int{4 - i}, Reset: time.Minute}, takeOne(t.Context(), l, "c", Limit{5, time.Minute}))
 		net.cut()
 	}
-	require.False(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Allowed)
+	require.False(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Allowed)
 	require.Empty(t, logs.String())
 }
 
@@ -117,20 +117,20 @@ func TestLimiterAsksAnAbsentRedisOnceASecond(t *testing.T) {
 	now := start
 	l.now = func() time.Time { return now }
 	net.set(true, false)
-	require.True(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Degraded)
+	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 	for range 100 { // it comes and goes
 		net.set(false, false)
-		require.True(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Degraded)
+		require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 		net.set(true, false)
-		require.True(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Degraded)
+		require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 	}
 	require.Equal(t, 1, strings.Count(logs.String(), "\n"))
 	now = now.Add(probeEvery)
-	require.True(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Degraded, "asked, and still away")
+	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded, "asked, and still away")
 	net.set(false, false)
-	require.True(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Degraded)
+	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 	now = now.Add(probeEvery)
-	require.False(t, l.Take(t.Context(), "c", Limit{5, time.Minute}).Degraded)
+	require.False(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 	require.Equal(t, 2, strings.Count(logs.String(), "\n"))
 }
 

@@ -36,7 +36,7 @@ func newFleet(t *testing.T, copies int, alphaVantage string) *fleet {
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		limiter := ratelimit.New(client, ratelimit.Config{Timeout: time.Minute, MaxCopies: 4}, slog.New(slog.DiscardHandler))
-		f.copies = append(f.copies, New(Config{AlphaVantage: limitsOf(t, alphaVantage)}, limiter, f.pool, metrics.NewSet()))
+		f.copies = append(f.copies, New(Config{AlphaVantage: limitsOf(t, alphaVantage)}, 4, limiter, f.pool, metrics.NewSet()))
 	}
 	return f
 }
@@ -97,12 +97,12 @@ func TestYesterdayDoesNotCount(t *testing.T) {
 	require.LessOrEqual(t, spent.RetryAfter, 24*time.Hour, "until midnight in UTC")
 }
 
-func TestWithoutRedisEachCopyHasItsShare(t *testing.T) {
+func TestWithoutRedisEachCopyHasItsShareAndTheDayIsNotDivided(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 3, "8/1h,5/1d")
+	f := newFleet(t, 3, "17/1h,5/1d")
 	f.redis.Close()
-	require.Equal(t, 3, f.take(t, 10), "5 a day divided by 4 copies is 1 for each of the three")
-	require.Equal(t, 3, f.calls(t))
+	require.Equal(t, 5, f.take(t, 10), "a share of 2 for each of three, of which Postgres admits 5 a day")
+	require.Equal(t, 5, f.calls(t))
 }
 
 func TestWithoutPostgresNothingIsCalled(t *testing.T) {

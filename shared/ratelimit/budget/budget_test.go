@@ -20,13 +20,14 @@ type steps struct {
 	order    []string
 	decision ratelimit.Decision
 	limits   []ratelimit.Limit
+	shares   []ratelimit.Limit
 	calls    int
 	counted  bool
 	err      error // of the database
 }
 
-func (s *steps) Take(_ context.Context, key string, limits ...ratelimit.Limit) ratelimit.Decision {
-	s.order, s.limits = append(s.order, key), limits
+func (s *steps) Take(_ context.Context, key string, limits, shares []ratelimit.Limit) ratelimit.Decision {
+	s.order, s.limits, s.shares = append(s.order, key), limits, shares
 	return s.decision
 }
 
@@ -70,7 +71,7 @@ func TestOrderOfTheTwoCounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, &c.steps, &c.steps, metrics.NewSet())
+			b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, 4, &c.steps, &c.steps, metrics.NewSet())
 			err := b.Take(t.Context(), "alpha_vantage")
 			require.Equal(t, c.order, strings.Join(c.steps.order, " "))
 			if c.code == "" {
@@ -88,10 +89,11 @@ func TestOrderOfTheTwoCounts(t *testing.T) {
 func TestBudgetsWithoutADayNeedNoDatabase(t *testing.T) {
 	t.Parallel()
 	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{59}}}
-	b := newBudgets(Config{Finnhub: limitsOf(t, "60/1m")}, s, s, metrics.NewSet())
+	b := newBudgets(Config{Finnhub: limitsOf(t, "60/1m")}, 4, s, s, metrics.NewSet())
 	require.NoError(t, b.Take(t.Context(), "finnhub"))
 	require.Equal(t, []string{"budget:finnhub"}, s.order)
 	require.Equal(t, []ratelimit.Limit{{N: 60, Window: time.Minute}}, s.limits)
+	require.Equal(t, []ratelimit.Limit{{N: 7, Window: time.Minute}}, s.shares, "over 4 replicas of each of two functions")
 	require.NoError(t, b.Take(t.Context(), "yfinance"), "off")
 	require.Len(t, s.order, 1)
 }
@@ -100,7 +102,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	set := metrics.NewSet()
 	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{0, 3, 20}}, calls: 9, counted: true}
-	b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, s, s, set)
+	b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, 4, s, s, set)
 	left := func(window string) string {
 		return `provider_budget_left{provider="alpha_vantage",window="` + window + `"}`
 	}

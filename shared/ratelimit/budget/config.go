@@ -64,3 +64,20 @@ func (l *Limits) UnmarshalText(text []byte) error {
 }
 
 func isDay(l ratelimit.Limit) bool { return l.Window == 24*time.Hour }
+
+// functions share the budgets: get-latest and poll.
+const functions = 2
+
+// shares is what one replica may do while it cannot ask Redis: of each limit an equal part for every replica of all
+// functions that share the budget. It is rounded down, so that together they never do more than the limit; a part of
+// nothing admits nothing. The day is not divided, because Postgres counts it for all of them.
+func (l Limits) shares(maxCopies int) []ratelimit.Limit {
+	shares := make([]ratelimit.Limit, len(l.all))
+	for i, limit := range l.all {
+		if !isDay(limit) {
+			limit.N /= functions * maxCopies
+		}
+		shares[i] = limit
+	}
+	return shares
+}
