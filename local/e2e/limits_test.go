@@ -115,6 +115,30 @@ func TestLimitsOverCopies(t *testing.T) {
 	t.Run("the budget is one for all copies", func(t *testing.T) { budgetOfCopies(t, s, latest) }) //nolint:paralleltest // in order
 }
 
+// While Redis is healthy a burst is no outage, however large it is: no replica takes a wait of its own for one, and decides alone.
+// The time that the limiter gives Redis is the default here.
+func TestBurstsOver4ReplicasAdmitTheLimit(t *testing.T) {
+	t.Parallel()
+	s := start(t, newDir(t), "COPIES=get-latest=4")
+	latest := s.copies("GET_LATEST")
+	require.Len(t, latest, 4)
+	for i := range 8 {
+		answers := floodLatest(t, latest, 200, fmt.Sprintf("203.0.113.%d", 10+i))
+		require.Equal(t, 5, countAnswers(answers, admitted), "burst %d", i)
+		require.Zero(t, countAnswers(answers, degraded), "burst %d", i)
+		for _, a := range answers {
+			if !admitted(a) && a.code != "limiter_unavailable" { // that one waited for too long, and may come again
+				require.Equal(t, "rate_limited", a.code)
+			}
+		}
+	}
+	for _, u := range latest {
+		_, metrics, _ := call(t, http.MethodGet, u+"/metrics", "")
+		require.Contains(t, string(metrics), "limiter_degraded_decisions_total 0")
+	}
+	require.NotContains(t, s.out.String(), "limits are decided by this replica alone")
+}
+
 // exactRetryAfter spends the limit of 2 in 10 s, and comes back a second before it may and when it may.
 func exactRetryAfter(t *testing.T, s *stack) {
 	t.Helper()
