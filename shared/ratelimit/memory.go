@@ -11,7 +11,9 @@ type Memory struct {
 	now     func() time.Time
 	mu      sync.Mutex
 	logs    map[string]*memoryLog
+	held    int // admissions in all logs
 	sweepAt int // number of logs at which those with nothing left in their window are forgotten
+	holdAt  int // number of admissions at which they are
 }
 
 type memoryLog struct {
@@ -19,12 +21,15 @@ type memoryLog struct {
 	expires  time.Time
 }
 
-// sweepAbove is how many clients are remembered before any is forgotten.
-const sweepAbove = 10_000
+// How many clients, and how many of their admissions, are remembered before any client is forgotten.
+const (
+	sweepAbove = 10_000
+	holdAbove  = 250_000 // 6 MB
+)
 
 // NewMemory makes an empty store on the clock now.
 func NewMemory(now func() time.Time) *Memory {
-	return &Memory{now: now, logs: map[string]*memoryLog{}, sweepAt: sweepAbove}
+	return &Memory{now: now, logs: map[string]*memoryLog{}, sweepAt: sweepAbove, holdAt: holdAbove}
 }
 
 // Take implements Store; it never fails.
@@ -36,34 +41,37 @@ func (m *Memory) take(key string, limits []Limit) Decision {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
+	m.sweep(now)
 	l := m.logs[key]
 	if l == nil {
-		m.sweep(now)
 		l = &memoryLog{}
 		m.logs[key] = l
 	}
 	var d Decision
+	m.held -= len(l.admitted)
 	l.admitted, d = admit(l.admitted, now, limits)
+	m.held += len(l.admitted)
 	for _, limit := range limits {
 		if n := len(l.admitted); n > 0 { // the newest may lie ahead of a clock that went back
-			l.expires = later(l.expires, l.admitted[n-1].Add(limit.Window))
+			l.expires = later(l.expires, l.admitted[n-1].Add(limit.kept().Window))
 		}
 	}
 	return d
 }
 
-// sweep forgets the logs that can refuse nobody any more. The next sweep waits until twice as many are there as this one
+// sweep forgets the logs that can refuse nobody any more. The next sweep waits until there is twice as much as this one
 // leaves, so that a flood of clients costs each of them a constant share.
 func (m *Memory) sweep(now time.Time) {
-	if len(m.logs) < m.sweepAt {
+	if len(m.logs) < m.sweepAt && m.held < m.holdAt {
 		return
 	}
 	for key, l := range m.logs {
 		if !l.expires.After(now) {
+			m.held -= len(l.admitted)
 			delete(m.logs, key)
 		}
 	}
-	m.sweepAt = max(sweepAbove, 2*len(m.logs))
+	m.sweepAt, m.holdAt = max(sweepAbove, 2*len(m.logs)), max(holdAbove, 2*m.held)
 }
 
 func later(a, b time.Time) time.Time {

@@ -56,7 +56,8 @@ func (l *Limiter) limit(p Policy, next http.Handler, w http.ResponseWriter, r *h
 	case err != nil:
 	case !d.Allowed:
 		l.refusals(p.Name).Inc()
-		err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is spent", limit.N, limit.WindowText()).After(d.Reset)
+		kept := limit.kept() // by which it was refused
+		err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is spent", kept.N, kept.WindowText()).After(d.Reset)
 	case !known && !p.Guarded && l.config.APIKeys.Required():
 		w.Header().Set("WWW-Authenticate", `ApiKey realm="marketdata", header="`+keyHeader+`"`)
 		err = fault.New(fault.Invalid, "unauthorized", "send a known API key as the header %s", keyHeader)

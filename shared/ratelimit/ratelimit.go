@@ -27,7 +27,7 @@ type Limit struct {
 const (
 	day       = 24 * time.Hour
 	maxWindow = 366 * day
-	maxN      = 1 << 30 // what is kept grows with the admissions, not with N
+	maxN      = 1 << 30
 )
 
 // ParseLimit reads N/duration, the duration as Go writes it or in whole days ("1d").
@@ -84,6 +84,21 @@ func (l Limit) WindowText() string {
 	return l.Window.String()
 }
 
+// maxLog is the most admissions that the limits of a log make it hold.
+const maxLog = 100_000
+
+// kept is the limit as it is enforced. One above [maxLog] is kept in equal parts of its window, because a log of millions
+// takes hundreds of megabytes: 10000000/1m as 100000/600ms. The parts of a window together never admit more than N, and a
+// little less if they are uneven: N is rounded down, the window up to a microsecond. A burst has to fit into a part.
+func (l Limit) kept() Limit {
+	if l.N <= maxLog {
+		return l
+	}
+	parts := (l.N + maxLog - 1) / maxLog
+	window := (l.Window + time.Duration(parts) - 1) / time.Duration(parts)
+	return Limit{l.N / parts, (window + time.Microsecond - 1).Truncate(time.Microsecond)}
+}
+
 // Decision is the answer for one request.
 type Decision struct {
 	Allowed bool
@@ -112,7 +127,7 @@ type Store interface {
 func admit(log []time.Time, clock time.Time, limits []Limit) ([]time.Time, Decision) {
 	var longest time.Duration
 	for _, l := range limits {
-		longest = max(longest, l.Window)
+		longest = max(longest, l.kept().Window)
 	}
 	now := clock
 	if n := len(log); n > 0 && log[n-1].After(clock) {
@@ -129,6 +144,7 @@ func admit(log []time.Time, clock time.Time, limits []Limit) ([]time.Time, Decis
 	d := Decision{Allowed: true, Left: make([]int, len(limits))}
 	var first time.Duration // until the first limit frees a slot
 	for i, l := range limits {
+		l = l.kept()
 		used := len(log) - older(l.Window)
 		d.Left[i] = max(l.N-used, 0)
 		if used >= l.N { // used > N: the limit was lowered

@@ -107,6 +107,7 @@ func (s *Redis) Take(ctx context.Context, key string, limits ...Limit) (Decision
 func (s *Redis) TakeWith(ctx context.Context, ride func(redis.Pipeliner), key string, limits ...Limit) (Decision, error) {
 	keys, args := []string{s.prefix + key}, make([]any, 0, 2*len(limits))
 	for _, l := range limits {
+		l = l.kept()
 		args = append(args, l.N, l.Window.Microseconds())
 	}
 	var taken *redis.Cmd
