@@ -43,7 +43,7 @@ func execute(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer running.Close()
+	defer running.Close(context.WithoutCancel(ctx))
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the caller's own command
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(),

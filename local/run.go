@@ -33,12 +33,18 @@ type stack struct {
 	cfg    config
 	out    io.Writer
 	only   map[string]bool
-	stops  []func()
+	stops  []func(context.Context)
 	env    envFile
 	urls   map[string][]string // functions' addresses
 	gate   net.Listener
 	binDir string
 }
+
+// What a stop may take, whatever hangs: 15 s are promised. The supervisor gives the functions 10.5 s; services have the rest.
+const (
+	stopTimeout    = 14500 * time.Millisecond
+	sourcesTimeout = 3 * time.Second
+)
 
 // run starts the system, writes its addresses to LOCAL_DIR/env once it is ready, and waits for ctx to end. restore puts
 // the default handling of signals back, so that a second Ctrl-C ends the program at once.
@@ -60,8 +66,10 @@ func run(ctx context.Context, restore func(), args []string) (err error) {
 		restore()
 		s.say("stopping")
 		_ = os.Remove(s.envPath()) // absent if we never became ready
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
 		for i := len(s.stops) - 1; i >= 0; i-- {
-			s.stops[i]()
+			s.stops[i](end)
 		}
 		s.say("stopped")
 	}()
@@ -123,7 +131,7 @@ func (s *stack) prepare(ctx context.Context) (unlock func(), err error) {
 			}
 			return nil, fmt.Errorf("GATEWAY_ADDR: %w", err)
 		}
-		s.stops = append(s.stops, func() { _ = s.gate.Close() })
+		s.stops = append(s.stops, func(context.Context) { _ = s.gate.Close() })
 	}
 	return unlock, nil
 }
@@ -216,7 +224,7 @@ func (s *stack) startExchange(ctx context.Context) error {
 func (s *stack) serve(l net.Listener, h http.Handler) {
 	server := service.NewServer(h, slog.New(slog.DiscardHandler))
 	go func() { _ = server.Serve(service.Bounded(l)) }() // ends with Close
-	s.stops = append(s.stops, func() { _ = server.Close() })
+	s.stops = append(s.stops, func(context.Context) { _ = server.Close() })
 }
 
 func (s *stack) startFunctions(ctx context.Context) (ready func(context.Context) error, err error) {
@@ -268,8 +276,8 @@ func (s *stack) startSources(ctx context.Context, functionsReady func(context.Co
 		if err != nil {
 			return err
 		}
-		s.stops = append(s.stops, func() {
-			stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		s.stops = append(s.stops, func(ctx context.Context) {
+			stop, cancel := context.WithTimeout(ctx, sourcesTimeout)
 			defer cancel()
 			if err := running.Close(stop); err != nil {
 				s.say("sources: " + err.Error())

@@ -131,7 +131,7 @@ func (s *stack) balance(ctx context.Context, list []string) (string, error) {
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
 	// A connection that was opened but never used would hold up the function's shutdown for 5 s.
-	s.stops = append(s.stops, transport.CloseIdleConnections)
+	s.stops = append(s.stops, func(context.Context) { transport.CloseIdleConnections() })
 	s.serve(l, &httputil.ReverseProxy{
 		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(targets[next.Add(1)%uint64(len(targets))]) },
 		Transport: transport,

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -304,4 +305,44 @@ func restart(t *testing.T, s *stack) {
 	second.pool.Close()
 	third := start(t, s.dir)
 	require.Equal(t, before, third.rows(t, "select concat_ws(' ', symbol, provider, window_size, average) from symbol_averages where provider = 'in_order' order by 1"))
+	stopPaused(t, third)
+}
+
+// stopPaused stops a stack whose database is paused, with a request and half a request under way: 15 s are promised, and
+// nothing is left, paused or not.
+func stopPaused(t *testing.T, s *stack) {
+	t.Helper()
+	s.pool.Close()
+	paused := []int{s.postmaster(t)}
+	tasks, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", paused[0]))
+	require.NoError(t, err)
+	for _, field := range strings.Fields(string(tasks)) {
+		pid, err := strconv.Atoi(field)
+		require.NoError(t, err)
+		paused = append(paused, pid)
+	}
+	for _, pid := range paused {
+		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	}
+	half, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.env["GATEWAY_URL"], "http://"))
+	require.NoError(t, err)
+	defer half.Close() //nolint:errcheck // nothing comes back
+	_, err = half.Write([]byte("POST /prices/poll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"))
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.env["COMPUTE_MA_URL"]+"/averages/latest?symbol=AAPL", nil)
+	require.NoError(t, err)
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close() // whatever it is
+		}
+	}()
+	began := time.Now()
+	s.stop(t)
+	require.Less(t, time.Since(began), 15*time.Second)
+	for _, pid := range paused {
+		require.ErrorIs(t, syscall.Kill(pid, 0), syscall.ESRCH)
+	}
+	<-answered
 }

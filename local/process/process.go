@@ -3,6 +3,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"runtime"
@@ -111,22 +112,37 @@ func state(err error) string {
 	return err.Error()
 }
 
-// Stop asks the child to stop, kills its group after StopWait, and returns when it is gone. Safe to call twice.
-func (p *Process) Stop() {
+// Stop asks the child to stop, kills it after StopWait or once ctx ends, and returns when it is gone. Where it or a child of
+// its own is paused (SIGSTOP), it goes on first: what is paused takes no signal. Safe to call twice.
+func (p *Process) Stop(ctx context.Context) {
 	p.once.Do(func() {
 		close(p.stop)
 		p.signal(p.opts.StopSignal)
+		p.signalAll(syscall.SIGCONT)
 	})
 	select {
 	case <-p.done:
+		return
+	case <-ctx.Done():
 	case <-time.After(p.opts.StopWait):
-		p.Kill()
-		<-p.done
 	}
+	p.Kill()
+	<-p.done
 }
 
-// Kill kills the child's whole group at once; unless stopped, it is started again.
-func (p *Process) Kill() { _ = syscall.Kill(-p.PID(), syscall.SIGKILL) } // ESRCH: already gone
+// Kill kills the child, its whole group and its own children at once; unless stopped, it is started again.
+func (p *Process) Kill() { p.signalAll(syscall.SIGKILL) }
+
+// signalAll reaches the child's group, and descendants that have left it, as those of Postgres do (setsid). Only Linux tells
+// who they are.
+func (p *Process) signalAll(s syscall.Signal) {
+	pid := p.PID()
+	family := descendants(pid) // before they are orphans
+	_ = syscall.Kill(-pid, s)  // ESRCH: already gone
+	for _, d := range family {
+		_ = syscall.Kill(d, s)
+	}
+}
 
 func (p *Process) signal(s syscall.Signal) { _ = syscall.Kill(p.PID(), s) } // ESRCH: already gone
 

@@ -2,9 +2,12 @@ package process_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,8 +30,8 @@ func TestRestartsWhatDiesAndStopsForGood(t *testing.T) {
 	require.Contains(t, <-said, "killed")
 	require.Eventually(t, func() bool { return p.PID() != first }, 5*time.Second, 5*time.Millisecond)
 	second := p.PID()
-	p.Stop()
-	p.Stop()
+	p.Stop(t.Context())
+	p.Stop(t.Context())
 	require.ErrorIs(t, syscall.Kill(second, 0), syscall.ESRCH)
 }
 
@@ -51,12 +54,63 @@ func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
 	lines := bufio.NewReader(out)
 	_, err = lines.ReadString('\n')
 	require.NoError(t, err)
-	p.Stop()
+	p.Stop(t.Context())
 	require.NoError(t, in.Close())
 	require.NoError(t, out.SetReadDeadline(time.Now().Add(5*time.Second)))
 	rest, err := io.ReadAll(lines)
 	require.NoError(t, err, "something of the group is still alive")
 	require.Empty(t, rest)
+}
+
+// Postgres' children are in sessions of their own: whoever pauses them must not keep the stop waiting, nor leave them behind.
+func TestStopEndsWhatIsPaused(t *testing.T) {
+	t.Parallel()
+	const child, wait = `setsid sleep 600 & `, `; echo $!; while :; do wait; done`
+	for name, c := range map[string]struct {
+		script string
+		paused bool
+		limit  time.Duration // of the context
+		within time.Duration
+	}{
+		"it ends by itself":         {child + `trap "kill $!; exit" TERM` + wait, true, time.Minute, 5 * time.Second},
+		"it is killed":              {child + `trap "" TERM` + wait, true, time.Minute, 5 * time.Second},
+		"the caller has had enough": {child + `trap "" TERM` + wait, false, 50 * time.Millisecond, 500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, in, err := os.Pipe()
+			require.NoError(t, err)
+			defer out.Close() //nolint:errcheck // only read
+			p, err := process.Start(process.Options{
+				Name: name,
+				Command: func() *exec.Cmd {
+					cmd := exec.Command("sh", "-c", c.script)
+					cmd.Stdout = in
+					return cmd
+				},
+				StopSignal: syscall.SIGTERM, StopWait: time.Second, Say: func(string) {},
+			})
+			require.NoError(t, err)
+			lines := bufio.NewReader(out)
+			line, err := lines.ReadString('\n')
+			require.NoError(t, err)
+			sleeper, err := strconv.Atoi(strings.TrimSpace(line))
+			require.NoError(t, err)
+			if c.paused {
+				require.NoError(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
+				require.NoError(t, syscall.Kill(sleeper, syscall.SIGSTOP))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), c.limit)
+			defer cancel()
+			began := time.Now()
+			p.Stop(ctx)
+			require.Less(t, time.Since(began), c.within)
+			require.NoError(t, in.Close())
+			require.NoError(t, out.SetReadDeadline(time.Now().Add(5*time.Second)))
+			_, err = io.ReadAll(lines)
+			require.NoError(t, err, "a child is still alive")
+		})
+	}
 }
 
 func TestWhatCannotStartIsAnError(t *testing.T) {

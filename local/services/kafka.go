@@ -1,6 +1,7 @@
 package services
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func (s *Services) startKafka(o Options) error {
 			return fmt.Errorf("start kafka: %w", err)
 		}
 	}
-	s.stops = append(s.stops, cluster.Close)
+	s.stops = append(s.stops, func(context.Context) { cluster.Close() })
 	s.KafkaBootstrapServers = strings.Join(cluster.ListenAddrs(), ",")
 	_, port, _ := strings.Cut(s.KafkaBootstrapServers, ":")
 	if err := os.WriteFile(portFile, []byte(port), 0o600); err != nil {

@@ -69,8 +69,8 @@ func (s *Services) startPostgres(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	s.stops = append([]func(){p.Stop}, s.stops...)
-	s.stops = append(s.stops, func() { _ = pg.log.Close() })
+	s.stops = append([]func(context.Context){p.Stop}, s.stops...)
+	s.stops = append(s.stops, func(context.Context) { _ = pg.log.Close() })
 	if err := await(ctx, 30*time.Second, pg.ensureDatabase); err != nil {
 		return fmt.Errorf("postgres does not answer: %w\n%s", err, tail(pg.log.Name(), 5))
 	}

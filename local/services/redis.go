@@ -52,7 +52,7 @@ func (s *Services) startRedisServer(ctx context.Context, o Options, name, binary
 	if err != nil {
 		return err
 	}
-	s.stops = append(s.stops, p.Stop, func() { _ = log.Close() })
+	s.stops = append(s.stops, p.Stop, func(context.Context) { _ = log.Close() })
 	s.RedisURL = fmt.Sprintf("redis://127.0.0.1:%d/0", port)
 	client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", port), MaxRetries: -1})
 	defer client.Close() //nolint:errcheck // only pinged
@@ -82,7 +82,7 @@ func (s *Services) startMiniredis(o Options) error {
 			}
 		}
 	}()
-	s.stops = append(s.stops, func() { tick.Stop(); close(done); server.Close() })
+	s.stops = append(s.stops, func(context.Context) { tick.Stop(); close(done); server.Close() })
 	s.RedisURL = "redis://" + server.Addr() + "/0"
 	o.Say("redis: no redis-server on PATH, so miniredis in this process (expiry in steps of 0.1 s) on " + server.Addr())
 	return nil

@@ -32,7 +32,7 @@ type Services struct {
 	DatabaseURL           string
 	RedisURL              string
 	KafkaBootstrapServers string
-	stops                 []func()
+	stops                 []func(context.Context)
 }
 
 // Topics that the pipeline needs, with their settings.
@@ -51,7 +51,7 @@ func Start(ctx context.Context, o Options) (*Services, error) {
 	s := &Services{DatabaseURL: o.DatabaseURL, RedisURL: o.RedisURL, KafkaBootstrapServers: o.KafkaBootstrapServers}
 	err := s.start(ctx, o)
 	if err != nil {
-		s.Close()
+		s.Close(context.WithoutCancel(ctx))
 		return nil, err
 	}
 	return s, nil
@@ -76,10 +76,11 @@ func (s *Services) start(ctx context.Context, o Options) error {
 	return ensureTopics(ctx, s.KafkaBootstrapServers)
 }
 
-// Close stops what Start started, Postgres first so that no transaction waits on anything. Safe to call twice.
-func (s *Services) Close() {
+// Close stops what Start started, Postgres first so that no transaction waits on anything, and kills what is not gone
+// when ctx ends. Safe to call twice.
+func (s *Services) Close(ctx context.Context) {
 	for _, stop := range s.stops {
-		stop()
+		stop(ctx)
 	}
 	s.stops = nil
 }

@@ -37,7 +37,7 @@ type Supervisor struct {
 }
 
 // stopWait is the functions' SHUTDOWN_TIMEOUT and a little.
-const stopWait = 11 * time.Second
+const stopWait = 10500 * time.Millisecond
 
 // Start starts every copy on a free port of loopback that it keeps over restarts.
 func Start(ctx context.Context, o Options) (*Supervisor, error) {
@@ -62,7 +62,7 @@ func Start(ctx context.Context, o Options) (*Supervisor, error) {
 	}
 	for _, c := range copies {
 		if err := s.startCopy(o, c); err != nil {
-			s.Stop()
+			s.Stop(context.WithoutCancel(ctx))
 			return nil, err
 		}
 	}
@@ -137,11 +137,11 @@ func answers(ctx context.Context, client *http.Client, url string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// Stop stops all copies at once and returns when they are gone.
-func (s *Supervisor) Stop() {
+// Stop stops all copies at once and returns when they are gone. It kills those that are not gone when ctx ends.
+func (s *Supervisor) Stop(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, p := range s.procs {
-		wg.Go(p.Stop)
+		wg.Go(func() { p.Stop(ctx) })
 	}
 	wg.Wait()
 }
