@@ -233,21 +233,15 @@ func (b *batch) readEffects(results pgx.BatchResults) error {
 	return nil
 }
 
-const (
-	updateSeries = `
-		update price_series s
-		set newest = k.newest
-		from unnest($1::text[], $2::text[], $3::bytea[]) as k (symbol, provider, newest)
-		where s.symbol = k.symbol and s.provider = k.provider`
-	upsertAverages = `
-		insert into symbol_averages (symbol, provider, window_size, average, points_used, complete, as_of, oldest)
-		select symbol, provider, window_size, average, points_used, points_used = window_size, as_of, oldest
-		from unnest($1::text[], $2::text[], $3::integer[], $4::text[]::numeric[], $5::integer[], $6::timestamptz[], $7::timestamptz[])
-			as k (symbol, provider, window_size, average, points_used, as_of, oldest)
-		on conflict on constraint symbol_averages_pk do update
-		set average = excluded.average, points_used = excluded.points_used, complete = excluded.complete,
-		    as_of = excluded.as_of, oldest = excluded.oldest, updated_at = now()`
-)
+// updateSeries writes the newest points of series and the averages that follow from them. Arrays of arrays cannot be unnested row
+// by row, so those of a series come as text.
+const updateSeries = `
+	update price_series s
+	set newest = k.newest, windows = $1, averages = k.averages::numeric[], oldest = k.oldest::timestamptz[],
+	    points = k.points, as_of = k.as_of, updated_at = now()
+	from unnest($2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::integer[], $8::timestamptz[])
+		as k (symbol, provider, newest, averages, oldest, points, as_of)
+	where s.symbol = k.symbol and s.provider = k.provider`
 
 // merge puts the points that changed into the newest points of their series. A series whose newest points stay as they
 // are is not written.
@@ -297,24 +291,41 @@ func (b *batch) mergeSeries(ctx context.Context, conn *pgx.Conn, k seriesKey, st
 	return newest, changed, nil
 }
 
-// queueAverages queues the series' rows and their averages, as columns.
+// queueAverages queues the series' rows, as columns.
 func (b *batch) queueAverages(queue *pgx.Batch) {
-	if len(b.averages) == 0 {
+	n := len(b.averages)
+	if n == 0 {
 		return
 	}
-	var symbols, providers, rowSymbols, rowProviders, means []string
-	var encoded [][]byte
-	var windows, used []int32
-	var asOf, oldest []time.Time
-	for _, s := range b.averages {
-		rowSymbols, rowProviders = append(rowSymbols, s.symbol), append(rowProviders, s.provider)
-		encoded = append(encoded, s.newest.Append(nil))
-		for _, a := range s.all {
-			symbols, providers, means = append(symbols, s.symbol), append(providers, s.provider), append(means, a.Mean.String())
-			windows, used = append(windows, int32(a.Window)), append(used, int32(a.PointsUsed)) //nolint:gosec // at most 50
-			asOf, oldest = append(asOf, time.UnixMicro(a.AsOf)), append(oldest, time.UnixMicro(a.Oldest))
+	symbols, providers, newest := make([]string, n), make([]string, n), make([][]byte, n)
+	means, oldest := make([]string, n), make([]string, n)
+	points, asOf := make([]int32, n), make([]time.Time, n)
+	windows := make([]int32, len(b.averages[0].all))
+	var text []byte
+	for i, s := range b.averages {
+		symbols[i], providers[i], newest[i] = s.symbol, s.provider, s.newest.Append(nil)
+		points[i], asOf[i] = int32(len(s.newest.Points)), time.UnixMicro(s.newest.Points[0].At) //nolint:gosec // at most 50
+		text = appendArray(text[:0], s.all, func(b []byte, a series.Average) []byte { return append(b, a.Mean.String()...) })
+		means[i] = string(text)
+		text = appendArray(text[:0], s.all, func(b []byte, a series.Average) []byte {
+			return time.UnixMicro(a.Oldest).UTC().AppendFormat(b, time.RFC3339Nano)
+		})
+		oldest[i] = string(text)
+		for j, a := range s.all {
+			windows[j] = int32(a.Window) //nolint:gosec // as above
 		}
 	}
-	queue.Queue(updateSeries, rowSymbols, rowProviders, encoded)
-	queue.Queue(upsertAverages, symbols, providers, windows, means, used, asOf, oldest)
+	queue.Queue(updateSeries, windows, symbols, providers, newest, means, oldest, points, asOf)
+}
+
+// appendArray writes averages as an array in Postgres' text form; no element needs quotes.
+func appendArray(b []byte, all []series.Average, element func([]byte, series.Average) []byte) []byte {
+	b = append(b, '{')
+	for i, a := range all {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = element(b, a)
+	}
+	return append(b, '}')
 }

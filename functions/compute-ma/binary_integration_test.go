@@ -207,28 +207,34 @@ func requireDeadLettered(t *testing.T, kafka string, poison [][]byte) {
 // may not be there; once it is delivered again, the tables are what the model says.
 func TestKilledAtEachStepOfATransaction(t *testing.T) {
 	t.Parallel()
-	for _, table := range []string{"price_points", "price_series", "symbol_averages"} {
-		t.Run(table, func(t *testing.T) {
+	for step, lock := range map[string]string{
+		"points": "price_points in access exclusive mode", "lock of the series": "price_series in access exclusive mode", "averages": "price_series in share mode",
+	} {
+		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			url := testenv.PostgresURL(t)
 			pool, err := postgres.Open(t.Context(), url)
 			require.NoError(t, err)
 			defer pool.Close()
 			b := startBinary(t, url, testenv.Kafka(t))
-			before := observation("A", instant, prices(t, "10")[0])
-			events := []priceevent.Observation{before, observation("A", instant.Add(time.Second), prices(t, "20")[0]), observation("B", instant, prices(t, "7")[0])}
-			require.Equal(t, http.StatusNoContent, b.post(t.Context(), encoded(t, before), 0))
+			events := []priceevent.Observation{
+				observation("A", instant, prices(t, "10")[0]), observation("B", instant, prices(t, "7")[0]),
+				observation("A", instant.Add(time.Second), prices(t, "20")[0]), observation("B", instant.Add(time.Second), prices(t, "8")[0]),
+			}
+			for _, o := range events[:2] {
+				require.Equal(t, http.StatusNoContent, b.post(t.Context(), encoded(t, o), 0))
+			}
 
-			release := lockTable(t, pool, table)
+			release := lockTable(t, pool, lock)
 			answers := make(chan int, len(events))
-			for _, o := range events[1:] {
+			for _, o := range events[2:] {
 				body := encoded(t, o)
 				go func() { answers <- b.post(context.Background(), body, 0) }()
 			}
 			awaitLockWait(t, pool)
 			require.Empty(t, answers, "nothing is acknowledged before its commit")
 			b.kill(t)
-			for range events[1:] {
+			for range events[2:] {
 				require.Zero(t, <-answers)
 			}
 			release()
@@ -242,11 +248,11 @@ func TestKilledAtEachStepOfATransaction(t *testing.T) {
 }
 
 // lockTable holds a table from outside until release.
-func lockTable(t *testing.T, pool *pgxpool.Pool, table string) (release func()) {
+func lockTable(t *testing.T, pool *pgxpool.Pool, lock string) (release func()) {
 	t.Helper()
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "lock table "+table+" in access exclusive mode")
+	_, err = tx.Exec(t.Context(), "lock table "+lock)
 	require.NoError(t, err)
 	return func() { require.NoError(t, tx.Rollback(context.WithoutCancel(t.Context()))) }
 }
@@ -270,7 +276,7 @@ func TestSIGTERMFinishesWhatIsInFlight(t *testing.T) {
 	require.NoError(t, err)
 	defer pool.Close()
 	b := startBinary(t, url, testenv.Kafka(t))
-	release := lockTable(t, pool, "price_series")
+	release := lockTable(t, pool, "price_series in access exclusive mode")
 	const n = 40
 	answers := make(chan int, n)
 	var events []priceevent.Observation

@@ -67,5 +67,5 @@ func TestReadsOfPointsAreIndexScans(t *testing.T) {
 	exec("prepare update_series as " + updateSeries)
 	require.Contains(t, explain(`execute lock_series ('{S1,S2}', '{p,p}')`), "using price_series_pk")
 	require.NotContains(t, explain(`execute lock_series ('{S1,S2}', '{p,p}')`), "Seq Scan")
-	require.Contains(t, explain(`execute update_series ('{S1,S2}', '{p,p}', '{"\\x01","\\x01"}')`), "using price_series_pk")
+	require.Contains(t, explain(`execute update_series ('{2}', '{S1,S2}', '{p,p}', '{"\\x01","\\x01"}', '{"{1}","{1}"}', '{"{now}","{now}"}', '{1,1}', '{now,now}')`), "using price_series_pk")
 }

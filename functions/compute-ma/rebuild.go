@@ -40,11 +40,7 @@ func rebuild(ctx context.Context, s *pgStore, log *slog.Logger) error {
 			return fmt.Errorf("rebuild %s from %s: %w", k.symbol, k.provider, err)
 		}
 	}
-	tag, err := s.pool.Exec(ctx, "delete from symbol_averages where window_size <> all ($1::integer[])", s.windows)
-	if err != nil {
-		return fmt.Errorf("drop averages of other windows: %w", err)
-	}
-	log.InfoContext(ctx, "averages are rebuilt", "series", len(all), "dropped", tag.RowsAffected())
+	log.InfoContext(ctx, "averages are rebuilt", "series", len(all))
 	return nil
 }
 

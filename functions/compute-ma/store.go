@@ -13,7 +13,7 @@ import (
 	"marketdata/shared/priceevent"
 )
 
-// pgStore owns price_points, price_series and symbol_averages.
+// pgStore owns price_points and price_series, of which symbol_averages is a view.
 type pgStore struct {
 	pool    *pgxpool.Pool
 	windows []int
@@ -35,8 +35,8 @@ const (
 )
 
 // apply writes observations and the averages of their series in one READ COMMITTED transaction and gives the effect of
-// each. Statements, in this order: the points; the lock on each series' row, which has its newest points; the rows and the
-// averages that follow from them; all in sorted order. Under the lock the newest points hold what every committed
+// each. Statements, in this order: the points; the lock on each series' row, which has its newest points; the rows, with the
+// averages that follow; all in sorted order. Under the lock the newest points hold what every committed
 // transaction merged into them, so the last writer always writes the right averages. Of several observations of one
 // point the one of the greatest rank counts. Idempotency key: (symbol, provider, observed_at) with the rank.
 // Serialization failures and deadlocks are retried inside. Errors are pgx's own: the caller classifies.

@@ -170,7 +170,7 @@ func TestOneRefusedEventFailsAlone(t *testing.T) {
 	pool := testenv.Postgres(t)
 	_, err := pool.Exec(t.Context(), "alter table price_points add constraint refuses_seven check (price <> 7)")
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), "alter table symbol_averages add constraint refuses_eight check (average <> 8)")
+	_, err = pool.Exec(t.Context(), "alter table price_series add constraint refuses_eight check (8 <> all (averages))")
 	require.NoError(t, err)
 	store := &pgStore{pool: pool, windows: []int{5}}
 	blocked := make(chan struct{})
@@ -246,7 +246,7 @@ func TestSeriesRowsHealFromThePoints(t *testing.T) {
 		all = append(all, observation("A", instant.Add(time.Duration(i)*time.Second), prices(t, fmt.Sprint(i+1))[0]))
 	}
 	for i, damage := range []string{
-		"update price_series set newest = null", "delete from price_series", `update price_series set newest = '\xff00'`, "delete from symbol_averages",
+		"update price_series set newest = null", "delete from price_series", `update price_series set newest = '\xff00'`, "update price_series set windows = null, averages = null, oldest = null",
 	} {
 		_, err := s.apply(t.Context(), all[i*12:i*12+12])
 		require.NoError(t, err)
@@ -266,8 +266,8 @@ func TestRebuildFollowsThePoints(t *testing.T) {
 	require.NoError(t, err)
 	want := dump(t, s.pool, "")
 	for _, damage := range []string{
-		"update symbol_averages set average = 1, points_used = 1", "truncate symbol_averages, price_series", "update price_series set newest = '\\x01'",
-		"insert into symbol_averages select symbol, provider, 7, 1, 1, true, now(), now() from price_series",
+		"update price_series set averages = array[1, 1, 1, 1], points = 1", "truncate price_series", "update price_series set newest = '\\x01'",
+		"update price_series set windows = windows || 7, averages = averages || 1, oldest = oldest || now()",
 	} {
 		_, err := s.pool.Exec(t.Context(), damage)
 		require.NoError(t, err)
