@@ -63,6 +63,8 @@ func TestHeaderFamilies(t *testing.T) {
 		},
 		"knative with raw text":  {headersOf("ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "500", "ce_knativeerrordata", "oops!"), nil, "http_500", "the function answered with status 500: oops!"},
 		"knative without answer": {headersOf("ce_knativeerrordest", "http://f"), nil, "delivery_failed", "no answer from the function"},
+		"a message alone":        {headersOf("kafka_dlt-exception-message", "m", "ce_knativeerrorcode", "500"), nil, "unknown", "m"},
+		"an empty code":          {headersOf("dlq-code", "", "dlq-reason", "r", "dlq-function", "f"), nil, "unknown", "r"},
 		"nothing":                {nil, nil, "unknown", ""},
 		"a place that is none":   {headersOf("dlq-topic", "t", "dlq-partition", "-1", "dlq-offset", "x"), nil, "unknown", ""},
 		"invalid bytes":          {headersOf("dlq-code", "a\xff\x00b"), nil, "a\uFFFD\uFFFDb", ""},

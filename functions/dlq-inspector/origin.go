@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -67,17 +68,15 @@ func originOf(headers []kafkaclient.Header) *place {
 
 // why gives the failure that a dead letter record tells of; at is used where it does not say when.
 func why(headers []kafkaclient.Header, at time.Time) failure {
-	f := failure{Code: "unknown", FailedAt: at}
+	f, told := failure{Code: "unknown", FailedAt: at}, false
 	for _, family := range families {
-		if family.code == "" {
-			continue
-		}
-		if code := text(headers, family.code); code != "" {
-			f.Code, f.Reason, f.Function = code, text(headers, family.reason), text(headers, family.function)
+		code, reason := text(headers, family.code), text(headers, family.reason)
+		if told = code != "" || reason != ""; told {
+			f.Code, f.Reason, f.Function = cmp.Or(code, f.Code), reason, text(headers, family.function)
 			break
 		}
 	}
-	if f.Code == "unknown" {
+	if !told {
 		knativeFailure(headers, &f)
 	}
 	if t, err := time.Parse(time.RFC3339Nano, text(headers, "dlq-failed-at")); err == nil && plausible(t) {
