@@ -3,7 +3,10 @@
 package gateway
 
 import (
+	"context"
 	"embed"
+	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -99,20 +102,45 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 	mux.HandleFunc("GET /openapi.json", g.openAPI)
 	service.Docs(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	return mux, nil
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { mux.ServeHTTP(w, service.Identify(r)) }), nil
 }
 
 func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
 	name, public := functionOf(r.URL.Path)
 	if !public || isCrooked(r.URL.Path) {
-		service.WriteProblem(w, r, fault.New(fault.NotFound, "route_not_found", "there is nothing at this path"))
+		refuse(w, r, fault.New(fault.NotFound, "route_not_found", "there is nothing at this path"))
 		return
 	}
 	if g.functions[name] == nil {
-		service.WriteProblem(w, r, fault.New(fault.Unavailable, "function_unavailable", "the function %s is not running", name))
+		refuse(w, r, fault.New(fault.Unavailable, "function_unavailable", "the function %s is not running", name))
 		return
 	}
-	g.proxy.ServeHTTP(w, r)
+	body := &clientBody{ReadCloser: r.Body}
+	r.Body = body
+	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
+}
+
+// refuse answers in the functions' place. Their answers bring an id of their own.
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	w.Header().Set("X-Request-ID", service.RequestID(r.Context()))
+	service.WriteProblem(w, r, err)
+}
+
+// clientBody remembers that the client's body could not be read: the proxy reports that as the function's failure.
+type clientBody struct {
+	io.ReadCloser
+	broken atomic.Bool
+}
+
+type bodyKey struct{} // of a request's *clientBody: the proxy wraps Body
+
+// Read reads the client's body.
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, http.ErrBodyReadAfterClose) { // the latter is the proxy's own doing
+		b.broken.Store(true)
+	}
+	return n, err
 }
 
 // isCrooked reports a path with empty or dot segments, which can only have come encoded: the mux redirects the others. A function
@@ -120,7 +148,11 @@ func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
 func isCrooked(p string) bool { return strings.TrimSuffix(p, "/") != path.Clean(p) }
 
 func (g *gateway) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
+	if body, ok := r.Context().Value(bodyKey{}).(*clientBody); ok && body.broken.Load() {
+		refuse(w, r, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request's body did not arrive whole"))
+		return
+	}
 	name, _ := functionOf(r.URL.Path)
 	g.log.WarnContext(r.Context(), "function does not answer", "function", name, "err", err)
-	service.WriteProblem(w, r, fault.Wrap(err, fault.Unavailable, "function_unavailable", "the function %s does not answer", name))
+	refuse(w, r, fault.Wrap(err, fault.Unavailable, "function_unavailable", "the function %s does not answer", name))
 }

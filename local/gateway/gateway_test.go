@@ -2,11 +2,15 @@ package gateway_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,6 +24,7 @@ type backend struct {
 }
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
 	b.got = r
 	if b.down.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -139,4 +144,41 @@ func TestPages(t *testing.T) {
 	require.Contains(t, w.Body.String(), "<h1>Market data</h1>")
 	require.Equal(t, http.StatusOK, do(h, http.MethodGet, "/docs/").Code)
 	require.Equal(t, http.StatusTemporaryRedirect, do(h, http.MethodGet, "/docs").Code)
+}
+
+// What the gateway answers itself looks like any other error: with an id, which a function is told, too.
+func TestErrorsHaveARequestID(t *testing.T) {
+	t.Parallel()
+	h, backends := setup(t)
+	for _, path := range []string{"/nothing", "/averages/%2e%2e", "/dlq/stats"} {
+		for given, want := range map[string]string{"": `^[0-9a-f-]{36}$`, "mine-1": `^mine-1$`, "not usable": `^[0-9a-f-]{36}$`} {
+			w := do(h, http.MethodGet, path, "X-Request-ID", given)
+			require.GreaterOrEqual(t, w.Code, 400, path)
+			var p struct {
+				RequestID string `json:"request_id"`
+			}
+			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
+			require.Regexp(t, want, p.RequestID, path)
+			require.Equal(t, []string{p.RequestID}, w.Header()["X-Request-Id"], path)
+		}
+	}
+	do(h, http.MethodGet, "/averages/latest", "X-Request-ID", "mine-2")
+	require.Equal(t, "mine-2", backends["compute-ma"].got.Header.Get("X-Request-ID"))
+	require.Empty(t, do(h, http.MethodGet, "/averages/latest").Header()["X-Request-Id"], "an answer has the function's own")
+}
+
+// A body that is broken on its way in is the client's trouble, not the function's.
+func TestABrokenBodyIsTheClientsFault(t *testing.T) {
+	t.Parallel()
+	h, _ := setup(t)
+	for name, body := range map[string]io.Reader{
+		"it ends early": io.MultiReader(strings.NewReader("{"), iotest.ErrReader(io.ErrUnexpectedEOF)),
+		"bad chunk":     iotest.ErrReader(errors.New("invalid byte in chunk length")),
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/prices/poll", body)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, http.StatusBadRequest, w.Code, name)
+		require.Contains(t, w.Body.String(), "incomplete_request", name)
+	}
 }

@@ -75,6 +75,23 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
+// Identify gives a request an id (see [RequestID]) where no [Service] does, and puts it into the request's X-Request-ID, so that
+// whoever it is passed on to has the same.
+func Identify(r *http.Request) *http.Request {
+	state := &request{id: idOf(r)}
+	r = r.Clone(context.WithValue(r.Context(), requestKey{}, state))
+	r.Header.Set("X-Request-ID", state.id)
+	return r
+}
+
+// idOf is the client's X-Request-ID if usable, else a new id.
+func idOf(r *http.Request) string {
+	if id := r.Header.Get("X-Request-ID"); usableID(id) {
+		return id
+	}
+	return newID()
+}
+
 // Traceparent is the request's W3C trace context header, empty if it had none: events carry it on.
 func Traceparent(ctx context.Context) string {
 	if r, ok := ctx.Value(requestKey{}).(*request); ok {
@@ -149,10 +166,7 @@ var quiet = map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /met
 
 func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	state := &request{id: r.Header.Get("X-Request-ID")}
-	if !usableID(state.id) {
-		state.id = newID()
-	}
+	state := &request{id: idOf(r)}
 	if t := r.Header.Get("Traceparent"); usableTrace(t) {
 		state.traceparent = t
 	}
