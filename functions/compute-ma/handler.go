@@ -15,6 +15,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
@@ -59,6 +60,21 @@ func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 	}
 	service.Handle(srv, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), h.latestAverage, limit)
 	service.Handle(srv, op("average-history", "/averages/history", "Moving averages computed from the stored points"), h.averageHistory, limit)
+	srv.Document(h.describe)
+}
+
+// describe says in the document what the library cannot know.
+func (h *handler) describe(doc *huma.OpenAPI) {
+	longest := market.LongestName
+	for _, path := range []string{"/averages/latest", "/averages/history"} {
+		symbol, provider := service.Parameter(doc, path, "symbol"), service.Parameter(doc, path, "provider")
+		symbol.Pattern, symbol.MaxLength = market.SymbolPattern, &longest
+		provider.Pattern, provider.MaxLength = market.ProviderPattern, &longest
+	}
+	window := service.Parameter(doc, "/averages/latest", "window")
+	for _, w := range h.windows {
+		window.Enum = append(window.Enum, w)
+	}
 }
 
 // receive handles one event. 204 means: committed, a duplicate, or dead-lettered.

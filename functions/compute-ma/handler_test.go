@@ -22,6 +22,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
@@ -329,6 +330,42 @@ func TestOversizedEvent(t *testing.T) {
 		require.Equal(t, 204, b.post(huge, header...), name)
 		require.EqualValues(t, len(huge), b.dlq.letters[1].Size, name)
 	}
+}
+
+// What is refused is not valid by the document, and its documentation offers what there is.
+func TestDocumentNamesWindowsAndForms(t *testing.T) {
+	t.Parallel()
+	w := setup(t).get("/openapi.json")
+	var doc struct {
+		Paths map[string]struct {
+			Get struct {
+				Parameters []struct {
+					Name   string
+					Schema struct {
+						Pattern   string
+						MaxLength int
+						Enum      []any
+					}
+				}
+			}
+		}
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &doc))
+	for path, o := range doc.Paths {
+		for _, p := range o.Get.Parameters {
+			switch {
+			case p.Name == "symbol":
+				require.Equal(t, market.SymbolPattern, p.Schema.Pattern, path)
+				require.Equal(t, 32, p.Schema.MaxLength, path)
+			case p.Name == "provider":
+				require.Equal(t, market.ProviderPattern, p.Schema.Pattern, path)
+			case p.Name == "window" && path == "/averages/latest":
+				require.Equal(t, []any{5.0, 20.0}, p.Schema.Enum)
+			}
+		}
+	}
+	require.Len(t, doc.Paths, 2)
+	require.Contains(t, setup(t).get("/averages/latest?symbol=-").Body.String(), "invalid_symbol", "the route's own code, not the library's")
 }
 
 func TestDryRunTellsAndChangesNothing(t *testing.T) {

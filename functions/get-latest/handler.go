@@ -64,6 +64,16 @@ func describe(doc *huma.OpenAPI) {
 		"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{one, many}}},
 	}
 	latest.Responses["304"] = &huma.Response{}
+	for path, providers := range map[string]string{"/prices/latest": "", "/prices/history": market.ProviderPattern} {
+		symbol, provider := service.Parameter(doc, path, "symbol"), service.Parameter(doc, path, "provider")
+		symbol.Pattern, provider.Pattern = market.SymbolPattern, providers
+		longest := market.LongestName
+		symbol.MaxLength, provider.MaxLength = &longest, &longest
+	}
+	for _, name := range append(market.Providers(), auto) {
+		known := service.Parameter(doc, "/prices/latest", "provider")
+		known.Enum = append(known.Enum, name)
+	}
 	for status, text := range map[int]string{
 		200: "The price, or the prices", 304: "The client has this price: its ETag is in If-None-Match",
 		400: "invalid_symbol, unknown_provider or invalid_parameter", 404: "symbol_not_found", 429: "rate_limited", 500: "internal",

@@ -301,6 +301,10 @@ func TestDocumentNamesEveryCode(t *testing.T) {
 	document, err := json.Marshal(b.service.OpenAPI())
 	require.NoError(t, err)
 	require.Contains(t, string(document), `"oneOf":[{"$ref":"#/components/schemas/GetLatestPriceBody"},{"$ref":"#/components/schemas/GetLatestBatchBody"}]`)
+	require.Contains(t, string(document), `"enum":["yfinance","alpha_vantage","finnhub","twelve_data","binance","coinbase","auto"]`)
+	for _, path := range []string{"/prices/latest", "/prices/history"} {
+		require.Equal(t, market.SymbolPattern, service.Parameter(b.service.OpenAPI(), path, "symbol").Pattern)
+	}
 }
 
 func TestAutoTakesTheFirstThatAnswers(t *testing.T) {

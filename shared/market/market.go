@@ -15,21 +15,23 @@ import (
 // Symbol is an instrument's upper-case name, such as AAPL, BTC-USD or ^GSPC.
 type Symbol string
 
-// The longest symbol and the longest name of a provider, in bytes.
-const (
-	maxSymbol   = 32
-	maxProvider = 32
-)
-
 // SymbolForm describes a valid symbol, for documentation and error texts.
 const SymbolForm = "1 to 32 of A-Z 0-9 . - ^ = / : _ & +, with a letter or digit and no . or .. between slashes"
+
+// What the API's document says of a symbol, as it may be given, and of a provider's name: regular expressions, and the longest.
+// That no part of a symbol between slashes is . or .. is not in it.
+const (
+	SymbolPattern   = "^[A-Za-z0-9.^=/:_&+-]*[A-Za-z0-9][A-Za-z0-9.^=/:_&+-]*$"
+	ProviderPattern = "^[a-z0-9_-]+$"
+	LongestName     = 32 // of both, in bytes
+)
 
 // ParseSymbol raises lower case and checks the form, see [SymbolForm]. Names such as ".", "/" and "A/../B" are refused
 // because a symbol becomes part of a provider's URL, and no instrument has such a name. Errors are Invalid with code
 // "invalid_symbol".
 func ParseSymbol(s string) (Symbol, error) {
 	raise, named, dots := false, false, false
-	ok := s != "" && len(s) <= maxSymbol
+	ok := s != "" && len(s) <= LongestName
 	// By bytes, and before raising: Unicode has letters outside ASCII whose upper case is inside it.
 	for i := 0; ok && i < len(s); i++ {
 		switch c := s[i]; {
@@ -71,7 +73,7 @@ func Providers() []string {
 // ParseProvider checks the form of a provider's name: 1 to 32 of a–z 0–9 _ - . It does not ask whether this
 // installation knows the provider. Errors are Invalid with code "invalid_provider".
 func ParseProvider(s string) (string, error) {
-	ok := s != "" && len(s) <= maxProvider
+	ok := s != "" && len(s) <= LongestName
 	for i := 0; ok && i < len(s); i++ {
 		c := s[i]
 		ok = 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-'

@@ -2,6 +2,7 @@ package market_test
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -44,6 +45,21 @@ func TestPriceJSONKeepsEveryDigit(t *testing.T) {
 	require.JSONEq(t, `{"P":100000000.00000001}`, string(out))
 	require.Contains(t, string(out), "100000000.00000001")
 	require.Error(t, json.Unmarshal([]byte(`{"P":"1"}`), &v))
+}
+
+// The document's patterns are the parsers' rules, but for the parts of a path.
+func TestPatterns(t *testing.T) {
+	t.Parallel()
+	symbol, provider := regexp.MustCompile(market.SymbolPattern), regexp.MustCompile(market.ProviderPattern)
+	for _, text := range []string{
+		"AAPL", "aapl", "^GSPC", "M&M.NS", "A+B", "BTC/USD", "BINANCE:BTCUSDT", "A=B", "a_1", "0", "-", "^", "..", "", " A", "A\n", "A b", "é", "A\x00", "ſ", "%",
+		"twelve_data", "yfinance-1d", "a/x", "Yfinance",
+	} {
+		_, err := market.ParseSymbol(text)
+		require.Equal(t, err == nil, symbol.MatchString(text), "%q", text)
+		_, err = market.ParseProvider(text)
+		require.Equal(t, err == nil, provider.MatchString(text), "%q", text)
+	}
 }
 
 func TestParseSymbol(t *testing.T) {

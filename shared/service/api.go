@@ -80,6 +80,17 @@ func describe(doc *huma.OpenAPI) {
 	}
 }
 
+// Parameter is the schema that the document shows for a query parameter of GET path; nil if there is none. A function that is
+// given to [Service.Document] may complete it with what the library cannot know: requests are not validated by it.
+func Parameter(doc *huma.OpenAPI, path, name string) *huma.Schema {
+	for _, p := range doc.Paths[path].Get.Parameters {
+		if p.In == "query" && p.Name == name {
+			return p.Schema
+		}
+	}
+	return nil
+}
+
 // notEmpty is s without the empty text, which [checkQuery] refuses.
 func notEmpty(s *huma.Schema) *huma.Schema {
 	out, one := *s, 1
