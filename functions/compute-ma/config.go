@@ -22,6 +22,9 @@ type config struct {
 	MaxEventBytes   int64  `envconfig:"MAX_EVENT_BYTES" default:"1048576"` // larger events are 413
 }
 
+// mostEventBytes bounds MAX_EVENT_BYTES: a hundred events in flight are in memory whole.
+const mostEventBytes = 64 << 20
+
 func loadConfig() (config, error) {
 	var c config
 	err := service.LoadConfig(&c)
@@ -45,8 +48,8 @@ func (c config) Validate() error {
 		}
 		seen[w] = true
 	}
-	if c.MaxEventBytes < 1 {
-		errs = append(errs, errors.New("MAX_EVENT_BYTES must be positive"))
+	if c.MaxEventBytes < 1 || c.MaxEventBytes > mostEventBytes {
+		errs = append(errs, fmt.Errorf("MAX_EVENT_BYTES: %d is not within 1 to %d", c.MaxEventBytes, mostEventBytes))
 	}
 	return errors.Join(errs...)
 }

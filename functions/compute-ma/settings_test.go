@@ -30,6 +30,7 @@ func TestSettingsThatCannotWorkAreRefusedAtStart(t *testing.T) {
 		{"MA_WINDOWS", "5,x", "MA_WINDOWS: "},
 		{"MA_WINDOWS", "0", "MA_WINDOWS: 0 is repeated or not within"},
 		{"MAX_EVENT_BYTES", "0", "MAX_EVENT_BYTES"},
+		{"MAX_EVENT_BYTES", "99999999999", "MAX_EVENT_BYTES: 99999999999 is not within 1 to 67108864"},
 		{"MAX_EVENT_BYTES", "1MB", `MAX_EVENT_BYTES: "1MB" is not a whole number`},
 	} {
 		t.Run(fault.variable+"="+fault.value, func(t *testing.T) {
