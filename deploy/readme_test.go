@@ -1,0 +1,84 @@
+package deploy_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// sharedImports returns what each shared package imports of the others, as go list knows it.
+func sharedImports(t *testing.T) map[string][]string {
+	t.Helper()
+	const prefix = "marketdata/shared/"
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./shared/...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	imports := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		paths := strings.Fields(line)
+		name := strings.TrimPrefix(paths[0], prefix)
+		imports[name] = []string{}
+		for _, path := range paths[1:] {
+			if other, ok := strings.CutPrefix(path, prefix); ok {
+				imports[name] = append(imports[name], other)
+			}
+			require.NotRegexp(t, "^marketdata/(functions|local)", path, "imported by %s", name)
+		}
+	}
+	return imports
+}
+
+var row = regexp.MustCompile("(?m)^\\| \\[([a-z/0-9]+)\\]\\(([a-z/0-9]+)\\) \\| [^|]+ \\| ?(.*)\\|$")
+
+func TestTheMapOfSharedIsTheCode(t *testing.T) {
+	t.Parallel()
+	drawn := map[string][]string{}
+	for _, cells := range row.FindAllStringSubmatch(read(t, "../shared/README.md"), -1) {
+		require.Equal(t, cells[1], cells[2], "the link of %s", cells[1])
+		names := []string{}
+		for _, name := range strings.Fields(cells[3]) {
+			name = strings.Trim(name, "`")
+			require.Contains(t, drawn, name, "%s imports %s, which must stand above it", cells[1], name)
+			names = append(names, name)
+		}
+		drawn[cells[1]] = names
+	}
+	require.Equal(t, sharedImports(t), drawn)
+}
+
+func TestFunctionsImportNoFunction(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", `{{$at := .ImportPath}}{{range .Imports}}{{$at}} {{.}}{{"\n"}}{{end}}`, "./functions/...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	for line := range strings.Lines(string(out)) {
+		paths := strings.Fields(line)
+		if len(paths) < 2 || !strings.HasPrefix(paths[1], "marketdata/") || strings.HasPrefix(paths[1], "marketdata/shared/") {
+			continue
+		}
+		function := strings.Join(strings.Split(paths[0], "/")[:3], "/")
+		require.True(t, strings.HasPrefix(paths[1], function+"/"), line)
+	}
+}
+
+// A table has one owner, which functions/README.md names.
+func TestEveryTableHasAnOwner(t *testing.T) {
+	t.Parallel()
+	readme := read(t, "../functions/README.md")
+	files, err := filepath.Glob("../shared/postgres/migrations/*.sql")
+	require.NoError(t, err)
+	tables := 0
+	for _, file := range files {
+		for _, found := range regexp.MustCompile(`(?m)^create (?:table|view) (\w+)`).FindAllStringSubmatch(read(t, file), -1) {
+			tables++
+			require.Equal(t, 1, strings.Count(readme, "`"+found[1]+"`"), found[1])
+		}
+	}
+	require.Positive(t, tables)
+}
