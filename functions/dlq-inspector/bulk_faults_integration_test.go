@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/testenv"
 )
@@ -270,6 +272,40 @@ func TestBulkCopiesWhileTheBrokerIsAway(t *testing.T) {
 	v = b.hurry(t, b.bulk(t, v.ID))
 	require.EqualValues(t, 20, v.Outcomes["sent"])
 	require.Len(t, testenv.Records(t, testenv.Kafka(t), b.topic, 20), 20)
+}
+
+// refusing is a topic that can never take some records.
+type refusing struct {
+	publisher
+	large string // key of those
+}
+
+func (r refusing) Produce(ctx context.Context, record kafkaclient.Record) error {
+	if string(record.Key) == r.large {
+		return fault.New(fault.Invalid, "message_too_large", "the record is larger than the topic takes")
+	}
+	return r.publisher.Produce(ctx, record)
+}
+
+// A copy that the topic can never take is its letter's own trouble: it is skipped, and those behind it are sent.
+func TestBulkCopiesThatTheTopicNeverTakes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, "A", 20)
+	b.exec(t, "update dead_letters set partition = 0, key = case when record_offset % 10 = 5 then 'large'::bytea else 'k'::bytea end")
+	b.bulks.replay.records = refusing{b.bulks.replay.records, "large"}
+	v := b.finish(t, b.replayMany(t, `{"target":"topic","rate_per_second":1000}`))
+	require.Equal(t, map[string]int64{"resolved": 0, "skipped": 2, "refused": 0, "sent": 18}, v.Outcomes)
+	require.Equal(t, map[string]int64{"body_too_large": 2}, v.Reasons)
+	v = b.finish(t, b.replayMany(t, `{"target":"topic"}`))
+	require.Equal(t, map[string]int64{"resolved": 0, "skipped": 2, "refused": 0, "sent": 0}, v.Outcomes, "also where there are no others")
+
+	var id, status string
+	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select id::text, status from dead_letters where key = 'large' limit 1").Scan(&id, &status))
+	require.Equal(t, "open", status)
+	code, body := b.do(t, http.MethodPost, "/dlq/messages/"+id+"/replay", `{"target":"topic","force":true}`)
+	require.Equal(t, http.StatusRequestEntityTooLarge, code, body)
+	require.Equal(t, "body_too_large", body["code"])
 }
 
 // Random verdicts, lost answers and connections to Postgres that are cut, with three copies: every letter has exactly one outcome,

@@ -73,8 +73,8 @@ type order struct {
 }
 
 // run replays one letter and gives it as it is after: to the function, 204 makes it resolved, 422 open again with the new
-// failure; to the topic, it is sent. Anything else opens it again and is Unavailable, code "replay_failed". The event keeps id
-// and source. Conflict: the letter is not open ("not_open"), was replayed too often ("replay_limit"), or there is no exact copy
+// failure; to the topic, it is sent, or Invalid, code "body_too_large", if the topic can never take it. Anything else opens it again
+// and is Unavailable, code "replay_failed". The event keeps id and source. Conflict: the letter is not open ("not_open"), was replayed too often ("replay_limit"), or there is no exact copy
 // of it to send ("not_exact"). Invalid: the edited value would be refused, or is for a topic.
 func (r *replayer) run(ctx context.Context, id uuid.UUID, o order) (stored, error) {
 	var by *edit
@@ -127,6 +127,8 @@ func (r *replayer) settle(ctx context.Context, id uuid.UUID, who string, token u
 	switch {
 	case err != nil:
 		return stored{}, err
+	case v.outcome == outcomeSkipped:
+		return l, fault.New(fault.Invalid, v.code, "%s; the letter is open again", v.reason)
 	case v.outcome == outcomeNone:
 		return l, fault.New(fault.Unavailable, "replay_failed", "there is no verdict (%s); the letter is open again", v.reason).After(5 * time.Second)
 	}
@@ -157,18 +159,21 @@ func (r *replayer) sendable(l stored) bool {
 	return l.Exact && l.Origin != nil && slices.Contains(r.topics, l.Origin.Topic)
 }
 
-// send writes an exact copy of the letter's record to its topic: key, value and headers. What the topic can never take is no
-// verdict either: the letter stays open.
+// send writes an exact copy of the letter's record to its topic: key, value and headers. What the topic can never take is
+// skipped: it must not hold up the letters behind it, and to try again would not help.
 func (r *replayer) send(ctx context.Context, l stored) verdict {
 	headers := make([]kafkaclient.Header, len(l.Headers))
 	for i, h := range l.Headers {
 		headers[i] = h.kafka()
 	}
 	err := r.records.Produce(ctx, kafkaclient.Record{Topic: l.Origin.Topic, Key: l.Key, Value: l.Value, Headers: headers})
-	if err != nil {
-		return verdict{outcomeNone, fault.CodeOf(err), outcomeText(err)}
+	switch {
+	case err == nil:
+		return verdict{outcome: outcomeSent}
+	case fault.Permanent(err):
+		return verdict{outcomeSkipped, "body_too_large", outcomeText(err)} // the one thing that a topic refuses for good
 	}
-	return verdict{outcome: outcomeSent}
+	return verdict{outcomeNone, fault.CodeOf(err), outcomeText(err)}
 }
 
 // deliver posts the event once and turns the answer into a verdict.
