@@ -217,7 +217,7 @@ func (o *observer) record(r *http.Request, state *request, status int, elapsed t
 	m.duration.Update(elapsed.Seconds())
 	level := slog.LevelInfo
 	switch {
-	case status >= 500 && fault.KindOf(state.err) == fault.Internal:
+	case status >= 500 && state.err != nil && fault.KindOf(state.err) == fault.Internal:
 		level = slog.LevelError
 	case status >= 500:
 		level = slog.LevelWarn
