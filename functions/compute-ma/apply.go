@@ -18,19 +18,13 @@ const (
 	commitTimeout = 10 * time.Second // well below the 25 s that the platform gives a request
 )
 
-// applier commits events that are in flight at the same time in one transaction, and acknowledges none before the database
-// has it on disk. Commits do not wait for the disk themselves: the next batch runs while the last one is flushed, and one flush
-// serves all that was committed before it began.
+// applier commits events that are in flight at the same time in one transaction.
 type applier struct {
 	coalescer *coalesce.Coalescer[priceevent.Observation, effect]
-	flushes   *coalesce.Coalescer[struct{}, struct{}]
 }
 
 type batchStore interface {
-	// apply commits; a crash of the database may undo it until flush.
 	apply(ctx context.Context, all []priceevent.Observation) ([]effect, error)
-	// flush returns once all that was committed before the call outlives a crash.
-	flush(ctx context.Context) error
 }
 
 func newApplier(s batchStore, observe func(events int, took time.Duration)) *applier {
@@ -40,13 +34,9 @@ func newApplier(s batchStore, observe func(events int, took time.Duration)) *app
 		observe(len(all), time.Since(began))
 		return effects, err
 	}
-	flush := func(ctx context.Context, all []struct{}) ([]struct{}, error) { return all, s.flush(ctx) }
-	return &applier{
-		coalescer: coalesce.New(commit, coalesce.Options{MaxBatch: maxBatch, MaxQueue: maxQueue, Timeout: commitTimeout, Split: spoilsBatch}),
-		flushes: coalesce.New(flush, coalesce.Options{
-			MaxBatch: maxQueue, MaxQueue: maxQueue, Timeout: commitTimeout, Split: func(error) bool { return false },
-		}),
-	}
+	return &applier{coalescer: coalesce.New(commit, coalesce.Options{
+		MaxBatch: maxBatch, MaxQueue: maxQueue, Timeout: commitTimeout, Split: spoilsBatch,
+	})}
 }
 
 // spoilsBatch reports an error that a single event may have brought over the whole batch: SQLSTATE class 21 (cardinality
@@ -60,15 +50,12 @@ func spoilsBatch(err error) bool {
 	return panicked
 }
 
-// apply returns once o's effect is committed and on disk. Errors are faults: storage_refused and panic (Invalid) where o alone failed so; overloaded, shutting_down, cancelled
+// apply returns once o's effect is committed. Errors are faults: storage_refused and panic (Invalid) where o alone failed so; overloaded, shutting_down, cancelled
 // and storage_unavailable (Unavailable).
 func (a *applier) apply(ctx context.Context, o priceevent.Observation) (effect, error) {
 	did, err := a.coalescer.Do(ctx, o)
 	if err == nil {
 		err = did.held
-	}
-	if err == nil { // also where nothing changed: the event that came first may not be on disk yet
-		_, err = a.flushes.Do(ctx, struct{}{})
 	}
 	return did, a.classify(ctx, err)
 }
@@ -91,7 +78,4 @@ func (a *applier) classify(ctx context.Context, err error) error {
 }
 
 // close commits what waits.
-func (a *applier) close() {
-	a.coalescer.Close()
-	a.flushes.Close()
-}
+func (a *applier) close() { a.coalescer.Close() }

@@ -22,8 +22,8 @@ const holdMemory = 2 * time.Second
 
 var errHeld = errors.New("another transaction holds the series")
 
-// guard begins each transaction of a batch. Its commit does not wait for the disk: see [pgStore.flush].
-var guard = postgres.Guard(lockWait) + ", set_config('synchronous_commit', 'off', true)"
+// guard begins each transaction of a batch.
+var guard = postgres.Guard(lockWait)
 
 // heldSeries remembers which series' rows others held when a batch last gave up waiting for one. Without it each batch
 // with an event of such a series would make all its neighbours wait again.

@@ -40,9 +40,6 @@ func rebuild(ctx context.Context, s *pgStore, log *slog.Logger) error {
 			return fmt.Errorf("rebuild %s from %s: %w", k.symbol, k.provider, err)
 		}
 	}
-	if err := s.flush(ctx); err != nil {
-		return err
-	}
 	log.InfoContext(ctx, "averages are rebuilt", "series", len(all))
 	return nil
 }

@@ -39,8 +39,7 @@ const (
 // averages that follow; all in sorted order. Under the lock the newest points hold what every committed
 // transaction merged into them, so the last writer always writes the right averages. Of several observations of one
 // point the one of the greatest rank counts. Idempotency key: (symbol, provider, observed_at) with the rank.
-// Serialization failures and deadlocks are retried inside. Errors are pgx's own: the caller classifies. Nothing is promised of
-// a crash before the next [pgStore.flush].
+// Serialization failures and deadlocks are retried inside. Errors are pgx's own: the caller classifies.
 //
 // A series whose row somebody holds costs its neighbours one wait for the lock and fails none of them: its own
 // observations have held set.
@@ -86,18 +85,6 @@ func (s *pgStore) applyFree(ctx context.Context, all []priceevent.Observation, h
 		effects[at[i]] = did
 	}
 	return effects, nil
-}
-
-// flushQuery is a transaction that has something to write. Its commit waits for whatever synchronous_commit asks for, and the log
-// is written in order: all that was committed before it began is there, too.
-const flushQuery = "select pg_logical_emit_message(true, 'compute-ma', '')"
-
-// flush returns once all that [pgStore.apply] committed before the call outlives a crash of the database.
-func (s *pgStore) flush(ctx context.Context) error {
-	if _, err := s.pool.Exec(ctx, flushQuery); err != nil {
-		return fmt.Errorf("flush: %w", err)
-	}
-	return nil
 }
 
 func (s *pgStore) commit(ctx context.Context, b *batch) error {

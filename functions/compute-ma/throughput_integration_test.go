@@ -104,8 +104,6 @@ func serveInsertOnly(ctx context.Context) error {
 
 type insertOnly struct{ *pgStore }
 
-func (insertOnly) flush(context.Context) error { return nil } // apply's commit waits for the disk
-
 func (s insertOnly) apply(ctx context.Context, all []priceevent.Observation) ([]effect, error) {
 	b := newBatch(all)
 	b.effects = make([]effect, len(all))
