@@ -180,11 +180,11 @@ lines:
 	return sum, lines.Err()
 }
 
-// await asks every 100 ms (to answer is work for the measured, too) until the answer is yes.
+// await asks every 250 ms (answering is work for the measured, too) until the answer is yes.
 func await(ctx context.Context, longest time.Duration, ready func() (bool, error), failure string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errors.New(failure))
 	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		ok, err := ready()
