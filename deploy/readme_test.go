@@ -33,7 +33,7 @@ func sharedImports(t *testing.T) map[string][]string {
 	return imports
 }
 
-var row = regexp.MustCompile("(?m)^\\| \\[([a-z/0-9]+)\\]\\(([a-z/0-9]+)\\) \\| [^|]+ \\| ?(.*)\\|$")
+var row = regexp.MustCompile(`(?m)^\| \[([a-z/0-9]+)\]\(([a-z/0-9]+)\) \| [^|]+ \| ?(.*)\|$`)
 
 func TestTheMapOfSharedIsTheCode(t *testing.T) {
 	t.Parallel()

@@ -72,7 +72,7 @@ func TestAcknowledgedEventsOutliveACrashOfPostgres(t *testing.T) {
 // postEvent delivers a price event and gives the status; 0: no answer.
 func postEvent(target, symbol, when string) int {
 	body := fmt.Sprintf(`{"symbol":%q,"price":1.5,"timestamp":%q,"source":"test","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`, symbol, when)
-	req, err := http.NewRequest(http.MethodPost, target, strings.NewReader(body)) //nolint:noctx // it ends with the server
+	req, err := http.NewRequest(http.MethodPost, target, strings.NewReader(body))
 	if err != nil {
 		return 0
 	}

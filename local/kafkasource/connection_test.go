@@ -139,9 +139,9 @@ func TestPostsEndInTime(t *testing.T) {
 	_, err := c.post(mustParse(t, server.URL), nil, nil, 50*time.Millisecond)
 	require.ErrorContains(t, err, "i/o timeout")
 
-	cut := make(chan error)
+	cut, target := make(chan error), mustParse(t, server.URL)
 	go func() {
-		_, err := c.post(mustParse(t, server.URL), nil, nil, time.Minute)
+		_, err := c.post(target, nil, nil, time.Minute)
 		cut <- err
 	}()
 	require.Eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.open) == 1 }, 10*time.Second, time.Millisecond)

@@ -52,7 +52,7 @@ func TestRoutineEventsAreSummedUp(t *testing.T) {
 			Mean   float64 `json:"mean_ms"`
 			Worst  float64 `json:"worst_ms"`
 		}
-		require.NoError(t, json.Unmarshal([]byte(logs.String()), &line))
+		require.NoError(t, json.Unmarshal(logs.Bytes(), &line))
 		require.Equal(t, "events", line.Msg)
 		require.Equal(t, 3, line.Events)
 		require.Equal(t, "POST /{$}", line.Route)
