@@ -45,20 +45,19 @@ func (m *run) pollJobs(ctx context.Context) error {
 	}
 	var runs int
 	var late float64
-	const q = `
-		select count(*), coalesce(max(extract(epoch from finished_at - scheduled_at)), 0)::float8
-		from polling_runs
-		where scheduled_at > now() - $1::interval`
-	if err := m.pool.QueryRow(ctx, q, watched).Scan(&runs, &late); err != nil {
+	const q = "select count(*), coalesce(max(extract(epoch from finished_at - greatest(scheduled_at, $1))), 0)::float8 from polling_runs"
+	if err := m.pool.QueryRow(ctx, q, began).Scan(&runs, &late); err != nil {
 		return fmt.Errorf("read runs: %w", err)
 	}
 	jobs := fmt.Sprintf("poll, %d jobs over %d symbols at %s", m.jobs, m.symbols, m.interval)
 	m.add(figure{
-		what: jobs + ": runs recorded", value: float64(runs), beside: fmt.Sprintf("%d periods were watched", m.periods),
+		what: jobs + ": runs recorded", value: float64(runs), beside: fmt.Sprintf("watched for %d periods", m.periods),
 		atLeast: float64(m.jobs * (m.periods - 1)), // the last period may still be under way
 	})
 	m.add(figure{
-		what: jobs + ": fetches a period", value: float64(atEnd-calls) / float64(m.periods), beside: "one for each symbol: " + strconv.Itoa(m.symbols),
+		// How many periods begin while the jobs are watched depends on how long it took to create them, so the runs are counted.
+		what: jobs + ": fetches for one run of each", value: float64((atEnd-calls)*m.jobs) / float64(max(runs, 1)),
+		beside: "one for each symbol: " + strconv.Itoa(m.symbols),
 		atMost: float64(m.symbols) * 1.05, // a period that the watch cut in two
 	})
 	m.add(figure{what: jobs + ": last run after due", value: late, unit: "s", atMost: 10})
