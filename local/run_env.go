@@ -105,13 +105,13 @@ func (s *stack) freeCalls() (env []string) {
 	if s.env["EXCHANGE_URL"] == "" || s.cfg.Live {
 		return nil
 	}
-	for _, p := range []string{"ALPHA_VANTAGE", "FINNHUB", "TWELVE_DATA", "YFINANCE", "BINANCE", "COINBASE"} {
-		env = append(env, p+"_BUDGET=off")
+	for _, p := range exchange.Providers() {
+		env = append(env, strings.ToUpper(p.Name)+"_BUDGET=off")
 	}
 	return env
 }
 
-// balance serves one address for several copies, in turn, on loopback.
+// balance serves one address for several replicas, in turn, on loopback.
 func (s *stack) balance(ctx context.Context, list []string) (string, error) {
 	if len(list) == 1 {
 		return list[0], nil

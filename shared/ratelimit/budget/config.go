@@ -9,7 +9,7 @@ import (
 	"marketdata/shared/ratelimit"
 )
 
-// Config is the budgets' part of a function's environment: what each provider lets us call, over all copies. The
+// Config is the budgets' part of a function's environment: what each provider lets us call, over all replicas. The
 // defaults are the free plans'; binance and coinbase limit addresses, far above what is asked of them here.
 type Config struct {
 	AlphaVantage Limits `envconfig:"ALPHA_VANTAGE_BUDGET" default:"1/1s,5/1m,25/1d"`
@@ -27,6 +27,9 @@ func (c Config) byProvider() map[string]Limits {
 		"yfinance": c.YFinance, "binance": c.Binance, "coinbase": c.Coinbase,
 	}
 }
+
+// Limits reports whether calls of the provider are limited.
+func (c Config) Limits(provider string) bool { return len(c.byProvider()[provider].all) > 0 }
 
 // Validate reports all faults at once.
 func (c Config) Validate() error {
