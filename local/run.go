@@ -261,7 +261,7 @@ func (s *stack) startSources(ctx context.Context, functionsReady func(context.Co
 			single[name] = list[0]
 		}
 		if s.only["functions"] {
-			// Several copies stand behind one address on a platform, too: sources reach them through a balancer.
+			// Several replicas stand behind one address on a platform, too: sources reach them through a balancer.
 			for name := range single {
 				u, err := s.balance(ctx, s.urls[name])
 				if err != nil {

@@ -11,7 +11,7 @@ import (
 	"marketdata/shared/priceevent"
 )
 
-// What one copy holds at most: beyond it events are refused as Unavailable, and the platform brings them again.
+// What one replica holds at most: beyond it events are refused as Unavailable, and the platform brings them again.
 const (
 	maxBatch      = 200 // events in one transaction
 	maxQueue      = 2_000
@@ -68,7 +68,7 @@ func (a *applier) classify(ctx context.Context, err error) error {
 	case errors.Is(err, coalesce.ErrFull):
 		return fault.Wrap(err, fault.Unavailable, priceevent.CodeOverloaded, "too many events are in flight").After(time.Second)
 	case errors.Is(err, coalesce.ErrClosed):
-		return fault.Wrap(err, fault.Unavailable, "shutting_down", "this copy is about to stop").After(time.Second)
+		return fault.Wrap(err, fault.Unavailable, "shutting_down", "this replica is about to stop").After(time.Second)
 	case isPanic:
 		return fault.Wrap(panicked, fault.Invalid, priceevent.CodePanic, "the function failed on this event")
 	case ctx.Err() != nil:

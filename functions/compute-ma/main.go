@@ -2,7 +2,7 @@
 //
 // It receives price events as CloudEvents (POST /), stores each as a price point and upserts the averages of its series
 // in one transaction, and answers 204 only once that is committed. Its effect is a function of the set of events: order,
-// duplicates, crashes and the number of copies do not matter. An event that can never succeed is written to the dead
+// duplicates, crashes and the number of replicas do not matter. An event that can never succeed is written to the dead
 // letter topic and acknowledged; one that may succeed later is answered 503, and delivered again.
 //
 // "compute-ma rebuild" computes all averages anew from the stored points, and ends.

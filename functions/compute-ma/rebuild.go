@@ -11,7 +11,7 @@ import (
 )
 
 // rebuild computes the newest points and the averages of every series anew from its points: after a restore, after points
-// were changed by hand, or for a new MA_WINDOWS without waiting for each series' next event. It may run beside live copies:
+// were changed by hand, or for a new MA_WINDOWS without waiting for each series' next event. It may run beside live replicas:
 // each series is one transaction under its own lock.
 func rebuild(ctx context.Context, s *pgStore, log *slog.Logger) error {
 	if err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {

@@ -40,7 +40,7 @@ func newBulkRunner(store bulkStore, replay *replayer, log *slog.Logger, m metric
 }
 
 // bulkRunner advances replays of many letters beside the requests: what is running lives in the database alone, so that
-// an inspector that is killed or scaled down goes on with the next tick. Several copies take different replays. Safe for
+// an inspector that is killed or scaled down goes on with the next tick. Several replicas take different replays. Safe for
 // concurrent use.
 type bulkRunner struct {
 	store    bulkStore
@@ -102,7 +102,7 @@ func (r *bulkRunner) work(ctx context.Context, b bulk) {
 		delete(r.drives, b.ID)
 		r.mu.Unlock()
 		if r.isStopping() {
-			return // and take none: another copy should have it
+			return // and take none: another replica should have it
 		}
 		var err error
 		if b, ok, err = r.store.claimBulk(ctx); err != nil {

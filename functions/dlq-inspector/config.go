@@ -12,7 +12,7 @@ type config struct {
 	service.Config
 	Limits       ratelimit.Config
 	DatabaseURL  service.Secret `envconfig:"DATABASE_URL"`
-	RedisURL     service.Secret `envconfig:"REDIS_URL"` // of the limiter; not set: each copy limits alone
+	RedisURL     service.Secret `envconfig:"REDIS_URL"` // of the limiter; not set: each replica limits alone
 	KafkaServers string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
 	ComputeMAURL string         `envconfig:"COMPUTE_MA_URL" default:"http://compute-ma.marketdata.svc.cluster.local"`
 	Token        service.Secret `envconfig:"DLQ_TOKEN"`               // one operator's bearer token

@@ -124,10 +124,10 @@ func (d *drive) leave(ctx context.Context, left bool) {
 	case d.isStopping():
 		trouble = ""
 	case failed != nil:
-		d.log.WarnContext(ctx, "replay rests", "replay_id", d.b.ID, "err", failed)
+		d.log.WarnContext(ctx, "bulk replay paused after an error", "replay_id", d.b.ID, "err", failed)
 		after, trouble = time.Second, "the database does not answer"
 	case trouble != "":
-		d.log.WarnContext(ctx, "replay rests", "replay_id", d.b.ID, "reason", trouble)
+		d.log.WarnContext(ctx, "bulk replay paused after an error", "replay_id", d.b.ID, "reason", trouble)
 		after = bulkRest
 	case !left:
 		done := false

@@ -22,7 +22,7 @@ import (
 	"marketdata/shared/service"
 )
 
-// What one copy holds at most: beyond it deliveries wait, and are refused as Unavailable only after a while. The platform brings them
+// What one replica holds at most: beyond it deliveries wait, and are refused as Unavailable only after a while. The platform brings them
 // again.
 const (
 	maxHops      = 20 // how far a letter that circulated is followed back

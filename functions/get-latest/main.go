@@ -1,6 +1,6 @@
 // Get-latest answers the latest price of an instrument, and its history.
 //
-// GET /prices/latest looks into the cache; on a miss one request of all that wait, over all copies, fetches from the
+// GET /prices/latest looks into the cache; on a miss one request of all that wait, over all replicas, fetches from the
 // provider, stores the raw response and the price event in one transaction, publishes the event, and answers. Delivery: a
 // price that was answered is stored, and its event is published at least once. GET /prices/history reads price_points.
 package main
@@ -56,7 +56,7 @@ func run(ctx context.Context) error {
 
 	limiter := ratelimit.New(cache, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	// Without Redis every request is a miss and limits are this copy's own, but there is an answer.
+	// Without Redis every request is a miss and limits are this replica's own, but there is an answer.
 	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
 	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
 	limiter.Observe(srv.Metrics)

@@ -44,7 +44,7 @@ func functionOf(path string) (string, bool) {
 	return "", false
 }
 
-// copies are the addresses of one function, used in turn.
+// copies are the addresses of one function's replicas, used in turn.
 type copies struct {
 	urls []*url.URL
 	next atomic.Uint64

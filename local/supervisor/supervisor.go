@@ -39,7 +39,7 @@ type Supervisor struct {
 // stopWait is the functions' SHUTDOWN_TIMEOUT and a little.
 const stopWait = 10500 * time.Millisecond
 
-// Start starts every copy on a free port of loopback that it keeps over restarts.
+// Start starts every replica on a free port of loopback that it keeps over restarts.
 func Start(ctx context.Context, o Options) (*Supervisor, error) {
 	s := &Supervisor{urls: map[string][]string{}}
 	var copies []functionCopy
@@ -104,10 +104,10 @@ func (s *Supervisor) startCopy(o Options, c functionCopy) error {
 	return nil
 }
 
-// URLs gives each running function's copies.
+// URLs gives each running function's replicas.
 func (s *Supervisor) URLs() map[string][]string { return s.urls }
 
-// Ready returns once every copy answers /readyz with 200.
+// Ready returns once every replica answers /readyz with 200.
 func (s *Supervisor) Ready(ctx context.Context) error {
 	client := &http.Client{Timeout: 3 * time.Second}
 	for name, urls := range s.urls {
@@ -137,7 +137,7 @@ func answers(ctx context.Context, client *http.Client, url string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// Stop stops all copies at once and returns when they are gone. It kills those that are not gone when ctx ends.
+// Stop stops all replicas at once and returns when they are gone. It kills those that are not gone when ctx ends.
 func (s *Supervisor) Stop(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, p := range s.procs {

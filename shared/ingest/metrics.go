@@ -17,7 +17,7 @@ func (in *Ingester) called(provider string, err error) {
 	in.metrics.GetOrCreateCounter(fmt.Sprintf("upstream_calls_total{provider=%q,outcome=%q}", provider, outcome)).Inc()
 }
 
-// swept notes the outbox after a sweep of this copy: events stored and not acknowledged by the broker, counted up to 10000,
+// swept notes the outbox after a sweep of this replica: events stored and not acknowledged by the broker, counted up to 10000,
 // and the age of the oldest. A process that never sweeps shows no outbox, rather than an empty one.
 func (in *Ingester) swept(rows int64, oldestSeconds float64) {
 	in.metrics.GetOrCreateGauge("outbox_rows", nil).Set(float64(rows))

@@ -125,11 +125,11 @@ func (in *Ingester) sweepRow(ctx context.Context, row outboxRow) error {
 		return nil
 	}
 	wait := backoff(row.Attempts, fault.Permanent(err))
-	in.log.WarnContext(ctx, "outbox row is not published", "outbox_id", row.ID, "attempts", row.Attempts, "wait_ms", wait.Milliseconds(), "err", err)
+	in.log.WarnContext(ctx, "could not publish outbox row", "outbox_id", row.ID, "attempts", row.Attempts, "wait_ms", wait.Milliseconds(), "err", err)
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)
 	defer cancel()
 	if _, err := in.pool.Exec(bounded, "update outbox set next_attempt_at = now() + $2::interval where id = $1", row.ID, wait); err != nil {
-		in.log.WarnContext(ctx, "outbox row is not put off", "outbox_id", row.ID, "err", err)
+		in.log.WarnContext(ctx, "could not reschedule outbox row", "outbox_id", row.ID, "err", err)
 	}
 	return err
 }

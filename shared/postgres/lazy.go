@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// DB is what those need of a pool who do not own it: [*pgxpool.Pool] or [*Lazy].
+// DB is the subset of a pool that callers use without owning it: [*pgxpool.Pool] or [*Lazy].
 type DB interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
@@ -20,7 +20,7 @@ type DB interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// Lazy is a pool that is made at its first use: a copy that was started for a price in the cache needs none, and to start one
+// Lazy is a pool that is made at its first use: a replica that was started for a price in the cache needs none, and to start one
 // takes a fiftieth of the time to that answer. Safe for concurrent use.
 type Lazy struct {
 	pool   func() *pgxpool.Pool

@@ -59,7 +59,7 @@ func documentOperation(op *huma.Operation) {
 var limitHeaders = map[string]string{
 	"RateLimit-Policy":      `The limit: "latest";q=5;w=60 admits 5 in any 60 seconds`,
 	"RateLimit":             `What is left: "latest";r=4;t=60, the next slot is freed after 60 seconds`,
-	"RateLimit-Mode":        "degraded: this copy decides alone, with its share of the limit",
+	"RateLimit-Mode":        "degraded: this replica decides alone, with its share of the limit",
 	"X-RateLimit-Limit":     "Requests in a window",
 	"X-RateLimit-Remaining": "Requests left",
 	"X-RateLimit-Reset":     "Seconds until the next slot is freed",

@@ -89,7 +89,7 @@ func (l *Limiter) decide(ctx context.Context, r *http.Request, p Policy, key str
 
 type clientKey struct{}
 
-// Client is who the limiter takes the request for that ctx belongs to: "key:" and the name of the API key, else the
+// Client returns the client that the limiter charged for this request: "key:" and the name of the API key, else the
 // address. Empty on a route without a limit.
 func Client(ctx context.Context) string {
 	client, _ := ctx.Value(clientKey{}).(string)

@@ -1,8 +1,8 @@
-// Package ratelimit limits clients exactly: no window [t, t+Window), however placed, admits more than N, over all copies
+// Package ratelimit limits clients exactly: no window [t, t+Window), however placed, admits more than N, over all replicas
 // of all functions together, and nobody is refused while fewer than N admissions lie in the window that ends now.
 //
 // It keeps a log of the last admissions of each client. The rule is a pure function ([admit]); Redis keeps the logs for
-// all copies together ([Redis]), memory keeps them for one process ([Memory]). [Limiter] asks the one and falls back on
+// all replicas together ([Redis]), memory keeps them for one process ([Memory]). [Limiter] asks the one and falls back on
 // the other; [Limiter.Middleware] puts it before a route. Package budget limits our own calls of providers by the same
 // rule. README.md tells the whole story.
 package ratelimit

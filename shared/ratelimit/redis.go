@@ -10,7 +10,7 @@ import (
 	"marketdata/shared/redisclient"
 )
 
-// takeScript is [admit] on a Redis list of admission times in microseconds, on Redis' clock: one step for all copies.
+// takeScript is [admit] on a Redis list of admission times in microseconds, on Redis' clock: one step for all replicas.
 //
 // KEYS[1] is the log; ARGV holds N and window (microseconds) of each limit. The answer is allowed (0 or 1), reset
 // (microseconds), and what is left under each limit. Numbers up to 2^53 are exact in Lua, which the clock in
@@ -78,7 +78,7 @@ for i, n in ipairs(left) do answer[i + 2] = n - allowed end
 return answer
 `)
 
-// Redis is a Store shared by all copies. The client must not retry by itself (MaxRetries -1): a script that ran but whose
+// Redis is a Store shared by all replicas. The client must not retry by itself (MaxRetries -1): a script that ran but whose
 // answer was lost would count twice.
 type Redis struct {
 	client  *redis.Client

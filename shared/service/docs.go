@@ -13,7 +13,7 @@ import (
 var docsPage []byte
 
 // docsAssets serves Swagger UI's files. The library's own handler reads all of them when the program starts, which is a
-// tenth of the time from exec to the first answer; most copies of a function never show the page.
+// tenth of the time from exec to the first answer; most replicas of a function never show the page.
 var docsAssets = sync.OnceValue(func() http.Handler { return http.StripPrefix("/docs/", statigz.FileServer(static.FS)) })
 
 // Docs mounts /docs/, Swagger UI over the document at /openapi.json, with all assets from the binary.

@@ -1,4 +1,4 @@
-// Package budget limits our calls of providers to what their plans allow, over all copies of all functions.
+// Package budget limits our calls of providers to what their plans allow, over all replicas of all functions.
 //
 // All limits of a provider are decided at once, in the limiter's one script (package ratelimit): a call that one of them
 // refuses counts for none. Redis may lose its memory, and a day's budget is too dear to be spent twice: the calls of a
@@ -44,7 +44,7 @@ type Budgets struct {
 	metrics *metrics.Set
 }
 
-// New makes the budgets on the limiter, which must be that of all other copies. maxCopies is the most replicas that this
+// New makes the budgets on the limiter, which must be that of all other replicas. maxCopies is the most replicas that this
 // function may have (MAX_COPIES).
 func New(c Config, maxCopies int, l *ratelimit.Limiter, pool postgres.DB, set *metrics.Set) *Budgets {
 	return newBudgets(c, maxCopies, l, &pgDays{pool}, set)

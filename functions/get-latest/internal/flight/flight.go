@@ -1,11 +1,11 @@
-// Package flight makes one upstream call of however many requests miss the same price at once, over all copies.
+// Package flight makes one upstream call of however many requests miss the same price at once, over all replicas.
 //
 // Within a process they share one goroutine. Over processes, the one that takes a lock in Redis fetches; the others look
 // every 20 ms for what came of it: a fresh price in the cache, an error that the holder left, or a free lock, because its
-// holder died and its lease ran out. Looking is two commands in one round trip, for each waiting copy and series; messages
+// holder died and its lease ran out. Looking is two commands in one round trip, for each waiting replica and series; messages
 // by publish and subscribe would save those, at the price of a connection, and of a second way for when one is missed.
 //
-// Trouble with Redis never fails a request: then each copy fetches for itself.
+// Trouble with Redis never fails a request: then each replica fetches for itself.
 package flight
 
 import (
@@ -66,7 +66,7 @@ func New(client *redis.Client, prefix string, cache Cache, fetch Fetch, timeout 
 // MaxWait bounds every flight: the lease of a holder that died at once, and the fetch of the one that takes over.
 func (g *Group) MaxWait() time.Duration { return g.locks.lease + g.timeout + margin }
 
-// Close ends the flights whose callers have gone, and frees their locks for other copies.
+// Close ends the flights whose callers have gone, and frees their locks for other replicas.
 func (g *Group) Close() {
 	g.close()
 	g.running.Wait()

@@ -25,7 +25,7 @@ type series struct {
 	symbol   market.Symbol
 }
 
-// locks are what copies share: for each series a lock, and for a while the error of the last fetch.
+// locks are what replicas share: for each series a lock, and for a while the error of the last fetch.
 type locks struct {
 	client  redis.Cmdable
 	batches *redisclient.Batcher
@@ -121,7 +121,7 @@ func (l locks) keep(ctx context.Context, s series, token string, q market.Quote,
 	return entry, err
 }
 
-// wire is an error as copies tell each other: what a caller may see, never a cause.
+// wire is an error as replicas tell each other: what a caller may see, never a cause.
 type wire struct {
 	Kind         fault.Kind `json:"kind"`
 	Code         string     `json:"code"`
