@@ -147,8 +147,11 @@ func (c *Cache) answer(r read, provider string, symbol market.Symbol) (e Entry, 
 	if errors.Is(err, redis.Nil) {
 		return Entry{}, false, nil
 	}
-	clock, err2 := r.clock.Result()
-	if err := errors.Join(err, err2); err != nil {
+	if err != nil {
+		return Entry{}, false, fmt.Errorf("read cache: %w", err)
+	}
+	clock, err := r.clock.Result()
+	if err != nil {
 		return Entry{}, false, fmt.Errorf("read cache: %w", err)
 	}
 	v, err := decode(text)
