@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -121,16 +122,23 @@ const maxKnown = 100_000
 
 // knownSeries remembers which series have their row, so that it is made once and not with every event. Rows are made
 // in a transaction of their own, before any lock is held: in whatever order series are born, locks are taken sorted.
+//
+// It keeps hashes, because the names of 100,000 series would be most of what the process holds. A series that is taken for
+// another has no row to lock, which its batch notices: see [errSeriesGone].
 type knownSeries struct {
 	mu   sync.Mutex
-	rows map[seriesKey]bool
+	rows map[uint64]struct{}
 }
+
+var seriesSeed = maphash.MakeSeed()
+
+func (k seriesKey) hash() uint64 { return maphash.Comparable(seriesSeed, k) }
 
 func (n *knownSeries) missing(all []seriesKey) (out []seriesKey) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, k := range all {
-		if !n.rows[k] {
+		if _, known := n.rows[k.hash()]; !known {
 			out = append(out, k)
 		}
 	}
@@ -153,10 +161,10 @@ func (n *knownSeries) ensure(ctx context.Context, pool *pgxpool.Pool, all []seri
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.rows == nil || len(n.rows) > maxKnown {
-		n.rows = map[seriesKey]bool{}
+		n.rows = map[uint64]struct{}{}
 	}
 	for _, k := range missing {
-		n.rows[k] = true
+		n.rows[k.hash()] = struct{}{}
 	}
 	return nil
 }
@@ -165,6 +173,6 @@ func (n *knownSeries) forget(all []seriesKey) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, k := range all {
-		delete(n.rows, k)
+		delete(n.rows, k.hash())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"sort"
 	"sync"
@@ -256,6 +257,39 @@ func TestSeriesRowsHealFromThePoints(t *testing.T) {
 	_, err := s.apply(t.Context(), all[48:])
 	require.NoError(t, err)
 	require.Equal(t, model(all, s.windows), dump(t, s.pool, ""))
+}
+
+// A series whose hash is that of a known one is taken for known, and has no row yet: its batch makes it.
+func TestASeriesThatIsTakenForAnotherGetsItsRow(t *testing.T) {
+	t.Parallel()
+	s := &pgStore{pool: testenv.Postgres(t), windows: modelWindows}
+	s.known.rows = map[uint64]struct{}{seriesKey{"A", "p"}.hash(): {}}
+	var all []priceevent.Observation
+	for i, symbol := range []string{"A", "B", "A"} {
+		all = append(all, observation(symbol, instant.Add(time.Duration(i)*time.Second), prices(t, "5")[0]))
+		all[i].Provider = "p"
+	}
+	_, err := s.apply(t.Context(), all)
+	require.NoError(t, err)
+	require.Equal(t, model(all, s.windows), dump(t, s.pool, ""))
+}
+
+func TestKnownSeriesAreSmall(t *testing.T) { //nolint:paralleltest // it measures the heap
+	before := heapBytes()
+	var n knownSeries
+	n.rows = map[uint64]struct{}{}
+	for i := range maxKnown {
+		n.rows[seriesKey{fmt.Sprint("SYMBOL", i), "yfinance"}.hash()] = struct{}{}
+	}
+	require.Less(t, heapBytes()-before, int64(4<<20))
+	require.Len(t, n.rows, maxKnown)
+}
+
+func heapBytes() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 func TestRebuildFollowsThePoints(t *testing.T) {
