@@ -300,7 +300,10 @@ func (b *batch) queueAverages(queue *pgx.Batch) {
 	symbols, providers, newest := make([]string, n), make([]string, n), make([][]byte, n)
 	means, oldest := make([]string, n), make([]string, n)
 	points, asOf := make([]int32, n), make([]time.Time, n)
-	windows := make([]int32, len(b.averages[0].all))
+	windows := make([]int32, len(b.averages[0].all)) // the same of every series
+	for i, a := range b.averages[0].all {
+		windows[i] = int32(a.Window) //nolint:gosec // at most 50
+	}
 	var text []byte
 	for i, s := range b.averages {
 		symbols[i], providers[i], newest[i] = s.symbol, s.provider, s.newest.Append(nil)
@@ -311,9 +314,6 @@ func (b *batch) queueAverages(queue *pgx.Batch) {
 			return time.UnixMicro(a.Oldest).UTC().AppendFormat(b, time.RFC3339Nano)
 		})
 		oldest[i] = string(text)
-		for j, a := range s.all {
-			windows[j] = int32(a.Window) //nolint:gosec // as above
-		}
 	}
 	queue.Queue(updateSeries, windows, symbols, providers, newest, means, oldest, points, asOf)
 }

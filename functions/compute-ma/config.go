@@ -19,7 +19,7 @@ type config struct {
 	// DefaultProvider is whose series a query without provider gets: the same as in all functions.
 	DefaultProvider string `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
 	Windows         []int  `envconfig:"MA_WINDOWS" default:"5,20,50"`      // points, at most 50
-	MaxEventBytes   int64  `envconfig:"MAX_EVENT_BYTES" default:"1048576"` // larger events are 413
+	MaxEventBytes   int64  `envconfig:"MAX_EVENT_BYTES" default:"1048576"` // larger events are dead letters; 413 if they come from no topic
 }
 
 // mostEventBytes bounds MAX_EVENT_BYTES: a hundred events in flight are in memory whole.

@@ -158,15 +158,19 @@ func (n *knownSeries) ensure(ctx context.Context, pool *pgxpool.Pool, all []seri
 		on conflict on constraint price_series_pk do nothing`, symbols, providers); err != nil {
 		return fmt.Errorf("make series: %w", err)
 	}
+	n.remember(missing)
+	return nil
+}
+
+func (n *knownSeries) remember(all []seriesKey) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.rows == nil || len(n.rows) > maxKnown {
 		n.rows = map[uint64]struct{}{}
 	}
-	for _, k := range missing {
+	for _, k := range all {
 		n.rows[k.hash()] = struct{}{}
 	}
-	return nil
 }
 
 func (n *knownSeries) forget(all []seriesKey) {

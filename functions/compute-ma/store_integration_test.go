@@ -263,7 +263,7 @@ func TestSeriesRowsHealFromThePoints(t *testing.T) {
 func TestASeriesThatIsTakenForAnotherGetsItsRow(t *testing.T) {
 	t.Parallel()
 	s := &pgStore{pool: testenv.Postgres(t), windows: modelWindows}
-	s.known.rows = map[uint64]struct{}{seriesKey{"A", "p"}.hash(): {}}
+	s.known.remember([]seriesKey{{"A", "p"}})
 	var all []priceevent.Observation
 	for i, symbol := range []string{"A", "B", "A"} {
 		all = append(all, observation(symbol, instant.Add(time.Duration(i)*time.Second), prices(t, "5")[0]))
@@ -277,12 +277,11 @@ func TestASeriesThatIsTakenForAnotherGetsItsRow(t *testing.T) {
 func TestKnownSeriesAreSmall(t *testing.T) { //nolint:paralleltest // it measures the heap
 	before := heapBytes()
 	var n knownSeries
-	n.rows = map[uint64]struct{}{}
 	for i := range maxKnown {
-		n.rows[seriesKey{fmt.Sprint("SYMBOL", i), "yfinance"}.hash()] = struct{}{}
+		n.remember([]seriesKey{{fmt.Sprint("SYMBOL", i), "yfinance"}})
 	}
 	require.Less(t, heapBytes()-before, int64(4<<20))
-	require.Len(t, n.rows, maxKnown)
+	require.Empty(t, n.missing([]seriesKey{{"SYMBOL0", "yfinance"}, {fmt.Sprint("SYMBOL", maxKnown-1), "yfinance"}}))
 }
 
 func heapBytes() int64 {

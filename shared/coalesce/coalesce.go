@@ -31,12 +31,13 @@ type PanicError struct {
 // Error gives value and stack: text for logs.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
 
-// Options bound a Coalescer. All but Split and Overlap must be positive.
+// Options bound a Coalescer. MaxBatch, MaxQueue and Timeout must be positive.
 type Options struct {
 	MaxBatch int           // items in one commit
 	MaxQueue int           // items waiting; one more is ErrFull
 	Timeout  time.Duration // of one commit
-	// Split reports an error that one item may have brought over its whole batch: the items are then committed one by one.
+	// Split reports an error that one item may have brought over its whole batch: the items are then committed one by one. nil: no
+	// error is.
 	Split func(error) bool
 	// Overlap is how long the next batch waits for a commit before it is committed beside it; 0: until the commit is done.
 	Overlap time.Duration
@@ -137,7 +138,7 @@ func (c *Coalescer[T, R]) settle(batch []*call[T, R]) {
 		items[i] = one.item
 	}
 	results, err := c.attempt(items)
-	if err != nil && len(batch) > 1 && c.options.Split(err) {
+	if err != nil && len(batch) > 1 && c.options.Split != nil && c.options.Split(err) {
 		c.oneByOne(batch)
 		return
 	}

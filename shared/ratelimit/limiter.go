@@ -13,6 +13,8 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/redis/go-redis/v9"
+
+	"marketdata/shared/redisclient"
 )
 
 // Limiter decides with Redis while it answers. While it does not, each replica decides alone: by the same rule with its
@@ -165,12 +167,12 @@ func (l *Limiter) ask(ctx context.Context, ride func(redis.Pipeliner), key strin
 // askAgain asks a Redis that was away, if it is time to.
 func (l *Limiter) askAgain(ctx context.Context, ride func(redis.Pipeliner), key string, limits []Limit) (Decision, error) {
 	if !l.probe.TryLock() {
-		failAll(l.client.Pipeline(), ride)
+		l.failRider(ride)
 		return Decision{}, errAway
 	}
 	defer l.probe.Unlock()
 	if !l.mayProbe() {
-		failAll(l.client.Pipeline(), ride)
+		l.failRider(ride)
 		return Decision{}, errAway
 	}
 	d, err := l.shared.TakeWith(context.WithoutCancel(ctx), ride, key, limits...)
@@ -226,14 +228,10 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// failAll gives the commands that ride would send the answer of a Redis that is away.
-func failAll(p redis.Pipeliner, ride func(redis.Pipeliner)) {
-	if ride == nil {
-		return
-	}
-	ride(p)
-	for _, c := range p.Cmds() {
-		c.SetErr(errAway)
+// failRider gives the commands that ride would send the answer of a Redis that is away.
+func (l *Limiter) failRider(ride func(redis.Pipeliner)) {
+	if ride != nil {
+		redisclient.Fail(l.client, ride, errAway)
 	}
 }
 

@@ -33,7 +33,7 @@ const (
 func NewBatcher(client *redis.Client, timeout time.Duration) *Batcher {
 	b := &Batcher{client: client}
 	b.coalescer = coalesce.New(b.send, coalesce.Options{
-		MaxBatch: batchCallers, MaxQueue: batchQueue, Timeout: timeout, Split: func(error) bool { return false }, Overlap: batchOverlap,
+		MaxBatch: batchCallers, MaxQueue: batchQueue, Timeout: timeout, Overlap: batchOverlap,
 	})
 	return b
 }
@@ -44,7 +44,7 @@ func NewBatcher(client *redis.Client, timeout time.Duration) *Batcher {
 // first commands were not sent.
 func (b *Batcher) Do(ctx context.Context, queue func(redis.Pipeliner)) {
 	if _, err := b.coalescer.Do(context.WithoutCancel(ctx), batched{ctx, queue}); err != nil {
-		b.fail(queue, err)
+		Fail(b.client, queue, err)
 	}
 }
 
@@ -52,7 +52,7 @@ func (b *Batcher) send(ctx context.Context, all []batched) ([]struct{}, error) {
 	p := b.client.Pipeline()
 	for _, one := range all {
 		if err := context.Cause(one.ctx); err != nil {
-			b.fail(one.queue, err)
+			Fail(b.client, one.queue, err)
 			continue
 		}
 		one.queue(p)
@@ -61,14 +61,14 @@ func (b *Batcher) send(ctx context.Context, all []batched) ([]struct{}, error) {
 	return make([]struct{}, len(all)), nil
 }
 
-// fail gives commands an error without sending them.
-func (b *Batcher) fail(queue func(redis.Pipeliner), err error) {
-	p := b.client.Pipeline()
+// Close sends what waits. Commands that come afterwards fail.
+func (b *Batcher) Close() { b.coalescer.Close() }
+
+// Fail gives the commands that queue would send an error, and sends none.
+func Fail(client *redis.Client, queue func(redis.Pipeliner), err error) {
+	p := client.Pipeline()
 	queue(p)
 	for _, c := range p.Cmds() {
 		c.SetErr(err)
 	}
 }
-
-// Close sends what waits. Commands that come afterwards fail.
-func (b *Batcher) Close() { b.coalescer.Close() }

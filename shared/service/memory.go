@@ -9,7 +9,7 @@ import (
 // each time as much again has gathered takes a tenth of its time under load. GOGC in the environment goes before it.
 const gcPercent = 400
 
-// TuneGC sets that, unless GOGC is set. [New] does it.
+// TuneGC sets the collector to gcPercent unless the environment has GOGC. [New] calls it.
 func TuneGC() {
 	if set := debug.SetGCPercent(gcPercent); set != 100 { // 100: Go's default
 		debug.SetGCPercent(set)

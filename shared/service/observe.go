@@ -59,8 +59,7 @@ var seconds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 
 type request struct {
 	id          string
 	traceparent string
-	eventID     string // of an event route
-	isEvent     bool
+	eventID     string // of an event; empty for other requests
 	notes       []slog.Attr
 	err         error
 }
@@ -110,11 +109,11 @@ func noteError(ctx context.Context, err error) {
 // maxLogged bounds an event's id in a log line, in bytes.
 const maxLogged = 200
 
-// NoteEvent says that the request is an event and keeps its id for the log line. Any length will do: it is cut. An event that
+// NoteEvent says that the request is an event and keeps its id, which is not empty, for the log line. Any length will do: it is cut. An event that
 // is acknowledged without an error or a [Note] has a line at debug level only, and is summed up with others every 10 s.
 func NoteEvent(ctx context.Context, id string) {
 	if r, ok := ctx.Value(requestKey{}).(*request); ok {
-		r.eventID, r.isEvent = cut(id, maxLogged), true
+		r.eventID = cut(id, maxLogged)
 	}
 }
 
@@ -221,7 +220,7 @@ func (o *observer) record(r *http.Request, state *request, status int, elapsed t
 		level = slog.LevelError
 	case status >= 500:
 		level = slog.LevelWarn
-	case state.isEvent && status < 300 && state.err == nil && len(state.notes) == 0:
+	case state.eventID != "" && status < 300 && state.err == nil && len(state.notes) == 0:
 		o.routine.add(route, elapsed)
 		level = slog.LevelDebug
 	case quiet[route]:

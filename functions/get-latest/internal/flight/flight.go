@@ -2,7 +2,7 @@
 //
 // Within a process they share one goroutine. Over processes, the one that takes a lock in Redis fetches; the others look
 // every 20 ms for what came of it: a fresh price in the cache, an error that the holder left, or a free lock, because its
-// holder died and its lease ran out. Looking is two commands in one round trip, for each waiting replica and series; messages
+// holder died and its lease ran out. Looking is a few small commands, in a round trip shared with other series; messages
 // by publish and subscribe would save those, at the price of a connection, and of a second way for when one is missed.
 //
 // Trouble with Redis never fails a request: then each replica fetches for itself.
