@@ -1,9 +1,9 @@
 // Package coalesce lets callers that wait at the same time share one commit.
 //
-// While a commit is under way, what arrives waits; once it is done, all that waits makes the next batch. No timer: a lone
-// caller is committed at once, and the batch grows by itself as the load does. One commit at a time: several at once make
-// each batch smaller, and cost more than they gain. Only a commit that is late stops being waited for, where Overlap is set. The
-// package knows nothing of what is committed.
+// While a commit is under way, what arrives waits; once it is done, all that waits makes the next batch. A lone caller is
+// committed at once, and the batch grows by itself as the load does. One commit at a time: several at once make each batch
+// smaller, and cost more than they gain. Only a commit that is late stops being waited for, where Overlap is set. The package
+// knows nothing of what is committed.
 package coalesce
 
 import (
@@ -41,6 +41,9 @@ type Options struct {
 	Split func(error) bool
 	// Overlap is how long the next batch waits for a commit before it is committed beside it; 0: until the commit is done.
 	Overlap time.Duration
+	// Every is how far apart batches begin at least: a commit has a price of its own, which fewer and larger batches pay less
+	// often. A caller that comes after a pause is committed at once all the same. 0: a batch begins when the last one is done.
+	Every time.Duration
 }
 
 // Coalescer batches. Safe for concurrent use. Make it with [New].
@@ -92,6 +95,12 @@ func (c *Coalescer[T, R]) Do(ctx context.Context, item T) (R, error) {
 	}
 }
 
+// Add has item committed as [Coalescer.Do] does, and does not wait: what comes of it only the commit knows. Errors mean that it
+// will not be committed.
+func (c *Coalescer[T, R]) Add(item T) error {
+	return c.push(&call[T, R]{item: item, done: make(chan outcome[R], 1)})
+}
+
 // Close lets no more items in, commits those that wait, and returns once all have their outcome.
 func (c *Coalescer[T, R]) Close() {
 	c.mu.Lock()
@@ -108,7 +117,9 @@ func (c *Coalescer[T, R]) run() {
 		return
 	}
 	for batch := c.take(); batch != nil; batch = c.take() {
+		began := time.Now()
 		c.settle(batch)
+		time.Sleep(c.options.Every - time.Since(began))
 	}
 }
 

@@ -88,6 +88,52 @@ func TestWhatWaitsSharesTheNextCommit(t *testing.T) {
 	})
 }
 
+func TestBatchesBeginSomeTimeApartAndAfterAPauseAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		type batch struct {
+			after time.Duration
+			items []int
+		}
+		var batches []batch
+		began := time.Now()
+		commit := func(_ context.Context, items []int) ([]string, error) {
+			batches = append(batches, batch{time.Since(began), slices.Clone(items)})
+			return make([]string, len(items)), nil
+		}
+		o := options()
+		o.Every = 5 * time.Millisecond
+		c := coalesce.New(commit, o)
+		for i, pause := range []time.Duration{0, 0, time.Millisecond, 14 * time.Millisecond, 0} {
+			time.Sleep(pause)
+			ask(t.Context(), c, i)
+		}
+		c.Close()
+		require.Equal(t, []batch{
+			{0, []int{0}}, {5 * time.Millisecond, []int{1, 2}}, {15 * time.Millisecond, []int{3}}, {20 * time.Millisecond, []int{4}},
+		}, batches)
+	})
+}
+
+func TestWhatIsAddedIsCommittedAndNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{gate: make(chan struct{})}
+		o := options()
+		o.MaxQueue = 2
+		c := coalesce.New(r.commit, o)
+		require.NoError(t, c.Add(0))
+		synctest.Wait()
+		require.NoError(t, c.Add(1))
+		require.NoError(t, c.Add(2))
+		require.ErrorIs(t, c.Add(3), coalesce.ErrFull)
+		close(r.gate)
+		c.Close()
+		require.Equal(t, [][]int{{0}, {1, 2}}, r.batches, "Close commits what waits")
+		require.ErrorIs(t, c.Add(4), coalesce.ErrClosed)
+	})
+}
+
 func TestOneBadItemNeverFailsItsNeighbours(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

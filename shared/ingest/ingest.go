@@ -4,11 +4,12 @@
 // once the broker has acknowledged the event. So what is stored is published at least once, whatever dies in between: a
 // sweep ([Ingester.Sweep]) publishes what was left behind. Consumers are idempotent, so "at least" is enough.
 //
-// Quotes that are stored at the same time share a transaction, and so do deletes (store.go).
+// Quotes that are stored at about the same time share a transaction, and so do deletes, which nobody waits for (store.go).
 package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -28,16 +29,21 @@ import (
 )
 
 const (
-	storeWait   = 3 * time.Second        // for the transaction, connecting included
-	publishWait = time.Second            // for the broker's acknowledgement, before the event is left to the sweeper
-	deleteWait  = 500 * time.Millisecond // for the outbox row of an acknowledged event
+	storeWait   = 3 * time.Second // for the transaction, connecting included
+	publishWait = time.Second     // for the broker's acknowledgement, before the event is left to the sweeper
 )
+
+// publishAtOnce is how many events wait for their acknowledgement before others are left to the sweeper: many more than a broker
+// that answers lets come together.
+const publishAtOnce = 1000
+
+var errManyUnacknowledged = errors.New("too many events wait for the broker")
 
 // maxAhead is how far a quote's time may lie ahead of our clock; beyond that the quote counts as observed now.
 const maxAhead = 5 * time.Minute
 
 // Overhead bounds what [Ingester.Fetch] may take beside the provider's call.
-const Overhead = storeWait + publishWait + deleteWait
+const Overhead = storeWait + 500*time.Millisecond // which is our own work, on a machine that is busy
 
 // Publisher produces one record and waits for its acknowledgement.
 type Publisher interface {
@@ -62,18 +68,24 @@ type Ingester struct {
 	metrics   *metrics.Set
 	stores    *coalesce.Coalescer[stored, int64]
 	deletes   *coalesce.Coalescer[int64, struct{}]
+	// A place for each event that waits for its acknowledgement.
+	publishing chan struct{}
 }
 
 // New makes an ingester over the providers by name. Close it before the pool.
 func New(pool postgres.DB, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
-	in := &Ingester{pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: metrics.NewSet()}
-	in.stores = coalesce.New(in.storeAll, together)
-	in.deletes = coalesce.New(in.deleteAll, together)
+	in := &Ingester{
+		pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: metrics.NewSet(),
+		publishing: make(chan struct{}, publishAtOnce),
+	}
+	in.stores = coalesce.New(in.storeAll, storesTogether)
+	in.deletes = coalesce.New(in.deleteAll, deletesTogether)
 	return in
 }
 
-// Close waits for the transactions under way. Call it once no fetch and no sweep runs.
+// Close waits for the events, transactions and deletes under way. Call it once no fetch and no sweep runs.
 func (in *Ingester) Close() {
+	fill(in.publishing)
 	in.stores.Close()
 	in.deletes.Close()
 }
@@ -157,7 +169,6 @@ func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provid
 	if err != nil {
 		return Result{}, err
 	}
-	// The quote is safe now: a caller that goes away must not stop its publication.
 	in.publish(context.WithoutCancel(ctx), rowID, record)
 	return Result{quote, id}, nil
 }
@@ -182,13 +193,23 @@ func storageError(err error) error {
 	return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the price could not be stored").After(time.Second)
 }
 
-// publish tries once; what fails stays in the outbox.
+// publish tries once, and what fails stays in the outbox. The quote is safe already, so nobody waits: a broker that is slow or
+// away must not cost a client anything.
 func (in *Ingester) publish(ctx context.Context, rowID int64, r kafkaclient.Record) {
-	if err := in.produce(ctx, publishWait, r); err != nil {
-		in.log.WarnContext(ctx, "event left to the outbox sweep", "outbox_id", rowID, "err", err)
+	select {
+	case in.publishing <- struct{}{}:
+	default:
+		in.log.WarnContext(ctx, "event left to the outbox sweep", "outbox_id", rowID, "err", errManyUnacknowledged)
 		return
 	}
-	in.forget(ctx, rowID, deleteWait)
+	go func() {
+		defer func() { <-in.publishing }()
+		if err := in.produce(ctx, publishWait, r); err != nil {
+			in.log.WarnContext(ctx, "event left to the outbox sweep", "outbox_id", rowID, "err", err)
+			return
+		}
+		in.forget(ctx, rowID)
+	}()
 }
 
 func (in *Ingester) produce(ctx context.Context, wait time.Duration, r kafkaclient.Record) error {

@@ -39,6 +39,7 @@ func (p provider) Latest(context.Context, market.Symbol) (market.Quote, market.R
 type publisher struct {
 	mu      sync.Mutex
 	err     error
+	slow    time.Duration // how long an acknowledgement takes
 	records []kafkaclient.Record
 }
 
@@ -47,6 +48,11 @@ func (p *publisher) Produce(ctx context.Context, r kafkaclient.Record) error {
 	if string(r.Key) == "HANG" {
 		<-ctx.Done()
 		return fault.Wrap(ctx.Err(), fault.Unavailable, "broker_unavailable", "x")
+	}
+	select {
+	case <-time.After(p.slow):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,6 +99,12 @@ func (b bundle) count(t *testing.T, table string) (n int) {
 	return n
 }
 
+// empty waits until no event is left in the outbox: deletes are nobody's wait.
+func (b bundle) empty(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool { return b.count(t, "outbox") == 0 }, 5*time.Second, time.Millisecond)
+}
+
 func TestFetchStoresAndPublishes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{quote: quote(t, "AAPL")})
@@ -100,7 +112,7 @@ func TestFetchStoresAndPublishes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 123456000, r.Quote.ObservedAt.Nanosecond(), "cut to what Postgres and the event can hold")
 	require.Equal(t, 1, b.count(t, "raw_responses"))
-	require.Zero(t, b.count(t, "outbox"))
+	b.empty(t)
 	require.Len(t, b.pub.records, 1)
 	o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
 	require.NoError(t, err)
@@ -128,6 +140,7 @@ func TestUnpublishedEventWaitsInTheOutboxForTheSweep(t *testing.T) {
 	b.pub.setError(errors.New("broker is away"))
 	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.NoError(t, err, "what is stored is safe")
+	b.acknowledged(t)
 	require.Equal(t, 1, b.count(t, "outbox"))
 	n, err := b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
@@ -149,6 +162,45 @@ func TestUnpublishedEventWaitsInTheOutboxForTheSweep(t *testing.T) {
 	}
 	require.Equal(t, priceevent.Type, headers["ce_type"])
 	require.Equal(t, "AAPL", string(b.pub.records[0].Key))
+}
+
+// acknowledged waits until no event waits for the broker any more.
+func (b bundle) acknowledged(t *testing.T) {
+	t.Helper()
+	fill(b.in.publishing)
+	for range cap(b.in.publishing) {
+		<-b.in.publishing
+	}
+}
+
+// A broker that hangs costs clients nothing, however many events wait for it.
+func TestFetchDoesNotWaitForTheBroker(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{quote: quote(t, "HANG")})
+	b.in.publishing = make(chan struct{}, 3)
+	for range 5 {
+		began := time.Now()
+		_, err := b.in.Fetch(t.Context(), "fake", "HANG")
+		require.NoError(t, err)
+		require.Less(t, time.Since(began), publishWait/2)
+	}
+	require.Equal(t, 5, b.count(t, "outbox"), "the sweep's business: three that were tried, and two for which there was no place")
+	b.acknowledged(t)
+	require.Equal(t, 5, b.count(t, "outbox"))
+}
+
+// A function that stops right after its answer has published the event and deleted its row.
+func TestCloseWaitsForEventsUnderWay(t *testing.T) {
+	t.Parallel()
+	pool, pub := testenv.Postgres(t), &publisher{slow: 50 * time.Millisecond}
+	in := New(pool, pub, map[string]market.Provider{"fake": provider{quote: quote(t, "AAPL")}}, slog.New(slog.DiscardHandler))
+	ctx, leave := context.WithCancel(t.Context())
+	_, err := in.Fetch(ctx, "fake", "AAPL")
+	require.NoError(t, err)
+	leave()
+	in.Close()
+	require.Len(t, pub.records, 1)
+	require.Zero(t, bundle{pool: pool}.count(t, "outbox"))
 }
 
 // due makes every row due, as time would.
@@ -188,11 +240,11 @@ func TestNothingWaitsBehindRowsThatAreRefusedForEver(t *testing.T) {
 	n, err := b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
+	require.Equal(t, 25, b.count(t, "outbox"), "never given up")
 	var least, most time.Duration
 	require.NoError(t, b.pool.QueryRow(t.Context(), "select min(next_attempt_at - now()), max(next_attempt_at - now()) from outbox").Scan(&least, &most))
 	require.Greater(t, least, time.Second, "a back-off of its own")
 	require.LessOrEqual(t, most, 2*time.Second)
-	require.Equal(t, 25, b.count(t, "outbox"), "never given up")
 }
 
 func TestNothingWaitsBehindRowsThatHang(t *testing.T) {
@@ -251,6 +303,7 @@ func TestMetrics(t *testing.T) {
 	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.NoError(t, err)
 	require.InDelta(t, 1, scrape.Values(t, set.WritePrometheus)[`upstream_calls_total{provider="fake",outcome="ok"}`], 0)
+	b.empty(t)
 	b.rows(t, "NEVER", "NEVER", "A")
 	_, err = b.pool.Exec(t.Context(), "update outbox set created_at = now() - interval '1 hour' where id = (select min(id) from outbox)")
 	require.NoError(t, err)
@@ -332,6 +385,7 @@ func TestAQuoteWithoutATimeIsObservedAsPlanned(t *testing.T) {
 		r, err := b.in.FetchReserved(t.Context(), c.planned, "fake", "AAPL")
 		require.NoError(t, err)
 		require.Equal(t, c.want, r.Quote.ObservedAt)
+		b.acknowledged(t)
 		o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
 		require.NoError(t, err)
 		require.Equal(t, c.want, o.ObservedAt)
@@ -353,6 +407,7 @@ func TestAQuoteFromTheFutureIsObservedNow(t *testing.T) {
 		r, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 		require.NoError(t, err, ahead)
 		require.Equal(t, now.Add(want), r.Quote.ObservedAt, ahead)
+		b.acknowledged(t)
 		o, err := priceevent.Decode(b.pub.records[0].Value, 0, now)
 		require.NoError(t, err, ahead)
 		require.Equal(t, now.Add(want), o.ObservedAt, ahead)

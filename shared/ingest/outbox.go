@@ -69,6 +69,7 @@ func (in *Ingester) Sweep(ctx context.Context, width int) (int, error) {
 		}
 	}
 	fill(places) // waits for the rows in flight: each ends by itself
+	in.settle(context.WithoutCancel(ctx))
 	return int(acknowledged.Load()), in.measure(context.WithoutCancel(ctx))
 }
 
@@ -121,7 +122,7 @@ func (in *Ingester) sweepRow(ctx context.Context, row outboxRow) error {
 		Topic: row.Topic, Key: row.Key, Value: row.Value, Headers: sortedHeaders(row.Headers),
 	})
 	if err == nil {
-		in.forget(ctx, row.ID, storeWait)
+		in.forget(ctx, row.ID)
 		return nil
 	}
 	wait := backoff(row.Attempts, fault.Permanent(err))

@@ -15,14 +15,18 @@ import (
 	"marketdata/shared/priceevent"
 )
 
-// together bounds the transactions that callers share.
-var together = coalesce.Options{
-	MaxBatch: 100, MaxQueue: 10_000, Timeout: storeWait,
-	Split: func(err error) bool { // one item may have failed them all
-		class := postgres.Class(err)
-		return class == "21" || class == "22" || class == "23"
-	},
-}
+// The transactions that callers share. Half of what a small one costs is its own price (plan, commit, sync), so under load they
+// begin some time apart: a fetch takes many times as long, and nobody waits for a delete.
+var (
+	storesTogether = coalesce.Options{
+		MaxBatch: 100, MaxQueue: 10_000, Timeout: storeWait, Every: 5 * time.Millisecond,
+		Split: func(err error) bool { // one item may have failed them all
+			class := postgres.Class(err)
+			return class == "21" || class == "22" || class == "23"
+		},
+	}
+	deletesTogether = coalesce.Options{MaxBatch: 1000, MaxQueue: 10_000, Timeout: storeWait, Every: 20 * time.Millisecond}
+)
 
 // alone is the size in bytes above which a response has a transaction of its own: a batch of large ones would be held in
 // memory several times over.
@@ -109,17 +113,24 @@ func (in *Ingester) deleteAll(ctx context.Context, ids []int64) ([]struct{}, err
 	transaction.Queue(lazily)
 	transaction.Queue(deleteQuery, ids)
 	if err := in.pool.SendBatch(ctx, &transaction).Close(); err != nil {
-		return nil, fmt.Errorf("delete outbox rows: %w", err)
+		in.log.WarnContext(ctx, "published events stay in the outbox", "rows", len(ids), "err", err)
 	}
 	return make([]struct{}, len(ids)), nil
 }
 
-// forget deletes the row of an acknowledged event. If it stays, a sweep publishes it once more: a duplicate, which costs
+// forget deletes the row of an acknowledged event, soon. If it stays, a sweep publishes it once more: a duplicate, which costs
 // nothing but its delivery.
-func (in *Ingester) forget(ctx context.Context, rowID int64, wait time.Duration) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
-	defer cancel()
-	if _, err := in.deletes.Do(ctx, rowID); err != nil {
+func (in *Ingester) forget(ctx context.Context, rowID int64) {
+	if err := in.deletes.Add(rowID); err != nil {
 		in.log.WarnContext(ctx, "published event stays in the outbox", "outbox_id", rowID, "err", err)
+	}
+}
+
+// settle waits until the rows that were forgotten are deleted: deletes are made in order, and no row has the id 0.
+func (in *Ingester) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	if _, err := in.deletes.Do(ctx, 0); err != nil {
+		in.log.WarnContext(ctx, "published events may stay in the outbox", "err", err)
 	}
 }

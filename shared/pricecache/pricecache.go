@@ -55,9 +55,11 @@ func (e Entry) Later(d time.Duration) Entry {
 const ahead = 5 * time.Minute
 
 // putScript stores a value unless a newer one is there: then that one stays, its time starts anew, and it is the answer.
-// Whatever else the key holds (another format, another type, a quote from the future) is overwritten.
+// Whatever else the key holds (another format, another type, a quote from the future) is overwritten. In the same step it gives
+// a lock back.
 //
-// ARGV: rank, writer's time, rest, time to live (ms), furthest time ahead (µs). The answer is the value that is there now.
+// KEYS: the entry, and perhaps the lock. ARGV: rank, writer's time, rest, time to live (ms), furthest time ahead (µs), and what the
+// lock holds if it is still the caller's. The answer is the value that is there now.
 var putScript = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
@@ -71,6 +73,7 @@ if type(current) == 'string'
 end
 local value = head .. string.format('%020.0f', now) .. ARGV[2] .. rest
 redis.call('SET', KEYS[1], value, 'PX', ARGV[4])
+if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[6] then redis.call('DEL', KEYS[2]) end
 return value
 `)
 
@@ -168,26 +171,40 @@ func (c *Cache) answer(r read, provider string, symbol market.Symbol) (e Entry, 
 	return c.entry(v, max(age, 0)), true, nil
 }
 
+// Lock is a key that is to be deleted if it still holds Token; the zero Lock is none.
+type Lock struct{ Key, Token string }
+
 // Put offers a quote and returns the entry that is then in the cache: the offered one or a newer one.
 func (c *Cache) Put(ctx context.Context, q market.Quote, id uuid.UUID) (Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, budget)
-	defer cancel()
-	return c.kept(putScript.Run(ctx, c.client, []string{c.key(q.Provider, q.Symbol)}, c.arguments(q, id)...), q)
+	return c.put(ctx, q, id, Lock{})
 }
 
-// Offer queues a Put on p, which somebody else runs; answer returns its result after that.
-func (c *Cache) Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID) (answer func(ctx context.Context) (Entry, error)) {
-	put := putScript.EvalSha(ctx, p, []string{c.key(q.Provider, q.Symbol)}, c.arguments(q, id)...)
+func (c *Cache) put(ctx context.Context, q market.Quote, id uuid.UUID, l Lock) (Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	keys, args := c.arguments(q, id, l)
+	return c.kept(putScript.Run(ctx, c.client, keys, args...), q)
+}
+
+// Offer queues a Put on p, which somebody else runs; answer returns its result after that. l is given back in the same step as the
+// quote is there, so that whoever takes it next sees the quote; after an error it may not be.
+func (c *Cache) Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID, l Lock) (answer func(ctx context.Context) (Entry, error)) {
+	keys, args := c.arguments(q, id, l)
+	put := putScript.EvalSha(ctx, p, keys, args...)
 	return func(ctx context.Context) (Entry, error) {
 		if redis.HasErrorPrefix(put.Err(), "NOSCRIPT") {
-			return c.Put(ctx, q, id) // loads it, too
+			return c.put(ctx, q, id, l) // loads it, too
 		}
 		return c.kept(put, q)
 	}
 }
 
-func (c *Cache) arguments(q market.Quote, id uuid.UUID) []any {
-	return []any{rank(q, id), digits(c.now()), rest(q), c.stale.Milliseconds(), ahead.Microseconds()}
+func (c *Cache) arguments(q market.Quote, id uuid.UUID, l Lock) (keys []string, args []any) {
+	keys, args = []string{c.key(q.Provider, q.Symbol)}, []any{rank(q, id), digits(c.now()), rest(q), c.stale.Milliseconds(), ahead.Microseconds()}
+	if l.Key != "" {
+		keys, args = append(keys, l.Key), append(args, l.Token)
+	}
+	return keys, args
 }
 
 func (c *Cache) kept(put *redis.Cmd, offered market.Quote) (Entry, error) {

@@ -195,13 +195,30 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		t.Parallel()
 		b := setup(t)
 		p := b.client.Pipeline()
-		answer := b.cache.Offer(t.Context(), p, quote(t, "2", 2000), low)
+		answer := b.cache.Offer(t.Context(), p, quote(t, "2", 2000), low, pricecache.Lock{})
 		_, _ = p.Exec(t.Context()) // the script is not there yet: answer sends it
 		e, err := answer(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, quote(t, "2", 2000), e.Quote)
 		require.Equal(t, fresh, e.Left)
 		require.Equal(t, quote(t, "2", 2000), b.get(t).Quote)
+	})
+	t.Run("an offer gives a lock back that is the caller's", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		lock := b.prefix + "lock"
+		for range 2 { // the first time the script is not there yet
+			for token, left := range map[string]int64{"mine": 0, "another's": 1} {
+				require.NoError(t, b.client.Set(t.Context(), lock, token, 0).Err())
+				p := b.client.Pipeline()
+				answer := b.cache.Offer(t.Context(), p, quote(t, "2", 2000), low, pricecache.Lock{Key: lock, Token: "mine"})
+				_, _ = p.Exec(t.Context()) // answer tells
+				e, err := answer(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, quote(t, "2", 2000), e.Quote)
+				require.Equal(t, left, b.client.Exists(t.Context(), lock).Val(), token)
+			}
+		}
 	})
 	t.Run("reads ride on another's pipeline", func(t *testing.T) { t.Parallel(); prefetches(t, setup(t)) })
 }

@@ -40,7 +40,7 @@ type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (mar
 type Cache interface {
 	Prefetch(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) context.Context
 	Get(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, bool, error)
-	Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID) (answer func(ctx context.Context) (pricecache.Entry, error))
+	Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID, l pricecache.Lock) (answer func(ctx context.Context) (pricecache.Entry, error))
 }
 
 // Group is the flights of one process. Safe for concurrent use.

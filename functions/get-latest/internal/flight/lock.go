@@ -102,21 +102,19 @@ func (l locks) free(ctx context.Context, s series, token string, failure error) 
 	return nil
 }
 
-// keep offers a fetched price to the cache and then gives the lock back, in one round trip. The time of the fetch may be
-// up, but those who wait shall have its price.
+// keep offers a fetched price to the cache and gives the lock back, in one step. The time of the fetch may be up, but those who
+// wait shall have its price.
 func (l locks) keep(ctx context.Context, s series, token string, q market.Quote, id uuid.UUID) (pricecache.Entry, error) {
 	ctx = context.WithoutCancel(ctx)
+	var lock pricecache.Lock
+	if token != "" {
+		lock = pricecache.Lock{Key: l.keys(s)[0], Token: token}
+	}
 	var answer func(context.Context) (pricecache.Entry, error)
-	var freed *redis.Cmd
-	l.batches.Do(ctx, func(p redis.Pipeliner) {
-		answer = l.cache.Offer(ctx, p, q, id)
-		if token != "" {
-			freed = freeScript.EvalSha(ctx, p, l.keys(s), token, "", outcomeKept.Milliseconds()) // if it fails the lease runs out
-		}
-	})
+	l.batches.Do(ctx, func(p redis.Pipeliner) { answer = l.cache.Offer(ctx, p, q, id, lock) })
 	entry, err := answer(ctx)
-	if token != "" && redis.HasErrorPrefix(freed.Err(), "NOSCRIPT") {
-		return entry, errors.Join(err, l.free(ctx, s, token, nil)) // loads it, too
+	if err != nil && token != "" {
+		err = errors.Join(err, l.free(ctx, s, token, nil))
 	}
 	return entry, err
 }
