@@ -68,12 +68,11 @@ func run(ctx context.Context) error {
 	flights := flight.New(cache, "flight:", quotes, fetchWith(in), cfg.Providers.Timeout+ingest.Overhead, log)
 	defer srv.Close(flights.Close)
 	h := &handler{
+		gate:   limiter.Gate(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}),
 		prices: &prices{cache: quotes, flights: flights, chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), log: log, lookups: newLookups(srv.Metrics)},
 		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Limits.APIKeys.Required(),
 	}
-	h.routes(srv,
-		limiter.Middleware(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit, Rider: h.rider}),
-		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
 	srv.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

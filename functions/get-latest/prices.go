@@ -9,6 +9,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 
 	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/fault"
@@ -28,14 +29,9 @@ type fetcher interface {
 	Known(provider string) bool
 }
 
-type cache interface {
-	flight.Cache
-	PrefetchNow(ctx context.Context, provider string, symbols ...market.Symbol) context.Context
-}
-
 // prices finds prices: in the cache, else at the provider, else in the cache once more, marked as stale.
 type prices struct {
-	cache   cache
+	cache   *pricecache.Cache
 	flights *flight.Group
 	chain   []string // of auto
 	log     *slog.Logger
@@ -58,17 +54,30 @@ func fetchWith(f fetcher) flight.Fetch {
 	}
 }
 
-// find gives the latest price of a symbol, within [flight.Group.MaxWait] whatever happens. With provider auto it tries
-// the chain in order, and its error is the most useful of theirs (see [usefulness]). While providers fail, a cached price
-// that is not too old is answered as STALE. Errors are those of [ingest.Ingester.Fetch] and [flight.Group.Do].
-func (p *prices) find(ctx context.Context, provider string, symbol market.Symbol) (found, error) {
-	chain := []string{provider}
+// providers are those that a request for provider asks, in their order.
+func (p *prices) providers(provider string) []string {
 	if provider == auto {
-		chain = p.chain
+		return p.chain
 	}
-	f, err := found{entry: p.cached(ctx, chain[0], symbol), how: "HIT"}, error(nil)
-	if f.entry.Left <= 0 {
-		f, err = p.refresh(ctx, chain, symbol, f.entry)
+	return []string{provider}
+}
+
+// queue puts the reads that [prices.find] and [prices.findAll] begin with on a pipeline.
+func (p *prices) queue(ctx context.Context, pipe redis.Pipeliner, provider string, symbols []market.Symbol) *pricecache.Lookup {
+	if provider == auto {
+		provider = p.chain[0]
+	}
+	return p.cache.Queue(ctx, pipe, provider, symbols...)
+}
+
+// find gives the latest price of a symbol, within [flight.Group.MaxWait] whatever happens; cached is what the cache has of the
+// first provider. With provider auto it tries the chain in order, and its error is the most useful of theirs (see [usefulness]).
+// While providers fail, a cached price that is not too old is answered as STALE. Errors are those of [ingest.Ingester.Fetch] and
+// [flight.Group.Do].
+func (p *prices) find(ctx context.Context, provider string, symbol market.Symbol, cached pricecache.Entry) (found, error) {
+	f, err := found{entry: cached, how: "HIT"}, error(nil)
+	if cached.Left <= 0 {
+		f, err = p.refresh(ctx, p.providers(provider), symbol, cached)
 	}
 	p.count(f.how)
 	return f, err
@@ -85,11 +94,11 @@ func (p *prices) count(how string) {
 	}
 }
 
-// cached gives the cache's entry, the zero Entry if there is none: a cache that is away is a miss.
-func (p *prices) cached(ctx context.Context, provider string, symbol market.Symbol) pricecache.Entry {
-	entry, _, err := p.cache.Get(ctx, provider, symbol)
+// cached gives an entry of a lookup, the zero Entry if there is none: a cache that is away is a miss.
+func (p *prices) cached(ctx context.Context, l *pricecache.Lookup, i int) pricecache.Entry {
+	entry, _, err := l.Entry(i)
 	if err != nil {
-		p.log.WarnContext(ctx, "cache not read", "err", err, "symbol", symbol, "provider", provider)
+		p.log.WarnContext(ctx, "cache not read", "err", err)
 	}
 	return entry
 }
@@ -107,7 +116,10 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 	var failures []failure
 	for i, provider := range chain {
 		if i > 0 {
-			entry := p.cached(ctx, provider, symbol)
+			entry, _, err := p.cache.Get(ctx, provider, symbol)
+			if err != nil {
+				p.log.WarnContext(ctx, "cache not read", "err", err)
+			}
 			if entry.Left > 0 {
 				return fallback(found{entry: entry, how: "HIT"}, failures), nil
 			}
@@ -181,15 +193,11 @@ type result struct {
 	err   error
 }
 
-// findAll finds several symbols at once, some at a time; each has a result of its own, in their order.
-func (p *prices) findAll(ctx context.Context, provider string, symbols []market.Symbol) []result {
+// findAll finds several symbols at once, some at a time; each has a result of its own, in their order. cached is what the cache
+// has of them.
+func (p *prices) findAll(ctx context.Context, provider string, symbols []market.Symbol, cached *pricecache.Lookup) []result {
 	ctx, cancel := context.WithTimeout(ctx, p.flights.MaxWait())
 	defer cancel()
-	first := provider
-	if provider == auto {
-		first = p.chain[0]
-	}
-	ctx = p.cache.PrefetchNow(ctx, first, symbols...)
 	results := make([]result, len(symbols))
 	places := make(chan struct{}, together)
 	var wg sync.WaitGroup
@@ -197,7 +205,7 @@ func (p *prices) findAll(ctx context.Context, provider string, symbols []market.
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			results[i].found, results[i].err = p.find(ctx, provider, symbol)
+			results[i].found, results[i].err = p.find(ctx, provider, symbol, p.cached(ctx, cached, i))
 		})
 	}
 	wg.Wait()

@@ -1,14 +1,13 @@
 // Package pricecache keeps the newest quote of each series in Redis. It may vanish at any time: trouble with it costs an
 // upstream call, never a request.
 //
-// Start at [Cache.Get] and [Cache.Put]. [Cache.Prefetch] lets a read ride on somebody else's round trip.
+// Start at [Cache.Get] and [Cache.Put]. [Cache.Queue] and [Cache.Offer] let them ride on somebody else's round trip.
 package pricecache
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -77,83 +76,46 @@ if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[6] then redis.call('DEL', KEYS
 return value
 `)
 
-// read is an entry that is asked for; its commands hold the answer once their pipeline has run.
-type read struct {
-	key   string
-	value *redis.StringCmd
-	clock *redis.TimeCmd // one for all reads of the pipeline
+// Lookup is a read of entries on a pipeline that somebody else runs, which must have happened before the entries are asked for.
+type Lookup struct {
+	cache    *Cache
+	provider string
+	symbols  []market.Symbol
+	values   []*redis.StringCmd
+	clock    *redis.TimeCmd // one for all
 }
 
-func (c *Cache) queue(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) []read {
-	reads := make([]read, len(symbols))
+// Queue puts the reads of entries on p.
+func (c *Cache) Queue(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) *Lookup {
+	l := &Lookup{c, provider, symbols, make([]*redis.StringCmd, len(symbols)), nil}
 	for i, s := range symbols {
-		key := c.key(provider, s)
-		reads[i] = read{key: key, value: p.Get(ctx, key)}
+		l.values[i] = p.Get(ctx, c.key(provider, s))
 	}
-	clock := p.Time(ctx)
-	for i := range reads {
-		reads[i].clock = clock
-	}
-	return reads
+	l.clock = p.Time(ctx)
+	return l
 }
 
-type prefetchKey struct{}
-
-// Prefetch queues the reads of entries on p, which somebody else runs, and gives a context in which [Cache.Get] finds
-// their answers. It is no promise: Get asks Redis itself for what was not queued or whose pipeline never ran.
-func (c *Cache) Prefetch(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) context.Context {
-	return context.WithValue(ctx, prefetchKey{}, c.queue(ctx, p, provider, symbols...))
-}
-
-// PrefetchNow is Prefetch in a round trip of its own, for several entries at once; it spares that if all of them have been
-// fetched already. Errors show in Get.
-func (c *Cache) PrefetchNow(ctx context.Context, provider string, symbols ...market.Symbol) context.Context {
-	if !slices.ContainsFunc(symbols, func(s market.Symbol) bool { return c.prefetched(ctx, c.key(provider, s)) == nil }) {
-		return ctx
-	}
-	bounded, cancel := context.WithTimeout(ctx, budget)
-	defer cancel()
-	p := c.client.Pipeline()
-	ctx = c.Prefetch(ctx, p, provider, symbols...)
-	_, _ = p.Exec(bounded) // each command keeps its own error
-	return ctx
-}
-
-// prefetched gives a read of key that has an answer, nil if there is none.
-func (c *Cache) prefetched(ctx context.Context, key string) *read {
-	reads, _ := ctx.Value(prefetchKey{}).([]read)
-	for i, r := range reads {
-		// A read that never ran has no error and no value; values of ours are never empty.
-		if r.key == key && (r.value.Err() != nil || r.value.Val() != "") {
-			return &reads[i]
-		}
-	}
-	return nil
-}
-
-// Get reads a series' entry; found is false if there is none. An error means that Redis did not answer, or with
-// something that is not ours: to a caller both are a miss.
+// Get reads a series' entry in a round trip of its own; for the rest see [Lookup.Entry].
 func (c *Cache) Get(ctx context.Context, provider string, symbol market.Symbol) (e Entry, found bool, err error) {
-	if r := c.prefetched(ctx, c.key(provider, symbol)); r != nil {
-		return c.answer(*r, provider, symbol)
-	}
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	p := c.client.Pipeline()
-	reads := c.queue(ctx, p, provider, symbol)
+	l := c.Queue(ctx, p, provider, symbol)
 	_, _ = p.Exec(ctx) // each command keeps its own error
-	return c.answer(reads[0], provider, symbol)
+	return l.Entry(0)
 }
 
-func (c *Cache) answer(r read, provider string, symbol market.Symbol) (e Entry, found bool, err error) {
-	text, err := r.value.Result()
+// Entry is the entry of the i-th symbol; found is false if there is none. An error means that Redis did not answer, or with
+// something that is not ours: to a caller both are a miss.
+func (l *Lookup) Entry(i int) (e Entry, found bool, err error) {
+	text, err := l.values[i].Result()
 	if errors.Is(err, redis.Nil) {
 		return Entry{}, false, nil
 	}
 	if err != nil {
 		return Entry{}, false, fmt.Errorf("read cache: %w", err)
 	}
-	clock, err := r.clock.Result()
+	clock, err := l.clock.Result()
 	if err != nil {
 		return Entry{}, false, fmt.Errorf("read cache: %w", err)
 	}
@@ -161,9 +123,10 @@ func (c *Cache) answer(r read, provider string, symbol market.Symbol) (e Entry, 
 	if err != nil {
 		return Entry{}, false, err
 	}
-	v.quote.Provider, v.quote.Symbol = provider, symbol
+	v.quote.Provider, v.quote.Symbol = l.provider, l.symbols[i]
 	// Either clock may be set back, and an age must not run backwards: the greater age counts. Where both are behind, nobody
 	// can tell how old the value is.
+	c := l.cache
 	age := max(clock.Sub(v.redis), c.now().Sub(v.writer))
 	if age < -c.fresh || age >= c.stale {
 		return Entry{}, false, nil

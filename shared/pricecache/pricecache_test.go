@@ -1,7 +1,6 @@
 package pricecache_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -220,31 +219,25 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 			}
 		}
 	})
-	t.Run("reads ride on another's pipeline", func(t *testing.T) { t.Parallel(); prefetches(t, setup(t)) })
+	t.Run("reads ride on another's pipeline", func(t *testing.T) { t.Parallel(); rides(t, setup(t)) })
 }
 
-func prefetches(t *testing.T, b bundle) {
+func rides(t *testing.T, b bundle) {
 	t.Helper()
 	b.put(t, quote(t, "2", 2000), low)
 	p := b.client.Pipeline()
-	ctx := b.cache.Prefetch(t.Context(), p, "yfinance", "AAPL", "NONE")
+	looked := b.cache.Queue(t.Context(), p, "yfinance", "AAPL", "NONE")
 	require.Equal(t, 3, p.Len(), "the clock is asked once")
 	_, err := p.Exec(t.Context())
 	require.ErrorIs(t, err, redis.Nil)
 	require.NoError(t, b.client.Del(t.Context(), b.prefix+"yfinance:AAPL").Err())
-	get := func(ctx context.Context, symbol market.Symbol) bool {
-		_, found, err := b.cache.Get(ctx, "yfinance", symbol)
-		require.NoError(t, err)
-		return found
-	}
-	require.True(t, get(ctx, "AAPL"), "the answer of then, without a round trip")
-	require.False(t, get(ctx, "NONE"))
-	require.False(t, get(t.Context(), "AAPL"))
-
-	b.put(t, quote(t, "2", 2000), low)
-	require.True(t, get(b.cache.Prefetch(t.Context(), b.client.Pipeline(), "yfinance", "AAPL"), "AAPL"), "a pipeline that never ran")
-	require.True(t, get(b.cache.Prefetch(t.Context(), b.client.Pipeline(), "finnhub", "AAPL"), "AAPL"), "another series was queued")
-	require.True(t, get(b.cache.PrefetchNow(t.Context(), "yfinance", "NONE", "AAPL"), "AAPL"))
+	e, found, err := looked.Entry(0)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, quote(t, "2", 2000), e.Quote, "the answer of then, without a round trip")
+	_, found, err = looked.Entry(1)
+	require.NoError(t, err)
+	require.False(t, found)
 }
 
 func TestCache(t *testing.T) {
@@ -259,8 +252,10 @@ func TestTroubleIsAnErrorNotAnEntry(t *testing.T) {
 	_, found, err := b.cache.Get(t.Context(), "yfinance", "AAPL")
 	require.Error(t, err)
 	require.False(t, found)
-	ctx := b.cache.PrefetchNow(t.Context(), "yfinance", "AAPL")
-	_, found, err = b.cache.Get(ctx, "yfinance", "AAPL")
+	p := b.client.Pipeline()
+	looked := b.cache.Queue(t.Context(), p, "yfinance", "AAPL")
+	_, _ = p.Exec(t.Context()) // the entry tells
+	_, found, err = looked.Entry(0)
 	require.Error(t, err)
 	require.False(t, found)
 	_, err = b.cache.Put(t.Context(), quote(t, "2", 2000), low)

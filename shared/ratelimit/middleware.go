@@ -13,35 +13,50 @@ import (
 	"marketdata/shared/service"
 )
 
-// Rider queues commands of a route's own on the pipeline that carries the limit check, so that both are one round trip.
-// It returns the context that the handler gets; results are valid once the pipeline was executed, which it is before the
-// handler runs. Where Redis does not answer each command has an error. A rider runs before the request is admitted, and
-// its results are dropped if it is not: it must only read.
-type Rider func(ctx context.Context, r *http.Request, p redis.Pipeliner) context.Context
-
 // Policy is one named limit on a route. Routes with the same name share it.
 type Policy struct {
 	Name  string // as in the header RateLimit-Policy: letters, digits and what needs no escape there
 	Limit Limit
-	Rider Rider // nil: none
 	// FailClosed answers 503 instead of letting this replica decide alone: for routes that create paid work.
 	FailClosed bool
 	// Guarded routes have an access control of their own and need no API key.
 	Guarded bool
 }
 
-// Middleware limits the routes it is given to. It runs before the request is validated: every request counts once,
-// whatever its answer; refusals do not count. The limit's headers are on every answer (draft-ietf-httpapi-ratelimit-headers-11,
-// and the X-RateLimit names that most clients read); a refusal is 429 with Retry-After, the whole second at which a call
-// passes again. With API keys configured a request without a known one counts for its address and is 401.
-func (l *Limiter) Middleware(p Policy) service.Middleware {
+// Gate limits a route. Every request that comes to it counts once, whatever its answer; refusals do not count. The limit's headers
+// are on every answer (draft-ietf-httpapi-ratelimit-headers-11, and the X-RateLimit names that most clients read); a refusal is
+// 429 with Retry-After, the whole second at which a call passes again. With API keys configured a request without a known one
+// counts for its address and is 401. Safe for concurrent use.
+type Gate struct {
+	limiter *Limiter
+	policy  Policy
+}
+
+// Gate makes the gate of a policy.
+func (l *Limiter) Gate(p Policy) *Gate {
 	l.refusals(p.Name) // an alert on an increase needs the zero before it
+	return &Gate{l, p}
+}
+
+// Middleware puts a gate before a route. It decides before the request is validated.
+func (l *Limiter) Middleware(p Policy) service.Middleware {
+	g := l.Gate(p)
 	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.limit(p, next, w, r) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if client, ok := g.Admit(w, r, nil); ok {
+				next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, client)))
+			}
+		})
 	}
 }
 
-func (l *Limiter) limit(p Policy, next http.Handler, w http.ResponseWriter, r *http.Request) {
+// Admit lets a request pass, or answers it. client is whom it was charged to, see [Client].
+//
+// ride queues commands of the route's own on the pipeline that carries the check, so that both are one round trip; nil: none. They
+// run before the request is admitted, so they must only read. Once Admit returns each of them has its answer, or an error where
+// Redis gave none; ride may be called more than once, and what it queued last counts.
+func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pipeliner)) (client string, ok bool) {
+	l, p := g.limiter, g.policy
 	key, known := l.config.APIKeys.find(r.Header)
 	client, limit := "key:"+key.name, key.own // no address begins like that
 	if !known {
@@ -50,7 +65,7 @@ func (l *Limiter) limit(p Policy, next http.Handler, w http.ResponseWriter, r *h
 	if limit == (Limit{}) {
 		limit = p.Limit
 	}
-	inner, d, err := l.decide(context.WithValue(r.Context(), clientKey{}, client), r, p, p.Name+":"+client, limit)
+	d, err := l.decide(r.Context(), ride, p, p.Name+":"+client, limit)
 	setHeaders(w.Header(), p.Name, limit, d)
 	switch {
 	case err != nil:
@@ -64,27 +79,22 @@ func (l *Limiter) limit(p Policy, next http.Handler, w http.ResponseWriter, r *h
 	}
 	if err != nil {
 		service.WriteProblem(w, r, err)
-		return
 	}
-	next.ServeHTTP(w, r.WithContext(inner))
+	return client, err == nil
 }
 
-// decide gives the decision and the handler's context. An error is a limiter that must not decide alone.
-func (l *Limiter) decide(ctx context.Context, r *http.Request, p Policy, key string, limit Limit) (context.Context, Decision, error) {
-	var ride func(redis.Pipeliner)
-	if p.Rider != nil {
-		ride = func(pipe redis.Pipeliner) { ctx = p.Rider(ctx, r, pipe) }
-	}
+// decide gives the decision. An error is a limiter that must not decide alone.
+func (l *Limiter) decide(ctx context.Context, ride func(redis.Pipeliner), p Policy, key string, limit Limit) (Decision, error) {
 	d, err := l.ask(ctx, ride, key, []Limit{limit})
 	switch {
 	case err == nil:
-		return ctx, d, nil
+		return d, nil
 	case p.FailClosed || errors.Is(err, errBusy):
 		again := time.Second
-		return ctx, Decision{Left: []int{0}, Reset: again, Degraded: true},
+		return Decision{Left: []int{0}, Reset: again, Degraded: true},
 			fault.Wrap(err, fault.Unavailable, "limiter_unavailable", "the limit cannot be checked now").After(again)
 	}
-	return ctx, l.alone(key, []Limit{l.clientShare(limit)}), nil
+	return l.alone(key, []Limit{l.clientShare(limit)}), nil
 }
 
 type clientKey struct{}

@@ -239,43 +239,52 @@ func TestRedisGone(t *testing.T) {
 	require.Equal(t, "3", w.Header().Get("X-RateLimit-Remaining"))
 }
 
-type rideKey struct{}
-
-func TestRiderSharesTheRoundTrip(t *testing.T) {
+func TestReadsRideInTheSameRoundTrip(t *testing.T) {
 	t.Parallel()
-	policy := things(Limit{3, time.Minute})
-	policy.Rider = func(ctx context.Context, r *http.Request, p redis.Pipeliner) context.Context {
-		return context.WithValue(ctx, rideKey{}, p.Get(ctx, r.URL.Query().Get("key")))
-	}
-	s := newSite(t, Config{}, policy)
+	s := newSite(t, Config{}, things(Limit{10, time.Minute}))
 	require.NoError(t, s.limiter.Warm(t.Context()))
 	require.NoError(t, s.redis.Set("k", "cached"))
-	var got *redis.StringCmd
-	var client string
-	s.seen = func(ctx context.Context) {
-		got, _ = ctx.Value(rideKey{}).(*redis.StringCmd)
-		client = Client(ctx)
+	gate := s.limiter.Gate(Policy{Name: "ridden", Limit: Limit{2, time.Minute}})
+	admit := func(key string) (got *redis.StringCmd, ok bool) {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
+		client, ok := gate.Admit(w, r, func(p redis.Pipeliner) { got = p.Get(r.Context(), key) })
+		require.Equal(t, "192.0.2.1", client)
+		require.Equal(t, `"ridden";q=2;w=60`, w.Header().Get("RateLimit-Policy"))
+		if !ok {
+			require.Equal(t, "rate_limited", code(t, w))
+		}
+		return got, ok
 	}
 	before := s.net.writes.Load()
-	require.Equal(t, http.StatusOK, s.post("/things?key=k", `{"n":1}`).Code)
+	got, ok := admit("k")
+	require.True(t, ok)
 	require.NoError(t, got.Err())
 	require.Equal(t, "cached", got.Val())
-	require.Equal(t, "192.0.2.1", client)
 	require.EqualValues(t, 1, s.net.writes.Load()-before, "one round trip")
-
-	require.Equal(t, http.StatusOK, s.post("/things?key=none", `{"n":1}`).Code)
+	got, ok = admit("none")
+	require.True(t, ok)
 	require.ErrorIs(t, got.Err(), redis.Nil)
-	got = nil
-	require.Equal(t, http.StatusBadRequest, s.post("/things?key=k", `{"n":0}`).Code)
-	require.Equal(t, http.StatusTooManyRequests, s.post("/things?key=k", `{"n":1}`).Code)
-	require.Nil(t, got, "not for the handler that never ran")
+	_, ok = admit("k")
+	require.False(t, ok)
 
+	gate = s.limiter.Gate(Policy{Name: "ridden", Limit: Limit{2, time.Minute}})
+	s.advance(time.Minute)
 	for _, mute := range []bool{true, false} { // away, and known to be away
 		s.net.set(true, mute)
-		require.Equal(t, http.StatusOK, s.post("/things?key=k", `{"n":1}`).Code)
+		got, ok = admit("k")
+		require.True(t, ok)
 		require.Error(t, got.Err())
 		require.NotErrorIs(t, got.Err(), redis.Nil, "away is not absent")
 	}
+}
+
+func TestHandlersKnowTheClient(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{}, things(Limit{10, time.Minute}))
+	var client string
+	s.seen = func(ctx context.Context) { client = Client(ctx) }
+	require.Equal(t, http.StatusOK, s.post("/things", `{"n":1}`).Code)
+	require.Equal(t, "192.0.2.1", client)
 }
 
 func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {

@@ -222,11 +222,24 @@ func Handle[I, O any](s *Service, op huma.Operation, handler func(context.Contex
 	for _, wrap := range slices.Backward(around) {
 		h = wrap(h)
 	}
+	s.mount(op, h)
+}
+
+// Mount mounts a handler that reads its requests and writes its answers itself; I and O are in the document as with [Handle].
+// That both say the same is for the function's tests to show. Call it before the server runs.
+func Mount[I, O any](s *Service, op huma.Operation, h http.Handler) {
+	s.api.operations = append(s.api.operations, func(library huma.API) {
+		huma.Register(library, op, func(context.Context, *I) (*O, error) { return nil, errors.ErrUnsupported }) // no route leads there
+	})
+	s.mount(op, h)
+}
+
+func (s *Service) mount(op huma.Operation, h http.Handler) {
 	if origins := s.config.CORSOrigins; op.Method == http.MethodGet && origins.some() {
 		h = origins.read(h)
 		s.Mux.HandleFunc("OPTIONS "+op.Path, origins.preflight)
 	}
-	s.Mux.Handle(pattern, h)
+	s.Mux.Handle(op.Method+" "+op.Path, h)
 }
 
 // Document has finish complete the API's document, once all operations are in it. Call it before the server runs.

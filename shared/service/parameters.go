@@ -31,8 +31,8 @@ func wellFormed(op *huma.Operation, r *http.Request) error {
 		if p.Schema.Type != huma.TypeArray && len(values) > 1 {
 			return fault.New(fault.Invalid, "invalid_parameter", "header %s is given more than once", p.Name)
 		}
-		if slices.ContainsFunc(values, func(v string) bool { return !isText(v) }) {
-			return fault.New(fault.Invalid, "invalid_parameter", "header %s is not UTF-8 text", p.Name)
+		if err := checkHeader(p.Name, values); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -42,6 +42,12 @@ func wellFormed(op *huma.Operation, r *http.Request) error {
 func isText(s string) bool { return strings.IndexByte(s, 0) < 0 && utf8.ValidString(s) }
 
 func checkQuery(query string) error {
+	return ReadQuery(query, func(string, string) error { return nil })
+}
+
+// ReadQuery calls take with each parameter of a query, decoded and in their order, up to the first error. Its own are
+// Invalid "invalid_parameter": a query that does not parse, and a parameter that is given twice, without a value, or is no text.
+func ReadQuery(query string, take func(name, value string) error) error {
 	var room [8]string // enough for every route, so that nothing is allocated
 	seen := room[:0]
 	for query != "" {
@@ -62,7 +68,23 @@ func checkQuery(query string) error {
 		case slices.Contains(seen, name):
 			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q is given more than once", name)
 		}
+		if err := take(name, value); err != nil {
+			return err
+		}
 		seen = append(seen, name)
+	}
+	return nil
+}
+
+// ReadList gives the lines of a header that is a list, to be read as one. A line that is no text is Invalid "invalid_parameter".
+func ReadList(h http.Header, name string) ([]string, error) {
+	lines := h.Values(name)
+	return lines, checkHeader(name, lines)
+}
+
+func checkHeader(name string, values []string) error {
+	if slices.ContainsFunc(values, func(v string) bool { return !isText(v) }) {
+		return fault.New(fault.Invalid, "invalid_parameter", "header %s is not UTF-8 text", name)
 	}
 	return nil
 }

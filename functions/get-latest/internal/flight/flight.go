@@ -36,13 +36,6 @@ const (
 // Fetch gets a price from its provider and stores it. It must end when ctx does.
 type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error)
 
-// Cache is where a flight leaves the price that it fetched, for its own callers and for the replicas that wait.
-type Cache interface {
-	Prefetch(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) context.Context
-	Get(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, bool, error)
-	Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID, l pricecache.Lock) (answer func(ctx context.Context) (pricecache.Entry, error))
-}
-
 // Group is the flights of one process. Safe for concurrent use.
 type Group struct {
 	locks   locks
@@ -56,7 +49,7 @@ type Group struct {
 }
 
 // New makes a group whose fetches end within timeout. Its keys in Redis begin with prefix.
-func New(client *redis.Client, prefix string, cache Cache, fetch Fetch, timeout time.Duration, log *slog.Logger) *Group {
+func New(client *redis.Client, prefix string, cache *pricecache.Cache, fetch Fetch, timeout time.Duration, log *slog.Logger) *Group {
 	batches := redisclient.NewBatcher(client, lockBudget)
 	g := &Group{locks: locks{client, batches, prefix, cache, timeout + margin}, fetch: fetch, timeout: timeout, log: log}
 	g.closed, g.close = context.WithCancel(context.Background())

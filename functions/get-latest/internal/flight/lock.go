@@ -30,7 +30,7 @@ type locks struct {
 	client  redis.Cmdable
 	batches *redisclient.Batcher
 	prefix  string
-	cache   Cache
+	cache   *pricecache.Cache
 	lease   time.Duration // of a lock: longer than any fetch
 }
 
@@ -62,11 +62,11 @@ func (l locks) look(ctx context.Context, s series, token string) (seen, error) {
 	keys := l.keys(s)
 	var taken *redis.BoolCmd
 	var failure *redis.StringCmd
-	asked := ctx
+	var cached *pricecache.Lookup
 	l.batches.Do(ctx, func(p redis.Pipeliner) {
 		taken = p.SetNX(ctx, keys[0], token, l.lease)
 		failure = p.Get(ctx, keys[1])
-		asked = l.cache.Prefetch(ctx, p, s.provider, s.symbol)
+		cached = l.cache.Queue(ctx, p, s.provider, s.symbol)
 	})
 	held, err := taken.Result()
 	if err != nil {
@@ -82,7 +82,7 @@ func (l locks) look(ctx context.Context, s series, token string) (seen, error) {
 			}
 		}
 	}
-	if entry, found, err := l.cache.Get(asked, s.provider, s.symbol); err == nil && found {
+	if entry, found, err := cached.Entry(0); err == nil && found {
 		out.entry = entry
 	}
 	return out, nil

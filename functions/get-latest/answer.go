@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"marketdata/shared/pricecache"
+	"marketdata/shared/service"
+)
+
+type priceBody struct {
+	Symbol         string         `json:"symbol" example:"AAPL"`
+	Price          service.Number `json:"price" doc:"Exact digits as the provider gave them"`
+	Timestamp      time.Time      `json:"timestamp" doc:"When the provider observed the price"`
+	Provider       string         `json:"provider" example:"yfinance"`
+	Currency       string         `json:"currency,omitempty" doc:"As the provider names it; minor units (GBp) are not divided"`
+	Stale          bool           `json:"stale,omitempty" doc:"The provider failed; this is an older price"`
+	FallbackFrom   string         `json:"fallback_from,omitempty" doc:"With provider=auto: the first of the chain, if another answered in its place"`
+	FallbackReason string         `json:"fallback_reason,omitempty" doc:"The code of what kept it from answering"`
+}
+
+type batchBody struct {
+	Prices map[string]priceBody        `json:"prices" doc:"By symbol"`
+	Errors map[string]*service.Problem `json:"errors" doc:"By symbol, as it was given"`
+}
+
+// answer is a price, or the prices of a batch.
+type answer struct {
+	how  string           // as X-Cache
+	last pricecache.Entry // whose age and lifetime count
+	tag  string           // empty: the answer has no name
+	body any
+}
+
+// batch answers several symbols as one.
+func batch(ctx context.Context, q latestRequest, results []result) answer {
+	body := batchBody{Prices: map[string]priceBody{}, Errors: map[string]*service.Problem{}}
+	for text, err := range q.refused {
+		body.Errors[text] = service.NewProblem(err, service.RequestID(ctx))
+	}
+	a, tags := answer{how: "HIT", last: pricecache.Entry{Left: math.MaxInt64}}, sha256.New()
+	for i, r := range results {
+		symbol := string(q.symbols[i])
+		if r.err != nil {
+			body.Errors[symbol] = service.NewProblem(r.err, service.RequestID(ctx))
+			continue
+		}
+		body.Prices[symbol] = bodyOf(r.found)
+		a.how = worse(a.how, r.found.how)
+		a.last.Age, a.last.Left = max(a.last.Age, r.found.entry.Age), min(a.last.Left, r.found.entry.Left)
+		tags.Write([]byte(symbol + etag(r.found))) // a hash takes everything
+	}
+	a.tag, a.body = `"`+hex.EncodeToString(tags.Sum(nil)[:16])+`"`, body
+	if len(body.Errors) > 0 {
+		a.how = worse(a.how, "MISS")
+		a.last.Left, a.tag = 0, "" // problems are of the moment, and name their request
+	}
+	return a
+}
+
+// worse returns the worse of two values of X-Cache.
+func worse(a, b string) string {
+	for _, how := range []string{"STALE", "MISS"} {
+		if a == how || b == how {
+			return how
+		}
+	}
+	return "HIT"
+}
+
+// write sends the body only if the client does not hold it. max-age counts from the fetch (RFC 9111 section 4.2): caches subtract
+// Age themselves. What is no longer fresh has none left, whatever its age.
+func (a answer) write(w http.ResponseWriter, held []string, private bool) error {
+	lifetime, control := 0, "max-age="
+	if a.last.Left > 0 {
+		lifetime = int((a.last.Age + a.last.Left).Seconds())
+	}
+	if private {
+		control = "private, max-age="
+	}
+	status, text := http.StatusNotModified, []byte(nil)
+	if a.tag == "" || !matches(held, a.tag) {
+		var err error
+		if text, err = json.Marshal(a.body); err != nil {
+			return fmt.Errorf("encode answer: %w", err)
+		}
+		status, text = http.StatusOK, append(text, '\n')
+	}
+	header := w.Header() // by the names' canonical forms, which spares their conversion
+	header["X-Cache"] = []string{a.how}
+	header["Age"] = []string{strconv.Itoa(int(a.last.Age.Seconds()))}
+	header["Cache-Control"] = []string{control + strconv.Itoa(lifetime)}
+	if a.tag != "" {
+		header["Etag"] = []string{a.tag}
+	}
+	if status == http.StatusOK {
+		header["Content-Type"] = []string{"application/json"}
+		header["Content-Length"] = []string{strconv.Itoa(len(text))}
+	}
+	w.WriteHeader(status)
+	if text != nil {
+		_, _ = w.Write(text) // an error means that the client went away
+	}
+	// Flushed, the answer is on its way before the request is counted and logged.
+	_ = http.NewResponseController(w).Flush()
+	return nil
+}
+
+func bodyOf(f found) priceBody {
+	q := f.entry.Quote
+	return priceBody{
+		Symbol: string(q.Symbol), Price: service.Number(q.Price.String()), Timestamp: q.ObservedAt.UTC(), Provider: q.Provider,
+		Currency: q.Currency, Stale: f.how == "STALE", FallbackFrom: f.fallbackFrom, FallbackReason: f.fallbackReason,
+	}
+}
+
+// etag names a body: the quote, and what else the body says.
+func etag(f found) string {
+	tag := `"` + f.entry.RawResponseID.String()
+	if f.how == "STALE" {
+		tag += "-stale"
+	}
+	if f.fallbackFrom != "" {
+		tag += "-" + f.fallbackFrom + "-" + f.fallbackReason
+	}
+	return tag + `"`
+}
+
+// matches reads If-None-Match (RFC 9110 section 13.1.2): a list of entity tags, compared weakly, or * for any.
+func matches(lines []string, tag string) bool {
+	for _, line := range lines {
+		if strings.Trim(line, " \t") == "*" {
+			return true
+		}
+		for line = strings.TrimLeft(line, ", \t"); line != ""; line = strings.TrimLeft(line, ", \t") {
+			first, quoted := strings.CutPrefix(strings.TrimPrefix(line, "W/"), `"`)
+			opaque, rest, closed := strings.Cut(first, `"`)
+			if !quoted || !closed {
+				break // no list of tags: it says nothing
+			}
+			if opaque == strings.Trim(tag, `"`) {
+				return true
+			}
+			line = rest
+		}
+	}
+	return false
+}
