@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"strconv"
 	"strings"
 )
 
@@ -59,8 +60,11 @@ func (e *Exchange) price(symbol string, second int64) (cents int64, known bool) 
 
 // noise is a fixed value in -1000..1000.
 func (e *Exchange) noise(symbol string, wave int, step int64) int64 {
+	text := append(strconv.AppendUint(make([]byte, 0, 80), e.seed, 10), '/')
+	text = append(append(text, symbol...), '/')
+	text = append(strconv.AppendInt(text, int64(wave), 10), '/')
 	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%d/%s/%d/%d", e.seed, symbol, wave, step) // a hash takes everything
+	_, _ = h.Write(strconv.AppendInt(text, step, 10)) // a hash takes everything
 	x := h.Sum64()
 	x ^= x >> 29 // FNV's low bits alone are too regular
 	x *= 0xbf58476d1ce4e5b9

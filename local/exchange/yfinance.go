@@ -26,30 +26,71 @@ var yfinance = venue{
 	},
 }
 
+// chart is Yahoo's answer.
+type chart struct {
+	Chart struct {
+		Error  *struct{}     `json:"error"`
+		Result []chartResult `json:"result"`
+	} `json:"chart"`
+}
+
+type chartResult struct {
+	Meta       chartMeta `json:"meta"`
+	Timestamp  []int64   `json:"timestamp"`
+	Indicators struct {
+		Quote []chartBars `json:"quote"`
+	} `json:"indicators"`
+}
+
+type chartBars struct {
+	Close []*json.Number `json:"close"`
+}
+
+type chartMeta struct {
+	Currency             string      `json:"currency"`
+	Symbol               string      `json:"symbol"`
+	ExchangeName         string      `json:"exchangeName"`
+	FullExchangeName     string      `json:"fullExchangeName"`
+	InstrumentType       string      `json:"instrumentType"`
+	FirstTradeDate       int64       `json:"firstTradeDate"`
+	RegularMarketTime    int64       `json:"regularMarketTime"`
+	HasPrePostMarketData bool        `json:"hasPrePostMarketData"`
+	GMTOffset            int         `json:"gmtoffset"`
+	Timezone             string      `json:"timezone"`
+	ExchangeTimezoneName string      `json:"exchangeTimezoneName"`
+	RegularMarketPrice   json.Number `json:"regularMarketPrice"`
+	ChartPreviousClose   json.Number `json:"chartPreviousClose"`
+	PreviousClose        json.Number `json:"previousClose"`
+	Scale                int         `json:"scale"`
+	PriceHint            int         `json:"priceHint"`
+	DataGranularity      string      `json:"dataGranularity"`
+	Range                string      `json:"range"`
+	ValidRanges          []string    `json:"validRanges"`
+	// Of the fault extra_fields.
+	FulldayPrice               json.Number `json:"fulldayPrice,omitempty"`
+	RegularMarketChangePercent float64     `json:"regularMarketChangePercent,omitempty"`
+}
+
 func yahooChart(q quote) any {
-	now := q.at.Unix()
-	meta := map[string]any{
-		"currency": "USD", "symbol": q.symbol, "exchangeName": "NMS", "fullExchangeName": "NasdaqGS", "instrumentType": "EQUITY",
-		"firstTradeDate": 345479400, "regularMarketTime": now, "hasPrePostMarketData": true, "gmtoffset": -14400,
-		"timezone": "EDT", "exchangeTimezoneName": "America/New_York",
-		"regularMarketPrice": json.Number(q.price), "chartPreviousClose": json.Number(q.previous),
-		"previousClose": json.Number(q.previous), "scale": 3, "priceHint": 2, "dataGranularity": "1m",
-		"range": "1d", "validRanges": []string{"1d", "5d", "1mo"},
+	now, last, previous := q.at.Unix(), json.Number(q.price), json.Number(q.previous)
+	meta := chartMeta{
+		Currency: "USD", Symbol: q.symbol, ExchangeName: "NMS", FullExchangeName: "NasdaqGS", InstrumentType: "EQUITY",
+		FirstTradeDate: 345479400, RegularMarketTime: now, HasPrePostMarketData: true, GMTOffset: -14400,
+		Timezone: "EDT", ExchangeTimezoneName: "America/New_York",
+		RegularMarketPrice: last, ChartPreviousClose: previous, PreviousClose: previous,
+		Scale: 3, PriceHint: 2, DataGranularity: "1m", Range: "1d", ValidRanges: []string{"1d", "5d", "1mo"},
 	}
 	switch q.kind {
 	case "bad_price":
-		meta["regularMarketPrice"] = 0
+		meta.RegularMarketPrice = "0"
 	case "extra_fields":
-		meta["fulldayPrice"], meta["regularMarketChangePercent"] = json.Number(q.price), 0.5
+		meta.FulldayPrice, meta.RegularMarketChangePercent = last, 0.5
 	}
-	return map[string]any{"chart": map[string]any{
-		"error": nil,
-		"result": []any{map[string]any{
-			"meta": meta, "timestamp": []int64{now - 120, now - 60, now},
-			// Bars with a null and with float32 noise, as Yahoo's are: nobody may take a price from here.
-			"indicators": map[string]any{"quote": []any{map[string]any{
-				"close": []any{json.Number(q.price + "0000244140625"), nil, json.Number(q.previous + "0000244140625")},
-			}}},
-		}},
-	}}
+	// Bars with a null and with float32 noise, as Yahoo's are: nobody may take a price from here.
+	noisy := func(n json.Number) *json.Number { n += "0000244140625"; return &n }
+	r := chartResult{Meta: meta, Timestamp: []int64{now - 120, now - 60, now}}
+	r.Indicators.Quote = []chartBars{{[]*json.Number{noisy(last), nil, noisy(previous)}}}
+	var c chart
+	c.Chart.Result = []chartResult{r}
+	return c
 }

@@ -44,9 +44,13 @@ func (r *readable) Write(b []byte) (int, error) {
 	r.rest = append(r.rest[:0], unread...)
 	if len(r.text) > 0 {
 		_, _ = r.out.Write(r.text) // a terminal that is gone must not stop the function that logs
+		time.Sleep(gather)
 	}
 	return len(b), nil
 }
+
+// gather is how long lines gather in the pipe before they are read: a busy function's, one by one, cost more to read than to log.
+const gather = 2 * time.Millisecond
 
 // member is one of a line's members, its value as it stands.
 type member struct{ name, value []byte }
