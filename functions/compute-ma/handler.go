@@ -165,7 +165,7 @@ func (h *handler) decode(d ingress.Delivery) (priceevent.Observation, error) {
 	if !slices.Contains(eventTypes, d.Event.Type()) {
 		return priceevent.Observation{}, fault.New(fault.Invalid, priceevent.CodeInvalidType, "event type is not %s", priceevent.Type)
 	}
-	correction, err := correctionOf(d.Event.Extensions())
+	correction, err := correctionOf(d)
 	if err != nil {
 		return priceevent.Observation{}, err
 	}
@@ -173,12 +173,11 @@ func (h *handler) decode(d ingress.Delivery) (priceevent.Observation, error) {
 }
 
 // correctionOf reads the extension correction: an integer as CloudEvents write one, 0 if absent.
-func correctionOf(extensions map[string]any) (int, error) {
-	v, ok := extensions["correction"]
+func correctionOf(d ingress.Delivery) (int, error) {
+	text, ok := d.Attribute("correction")
 	if !ok {
 		return 0, nil
 	}
-	text, _ := v.(string)
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
 		return 0, fault.New(fault.Invalid, priceevent.CodeInvalidSchema, "extension correction is not an integer of 0 or more")

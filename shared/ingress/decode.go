@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/google/uuid"
 
 	"marketdata/shared/fault"
@@ -52,53 +53,122 @@ func undecodable(detail string) error {
 	return fault.New(fault.Invalid, "undecodable", "%s", detail)
 }
 
-// attributes makes an event of its attributes.
-func attributes(all map[string]string, data []byte) (event.Event, error) {
-	version := all["specversion"]
-	if version != event.CloudEventsVersionV1 && version != event.CloudEventsVersionV03 {
+// attributes are what an event is made of. Built straight into the SDK's type: its setters check once more, and copy.
+type attributes struct {
+	version, id, source, eventType, subject, contentType string
+	extensions                                           map[string]any // texts; nil: none
+}
+
+// set takes an attribute by its name; what is no attribute of ours and no extension is left out.
+func (a *attributes) set(name, value string) {
+	switch name {
+	case "specversion":
+		a.version = value
+	case "id":
+		a.id = value
+	case "type":
+		a.eventType = value
+	case "subject":
+		a.subject = value
+	case "source":
+		a.source = value
+	default:
+		if isContext(name) || !event.IsExtensionNameValid(name) || name != strings.ToLower(name) {
+			return
+		}
+		if a.extensions == nil {
+			a.extensions = make(map[string]any, 8)
+		}
+		a.extensions[name] = value
+	}
+}
+
+func (a *attributes) event(data []byte) (event.Event, error) {
+	if a.version != event.CloudEventsVersionV1 && a.version != event.CloudEventsVersionV03 {
 		return event.Event{}, undecodable("the request is not a CloudEvent")
 	}
-	for _, name := range []string{"id", "source", "type"} {
-		if all[name] == "" {
-			return event.Event{}, undecodable("the CloudEvent has no " + name)
+	switch {
+	case a.id == "":
+		return event.Event{}, undecodable("the CloudEvent has no id")
+	case a.source == "":
+		return event.Event{}, undecodable("the CloudEvent has no source")
+	case a.eventType == "":
+		return event.Event{}, undecodable("the CloudEvent has no type")
+	}
+	var source types.URIRef
+	if u, err := url.Parse(a.source); err == nil {
+		source.URL = *u
+	}
+	id, eventType, subject, contentType := strings.TrimSpace(a.id), strings.TrimSpace(a.eventType), textOrNil(a.subject), textOrNil(a.contentType)
+	e := event.Event{DataEncoded: data}
+	if a.version == event.CloudEventsVersionV1 {
+		e.Context = &event.EventContextV1{
+			ID: id, Source: source, Type: eventType, Subject: subject, DataContentType: contentType, Extensions: a.extensions,
+		}
+	} else {
+		e.Context = &event.EventContextV03{
+			ID: id, Source: source, Type: eventType, Subject: subject, DataContentType: contentType, Extensions: a.extensions,
 		}
 	}
-	e := event.New(version)
-	for name, value := range all {
-		switch name {
-		case "id":
-			e.SetID(value)
-		case "type":
-			e.SetType(value)
-		case "subject":
-			e.SetSubject(value)
-		case "source":
-			if _, err := url.Parse(value); err == nil {
-				e.SetSource(value)
-			}
-		default:
-			if !isContext(name) && event.IsExtensionNameValid(name) && name == strings.ToLower(name) {
-				e.SetExtension(name, value)
-			}
-		}
-	}
-	e.DataEncoded = data
 	return e, nil
+}
+
+func textOrNil(s string) *string {
+	if s = strings.TrimSpace(s); s == "" {
+		return nil
+	}
+	return &s
+}
+
+// extension gives an event's extension. The SDK's own getter copies all of them.
+func extension(e event.Event, name string) (text string, ok bool) {
+	var all map[string]any
+	switch c := e.Context.(type) {
+	case *event.EventContextV1:
+		all = c.Extensions
+	case *event.EventContextV03:
+		all = c.Extensions
+	}
+	text, ok = all[name].(string)
+	return text, ok
 }
 
 // binary reads ce-* headers; the body is the data.
 func binary(header http.Header, contentType string, body []byte) (event.Event, error) {
-	all := make(map[string]string, len(header))
+	a := attributes{contentType: contentType}
 	for name, values := range header {
 		if attribute, ok := strings.CutPrefix(name, "Ce-"); ok && len(values) > 0 {
-			all[strings.ToLower(attribute)] = values[0]
+			a.set(lower(attribute), values[0])
 		}
 	}
-	e, err := attributes(all, body)
-	if err == nil && contentType != "" {
-		e.SetDataContentType(contentType)
+	return a.event(body)
+}
+
+// lower is an attribute's name as headers write it, in lower case. Those that every record has cost no memory.
+func lower(attribute string) string {
+	switch attribute {
+	case "Id":
+		return "id"
+	case "Source":
+		return "source"
+	case "Type":
+		return "type"
+	case "Specversion":
+		return "specversion"
+	case "Subject":
+		return "subject"
+	case "Time":
+		return "time"
+	case "Partitionkey":
+		return "partitionkey"
+	case "Kafkatopic":
+		return "kafkatopic"
+	case "Knativekafkapartition":
+		return "knativekafkapartition"
+	case "Knativekafkaoffset":
+		return "knativekafkaoffset"
 	}
-	return e, err
+	return strings.ToLower(attribute)
 }
 
 // structured reads an event in JSON (CloudEvents JSON format). Of a member that is repeated the last counts.
@@ -107,29 +177,25 @@ func structured(body []byte) (event.Event, error) {
 	if json.Unmarshal(body, &members) != nil || members == nil {
 		return event.Event{}, undecodable("the request is not a CloudEvent in JSON")
 	}
-	all := make(map[string]string, len(members))
+	var a attributes
 	for name, value := range members {
 		text, ok := scalar(value)
 		switch {
+		case ok && name == "datacontenttype":
+			a.contentType = text
 		case ok:
-			all[name] = text
+			a.set(name, text)
 		case !isContext(name) && string(value) != "null":
 			// No type of an attribute. Its JSON stands for it, so that whoever reads the extension refuses it: left out, a
 			// correction of [1] would be none.
-			all[name] = string(value)
+			a.set(name, string(value))
 		}
 	}
-	contentType := all["datacontenttype"]
-	data, err := structuredData(members["data"], members["data_base64"], contentType)
+	data, err := structuredData(members["data"], members["data_base64"], a.contentType)
 	if err != nil {
 		return event.Event{}, err
 	}
-	delete(all, "data_base64")
-	e, err := attributes(all, data)
-	if err == nil && contentType != "" {
-		e.SetDataContentType(contentType)
-	}
-	return e, err
+	return a.event(data)
 }
 
 // isContext reports the names that are no extension's.
@@ -202,13 +268,13 @@ func connectorEvent(header http.Header, body []byte) event.Event {
 			return own
 		}
 	}
-	all := map[string]string{}
+	var a attributes
 	for name, values := range header {
 		if attribute, ok := strings.CutPrefix(name, "X-Kafka-Ce_"); ok && len(values) > 0 {
-			all[strings.ToLower(attribute)] = values[0]
+			a.set(strings.ToLower(attribute), values[0])
 		}
 	}
-	if own, err := attributes(all, body); err == nil {
+	if own, err := a.event(body); err == nil {
 		return own
 	}
 	e.SetType(recordType)

@@ -33,11 +33,14 @@ func (d Delivery) Cut() bool { return d.Size > int64(len(d.Body)) }
 
 // Extension gives a CloudEvent extension as text, in binary and structured mode alike; empty if absent.
 func (d Delivery) Extension(name string) string {
-	if v, ok := d.Event.Extensions()[name].(string); ok {
-		return v
+	if text, ok := extension(d.Event, name); ok {
+		return text
 	}
 	return d.Header.Get("Ce-" + name)
 }
+
+// Attribute gives an extension of the event, decoded; not ok: it has none of that name.
+func (d Delivery) Attribute(name string) (text string, ok bool) { return extension(d.Event, name) }
 
 // FromTopic reports a delivery of a Kafka record: a KafkaSource tells the record's offset, OpenFaaS' connector its topic.
 func (d Delivery) FromTopic() bool {

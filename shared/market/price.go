@@ -24,6 +24,9 @@ type Price struct{ d decimal.Decimal }
 // ParsePrice reads a JSON number: greater than 0, at most 20 digits before and 18 after the point; exponents are
 // accepted within the same bounds. Errors are Invalid with code "invalid_price".
 func ParsePrice(text string) (Price, error) {
+	if d, ok := parseShort(text); ok {
+		return Price{d}, nil
+	}
 	if len(text) > maxPriceText || !isJSONNumber(text) {
 		return Price{}, fault.New(fault.Invalid, "invalid_price", "price is not a decimal number of reasonable length")
 	}
@@ -45,6 +48,37 @@ func ParsePrice(text string) (Price, error) {
 			"price has more than %d digits before or %d after the point", maxIntegerDigits, maxFractionDigits)
 	}
 	return p, nil
+}
+
+// parseShort reads what most prices are: up to 18 digits without an exponent, and greater than 0. Anything else, and any fault, is
+// left to the long way, which takes four times as long.
+func parseShort(text string) (decimal.Decimal, bool) {
+	if len(text) > 19 || len(text) > 1 && text[0] == '0' && text[1] != '.' {
+		return decimal.Decimal{}, false
+	}
+	var value int64
+	point := -1
+	for i := range len(text) {
+		switch c := text[i]; {
+		case '0' <= c && c <= '9':
+			value = value*10 + int64(c-'0')
+		case c == '.' && point < 0 && i > 0 && i < len(text)-1:
+			point = i
+		default:
+			return decimal.Decimal{}, false
+		}
+	}
+	if value == 0 || point < 0 && len(text) > 18 {
+		return decimal.Decimal{}, false
+	}
+	fraction := int32(0)
+	if point >= 0 {
+		fraction = int32(len(text) - 1 - point) //nolint:gosec // at most 18
+	}
+	for fraction > 0 && value%10 == 0 {
+		value, fraction = value/10, fraction-1
+	}
+	return decimal.New(value, -fraction), true
 }
 
 // isJSONNumber checks RFC 8259 section 6, which is narrower than what decimal parsers take ("+1", ".5", "1.").

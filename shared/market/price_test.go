@@ -2,6 +2,7 @@ package market_test
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,6 +34,33 @@ func TestParsePrice(t *testing.T) {
 	for _, in := range bad {
 		_, err := market.ParsePrice(in)
 		require.Equal(t, fault.Invalid, fault.KindOf(err), in)
+	}
+}
+
+// Short texts are read as all others are: two ways to write a number give one price.
+func TestShortPricesAreReadAsLongOnes(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	const alphabet = "0001234567899..-+eE "
+	for range 200_000 {
+		b := make([]byte, 1+rng.IntN(20))
+		for i := range b {
+			b[i] = alphabet[rng.IntN(len(alphabet))]
+			if rng.IntN(3) > 0 {
+				b[i] = byte('0' + rng.IntN(10))
+			}
+		}
+		text := string(b)
+		got, err := market.ParsePrice(text)
+		if strings.ContainsAny(text, "eE") {
+			continue
+		}
+		want, wantErr := market.ParsePrice(text + "e0") // too long a way for the short one
+		require.Equal(t, wantErr == nil, err == nil, text)
+		if err == nil {
+			require.Equal(t, want, got, text)
+			require.Equal(t, want.Scale(), got.Scale(), text)
+		}
 	}
 }
 

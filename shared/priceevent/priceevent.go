@@ -112,15 +112,15 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 		return Observation{}, err
 	}
 	for i, text := range m.texts {
-		if text == nil {
+		if !text.given {
 			return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "member %q must be a string", textMembers[i])
 		}
 	}
 	o := Observation{Correction: correction}
-	if o.Symbol, err = market.ParseSymbol(*m.texts[0]); err != nil {
+	if o.Symbol, err = market.ParseSymbol(m.texts[0].value); err != nil {
 		return Observation{}, err
 	}
-	if o.Provider, err = market.ParseProvider(*m.texts[2]); err != nil {
+	if o.Provider, err = market.ParseProvider(m.texts[2].value); err != nil {
 		return Observation{}, err
 	}
 	if m.price == "" {
@@ -130,10 +130,10 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 		return Observation{}, err
 	}
 	// Parse alone does not look at the brackets of {…}: any two characters would do.
-	if o.RawResponseID, err = uuid.Parse(*m.texts[3]); err != nil || uuid.Validate(*m.texts[3]) != nil {
+	if o.RawResponseID, err = uuid.Parse(m.texts[3].value); err != nil || uuid.Validate(m.texts[3].value) != nil {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "raw_response_id is not a UUID")
 	}
-	if o.ObservedAt, err = timerange.ParseRFC3339(*m.texts[1]); err != nil {
+	if o.ObservedAt, err = timerange.ParseRFC3339(m.texts[1].value); err != nil {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is not RFC 3339")
 	}
 	o.ObservedAt = o.ObservedAt.UTC().Truncate(time.Microsecond)
@@ -145,53 +145,58 @@ var textMembers = [...]string{"symbol", "timestamp", "source", "raw_response_id"
 
 // members are those of the body that count.
 type members struct {
-	texts [len(textMembers)]*string // nil: absent or no string
-	price string                    // the JSON value as it stands; empty: absent
+	texts [len(textMembers)]text
+	price string // the JSON value as it stands; empty: absent
 }
+
+type text struct {
+	value string
+	given bool // it is there, and a string
+}
+
+func notJSON() error { return fault.New(fault.Invalid, CodeUndecodable, "data is not JSON") }
 
 // decodeMembers reads exactly one JSON object. Names are compared exactly, which encoding/json into a struct would not do; of
 // a name that is repeated the last counts, as there.
 func decodeMembers(data []byte) (members, error) {
 	var m members
-	notJSON := fault.New(fault.Invalid, CodeUndecodable, "data is not JSON")
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if dec.PeekKind() != '{' {
 		if _, err := dec.ReadValue(); err != nil || !atEnd(dec) {
-			return m, notJSON
+			return m, notJSON()
 		}
 		return m, fault.New(fault.Invalid, CodeInvalidSchema, "data is not a JSON object")
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return m, notJSON
+		return m, notJSON()
 	}
 	for dec.PeekKind() != '}' {
 		name, err := dec.ReadToken()
 		if err != nil {
-			return m, notJSON
+			return m, notJSON()
 		}
-		i := slices.Index(textMembers[:], name.String())
-		isPrice := name.String() == "price"
+		called := name.String()
+		i := slices.Index(textMembers[:], called)
 		if i >= 0 && dec.PeekKind() == '"' {
 			token, err := dec.ReadToken()
 			if err != nil {
-				return m, notJSON
+				return m, notJSON()
 			}
-			text := token.String()
-			m.texts[i] = &text
+			m.texts[i] = text{token.String(), true}
 			continue
 		}
 		value, err := dec.ReadValue()
 		switch {
 		case err != nil:
-			return m, notJSON
+			return m, notJSON()
 		case i >= 0:
-			m.texts[i] = nil
-		case isPrice:
+			m.texts[i] = text{}
+		case called == "price":
 			m.price = string(value)
 		}
 	}
 	if _, err := dec.ReadToken(); err != nil || !atEnd(dec) {
-		return m, notJSON
+		return m, notJSON()
 	}
 	return m, nil
 }
