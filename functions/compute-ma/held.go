@@ -22,8 +22,10 @@ const holdMemory = 2 * time.Second
 
 var errHeld = errors.New("another transaction holds the series")
 
-// guard begins each transaction of a batch.
-var guard = postgres.Guard(lockWait)
+// guard begins each transaction of a batch. A batch has few of the table's series: they are found by the index, whatever the planner
+// knows of the table, which it would else read as a whole while it is small, or was when it was last analysed.
+var guard = postgres.Guard(lockWait) +
+	", set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 
 // heldSeries remembers which series' rows others held when a batch last gave up waiting for one. Without it each batch
 // with an event of such a series would make all its neighbours wait again.

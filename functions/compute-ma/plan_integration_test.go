@@ -69,3 +69,40 @@ func TestReadsOfPointsAreIndexScans(t *testing.T) {
 	require.NotContains(t, explain(`execute lock_series ('{S1,S2}', '{p,p}')`), "Seq Scan")
 	require.Contains(t, explain(`execute update_series ('{2}', '{S1,S2}', '{p,p}', '{"\\x01","\\x01"}', '{"{1}","{1}"}', '{"{now}","{now}"}', '{1,1}', '{now,now}')`), "using price_series_pk")
 }
+
+// A batch finds its series by the index, however many there are and whatever the planner knows of them.
+func TestABatchFindsItsSeriesByIndex(t *testing.T) {
+	t.Parallel()
+	conn, err := testenv.Postgres(t).Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	defer tx.Rollback(t.Context()) //nolint:errcheck // nothing is kept
+	exec := func(sql string) {
+		_, err := tx.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	exec(guard)
+	exec("set local plan_cache_mode = force_generic_plan")
+	exec("prepare lock as " + lockSeries)
+	exec("prepare update as " + updateSeries)
+	for _, rows := range []int{0, 20, 20_000} {
+		exec(fmt.Sprintf("insert into price_series (symbol, provider) select 'S' || i || '-%d', 'p' from generate_series(1, %d) i", rows, rows))
+		for _, call := range []string{"lock ('{S1}', '{p}')", "update ('{5}', '{S1}', '{p}', array[''::bytea], array['{1}'], array['{}'], '{1}', array[now()])"} {
+			plan := explain(t, tx, "execute "+call)
+			require.Contains(t, plan, "Index Scan using price_series_pk", rows)
+			require.NotContains(t, plan, "Seq Scan", rows)
+		}
+		exec("analyze price_series")
+	}
+}
+
+func explain(t *testing.T, tx pgx.Tx, sql string) string {
+	t.Helper()
+	rows, err := tx.Query(t.Context(), "explain (costs off) "+sql)
+	require.NoError(t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return strings.Join(lines, "\n")
+}
