@@ -408,7 +408,8 @@ func TestListFiltersAndPages(t *testing.T) {
 	}
 	require.Equal(t, 5, seen)
 	for query, want := range map[string]int{
-		"symbol=S3": 1, "symbol=NOPE": 0, "q=s4": 1, "status=discarded": 0, "since=2999-01-01T00:00:00Z": 0, "until=2999-01-01T00:00:00Z": 5, "topic=x": 0,
+		"symbol=S3": 1, "symbol=NOPE": 0, "q=s4": 1, "status=discarded": 0, "since=2999-01-01T00:00:00Z": 0, "until=2999-01-01T00:00:00Z": 5,
+		"until=0001-01-01T00:00:00Z": 0, "since=0001-01-01T00:00:00Z": 5, "topic=x": 0,
 	} {
 		status, v := b.do(t, http.MethodGet, "/dlq/messages?"+query, "")
 		require.Equal(t, http.StatusOK, status, query)

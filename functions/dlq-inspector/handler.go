@@ -15,6 +15,7 @@ import (
 	"marketdata/shared/ingress"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
+	"marketdata/shared/timerange"
 )
 
 // maxBody is what both surfaces take: more than any letter of a topic whose records end at 2 MiB, base64 and all.
@@ -91,15 +92,15 @@ func (h *handler) take(ctx context.Context, d ingress.Delivery) error {
 }
 
 type listRequest struct {
-	Status      string    `query:"status" enum:"open,replaying,resolved,sent,discarded"`
-	Fingerprint string    `query:"fingerprint" maxLength:"64"`
-	Symbol      string    `query:"symbol" maxLength:"32"`
-	Topic       string    `query:"topic" maxLength:"249"`
-	Q           string    `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
-	Since       time.Time `query:"since" doc:"Last failure at or after"`
-	Until       time.Time `query:"until" doc:"Last failure before"`
-	Limit       int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	PageToken   string    `query:"page_token" maxLength:"200"`
+	Status      string `query:"status" enum:"open,replaying,resolved,sent,discarded"`
+	Fingerprint string `query:"fingerprint" maxLength:"64"`
+	Symbol      string `query:"symbol" maxLength:"32"`
+	Topic       string `query:"topic" maxLength:"249"`
+	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
+	Since       string `query:"since" format:"date-time" doc:"Last failure at or after"`
+	Until       string `query:"until" format:"date-time" doc:"Last failure before"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken   string `query:"page_token" maxLength:"200"`
 }
 
 type listAnswer struct {
@@ -109,13 +110,26 @@ type listAnswer struct {
 	}
 }
 
+// instant reads a bound of time; empty text is none.
+func instant(name, text string) (*time.Time, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // no bound is a bound
+	}
+	at, err := timerange.ParseRFC3339(text)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "invalid_parameter", "%s is not an RFC 3339 date-time", name)
+	}
+	return &at, nil
+}
+
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	f := filter{Status: in.Status, Fingerprint: clean(in.Fingerprint), Symbol: clean(in.Symbol), Topic: clean(in.Topic), Q: clean(in.Q)}
-	if !in.Since.IsZero() {
-		f.Since = &in.Since
+	var err error
+	if f.Since, err = instant("since", in.Since); err != nil {
+		return nil, err
 	}
-	if !in.Until.IsZero() {
-		f.Until = &in.Until
+	if f.Until, err = instant("until", in.Until); err != nil {
+		return nil, err
 	}
 	before, err := service.ReadToken[listKey](in.PageToken)
 	if err != nil {

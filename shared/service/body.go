@@ -142,7 +142,7 @@ type bodyCheck struct {
 	err     error // the first fault
 }
 
-// walk gives the value with whole numbers in plain digits.
+// walk checks what the library does not, and gives the value with whole numbers in plain digits.
 func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
 	for s != nil && s.Ref != "" {
 		s = c.schemas.SchemaFromRef(s.Ref)
@@ -164,6 +164,10 @@ func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
 	case []any:
 		for i, item := range v {
 			v[i] = c.walk(s.Items, path+"["+strconv.Itoa(i)+"]", item)
+		}
+	case string:
+		if !isText(v) { // nor would the database take it
+			c.err = fault.New(fault.Invalid, "invalid_parameter", "%s holds a NUL", cut(path, 200))
 		}
 	case json.Number:
 		if plain, ok := whole(v.String()); s.Type == huma.TypeInteger && ok {
