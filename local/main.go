@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	service.TuneGC()
+	service.TuneGC(400)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	var err error
 	switch args := os.Args[1:]; {

@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	log := service.NewLogger("compute-ma", cfg.LogLevel)
+	service.TuneGC(200) // 200 deliveries at once keep a good deal alive
 	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
 	if err != nil {

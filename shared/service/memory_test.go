@@ -11,10 +11,14 @@ import (
 // The limit is the process's: no other test may run meanwhile.
 func TestLimitMemoryGivesWayToTheEnvironment(t *testing.T) { //nolint:paralleltest // see above
 	before := debug.SetMemoryLimit(math.MaxInt64)
-	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	percent := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })
 	LimitMemory()
 	require.EqualValues(t, memoryLimit, debug.SetMemoryLimit(-1))
 	debug.SetMemoryLimit(100 << 20) // as GOMEMLIMIT does
 	LimitMemory()
 	require.EqualValues(t, 100<<20, debug.SetMemoryLimit(-1))
+	require.Equal(t, 400, debug.SetGCPercent(50)) // as GOGC does
+	TuneGC(200)
+	require.Equal(t, 50, debug.SetGCPercent(100))
 }

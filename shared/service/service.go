@@ -77,7 +77,6 @@ func NewLogger(function string, level slog.Level) *slog.Logger {
 
 // New makes a server with /healthz, /readyz, /metrics, /openapi.json, /docs and OpenFaaS' /_/health and /_/ready.
 func New(name, description string, config Config, log *slog.Logger, checks ...Check) *Service {
-	TuneGC() // before there are other threads to stop
 	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, checks: checks, stopping: make(chan struct{})}
 	s.observe = &observer{mux: s.Mux, log: log, metrics: s.Metrics, routine: summaries{log: log}}
 	s.built = sync.OnceValue(func() built { return s.api.build(name, description) })
