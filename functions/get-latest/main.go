@@ -1,7 +1,7 @@
 // Get-latest answers the latest price of an instrument, and its history.
 //
 // GET /prices/latest looks into the cache; on a miss one request of all that wait, over all replicas, fetches from the
-// provider, stores the raw response and the price event in one transaction, publishes the event, and answers. Delivery: a
+// provider, stores the raw response and the price event in one transaction, answers, and publishes the event. Delivery: a
 // price that was answered is stored, and its event is published at least once. GET /prices/history reads price_points.
 package main
 
