@@ -89,7 +89,7 @@ func (a answer) write(w http.ResponseWriter, held []string, private bool) error 
 	status, text := http.StatusNotModified, []byte(nil)
 	if a.tag == "" || !matches(held, a.tag) {
 		var err error
-		if text, err = json.Marshal(a.body); err != nil {
+		if text, err = encode(a.body); err != nil {
 			return fmt.Errorf("encode answer: %w", err)
 		}
 		status, text = http.StatusOK, append(text, '\n')
@@ -113,6 +113,35 @@ func (a answer) write(w http.ResponseWriter, held []string, private bool) error 
 	_ = http.NewResponseController(w).Flush()
 	return nil
 }
+
+// encode writes what most answers are, one price, by hand: what the library's reflection costs the first time is a fifth of the time
+// from exec to the first hit. A test holds both equal.
+func encode(body any) ([]byte, error) {
+	b, single := body.(priceBody)
+	if !single || strings.ContainsFunc(b.Currency, needsEscape) {
+		return json.Marshal(body)
+	}
+	text := make([]byte, 0, 192)
+	member := func(name, value string) { // the values' characters, but for the currency's, are known to need no escape
+		if value != "" {
+			text = append(append(append(append(append(text, `,"`...), name...), `":"`...), value...), '"')
+		}
+	}
+	member("symbol", b.Symbol)
+	text[0] = '{'
+	text = append(append(text, `,"price":`...), b.Price...)
+	text = append(b.Timestamp.AppendFormat(append(text, `,"timestamp":"`...), time.RFC3339Nano), '"')
+	member("provider", b.Provider)
+	member("currency", b.Currency)
+	if b.Stale {
+		text = append(text, `,"stale":true`...)
+	}
+	member("fallback_from", b.FallbackFrom)
+	member("fallback_reason", b.FallbackReason)
+	return append(text, '}'), nil
+}
+
+func needsEscape(c rune) bool { return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') }
 
 func bodyOf(f found) priceBody {
 	q := f.entry.Quote

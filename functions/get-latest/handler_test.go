@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -608,5 +609,25 @@ func TestRequestsAreReadAsDocumented(t *testing.T) {
 				require.Contains(t, []int{http.StatusOK, http.StatusNotModified}, got.Code, "%q %q", query, held)
 			}
 		}
+	}
+}
+
+// The encoding by hand is the library's, byte for byte.
+func TestOnePriceIsEncodedAsTheLibraryDoes(t *testing.T) {
+	t.Parallel()
+	pick := func(of ...string) string { return of[rand.IntN(len(of))] }
+	for range 2000 {
+		b := priceBody{
+			Symbol: pick("AAPL", "^GSPC", "BTC-USD", "EUR=X", "BINANCE:BTCUSDT", "BTC/USD"), Provider: pick("yfinance", "alpha_vantage"),
+			Price:     service.Number(pick("150.25", "0.000000000000000001", "99999999999999999999", "1")),
+			Timestamp: time.UnixMicro(rand.Int64N(4e15)).UTC().Truncate([]time.Duration{1, time.Millisecond, time.Second, time.Hour}[rand.IntN(4)]),
+			Currency:  pick("", "USD", "GBp", "a\"b", "<x>", "€", "\xff", "\u2028", "U S"), Stale: rand.IntN(2) == 0,
+			FallbackFrom: pick("", "finnhub"), FallbackReason: pick("", "provider_timeout"),
+		}
+		want, err := json.Marshal(b)
+		require.NoError(t, err)
+		got, err := encode(b)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got))
 	}
 }
