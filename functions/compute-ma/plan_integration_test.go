@@ -39,25 +39,18 @@ func TestReadsOfPointsAreIndexScans(t *testing.T) {
 	} {
 		exec(fmt.Sprintf("prepare %s as %s", name, q.sql))
 	}
-	explain := func(sql string) string {
-		rows, err := planned{conn}.Query(t.Context(), "explain (costs off) "+sql)
-		require.NoError(t, err)
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err)
-		return strings.Join(lines, "\n")
-	}
 	for _, analysed := range []bool{false, true} {
 		if analysed {
 			exec("analyze price_points")
 		}
 		for name, scan := range map[string]string{"down": "Index Scan Backward using price_points_pk", "up": "Index Scan using price_points_pk"} {
-			plan := explain(fmt.Sprintf("execute %s (%s, %s)", name, key, bounds))
+			plan := explain(t, planned{conn}, fmt.Sprintf("execute %s (%s, %s)", name, key, bounds))
 			require.Contains(t, plan, scan)
 			require.NotContains(t, plan, "Sort")
 			require.NotContains(t, plan, "Bitmap")
 			require.NotContains(t, plan, "Seq Scan")
 		}
-		plan := explain(adoptSeries)
+		plan := explain(t, planned{conn}, adoptSeries)
 		require.Contains(t, plan, "using price_points_pk")
 		require.NotContains(t, plan, "Seq Scan")
 	}
@@ -65,9 +58,9 @@ func TestReadsOfPointsAreIndexScans(t *testing.T) {
 	exec("insert into price_series select 'S' || i, 'p' from generate_series(1, 5000) i")
 	exec("prepare lock_series as " + lockSeries)
 	exec("prepare update_series as " + updateSeries)
-	require.Contains(t, explain(`execute lock_series ('{S1,S2}', '{p,p}')`), "using price_series_pk")
-	require.NotContains(t, explain(`execute lock_series ('{S1,S2}', '{p,p}')`), "Seq Scan")
-	require.Contains(t, explain(`execute update_series ('{2}', '{S1,S2}', '{p,p}', '{"\\x01","\\x01"}', '{"{1}","{1}"}', '{"{now}","{now}"}', '{1,1}', '{now,now}')`), "using price_series_pk")
+	require.Contains(t, explain(t, planned{conn}, `execute lock_series ('{S1,S2}', '{p,p}')`), "using price_series_pk")
+	require.NotContains(t, explain(t, planned{conn}, `execute lock_series ('{S1,S2}', '{p,p}')`), "Seq Scan")
+	require.Contains(t, explain(t, planned{conn}, `execute update_series ('{2}', '{S1,S2}', '{p,p}', '{"\\x01","\\x01"}', '{"{1}","{1}"}', '{"{now}","{now}"}', '{1,1}', '{now,now}')`), "using price_series_pk")
 }
 
 // A batch finds its series by the index, however many there are and whatever the planner knows of them.
@@ -98,9 +91,9 @@ func TestABatchFindsItsSeriesByIndex(t *testing.T) {
 	}
 }
 
-func explain(t *testing.T, tx pgx.Tx, sql string) string {
+func explain(t *testing.T, db querier, sql string) string {
 	t.Helper()
-	rows, err := tx.Query(t.Context(), "explain (costs off) "+sql)
+	rows, err := db.Query(t.Context(), "explain (costs off) "+sql)
 	require.NoError(t, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)

@@ -108,7 +108,7 @@ type Result struct {
 	RawResponseID uuid.UUID
 }
 
-// Fetch gets one quote and returns once it is stored; the event is published then or soon after. Errors are faults:
+// Fetch gets one quote and returns once it is stored; the event is published right after. Errors are faults:
 // unknown_provider (Invalid), symbol_not_found (NotFound), provider_* and storage_unavailable (Unavailable). After an
 // error nothing is stored, unless the error is storage_unavailable: the commit may have happened.
 func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Symbol) (Result, error) {

@@ -120,19 +120,6 @@ func textOrNil(s string) *string {
 	return &s
 }
 
-// extension gives an event's extension. The SDK's own getter copies all of them.
-func extension(e event.Event, name string) (text string, ok bool) {
-	var all map[string]any
-	switch c := e.Context.(type) {
-	case *event.EventContextV1:
-		all = c.Extensions
-	case *event.EventContextV03:
-		all = c.Extensions
-	}
-	text, ok = all[name].(string)
-	return text, ok
-}
-
 // binary reads ce-* headers; the body is the data.
 func binary(header http.Header, contentType string, body []byte) (event.Event, error) {
 	a := attributes{contentType: contentType}

@@ -31,16 +31,27 @@ type Delivery struct {
 // Cut reports a body so large that only its beginning was kept.
 func (d Delivery) Cut() bool { return d.Size > int64(len(d.Body)) }
 
-// Extension gives a CloudEvent extension as text, in binary and structured mode alike; empty if absent.
+// Extension gives a CloudEvent extension as text, in binary and structured mode alike; empty if absent. One whose name is not a
+// CloudEvents name is in the header alone.
 func (d Delivery) Extension(name string) string {
-	if text, ok := extension(d.Event, name); ok {
+	if text, ok := d.Attribute(name); ok {
 		return text
 	}
 	return d.Header.Get("Ce-" + name)
 }
 
-// Attribute gives an extension of the event, decoded; not ok: it has none of that name.
-func (d Delivery) Attribute(name string) (text string, ok bool) { return extension(d.Event, name) }
+// Attribute gives an extension of the decoded event; not ok: it has none of that name. The SDK's own getter copies all of them.
+func (d Delivery) Attribute(name string) (text string, ok bool) {
+	var all map[string]any
+	switch c := d.Event.Context.(type) {
+	case *event.EventContextV1:
+		all = c.Extensions
+	case *event.EventContextV03:
+		all = c.Extensions
+	}
+	text, ok = all[name].(string)
+	return text, ok
+}
 
 // FromTopic reports a delivery of a Kafka record: a KafkaSource tells the record's offset, OpenFaaS' connector its topic.
 func (d Delivery) FromTopic() bool {

@@ -113,15 +113,15 @@ func (l *Lookup) Entry(i int) (e Entry, found bool, err error) {
 		return Entry{}, false, nil
 	}
 	if err != nil {
-		return Entry{}, false, fmt.Errorf("read cache: %w", err)
+		return Entry{}, false, l.failed(i, err)
 	}
 	clock, err := l.clock.Result()
 	if err != nil {
-		return Entry{}, false, fmt.Errorf("read cache: %w", err)
+		return Entry{}, false, l.failed(i, err)
 	}
 	v, err := decode(text)
 	if err != nil {
-		return Entry{}, false, err
+		return Entry{}, false, l.failed(i, err)
 	}
 	v.quote.Provider, v.quote.Symbol = l.provider, l.symbols[i]
 	// Either clock may be set back, and an age must not run backwards: the greater age counts. Where both are behind, nobody
@@ -132,6 +132,11 @@ func (l *Lookup) Entry(i int) (e Entry, found bool, err error) {
 		return Entry{}, false, nil
 	}
 	return c.entry(v, max(age, 0)), true, nil
+}
+
+// failed names the series: whoever logs the error may not have it at hand.
+func (l *Lookup) failed(i int, err error) error {
+	return fmt.Errorf("read cache of %s:%s: %w", l.provider, l.symbols[i], err)
 }
 
 // Lock is a key that is to be deleted if it still holds Token; the zero Lock is none.
