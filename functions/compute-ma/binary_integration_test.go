@@ -26,10 +26,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"marketdata/functions/compute-ma/internal/model"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/testenv"
 )
+
+// windows are the MA_WINDOWS of the binaries.
+var windows = []int{2, 5, 20, 50}
 
 // binary is one copy of the built function, on a port that it keeps over restarts.
 type binary struct {
@@ -128,7 +132,7 @@ func TestRandomSchedulesWithTheBuiltBinary(t *testing.T) {
 	for i := range schedules {
 		rng := rand.New(rand.NewPCG(uint64(i), 99))
 		prefix := fmt.Sprintf("B%d", i)
-		events := randomEvents(t, rng, prefix)
+		events := model.Events(t, rng, prefix)
 		bodies := make([]delivery, 0, 2*len(events))
 		for _, o := range events {
 			bodies = append(bodies, delivery{encoded(t, o), o.Correction})
@@ -143,7 +147,7 @@ func TestRandomSchedulesWithTheBuiltBinary(t *testing.T) {
 		}
 		rng.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
 		playBinary(t, rng, copies, bodies)
-		require.Equal(t, model(events, modelWindows), dump(t, pool, prefix), "seed %d", i)
+		require.Equal(t, model.Tables(events, windows), model.Dump(t, pool, prefix), "seed %d", i)
 	}
 	requireDeadLettered(t, kafka, poison)
 }
@@ -218,8 +222,8 @@ func TestKilledAtEachStepOfATransaction(t *testing.T) {
 			defer pool.Close()
 			b := startBinary(t, url, testenv.Kafka(t))
 			events := []priceevent.Observation{
-				observation("A", instant, prices(t, "10")[0]), observation("B", instant, prices(t, "7")[0]),
-				observation("A", instant.Add(time.Second), prices(t, "20")[0]), observation("B", instant.Add(time.Second), prices(t, "8")[0]),
+				model.Observation("A", model.Instant, model.Prices(t, "10")[0]), model.Observation("B", model.Instant, model.Prices(t, "7")[0]),
+				model.Observation("A", model.Instant.Add(time.Second), model.Prices(t, "20")[0]), model.Observation("B", model.Instant.Add(time.Second), model.Prices(t, "8")[0]),
 			}
 			for _, o := range events[:2] {
 				require.Equal(t, http.StatusNoContent, b.post(t.Context(), encoded(t, o), 0))
@@ -242,7 +246,7 @@ func TestKilledAtEachStepOfATransaction(t *testing.T) {
 			for _, o := range events {
 				require.Equal(t, http.StatusNoContent, b.post(t.Context(), encoded(t, o), 0))
 			}
-			require.Equal(t, model(events, modelWindows), dump(t, pool, ""))
+			require.Equal(t, model.Tables(events, windows), model.Dump(t, pool, ""))
 		})
 	}
 }
@@ -281,7 +285,7 @@ func TestSIGTERMFinishesWhatIsInFlight(t *testing.T) {
 	answers := make(chan int, n)
 	var events []priceevent.Observation
 	for i := range n {
-		o := observation(fmt.Sprint("S", i%7), instant.Add(time.Duration(i)*time.Second), prices(t, fmt.Sprint(i+1))[0])
+		o := model.Observation(fmt.Sprint("S", i%7), model.Instant.Add(time.Duration(i)*time.Second), model.Prices(t, fmt.Sprint(i+1))[0])
 		events = append(events, o)
 		body := encoded(t, o)
 		go func() { answers <- b.post(context.Background(), body, 0) }()
@@ -295,7 +299,7 @@ func TestSIGTERMFinishesWhatIsInFlight(t *testing.T) {
 		require.Equal(t, http.StatusNoContent, <-answers)
 	}
 	require.NoError(t, b.cmd.Wait())
-	require.Equal(t, model(events, modelWindows), dump(t, pool, ""))
+	require.Equal(t, model.Tables(events, windows), model.Dump(t, pool, ""))
 }
 
 // inFlight reads the gauge of events that the function has taken in and not answered.
@@ -335,7 +339,7 @@ func TestKilledWhileTheBrokerIsStalled(t *testing.T) {
 	go func() { answer <- b.post(context.Background(), poison, 0) }()
 	<-reached
 	require.Never(t, func() bool { return len(answer) > 0 }, 200*time.Millisecond, 10*time.Millisecond, "answered without the broker's acknowledgement")
-	good := observation("GOOD", instant, prices(t, "5")[0])
+	good := model.Observation("GOOD", model.Instant, model.Prices(t, "5")[0])
 	require.Equal(t, http.StatusNoContent, b.post(t.Context(), encoded(t, good), 0), "poison holds up nobody")
 	b.kill(t)
 	require.Zero(t, <-answer)

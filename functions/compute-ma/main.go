@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"marketdata/functions/compute-ma/internal/averages"
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
@@ -45,11 +47,15 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer srv.Close(pool.Close)
-	store := &pgStore{pool: pool, windows: cfg.Windows}
+	points := store.New(pool, cfg.Windows)
 	if len(args) > 0 && args[0] == "rebuild" {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return rebuild(ctx, store, log)
+		n, err := points.Rebuild(ctx)
+		if err == nil {
+			log.InfoContext(ctx, "averages are rebuilt", "series", n)
+		}
+		return err
 	}
 	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
@@ -71,19 +77,21 @@ func run(ctx context.Context, args []string) error {
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 	limiter.Observe(srv.Metrics)
 	m := newMetrics(srv.Metrics)
-	events := newApplier(store, m.batch)
-	defer srv.Close(events.close) // after the server: what is in flight is committed, then the pool closes
-	reads, err := postgres.OpenSmall(string(cfg.DatabaseURL), readConnections)
+	events := store.NewBatcher(points, m.batch)
+	defer srv.Close(events.Close) // after the server: what is in flight is committed, then the pool closes
+	(&receiver{
+		events: events, rehearsals: points, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
+		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
+	}).routes(srv.Mux)
+
+	reads, err := postgres.OpenSmall(string(cfg.DatabaseURL), store.ReadConnections)
 	if err != nil {
 		return err
 	}
 	defer srv.Close(reads.Close)
-	h := &handler{
-		events: events, dryRuns: store, reads: &pgReads{reads}, pages: newPageKey(string(cfg.DatabaseURL)), histories: newSlots(), windows: cfg.Windows,
-		defaultProvider: cfg.DefaultProvider, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
-		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
-	}
-	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	averages.New(averages.Config{
+		Reads: store.NewReader(reads), Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: string(cfg.DatabaseURL),
+	}).Routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
 	srv.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

@@ -6,6 +6,7 @@ import (
 
 	vm "github.com/VictoriaMetrics/metrics"
 
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/priceevent"
 )
 
@@ -24,7 +25,7 @@ func newMetrics(set *vm.Set) metrics {
 		return set.NewCounter(fmt.Sprintf("compute_ma_events_total{outcome=%q}", outcome))
 	}
 	m := metrics{
-		inserted: events(inserted), corrected: events(corrected), duplicate: events(duplicate),
+		inserted: events(string(store.Inserted)), corrected: events(string(store.Corrected)), duplicate: events(string(store.Duplicate)),
 		deadLetter: events("dead_letter"), retry: events("retry"), replayRefused: events("replay_refused"),
 		set:         set,
 		late:        set.NewCounter("compute_ma_late_points_total"),
@@ -43,16 +44,16 @@ func (m metrics) deadLetters(code string) *vm.Counter {
 	return m.set.GetOrCreateCounter(fmt.Sprintf("compute_ma_dead_letters_total{code=%q}", code))
 }
 
-func (m metrics) applied(did effect) {
-	switch did.outcome {
-	case inserted:
+func (m metrics) applied(effect store.Effect) {
+	switch effect.Outcome {
+	case store.Inserted:
 		m.inserted.Inc()
-	case corrected:
+	case store.Corrected:
 		m.corrected.Inc()
 	default:
 		m.duplicate.Inc()
 	}
-	if did.late {
+	if effect.Late {
 		m.late.Inc()
 	}
 }

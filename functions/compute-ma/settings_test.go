@@ -40,3 +40,11 @@ func TestSettingsThatCannotWorkAreRefusedAtStart(t *testing.T) {
 		})
 	}
 }
+
+func TestConfigReportsEveryFault(t *testing.T) {
+	t.Parallel()
+	err := config{Windows: []int{0, 51, 5, 5}}.Validate()
+	for _, text := range []string{"DATABASE_URL", "REDIS_URL", "RATE_LIMIT_TIMEOUT", "KAFKA_BOOTSTRAP_SERVERS", "MA_WINDOWS: 0", "MA_WINDOWS: 51", "MA_WINDOWS: 5 ", "MAX_EVENT_BYTES", "SHUTDOWN_TIMEOUT"} {
+		require.ErrorContains(t, err, text)
+	}
+}

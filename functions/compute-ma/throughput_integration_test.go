@@ -18,12 +18,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/shopspring/decimal"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
@@ -87,14 +87,13 @@ func serveInsertOnly(ctx context.Context) error {
 	defer producer.Close(cfg.ShutdownTimeout)
 	srv := service.New("compute-ma", "", cfg.Config, log)
 	m := newMetrics(srv.Metrics)
-	store := &pgStore{pool: pool, windows: cfg.Windows}
-	events := newApplier(insertOnly{store}, m.batch)
-	defer events.close()
-	h := &handler{
-		events: events, dryRuns: store, reads: &pgReads{pool}, histories: newSlots(), windows: cfg.Windows, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
+	points := insertOnly{store.New(pool, cfg.Windows), pool}
+	events := store.NewBatcher(points, m.batch)
+	defer events.Close()
+	(&receiver{
+		events: events, rehearsals: points, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
 		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
-	}
-	h.routes(srv, unlimited)
+	}).routes(srv.Mux)
 	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
 		return err
@@ -102,18 +101,24 @@ func serveInsertOnly(ctx context.Context) error {
 	return srv.Run(ctx, listener)
 }
 
-type insertOnly struct{ *pgStore }
+type insertOnly struct {
+	*store.Store
+	pool *pgxpool.Pool
+}
 
-func (s insertOnly) apply(ctx context.Context, all []priceevent.Observation) ([]effect, error) {
-	b := newBatch(all)
-	b.effects = make([]effect, len(all))
-	var queue pgx.Batch
-	queue.Queue(upsertPoints, b.pointColumns()...)
-	results := s.pool.SendBatch(ctx, &queue)
-	if err := b.readEffects(results); err != nil {
-		return nil, err
+func (s insertOnly) Apply(ctx context.Context, all []priceevent.Observation) ([]store.Effect, error) {
+	n := len(all)
+	symbols, providers, prices := make([]string, n), make([]string, n), make([]string, n)
+	times, ids := make([]time.Time, n), make([]pgtype.UUID, n)
+	for i, o := range all {
+		symbols[i], providers[i], prices[i], times[i] = string(o.Symbol), o.Provider, o.Price.String(), o.ObservedAt
+		ids[i] = pgtype.UUID{Bytes: o.RawResponseID, Valid: true}
 	}
-	return b.effects, results.Close()
+	_, err := s.pool.Exec(ctx, `
+		insert into price_points (symbol, provider, observed_at, price, raw_response_id)
+		select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[]::numeric[], $5::uuid[])
+		on conflict do nothing`, symbols, providers, times, prices, ids)
+	return make([]store.Effect, n), err
 }
 
 func post(url string, symbols int, tick int64) []byte {
@@ -200,29 +205,4 @@ func fill(b *testing.B, url string, symbols, points int) {
 		_, err := pool.Exec(b.Context(), q)
 		require.NoError(b, err)
 	}
-}
-
-// A lone event is not kept waiting for company.
-func BenchmarkLoneEvent(b *testing.B) {
-	store := &pgStore{pool: testenv.Postgres(b), windows: []int{5, 20, 50}}
-	events := newApplier(store, func(int, time.Duration) {})
-	b.Cleanup(events.close)
-	tick := 0
-	price := market.NewPrice(decimal.New(15025, -2))
-	next := func() priceevent.Observation {
-		tick++
-		return observation("LONE", instant.Add(time.Duration(tick)*time.Second), price)
-	}
-	b.Run("coalesced", func(b *testing.B) {
-		for b.Loop() {
-			_, err := events.apply(b.Context(), next())
-			require.NoError(b, err)
-		}
-	})
-	b.Run("alone", func(b *testing.B) {
-		for b.Loop() {
-			_, err := store.apply(b.Context(), []priceevent.Observation{next()})
-			require.NoError(b, err)
-		}
-	})
 }

@@ -131,7 +131,7 @@ func closes(t *testing.T, s *stack) {
 // before it, shuffled.
 func vectors(t *testing.T, s *stack) {
 	t.Helper()
-	raw, err := os.ReadFile("../../functions/compute-ma/testdata/talib_close252.txt")
+	raw, err := os.ReadFile("../../functions/compute-ma/internal/series/testdata/talib_close252.txt")
 	require.NoError(t, err)
 	tulip := strings.Fields("81.59 81.06 82.87 83.00 83.61 83.15 82.84 83.99 84.55 84.36 85.53 86.54 86.89 87.77 87.29")
 	talib := strings.Split(strings.TrimSpace(string(raw)), ",")

@@ -75,7 +75,7 @@ func (s Sink) record(r *http.Request) (kafkaclient.Record, error) {
 			}
 		}
 		attributes["content-type"] = r.Header.Get("Content-Type")
-	} else if err == nil && !ingress.IgnoresStatus(r.Header) {
+	} else if err == nil && !d.StatusIgnored {
 		attributes = map[string]string{
 			"ce_specversion": d.Event.SpecVersion(), "ce_id": d.Event.ID(), "ce_source": d.Event.Source(), "ce_type": d.Event.Type(),
 			"ce_subject": d.Event.Subject(), "content-type": d.Event.DataContentType(),

@@ -30,7 +30,7 @@ const (
 // missing.
 func Decode(header http.Header, body []byte) (event.Event, error) {
 	isBinary := header.Get("Ce-Specversion") != ""
-	if IgnoresStatus(header) && !isBinary {
+	if fromConnector(header) && !isBinary {
 		return connectorEvent(header, body), nil
 	}
 	contentType := header.Get("Content-Type")

@@ -26,6 +26,9 @@ type Delivery struct {
 	Body   []byte      // the request's body, byte for byte; only its beginning if [Delivery.Cut]
 	Size   int64       // of the whole body
 	SHA256 []byte      // of the whole body; nil unless Cut
+	// StatusIgnored means that the sender acknowledges the event whatever the answer is, as OpenFaaS' Kafka connector does: it is
+	// not delivered again.
+	StatusIgnored bool
 }
 
 // Cut reports a body so large that only its beginning was kept.
@@ -55,7 +58,7 @@ func (d Delivery) Attribute(name string) (text string, ok bool) {
 
 // FromTopic reports a delivery of a Kafka record: a KafkaSource tells the record's offset, OpenFaaS' connector its topic.
 func (d Delivery) FromTopic() bool {
-	return d.Extension("knativekafkaoffset") != "" || IgnoresStatus(d.Header) && !isCron(d.Header)
+	return d.Extension("knativekafkaoffset") != "" || d.StatusIgnored && !isCron(d.Header)
 }
 
 // IsTick reports a tick of a PingSource, or of OpenFaaS' cron connector. What names any part of a record's place is never
@@ -131,7 +134,7 @@ const (
 // "body_too_large" for more than maxBytes and Invalid "undecodable" for what is no CloudEvent, both with the Delivery: the
 // caller must not lose it.
 func Read(r *http.Request, maxBytes int64) (Delivery, error) {
-	d := Delivery{Header: r.Header}
+	d := Delivery{Header: r.Header, StatusIgnored: fromConnector(r.Header)}
 	if err := d.read(r, max(maxBytes, keptBytes)); err != nil { // the sender went away half-way; it will deliver again
 		return Delivery{}, fault.Wrap(err, fault.Unavailable, "incomplete_request", "the request's body ended early")
 	}
@@ -164,8 +167,8 @@ func (d *Delivery) read(r *http.Request, keep int64) error {
 	return err
 }
 
-// IgnoresStatus reports a delivery of the OpenFaaS Kafka connector, which acknowledges whatever is answered.
-func IgnoresStatus(h http.Header) bool { return h.Get("X-Topic") != "" }
+// fromConnector reports a request of one of OpenFaaS' connectors.
+func fromConnector(h http.Header) bool { return h.Get("X-Topic") != "" }
 
 const codePanic = "panic"
 

@@ -1,6 +1,6 @@
 //go:build integration
 
-package main
+package store
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/compute-ma/internal/model"
+	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/postgres"
@@ -23,7 +25,7 @@ import (
 func observed(t *testing.T, symbol string, second int64) priceevent.Observation {
 	t.Helper()
 	return priceevent.Observation{
-		Symbol: market.Symbol(symbol), Provider: "p", Price: prices(t, "5")[0], ObservedAt: time.Unix(second, 0), RawResponseID: uuid.New(),
+		Symbol: market.Symbol(symbol), Provider: "p", Price: model.Prices(t, "5")[0], ObservedAt: time.Unix(second, 0), RawResponseID: uuid.New(),
 	}
 }
 
@@ -31,10 +33,10 @@ func observed(t *testing.T, symbol string, second int64) priceevent.Observation 
 func TestAHeldSeriesFailsNoNeighbour(t *testing.T) {
 	t.Parallel()
 	pool := testenv.Postgres(t)
-	s := &pgStore{pool: pool, windows: []int{5}}
-	a := newApplier(s, func(int, time.Duration) {})
-	defer a.close()
-	_, err := a.apply(t.Context(), observed(t, "HELD", 1))
+	s := New(pool, []int{5})
+	a := NewBatcher(s, func(int, time.Duration) {})
+	defer a.Close()
+	_, err := a.Commit(t.Context(), observed(t, "HELD", 1))
 	require.NoError(t, err)
 
 	holder, err := pool.Begin(t.Context()) // an operator's session: it has no limits
@@ -45,13 +47,13 @@ func TestAHeldSeriesFailsNoNeighbour(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				did, err := a.apply(context.Background(), observed(t, fmt.Sprint("FREE", i), 10+round))
-				if err != nil || did.outcome != inserted {
+				did, err := a.Commit(context.Background(), observed(t, fmt.Sprint("FREE", i), 10+round))
+				if err != nil || did.Outcome != Inserted {
 					t.Errorf("a neighbour: %+v, %v", did, err)
 				}
 			})
 			wg.Go(func() {
-				_, err := a.apply(context.Background(), observed(t, "HELD", 10+int64(i)))
+				_, err := a.Commit(context.Background(), observed(t, "HELD", 10+int64(i)))
 				if f, ok := fault.As(err); !ok || f.Code != "storage_unavailable" || f.Kind != fault.Unavailable {
 					t.Errorf("the held one: %v", err)
 				}
@@ -61,8 +63,8 @@ func TestAHeldSeriesFailsNoNeighbour(t *testing.T) {
 	}
 	require.NoError(t, holder.Rollback(t.Context()))
 	require.Eventually(t, func() bool {
-		did, err := a.apply(t.Context(), observed(t, "HELD", 10))
-		return err == nil && did.outcome == inserted
+		did, err := a.Commit(t.Context(), observed(t, "HELD", 10))
+		return err == nil && did.Outcome == Inserted
 	}, time.Minute, 50*time.Millisecond, "and goes on when it is let go")
 }
 
@@ -73,7 +75,7 @@ func TestQueriesThatHangLeaveEventsAlone(t *testing.T) {
 	pool, err := postgres.Open(t.Context(), url)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	reads, err := postgres.OpenSmall(url, readConnections)
+	reads, err := postgres.OpenSmall(url, ReadConnections)
 	require.NoError(t, err)
 	t.Cleanup(reads.Close)
 	locked, err := pool.Begin(t.Context())
@@ -85,9 +87,9 @@ func TestQueriesThatHangLeaveEventsAlone(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+			ctx, cancel := context.WithTimeout(context.Background(), ReadTimeout)
 			defer cancel()
-			_, err := (&pgReads{reads}).points(ctx, seriesKey{"S", "p"}, everything, 10)
+			_, err := NewReader(reads).Points(ctx, series.Key{Symbol: "S", Provider: "p"}, everything, 10)
 			if fault.CodeOf(err) != "storage_unavailable" {
 				t.Error(err)
 			}
@@ -96,13 +98,13 @@ func TestQueriesThatHangLeaveEventsAlone(t *testing.T) {
 	require.Eventually(t, func() bool { // they hang
 		var n int
 		require.NoError(t, pool.QueryRow(t.Context(), "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").Scan(&n))
-		return n == readConnections
+		return n == ReadConnections
 	}, time.Minute, 10*time.Millisecond)
 	require.NoError(t, pool.Ping(t.Context()))
 	wg.Wait()
-	require.Less(t, time.Since(began), 6*readTimeout, "whatever else this machine does")
+	require.Less(t, time.Since(began), 6*ReadTimeout, "whatever else this machine does")
 	require.NoError(t, locked.Rollback(t.Context()))
-	_, err = (&pgReads{reads}).points(t.Context(), seriesKey{"S", "p"}, everything, 10)
+	_, err = NewReader(reads).Points(t.Context(), series.Key{Symbol: "S", Provider: "p"}, everything, 10)
 	require.NoError(t, err)
 }
 
@@ -113,9 +115,9 @@ func TestPointsAreReadInEveryMode(t *testing.T) {
 	pool, err := postgres.Open(t.Context(), url)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	s := &pgStore{pool: pool, windows: []int{5}}
+	s := New(pool, []int{5})
 	for i := range int64(10) {
-		_, err := s.apply(t.Context(), []priceevent.Observation{observed(t, "S", i)})
+		_, err := s.Apply(t.Context(), []priceevent.Observation{observed(t, "S", i)})
 		require.NoError(t, err)
 	}
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
@@ -123,17 +125,17 @@ func TestPointsAreReadInEveryMode(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(reads.Close)
 		for range 8 { // a generic plan comes with the sixth
-			points, err := (&pgReads{reads}).pointsBefore(t.Context(), seriesKey{"S", "p"}, everything, 3)
+			points, err := NewReader(reads).PointsBefore(t.Context(), series.Key{Symbol: "S", Provider: "p"}, everything, 3)
 			require.NoError(t, err, mode)
 			require.Len(t, points, 3)
 			require.EqualValues(t, 7_000_000, points[0].At)
-			a, err := (&pgReads{reads}).latestAverage(t.Context(), seriesKey{"S", "p"}, 5)
+			a, err := NewReader(reads).LatestAverage(t.Context(), series.Key{Symbol: "S", Provider: "p"}, 5)
 			require.NoError(t, err)
 			require.Equal(t, 5, a.PointsUsed)
 		}
-		_, err = (&pgReads{reads}).points(t.Context(), seriesKey{strings.Repeat("S", 3) + "\x00", "p"}, everything, 3)
+		_, err = NewReader(reads).Points(t.Context(), series.Key{Symbol: strings.Repeat("S", 3) + "\x00", Provider: "p"}, everything, 3)
 		require.Error(t, err, "and errors are errors")
-		_, err = (&pgReads{reads}).points(t.Context(), seriesKey{"S", "p"}, everything, 3)
+		_, err = NewReader(reads).Points(t.Context(), series.Key{Symbol: "S", Provider: "p"}, everything, 3)
 		require.NoError(t, err, "which do not spoil the connection")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
@@ -28,12 +29,11 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkEvent(b *testing.B) {
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // the formatting of the line is part of the cost
 	srv := service.New("compute-ma", "", service.Config{}, log)
-	store := &fakeStore{effect: effect{outcome: inserted}}
-	h := &handler{
-		events: store, dryRuns: store, reads: store, histories: newSlots(), deadLetters: &fakeDLQ{}, windows: []int{5}, maxBytes: 1 << 20, log: log,
+	events := &fakeStore{effect: store.Effect{Outcome: store.Inserted}}
+	(&receiver{
+		events: events, rehearsals: events, deadLetters: &fakeDLQ{}, maxBytes: 1 << 20, log: log,
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) }, metrics: newMetrics(srv.Metrics),
-	}
-	h.routes(srv, unlimited)
+	}).routes(srv.Mux)
 	header := http.Header{
 		"Ce-Specversion": {"1.0"}, "Ce-Id": {"0190f5d8-0000-7000-8000-000000000001:AAPL:1710930600123456"}, "Ce-Source": {"/providers/yfinance"},
 		"Ce-Type": {priceevent.Type}, "Ce-Subject": {"AAPL"}, "Ce-Partitionkey": {"AAPL"}, "Ce-Time": {"2024-03-20T10:30:00.123456Z"},
@@ -49,6 +49,6 @@ func BenchmarkEvent(b *testing.B) {
 		if w.Code != http.StatusNoContent {
 			b.Fatal(w.Code, w.Body)
 		}
-		store.applied = store.applied[:0]
+		events.applied = events.applied[:0]
 	}
 }

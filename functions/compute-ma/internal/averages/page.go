@@ -1,4 +1,4 @@
-package main
+package averages
 
 import (
 	"context"
@@ -11,22 +11,23 @@ import (
 
 	"github.com/shopspring/decimal"
 
+	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
 )
 
-// cursor is where the next page of a history goes on. It holds for one query only.
+// cursor is where the next page of a history begins. It is valid for one query.
 type cursor struct {
 	Query []byte `json:"q"`
 	After int64  `json:"a"`           // point of the last average shown
 	State string `json:"s,omitempty"` // the ema after it
-	Sum   []byte `json:"m"`           // of all the above, made by [pageKey]
+	Sum   []byte `json:"m"`           // MAC of all the above, see [pageKey]
 
-	ema *decimal.Decimal // State, read
+	ema *decimal.Decimal // State, decoded
 }
 
-// pageKey signs cursors: a page token says only what an answer said. It is derived from DATABASE_URL, the one secret that
-// all replicas share.
+// pageKey signs cursors, so that a page token can only hold a state that an answer has shown. It is derived from DATABASE_URL, the
+// one secret that all replicas share.
 type pageKey []byte
 
 func newPageKey(databaseURL string) pageKey {
@@ -42,14 +43,14 @@ func (p pageKey) sum(c *cursor) []byte {
 	return mac.Sum(nil)[:sumLength]
 }
 
-// write gives the token of c.
+// write returns the token of c.
 func (p pageKey) write(c *cursor) string {
 	c.Sum = p.sum(c)
 	return service.Token(c)
 }
 
-// read gives the cursor of the query's token, nil if it has none. Errors are Invalid with code "invalid_parameter".
-func (p pageKey) read(in *historyQuery, k seriesKey, r timeRange) (*cursor, error) {
+// read returns the cursor in the query's token, nil if it has none. Errors are Invalid with code "invalid_parameter".
+func (p pageKey) read(in *historyQuery, k series.Key, r series.Range) (*cursor, error) {
 	c, err := service.ReadToken[cursor](in.PageToken)
 	if err != nil || c == nil {
 		return nil, err
@@ -57,10 +58,10 @@ func (p pageKey) read(in *historyQuery, k seriesKey, r timeRange) (*cursor, erro
 	if !hmac.Equal(c.Query, fingerprint(in, k, r)) || !hmac.Equal(c.Sum, p.sum(c)) {
 		return nil, badToken()
 	}
-	if in.Kind != kindEMA {
+	if in.Kind != ema {
 		return c, nil
 	}
-	// Where the database has no password the key can be guessed: bound the state all the same.
+	// If the database has no password, the key can be guessed: the state is bounded all the same.
 	state, err := decimal.NewFromString(c.State)
 	if err != nil || len(c.State) > maxState || strings.ContainsAny(c.State, "eE+-") || state.Sign() <= 0 {
 		return nil, badToken()
@@ -69,11 +70,11 @@ func (p pageKey) read(in *historyQuery, k seriesKey, r timeRange) (*cursor, erro
 	return c, nil
 }
 
-// maxState is the longest ema: a price's 20 digits before the point, and [statePlaces] after it.
-const maxState = 20 + 1 + statePlaces
+// maxState is the longest ema: a price's 20 digits before the point, and [series.StatePlaces] after it.
+const maxState = 20 + 1 + series.StatePlaces
 
-func fingerprint(in *historyQuery, k seriesKey, r timeRange) []byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %s %d %d %d", k.symbol, k.provider, in.Kind, in.Window, r.from, r.to))
+func fingerprint(in *historyQuery, k series.Key, r series.Range) []byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %s %d %d %d", k.Symbol, k.Provider, in.Kind, in.Window, r.From, r.To))
 	return sum[:6]
 }
 
@@ -81,7 +82,7 @@ func badToken() error {
 	return fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of this query's")
 }
 
-// slots bound how many histories are computed at once to half of the CPUs: the rest is the events'.
+// slots limit how many histories are computed at once to half of the CPUs, so that events have the rest.
 type slots chan struct{}
 
 func newSlots() slots { return make(slots, max(runtime.GOMAXPROCS(0)/2, 1)) }

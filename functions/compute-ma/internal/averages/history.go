@@ -1,4 +1,4 @@
-package main
+package averages
 
 import (
 	"context"
@@ -8,13 +8,11 @@ import (
 	"github.com/shopspring/decimal"
 
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/fault"
 	"marketdata/shared/service"
 	"marketdata/shared/timerange"
 )
-
-// timeRange selects points: from (inclusive) to (exclusive), microseconds since 1970.
-type timeRange struct{ from, to int64 }
 
 type historyQuery struct {
 	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
@@ -51,13 +49,20 @@ type underlyingRow struct {
 	Price     service.Number `json:"price"`
 }
 
+// Kinds of moving average.
+const (
+	sma = "sma" // simple: the mean
+	wma = "wma" // weighted: the newest point counts window times, the oldest once
+	ema = "ema" // exponential
+)
+
 // maxExpanded bounds the points in one answer.
 const maxExpanded = 100_000
 
-// averageHistory computes averages from the points of the range alone: the first one belongs to the range's window-th
-// point. Pages join without a seam: a page token carries what the next page goes on from.
-func (h *handler) averageHistory(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
-	k, err := h.parseSeries(in.Symbol, in.Provider)
+// history computes averages from the points of the range alone: the first average belongs to the window-th point of the range.
+// A page token carries the state that the next page continues from, so the pages together equal one long answer.
+func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
+	k, err := a.parseSeries(in.Symbol, in.Provider)
 	if err != nil {
 		return nil, err
 	}
@@ -65,90 +70,90 @@ func (h *handler) averageHistory(ctx context.Context, in *historyQuery) (*histor
 	if err != nil {
 		return nil, err
 	}
-	r := timeRange{bounds.From.UnixMicro(), bounds.To.UnixMicro()}
+	r := series.Range{From: bounds.From.UnixMicro(), To: bounds.To.UnixMicro()}
 	if in.Expand && in.Limit*in.Window > maxExpanded {
 		return nil, fault.New(fault.Invalid, "invalid_parameter", "with expand_underlying, limit × window must be at most %d", maxExpanded)
 	}
-	at, err := h.pages.read(in, k, r)
+	at, err := a.pages.read(in, k, r)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, store.ReadTimeout)
 	defer cancel()
-	if err := h.histories.take(ctx); err != nil {
+	if err := a.slots.take(ctx); err != nil {
 		return nil, err
 	}
-	defer h.histories.give()
-	page, next, err := h.page(ctx, in, k, r, at)
+	defer a.slots.give()
+	page, next, err := a.page(ctx, in, k, r, at)
 	if err != nil {
 		return nil, fmt.Errorf("average history: %w", err)
 	}
 	out := &historyAnswer{}
-	out.Body.Symbol, out.Body.Provider, out.Body.Kind, out.Body.Window = k.symbol, k.provider, in.Kind, in.Window
+	out.Body.Symbol, out.Body.Provider, out.Body.Kind, out.Body.Window = k.Symbol, k.Provider, in.Kind, in.Window
 	out.Body.Averages = page
 	if next != nil {
-		token := h.pages.write(next)
+		token := a.pages.write(next)
 		out.Body.NextPageToken = &token
 	}
 	return out, nil
 }
 
 // page computes one page and the cursor of the next, nil at the end.
-func (h *handler) page(ctx context.Context, in *historyQuery, k seriesKey, r timeRange, at *cursor) ([]historyAverage, *cursor, error) {
-	points, state, err := h.material(ctx, in, k, r, at)
+func (a *API) page(ctx context.Context, in *historyQuery, k series.Key, r series.Range, at *cursor) ([]historyAverage, *cursor, error) {
+	points, state, err := a.material(ctx, in, k, r, at)
 	if err != nil {
 		return nil, nil, err
 	}
 	var values []decimal.Decimal
 	switch in.Kind {
-	case kindWMA:
-		values = wma(points, in.Window)
-	case kindEMA:
-		values = ema(points, in.Window, state)
+	case wma:
+		values = series.WMA(points, in.Window)
+	case ema:
+		values = series.EMA(points, in.Window, state)
 	default:
-		values = sma(points, in.Window)
+		values = series.SMA(points, in.Window)
 	}
 	first := len(points) - len(values) // the point that the first value belongs to
 	out := make([]historyAverage, 0, min(len(values), in.Limit))
 	for i, v := range values[:min(len(values), in.Limit)] {
-		a := historyAverage{AsOf: utc(points[first+i].At), Average: shown(in.Kind, v)}
+		average := historyAverage{AsOf: utc(points[first+i].At), Average: shown(in.Kind, v)}
 		if in.Expand {
-			a.Previous, a.Underlying = underlying(in, points, values, state, first, i)
+			average.Previous, average.Underlying = underlying(in, points, values, state, first, i)
 		}
-		out = append(out, a)
+		out = append(out, average)
 	}
 	if len(values) <= in.Limit {
 		return out, nil, nil
 	}
 	last := in.Limit - 1
 	next := &cursor{Query: fingerprint(in, k, r), After: points[first+last].At}
-	if in.Kind == kindEMA {
+	if in.Kind == ema {
 		next.ema, next.State = &values[last], values[last].String()
 	}
 	return out, next, nil
 }
 
-// material reads what a page is made of: the points behind the cursor, before them those that its first windows reach
-// back to (an ema has its state instead), and one more than the page shows, which tells whether there is another.
-func (h *handler) material(ctx context.Context, in *historyQuery, k seriesKey, r timeRange, at *cursor) ([]series.Point, *decimal.Decimal, error) {
+// material reads the points of a page: those after the cursor; those before it that the first windows reach back to, or for an ema
+// its state instead; and one more than the page shows, which tells whether there is a next page.
+func (a *API) material(ctx context.Context, in *historyQuery, k series.Key, r series.Range, at *cursor) ([]series.Point, *decimal.Decimal, error) {
 	if at == nil {
-		points, err := h.reads.points(ctx, k, r, in.Window+in.Limit)
+		points, err := a.Reads.Points(ctx, k, r, in.Window+in.Limit)
 		return points, nil, err
 	}
-	ahead, err := h.reads.points(ctx, k, timeRange{at.After + 1, r.to}, in.Limit+1)
+	ahead, err := a.Reads.Points(ctx, k, series.Range{From: at.After + 1, To: r.To}, in.Limit+1)
 	if err != nil {
 		return nil, nil, err
 	}
-	if in.Kind == kindEMA {
+	if in.Kind == ema {
 		return ahead, at.ema, nil
 	}
-	behind, err := h.reads.pointsBefore(ctx, k, timeRange{r.from, at.After + 1}, in.Window-1)
+	behind, err := a.Reads.PointsBefore(ctx, k, series.Range{From: r.From, To: at.After + 1}, in.Window-1)
 	return append(behind, ahead...), nil, err
 }
 
 func shown(kind string, v decimal.Decimal) service.Number {
-	if kind == kindEMA {
-		v = v.Round(places)
+	if kind == ema {
+		v = v.Round(series.Places)
 	}
 	return service.Number(v.String())
 }
@@ -156,12 +161,12 @@ func shown(kind string, v decimal.Decimal) service.Number {
 func underlying(in *historyQuery, points []series.Point, values []decimal.Decimal, state *decimal.Decimal, first, i int) (service.Number, []underlyingRow) {
 	var previous service.Number
 	from := max(first+i-in.Window+1, 0)
-	if in.Kind == kindEMA && (i > 0 || state != nil) {
+	if in.Kind == ema && (i > 0 || state != nil) {
 		from = first + i
 		if i > 0 {
-			previous = shown(kindEMA, values[i-1])
+			previous = shown(ema, values[i-1])
 		} else {
-			previous = shown(kindEMA, *state)
+			previous = shown(ema, *state)
 		}
 	}
 	var rows []underlyingRow

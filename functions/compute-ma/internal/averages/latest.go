@@ -1,4 +1,4 @@
-package main
+package averages
 
 import (
 	"context"
@@ -8,26 +8,22 @@ import (
 	"time"
 
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/service"
 )
 
-type reader interface {
-	latestAverage(ctx context.Context, k seriesKey, window int) (series.Average, error)
-	points(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error)
-	pointsBefore(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error)
-}
-
-type averageQuery struct {
+type latestQuery struct {
 	Symbol   string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
 	Provider string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
 	Window   int    `query:"window" default:"5" doc:"Points in the window; one of MA_WINDOWS"`
 }
 
-type averageAnswer struct{ Body averageBody }
+type latestAnswer struct{ Body Average }
 
-type averageBody struct {
+// Average is an average as callers see it.
+type Average struct {
 	Symbol     string         `json:"symbol" example:"AAPL"`
 	Provider   string         `json:"provider" example:"yfinance"`
 	Window     int            `json:"window" doc:"Points in the window" example:"5"`
@@ -38,41 +34,42 @@ type averageBody struct {
 	Oldest     time.Time      `json:"oldest" doc:"Observation time of the oldest point used"`
 }
 
-func bodyOf(symbol, provider string, a series.Average) averageBody {
-	return averageBody{
-		Symbol: symbol, Provider: provider, Window: a.Window, Average: service.Number(a.Mean.String()), PointsUsed: a.PointsUsed,
+// Describe returns the average of a series as callers see it.
+func Describe(k series.Key, a series.Average) Average {
+	return Average{
+		Symbol: k.Symbol, Provider: k.Provider, Window: a.Window, Average: service.Number(a.Mean.String()), PointsUsed: a.PointsUsed,
 		Complete: a.Complete(), AsOf: utc(a.AsOf), Oldest: utc(a.Oldest),
 	}
 }
 
 func utc(micros int64) time.Time { return time.UnixMicro(micros).UTC() }
 
-func (h *handler) latestAverage(ctx context.Context, in *averageQuery) (*averageAnswer, error) {
-	k, err := h.parseSeries(in.Symbol, in.Provider)
+func (a *API) latest(ctx context.Context, in *latestQuery) (*latestAnswer, error) {
+	k, err := a.parseSeries(in.Symbol, in.Provider)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(h.windows, in.Window) {
-		known := strings.Trim(strings.ReplaceAll(fmt.Sprint(h.windows), " ", ", "), "[]")
+	if !slices.Contains(a.Windows, in.Window) {
+		known := strings.Trim(strings.ReplaceAll(fmt.Sprint(a.Windows), " ", ", "), "[]")
 		return nil, fault.New(fault.Invalid, "invalid_parameter", "window must be one of %s", known)
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, store.ReadTimeout)
 	defer cancel()
-	a, err := h.reads.latestAverage(ctx, k, in.Window)
+	average, err := a.Reads.LatestAverage(ctx, k, in.Window)
 	if err != nil {
 		return nil, fmt.Errorf("latest average: %w", err)
 	}
-	return &averageAnswer{bodyOf(k.symbol, k.provider, a)}, nil
+	return &latestAnswer{Describe(k, average)}, nil
 }
 
-func (h *handler) parseSeries(symbol, provider string) (seriesKey, error) {
+func (a *API) parseSeries(symbol, provider string) (series.Key, error) {
 	if provider == "" {
-		provider = h.defaultProvider
+		provider = a.DefaultProvider
 	}
 	s, err := market.ParseSymbol(symbol)
 	if err != nil {
-		return seriesKey{}, err
+		return series.Key{}, err
 	}
 	p, err := market.ParseProvider(provider)
-	return seriesKey{string(s), p}, err
+	return series.Key{Symbol: string(s), Provider: p}, err
 }

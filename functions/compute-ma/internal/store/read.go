@@ -1,4 +1,4 @@
-package main
+package store
 
 import (
 	"context"
@@ -33,45 +33,50 @@ const selectPointsUp = `
 	order by observed_at
 	limit $5`
 
-// readNewest reads a series' newest points from the table of points.
-func readNewest(ctx context.Context, db querier, k seriesKey) (series.Newest, error) {
+// readNewest reads the newest points of a series from the table of points.
+func readNewest(ctx context.Context, db querier, k series.Key) (series.Newest, error) {
 	points, err := readPoints(ctx, db, selectPointsDown, k, everything, series.MaxPoints)
 	return series.Newest{Points: points}, err
 }
 
 const (
-	// readConnections are those of queries, apart from the events': however many queries wait, events and /readyz do not.
-	readConnections = 4
-	// readTimeout is for one query, its wait for a connection included.
-	readTimeout = 5 * time.Second
+	// ReadConnections is how many connections queries have, apart from those of events: queries that wait never keep events or
+	// /readyz waiting.
+	ReadConnections = 4
+	// ReadTimeout is for one query, including its wait for a connection.
+	ReadTimeout = 5 * time.Second
 )
 
 // byIndex goes before a read of points.
-var byIndex = postgres.ByIndex(readTimeout)
+var byIndex = postgres.ByIndex(ReadTimeout)
 
-// pgReads answers queries, on connections of their own.
-type pgReads struct{ pool batcher }
+// Reader answers queries. Safe for concurrent use.
+type Reader struct{ pool Pool }
 
-type batcher interface {
+// NewReader returns a Reader on a pool of its own, of [ReadConnections].
+func NewReader(pool Pool) *Reader { return &Reader{pool} }
+
+// Pool is the subset of a pool that a Reader needs.
+type Pool interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// points reads a range, oldest first.
-func (s *pgReads) points(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
+// Points reads the oldest points of a range, at most limit, oldest first. Errors are faults.
+func (s *Reader) Points(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error) {
 	points, err := readPoints(ctx, planned{s.pool}, selectPointsUp, k, r, limit)
 	return points, postgres.Classify(err)
 }
 
-// pointsBefore reads the newest points of a range, oldest first.
-func (s *pgReads) pointsBefore(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
+// PointsBefore reads the newest points of a range, at most limit, oldest first. Errors are faults.
+func (s *Reader) PointsBefore(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error) {
 	points, err := readPoints(ctx, planned{s.pool}, selectPointsDown, k, r, limit)
 	slices.Reverse(points)
 	return points, postgres.Classify(err)
 }
 
 // planned sends each query behind [byIndex], in the same round trip: the two are one implicit transaction.
-type planned struct{ db batcher }
+type planned struct{ db Pool }
 
 // Query implements querier.
 func (p planned) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
@@ -101,12 +106,12 @@ func (r batchRows) Close() {
 	_ = r.batch.Close()
 }
 
-// everything is what a timestamptz of ours can be: points are never before 1970, and RFC 3339 ends with the year 9999.
-var everything = timeRange{0, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()}
+// everything is the range of all points: none is before 1970, and RFC 3339 ends with the year 9999.
+var everything = series.Range{From: 0, To: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()}
 
-func readPoints(ctx context.Context, db querier, query string, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
-	from, to := time.UnixMicro(max(r.from, everything.from)), time.UnixMicro(min(r.to, everything.to))
-	rows, err := db.Query(ctx, query, k.symbol, k.provider, from, to, limit)
+func readPoints(ctx context.Context, db querier, query string, k series.Key, r series.Range, limit int) ([]series.Point, error) {
+	from, to := time.UnixMicro(max(r.From, everything.From)), time.UnixMicro(min(r.To, everything.To))
+	rows, err := db.Query(ctx, query, k.Symbol, k.Provider, from, to, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read points: %w", err)
 	}
@@ -123,8 +128,8 @@ func readPoints(ctx context.Context, db querier, query string, k seriesKey, r ti
 	return points, nil
 }
 
-// latestAverage reads one average. NotFound with code "average_not_found" before the series' first point.
-func (s *pgReads) latestAverage(ctx context.Context, k seriesKey, window int) (series.Average, error) {
+// LatestAverage reads the newest average of a series. Before its first point the error is NotFound with code "average_not_found".
+func (s *Reader) LatestAverage(ctx context.Context, k series.Key, window int) (series.Average, error) {
 	const q = `
 		select points_used, average, as_of, oldest
 		from symbol_averages
@@ -132,9 +137,9 @@ func (s *pgReads) latestAverage(ctx context.Context, k seriesKey, window int) (s
 	a := series.Average{Window: window}
 	var mean market.Price
 	var asOf, oldest time.Time
-	err := postgres.Classify(s.pool.QueryRow(ctx, q, k.symbol, k.provider, window).Scan(&a.PointsUsed, &mean, &asOf, &oldest))
+	err := postgres.Classify(s.pool.QueryRow(ctx, q, k.Symbol, k.Provider, window).Scan(&a.PointsUsed, &mean, &asOf, &oldest))
 	if fault.KindOf(err) == fault.NotFound {
-		return a, fault.Wrap(err, fault.NotFound, "average_not_found", "no price of %s from %s has been seen yet", k.symbol, k.provider)
+		return a, fault.Wrap(err, fault.NotFound, "average_not_found", "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
 	}
 	if err != nil {
 		return a, err
@@ -142,5 +147,3 @@ func (s *pgReads) latestAverage(ctx context.Context, k seriesKey, window int) (s
 	a.Mean, a.AsOf, a.Oldest = series.NewValue(mean.Decimal()), asOf.UnixMicro(), oldest.UnixMicro()
 	return a, nil
 }
-
-var _ reader = (*pgReads)(nil)

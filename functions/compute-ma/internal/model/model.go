@@ -1,6 +1,6 @@
-//go:build integration
-
-package main
+// Package model says what compute-ma's tables must hold after a set of events. Tests compare the product with it; it shares no code
+// with the product but the types.
+package model
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
@@ -22,9 +23,9 @@ import (
 	"marketdata/shared/priceevent"
 )
 
-// model is what the tables must hold after a set of events, as a pure function of the set, by exact rationals and without
-// any code of the product's: the lines that dump prints.
-func model(events []priceevent.Observation, windows []int) string {
+// Tables returns the lines that [Dump] prints after a set of events. It is a pure function of the set, and calculates with exact
+// rationals.
+func Tables(events []priceevent.Observation, windows []int) string {
 	type key struct {
 		symbol, provider string
 		at               int64
@@ -68,7 +69,7 @@ func rankLess(a, b priceevent.Observation) bool {
 	return cmp.Or(cmp.Compare(a.Correction, b.Correction), slices.Compare(a.RawResponseID[:], b.RawResponseID[:]), a.Price.Decimal().Cmp(b.Price.Decimal())) < 0
 }
 
-// exactMean prints the mean by design.md section 6, rule 2: exact if it ends, else rounded to the greatest scale + 12.
+// exactMean prints the mean: exact if its expansion ends, otherwise rounded to the greatest scale of the points + 12 places.
 func exactMean(points []priceevent.Observation) string {
 	sum, scale := new(big.Rat), 0
 	for _, o := range points {
@@ -88,9 +89,9 @@ func exactMean(points []priceevent.Observation) string {
 	return text
 }
 
-// dump prints the tables of all symbols that begin with prefix, without our own clock: what must be the same after any
-// schedule. In passing it checks that each series' row holds the newest points of the table.
-func dump(t *testing.T, pool *pgxpool.Pool, prefix string) string {
+// Dump prints the points and averages of all symbols that begin with prefix, without the columns that depend on the clock. It
+// also requires that the row of each series holds the newest points of the table.
+func Dump(t *testing.T, pool *pgxpool.Pool, prefix string) string {
 	t.Helper()
 	lines := []string{}
 	for _, q := range []string{
@@ -102,44 +103,56 @@ func dump(t *testing.T, pool *pgxpool.Pool, prefix string) string {
 	} {
 		rows, err := pool.Query(t.Context(), q, prefix)
 		require.NoError(t, err)
-		for rows.Next() {
-			var line string
-			require.NoError(t, rows.Scan(&line))
-			lines = append(lines, line)
-		}
-		require.NoError(t, rows.Err())
-	}
-	rows, err := pool.Query(t.Context(), "select symbol, provider, newest from price_series where starts_with(symbol, $1)", prefix)
-	require.NoError(t, err)
-	stored := map[seriesKey][]byte{}
-	for rows.Next() {
-		var k seriesKey
-		var newest []byte
-		require.NoError(t, rows.Scan(&k.symbol, &k.provider, &newest))
-		stored[k] = newest
-	}
-	require.NoError(t, rows.Err())
-	for k, bytes := range stored {
-		want, err := readNewest(t.Context(), pool, k)
+		got, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		require.NoError(t, err)
-		if bytes == nil && len(want.Points) == 0 {
-			continue // the row was made, its first point never came
-		}
-		got, err := series.Decode(bytes)
-		require.NoError(t, err)
-		require.Equal(t, want, got, "%v", k)
+		lines = append(lines, got...)
 	}
+	requireNewest(t, pool, prefix)
 	return strings.Join(lines, "\n")
 }
 
-// randomEvents makes a set that is full of trouble: few instants that are close together, some beyond the largest window,
-// several events for one point at equal and unequal price, the same response twice, corrections, wide and narrow prices.
-func randomEvents(t *testing.T, rng *rand.Rand, prefix string) []priceevent.Observation {
+func requireNewest(t *testing.T, pool *pgxpool.Pool, prefix string) {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `
+		select s.symbol, s.provider, s.newest, n.points
+		from price_series s
+		cross join lateral (
+			select array_agg(concat_ws(' ', (extract(epoch from observed_at) * 1000000)::bigint, price) order by observed_at desc) as points
+			from (
+				select observed_at, price
+				from price_points p
+				where p.symbol = s.symbol and p.provider = s.provider
+				order by observed_at desc
+				limit $2) p) n
+		where starts_with(s.symbol, $1)`, prefix, series.MaxPoints)
+	require.NoError(t, err)
+	var k series.Key
+	var newest []byte
+	var want []string
+	_, err = pgx.ForEachRow(rows, []any{&k.Symbol, &k.Provider, &newest, &want}, func() error {
+		if newest == nil && want == nil {
+			return nil // the row was inserted, but the first point never came
+		}
+		stored, err := series.Decode(newest)
+		require.NoError(t, err)
+		var got []string
+		for _, p := range stored.Points {
+			got = append(got, fmt.Sprint(p.At, " ", p.Price))
+		}
+		require.Equal(t, want, got, "%v", k)
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+// Events returns a random set that is full of edge cases: few instants that are close together, some beyond the largest window,
+// several events for one point at equal and at different prices, one response twice, corrections, wide and narrow prices.
+func Events(t *testing.T, rng *rand.Rand, prefix string) []priceevent.Observation {
 	t.Helper()
 	base := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
 	ids := make([]uuid.UUID, 6)
 	for i := range ids {
-		ids[i] = uuid.UUID{0: byte(rng.IntN(256)), 6: 0x70, 8: 0x80, 15: byte(i)}
+		ids[i] = uuid.UUID{0: byte(rng.IntN(256)), 6: 0x70, 8: 0x80, 15: byte(i)} //nolint:gosec // i is below 6
 	}
 	instants := 1 + rng.IntN(12)
 	if rng.IntN(5) == 0 {
@@ -157,9 +170,29 @@ func randomEvents(t *testing.T, rng *rand.Rand, prefix string) []priceevent.Obse
 			o.Correction = rng.IntN(3)
 		}
 		if rng.IntN(20) == 0 {
-			o.Price = prices(t, "99999999999999999999.999999999999999999")[0]
+			o.Price = Prices(t, "99999999999999999999.999999999999999999")[0]
 		}
 		out[i] = o
+	}
+	return out
+}
+
+// Instant is when the series of tests begin.
+var Instant = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Observation returns an observation of the provider "p" with a response of its own.
+func Observation(symbol string, at time.Time, p market.Price) priceevent.Observation {
+	return priceevent.Observation{Symbol: market.Symbol(symbol), Provider: "p", Price: p, ObservedAt: at, RawResponseID: uuid.New()}
+}
+
+// Prices parses prices.
+func Prices(t *testing.T, texts ...string) []market.Price {
+	t.Helper()
+	out := make([]market.Price, len(texts))
+	for i, s := range texts {
+		p, err := market.ParsePrice(s)
+		require.NoError(t, err)
+		out[i] = p
 	}
 	return out
 }

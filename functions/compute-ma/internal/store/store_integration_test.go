@@ -1,12 +1,11 @@
 //go:build integration
 
-package main
+package store
 
 import (
 	"context"
 	"encoding/csv"
 	"fmt"
-	"log/slog"
 	"math/big"
 	"math/rand/v2"
 	"os"
@@ -20,6 +19,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/compute-ma/internal/model"
+	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
@@ -29,7 +30,7 @@ import (
 // stocks reads the real monthly closes that the fake exchange starts from.
 func stocks(t *testing.T) []priceevent.Observation {
 	t.Helper()
-	f, err := os.Open("../../local/exchange/stocks.csv")
+	f, err := os.Open("../../../../local/exchange/stocks.csv")
 	require.NoError(t, err)
 	defer f.Close() //nolint:errcheck // only read
 	rows, err := csv.NewReader(f).ReadAll()
@@ -39,7 +40,7 @@ func stocks(t *testing.T) []priceevent.Observation {
 		at, err := time.Parse("Jan 2 2006", row[1])
 		require.NoError(t, err)
 		out = append(out, priceevent.Observation{
-			Symbol: market.Symbol(row[0]), Provider: "history", Price: prices(t, row[2])[0], ObservedAt: at,
+			Symbol: market.Symbol(row[0]), Provider: "history", Price: model.Prices(t, row[2])[0], ObservedAt: at,
 			RawResponseID: uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i)),
 		})
 	}
@@ -49,13 +50,13 @@ func stocks(t *testing.T) []priceevent.Observation {
 func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 	t.Parallel()
 	all := stocks(t)
-	inOrder := &pgStore{pool: testenv.Postgres(t), windows: []int{5, 20, 50}}
+	inOrder := New(testenv.Postgres(t), []int{5, 20, 50})
 	for _, o := range all {
-		did, err := inOrder.apply(t.Context(), []priceevent.Observation{o})
+		did, err := inOrder.Apply(t.Context(), []priceevent.Observation{o})
 		require.NoError(t, err)
-		require.Equal(t, inserted, did[0].outcome)
+		require.Equal(t, Inserted, did[0].Outcome)
 	}
-	require.Equal(t, model(all, inOrder.windows), dump(t, inOrder.pool, ""))
+	require.Equal(t, model.Tables(all, inOrder.windows), model.Dump(t, inOrder.pool, ""))
 
 	rng := rand.New(rand.NewPCG(3, 4))
 	twice := append([]priceevent.Observation{}, all...)
@@ -65,12 +66,12 @@ func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 		}
 	}
 	rng.Shuffle(len(twice), func(i, j int) { twice[i], twice[j] = twice[j], twice[i] })
-	shuffled := &pgStore{pool: testenv.Postgres(t), windows: []int{5, 20, 50}}
+	shuffled := New(testenv.Postgres(t), []int{5, 20, 50})
 	for batch := range slices.Chunk(twice, 37) {
-		_, err := shuffled.apply(t.Context(), batch)
+		_, err := shuffled.Apply(t.Context(), batch)
 		require.NoError(t, err)
 	}
-	require.Equal(t, dump(t, inOrder.pool, ""), dump(t, shuffled.pool, ""))
+	require.Equal(t, model.Dump(t, inOrder.pool, ""), model.Dump(t, shuffled.pool, ""))
 
 	bySymbol := map[market.Symbol][]priceevent.Observation{}
 	for _, o := range all {
@@ -79,7 +80,7 @@ func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 	require.Len(t, bySymbol, 5)
 	for symbol, points := range bySymbol {
 		sort.Slice(points, func(i, j int) bool { return points[i].ObservedAt.After(points[j].ObservedAt) })
-		got, err := (&pgReads{inOrder.pool}).latestAverage(t.Context(), seriesKey{string(symbol), "history"}, 5)
+		got, err := NewReader(inOrder.pool).LatestAverage(t.Context(), series.Key{Symbol: string(symbol), Provider: "history"}, 5)
 		require.NoError(t, err)
 		sum := new(big.Rat)
 		for _, p := range points[:5] {
@@ -96,21 +97,21 @@ func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 	low, high := uuid.MustParse("00000000-0000-4000-8000-000000000001"), uuid.MustParse("ff000000-0000-4000-8000-000000000001")
-	p := prices(t, "1", "2")
+	p := model.Prices(t, "1", "2")
 	ascending := []priceevent.Observation{
 		{RawResponseID: low, Price: p[0]},
 		{RawResponseID: low, Price: p[1]},
 		{RawResponseID: high, Price: p[0]},
 		{RawResponseID: low, Price: p[0], Correction: 1},
 	}
-	s := &pgStore{pool: testenv.Postgres(t), windows: []int{5}}
+	s := New(testenv.Postgres(t), []int{5})
 	for i := range ascending {
 		for j := range ascending {
 			a, b := ascending[i], ascending[j]
 			symbol := market.Symbol(fmt.Sprintf("S%d%d", i, j))
 			for _, o := range []priceevent.Observation{a, b} {
 				o.Symbol, o.Provider, o.ObservedAt = symbol, "p", at
-				_, err := s.apply(t.Context(), []priceevent.Observation{o})
+				_, err := s.Apply(t.Context(), []priceevent.Observation{o})
 				require.NoError(t, err)
 			}
 			var correction int
@@ -122,7 +123,7 @@ func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 			require.Equal(t, want.Correction, correction)
 			require.Equal(t, want.RawResponseID, id)
 			require.Equal(t, want.Price, price)
-			got, err := (&pgReads{s.pool}).latestAverage(t.Context(), seriesKey{string(symbol), "p"}, 5)
+			got, err := NewReader(s.pool).LatestAverage(t.Context(), series.Key{Symbol: string(symbol), Provider: "p"}, 5)
 			require.NoError(t, err)
 			require.Equal(t, want.Price.String(), got.Mean.String())
 			require.False(t, got.Complete())
@@ -132,37 +133,31 @@ func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 
 func TestNoAverageBeforeTheFirstPoint(t *testing.T) {
 	t.Parallel()
-	s := &pgStore{pool: testenv.Postgres(t), windows: []int{5}}
-	_, err := (&pgReads{s.pool}).latestAverage(t.Context(), seriesKey{"AAPL", "yfinance"}, 5)
+	s := New(testenv.Postgres(t), []int{5})
+	_, err := NewReader(s.pool).LatestAverage(t.Context(), series.Key{Symbol: "AAPL", Provider: "yfinance"}, 5)
 	require.Equal(t, "average_not_found", fault.CodeOf(err))
 	require.Equal(t, fault.NotFound, fault.KindOf(err))
 }
 
-func observation(symbol string, at time.Time, p market.Price) priceevent.Observation {
-	return priceevent.Observation{Symbol: market.Symbol(symbol), Provider: "p", Price: p, ObservedAt: at, RawResponseID: uuid.New()}
-}
-
-var instant = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
-
 func TestEffectsOfOneBatch(t *testing.T) {
 	t.Parallel()
-	s := &pgStore{pool: testenv.Postgres(t), windows: []int{5}}
-	p := prices(t, "1", "2")
-	first := observation("A", instant.Add(time.Hour), p[0])
-	better, same, other := first, first, observation("B", instant, p[0])
+	s := New(testenv.Postgres(t), []int{5})
+	p := model.Prices(t, "1", "2")
+	first := model.Observation("A", model.Instant.Add(time.Hour), p[0])
+	better, same, other := first, first, model.Observation("B", model.Instant, p[0])
 	better.Correction = 1
 	better.Price = p[1]
-	late := observation("A", instant, p[0])
-	effects, err := s.apply(t.Context(), []priceevent.Observation{first, other, same})
+	late := model.Observation("A", model.Instant, p[0])
+	effects, err := s.Apply(t.Context(), []priceevent.Observation{first, other, same})
 	require.NoError(t, err)
-	require.ElementsMatch(t, []string{inserted, duplicate}, []string{effects[0].outcome, effects[2].outcome}, "one of two equals")
-	require.Equal(t, effect{outcome: inserted}, effects[1])
-	effects, err = s.apply(t.Context(), []priceevent.Observation{late, first, better})
+	require.ElementsMatch(t, []Outcome{Inserted, Duplicate}, []Outcome{effects[0].Outcome, effects[2].Outcome}, "one of two equals")
+	require.Equal(t, Effect{Outcome: Inserted}, effects[1])
+	effects, err = s.Apply(t.Context(), []priceevent.Observation{late, first, better})
 	require.NoError(t, err)
-	require.Equal(t, []effect{{outcome: inserted, late: true}, {outcome: duplicate, late: false}, {outcome: corrected, late: false}}, effects)
-	effects, err = s.apply(t.Context(), []priceevent.Observation{better, late})
+	require.Equal(t, []Effect{{Outcome: Inserted, Late: true}, {Outcome: Duplicate}, {Outcome: Corrected}}, effects)
+	effects, err = s.Apply(t.Context(), []priceevent.Observation{better, late})
 	require.NoError(t, err)
-	require.Equal(t, []effect{{outcome: duplicate}, {outcome: duplicate}}, effects)
+	require.Equal(t, []Effect{{Outcome: Duplicate}, {Outcome: Duplicate}}, effects)
 }
 
 // An event that the database alone refuses must not take its neighbours along, nor be tried for ever.
@@ -173,15 +168,15 @@ func TestOneRefusedEventFailsAlone(t *testing.T) {
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), "alter table price_series add constraint refuses_eight check (8 <> all (averages))")
 	require.NoError(t, err)
-	store := &pgStore{pool: pool, windows: []int{5}}
+	store := New(pool, []int{5})
 	blocked := make(chan struct{})
-	a := newApplier(gated{store, blocked}, func(int, time.Duration) {})
-	defer a.close()
+	a := NewBatcher(gated{store, blocked}, func(int, time.Duration) {})
+	defer a.Close()
 	var wg sync.WaitGroup
 	errs := make([]error, 10)
 	for i, text := range []string{"1", "2", "3", "7", "4", "5", "8", "6", "9", "10"} {
 		wg.Go(func() {
-			_, errs[i] = a.apply(t.Context(), observation(fmt.Sprint("S", i), instant, prices(t, text)[0]))
+			_, errs[i] = a.Commit(t.Context(), model.Observation(fmt.Sprint("S", i), model.Instant, model.Prices(t, text)[0]))
 		})
 	}
 	close(blocked)
@@ -201,87 +196,87 @@ func TestOneRefusedEventFailsAlone(t *testing.T) {
 
 // gated holds commits back until the gate opens, so that what is in flight meets in one batch.
 type gated struct {
-	batchStore
+	applier
 	gate chan struct{}
 }
 
-func (g gated) apply(ctx context.Context, all []priceevent.Observation) ([]effect, error) {
+func (g gated) Apply(ctx context.Context, all []priceevent.Observation) ([]Effect, error) {
 	<-g.gate
-	return g.batchStore.apply(ctx, all)
+	return g.applier.Apply(ctx, all)
 }
 
 func TestDryRunOfTheStoreLeavesNothing(t *testing.T) {
 	t.Parallel()
-	s := &pgStore{pool: testenv.Postgres(t), windows: []int{2, 5}}
-	p := prices(t, "1", "2")
-	did, averages, err := s.dryRun(t.Context(), observation("A", instant, p[0]))
+	s := New(testenv.Postgres(t), []int{2, 5})
+	p := model.Prices(t, "1", "2")
+	did, averages, err := s.Rehearse(t.Context(), model.Observation("A", model.Instant, p[0]))
 	require.NoError(t, err)
-	require.Equal(t, effect{outcome: inserted}, did)
+	require.Equal(t, Effect{Outcome: Inserted}, did)
 	require.Len(t, averages, 2)
-	require.Empty(t, dump(t, s.pool, ""))
+	require.Empty(t, model.Dump(t, s.pool, ""))
 	var rows int
 	require.NoError(t, s.pool.QueryRow(t.Context(), "select count(*) from price_series").Scan(&rows))
 	require.Zero(t, rows)
 
-	kept := observation("A", instant, p[0])
-	_, err = s.apply(t.Context(), []priceevent.Observation{kept})
+	kept := model.Observation("A", model.Instant, p[0])
+	_, err = s.Apply(t.Context(), []priceevent.Observation{kept})
 	require.NoError(t, err)
-	before := dump(t, s.pool, "")
-	did, averages, err = s.dryRun(t.Context(), observation("A", instant.Add(-time.Second), p[1]))
+	before := model.Dump(t, s.pool, "")
+	did, averages, err = s.Rehearse(t.Context(), model.Observation("A", model.Instant.Add(-time.Second), p[1]))
 	require.NoError(t, err)
-	require.Equal(t, effect{outcome: inserted, late: true}, did)
+	require.Equal(t, Effect{Outcome: Inserted, Late: true}, did)
 	require.Equal(t, "1.5", averages[0].Mean.String())
-	did, averages, err = s.dryRun(t.Context(), kept)
+	did, averages, err = s.Rehearse(t.Context(), kept)
 	require.NoError(t, err)
-	require.Equal(t, effect{outcome: duplicate}, did)
+	require.Equal(t, Effect{Outcome: Duplicate}, did)
 	require.Empty(t, averages)
-	require.Equal(t, before, dump(t, s.pool, ""))
+	require.Equal(t, before, model.Dump(t, s.pool, ""))
 }
 
 // Rows that somebody removed, and newest points that nobody knows, are made anew from the points.
 func TestSeriesRowsHealFromThePoints(t *testing.T) {
 	t.Parallel()
-	s := &pgStore{pool: testenv.Postgres(t), windows: modelWindows}
+	s := New(testenv.Postgres(t), modelWindows)
 	var all []priceevent.Observation
 	for i := range 60 {
-		all = append(all, observation("A", instant.Add(time.Duration(i)*time.Second), prices(t, fmt.Sprint(i+1))[0]))
+		all = append(all, model.Observation("A", model.Instant.Add(time.Duration(i)*time.Second), model.Prices(t, fmt.Sprint(i+1))[0]))
 	}
 	for i, damage := range []string{
 		"update price_series set newest = null", "delete from price_series", `update price_series set newest = '\xff00'`, "update price_series set windows = null, averages = null, oldest = null",
 	} {
-		_, err := s.apply(t.Context(), all[i*12:i*12+12])
+		_, err := s.Apply(t.Context(), all[i*12:i*12+12])
 		require.NoError(t, err)
 		_, err = s.pool.Exec(t.Context(), damage)
 		require.NoError(t, err)
 	}
-	_, err := s.apply(t.Context(), all[48:])
+	_, err := s.Apply(t.Context(), all[48:])
 	require.NoError(t, err)
-	require.Equal(t, model(all, s.windows), dump(t, s.pool, ""))
+	require.Equal(t, model.Tables(all, s.windows), model.Dump(t, s.pool, ""))
 }
 
 // A series whose hash is that of a known one is taken for known, and has no row yet: its batch makes it.
 func TestASeriesThatIsTakenForAnotherGetsItsRow(t *testing.T) {
 	t.Parallel()
-	s := &pgStore{pool: testenv.Postgres(t), windows: modelWindows}
-	s.known.remember([]seriesKey{{"A", "p"}})
+	s := New(testenv.Postgres(t), modelWindows)
+	s.known.remember([]series.Key{{Symbol: "A", Provider: "p"}})
 	var all []priceevent.Observation
 	for i, symbol := range []string{"A", "B", "A"} {
-		all = append(all, observation(symbol, instant.Add(time.Duration(i)*time.Second), prices(t, "5")[0]))
+		all = append(all, model.Observation(symbol, model.Instant.Add(time.Duration(i)*time.Second), model.Prices(t, "5")[0]))
 		all[i].Provider = "p"
 	}
-	_, err := s.apply(t.Context(), all)
+	_, err := s.Apply(t.Context(), all)
 	require.NoError(t, err)
-	require.Equal(t, model(all, s.windows), dump(t, s.pool, ""))
+	require.Equal(t, model.Tables(all, s.windows), model.Dump(t, s.pool, ""))
 }
 
 func TestKnownSeriesAreSmall(t *testing.T) { //nolint:paralleltest // it measures the heap
 	before := heapBytes()
 	var n knownSeries
 	for i := range maxKnown {
-		n.remember([]seriesKey{{fmt.Sprint("SYMBOL", i), "yfinance"}})
+		n.remember([]series.Key{{Symbol: fmt.Sprint("SYMBOL", i), Provider: "yfinance"}})
 	}
 	require.Less(t, heapBytes()-before, int64(4<<20))
-	require.Empty(t, n.missing([]seriesKey{{"SYMBOL0", "yfinance"}, {fmt.Sprint("SYMBOL", maxKnown-1), "yfinance"}}))
+	require.Empty(t, n.missing([]series.Key{{Symbol: "SYMBOL0", Provider: "yfinance"}, {Symbol: fmt.Sprint("SYMBOL", maxKnown-1), Provider: "yfinance"}}))
 }
 
 func heapBytes() int64 {
@@ -293,19 +288,28 @@ func heapBytes() int64 {
 
 func TestRebuildFollowsThePoints(t *testing.T) {
 	t.Parallel()
-	s := &pgStore{pool: testenv.Postgres(t), windows: modelWindows}
+	s := New(testenv.Postgres(t), modelWindows)
 	all := stocks(t)
-	_, err := s.apply(t.Context(), all)
+	_, err := s.Apply(t.Context(), all)
 	require.NoError(t, err)
-	want := dump(t, s.pool, "")
+	want := model.Dump(t, s.pool, "")
 	for _, damage := range []string{
 		"update price_series set averages = array[1, 1, 1, 1], points = 1", "truncate price_series", "update price_series set newest = '\\x01'",
 		"update price_series set windows = windows || 7, averages = averages || 1, oldest = oldest || now()",
 	} {
 		_, err := s.pool.Exec(t.Context(), damage)
 		require.NoError(t, err)
-		require.NoError(t, rebuild(t.Context(), s, slog.New(slog.DiscardHandler)))
-		require.Equal(t, want, dump(t, s.pool, ""), damage)
+		_, err = s.Rebuild(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, model.Dump(t, s.pool, ""), damage)
 	}
-	require.NoError(t, rebuild(t.Context(), &pgStore{pool: testenv.Postgres(t), windows: []int{5}}, slog.New(slog.DiscardHandler)), "of nothing")
+	_, err = s.pool.Exec(t.Context(), "delete from price_points where symbol = 'AAPL'")
+	require.NoError(t, err)
+	n, err := s.Rebuild(t.Context())
+	require.NoError(t, err, "a series that has lost its points")
+	require.Equal(t, 5, n)
+	require.NotContains(t, model.Dump(t, s.pool, ""), "AAPL")
+	n, err = New(testenv.Postgres(t), []int{5}).Rebuild(t.Context())
+	require.NoError(t, err, "of nothing")
+	require.Zero(t, n)
 }

@@ -1,6 +1,6 @@
 //go:build integration
 
-package main
+package store
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/compute-ma/internal/model"
 	"marketdata/shared/fault"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
@@ -39,22 +40,22 @@ func TestRandomSchedulesLeaveWhatTheModelSays(t *testing.T) {
 			admin, err := postgres.Open(t.Context(), url)
 			require.NoError(t, err)
 			defer admin.Close()
-			var all []*applier
+			var all []*Batcher
 			for range copies {
 				pool, err := postgres.Open(t.Context(), url+"&application_name=copy")
 				require.NoError(t, err)
 				defer pool.Close()
-				a := newApplier(&pgStore{pool: pool, windows: modelWindows}, func(int, time.Duration) {})
-				defer a.close()
+				a := NewBatcher(New(pool, modelWindows), func(int, time.Duration) {})
+				defer a.Close()
 				all = append(all, a)
 			}
 			for i := w; i < schedules; i += workers {
 				seed := uint64(i)
 				s := schedule{rng: rand.New(rand.NewPCG(seed, 77)), copies: all, admin: admin}
 				prefix := fmt.Sprintf("S%d", i)
-				events := randomEvents(t, s.rng, prefix)
+				events := model.Events(t, s.rng, prefix)
 				s.play(t, events)
-				require.Equal(t, model(events, modelWindows), dump(t, admin, prefix), "seed %d", seed)
+				require.Equal(t, model.Tables(events, modelWindows), model.Dump(t, admin, prefix), "seed %d", seed)
 			}
 		})
 	}
@@ -64,7 +65,7 @@ func TestRandomSchedulesLeaveWhatTheModelSays(t *testing.T) {
 // acknowledged; now and then a caller goes away or a connection is killed.
 type schedule struct {
 	rng    *rand.Rand
-	copies []*applier
+	copies []*Batcher
 	admin  *pgxpool.Pool
 }
 
@@ -90,7 +91,7 @@ func (s *schedule) play(t *testing.T, events []priceevent.Observation) {
 			defer func() { <-inFlight }()
 			if goesAway {
 				ctx, cancel := context.WithTimeout(context.Background(), patience)
-				_, _ = first.apply(ctx, o) // whatever became of it, the platform delivers again
+				_, _ = first.Commit(ctx, o) // whatever became of it, the platform delivers again
 				cancel()
 			}
 			failed <- deliver(second, o)
@@ -108,10 +109,10 @@ func (s *schedule) play(t *testing.T, events []priceevent.Observation) {
 }
 
 // deliver tries again as long as the error says that trying again may help.
-func deliver(a *applier, o priceevent.Observation) error {
+func deliver(a *Batcher, o priceevent.Observation) error {
 	var err error
 	for range 100 {
-		if _, err = a.apply(context.Background(), o); err == nil || fault.Permanent(err) {
+		if _, err = a.Commit(context.Background(), o); err == nil || fault.Permanent(err) {
 			return err
 		}
 	}
@@ -127,15 +128,15 @@ func TestAdjacentPointsOfOneSeriesSerialise(t *testing.T) {
 	var all []priceevent.Observation
 	at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 	for symbol := range symbols {
-		for i, p := range prices(t, "1", "2", "6") {
-			all = append(all, observation(fmt.Sprintf("S%d", symbol), at.Add(time.Duration(i)*time.Second), p))
+		for i, p := range model.Prices(t, "1", "2", "6") {
+			all = append(all, model.Observation(fmt.Sprintf("S%d", symbol), at.Add(time.Duration(i)*time.Second), p))
 		}
 	}
 	queue := make(chan priceevent.Observation)
 	var wg sync.WaitGroup
 	errs := make(chan error, len(all))
 	for c := range connections {
-		s := &pgStore{pool: pool, windows: []int{5}} // each is a copy of its own, with one event a transaction or a few
+		s := New(pool, []int{5}) // each is a copy of its own, with one event a transaction or a few
 		rng := rand.New(rand.NewPCG(uint64(c), 1))
 		wg.Go(func() {
 			for o := range queue {
@@ -145,7 +146,7 @@ func TestAdjacentPointsOfOneSeriesSerialise(t *testing.T) {
 						batch = append(batch, next)
 					}
 				}
-				_, err := s.apply(context.Background(), batch)
+				_, err := s.Apply(context.Background(), batch)
 				errs <- err
 			}
 		})

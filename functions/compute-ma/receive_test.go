@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,11 +15,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/compute-ma/internal/model"
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
@@ -30,46 +28,25 @@ import (
 type fakeStore struct {
 	applied []priceevent.Observation
 	errs    []error // one for each call; then none
-	effect  effect
+	effect  store.Effect
 	average series.Average
-	history []series.Point
-	err     error
 }
 
-func (s *fakeStore) apply(_ context.Context, o priceevent.Observation) (effect, error) {
+func (s *fakeStore) Commit(_ context.Context, o priceevent.Observation) (store.Effect, error) {
 	if len(s.errs) > 0 {
 		err := s.errs[0]
 		s.errs = s.errs[1:]
 		if err != nil {
-			return effect{}, err
+			return store.Effect{}, err
 		}
 	}
 	s.applied = append(s.applied, o)
 	return s.effect, nil
 }
 
-func (s *fakeStore) dryRun(ctx context.Context, o priceevent.Observation) (effect, []series.Average, error) {
-	did, err := s.apply(ctx, o)
-	return did, []series.Average{s.average}, err
-}
-
-func (s *fakeStore) latestAverage(context.Context, seriesKey, int) (series.Average, error) {
-	return s.average, s.err
-}
-
-func (s *fakeStore) points(_ context.Context, _ seriesKey, r timeRange, limit int) ([]series.Point, error) {
-	var out []series.Point
-	for _, p := range s.history {
-		if p.At >= r.from && p.At < r.to && len(out) < limit {
-			out = append(out, p)
-		}
-	}
-	return out, s.err
-}
-
-func (s *fakeStore) pointsBefore(ctx context.Context, k seriesKey, r timeRange, limit int) ([]series.Point, error) {
-	all, err := s.points(ctx, k, r, len(s.history))
-	return all[max(len(all)-limit, 0):], err
+func (s *fakeStore) Rehearse(ctx context.Context, o priceevent.Observation) (store.Effect, []series.Average, error) {
+	effect, err := s.Commit(ctx, o)
+	return effect, []series.Average{s.average}, err
 }
 
 type fakeDLQ struct {
@@ -84,8 +61,6 @@ func (d *fakeDLQ) Write(_ context.Context, l kafkaclient.DeadLetter) error {
 	return d.err
 }
 
-func unlimited(next http.Handler) http.Handler { return next }
-
 type bundle struct {
 	store *fakeStore
 	dlq   *fakeDLQ
@@ -95,16 +70,15 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	b := bundle{store: &fakeStore{effect: effect{outcome: inserted}}, dlq: &fakeDLQ{}}
+	b := bundle{store: &fakeStore{effect: store.Effect{Outcome: store.Inserted}}, dlq: &fakeDLQ{}}
 	log := slog.New(slog.DiscardHandler)
 	srv := service.New("compute-ma", "", service.Config{}, log)
-	h := &handler{
-		events: b.store, dryRuns: b.store, reads: b.store, pages: newPageKey("postgres://u:p@h/d"), histories: newSlots(), deadLetters: b.dlq, windows: []int{5, 20}, maxBytes: 1 << 20,
-		defaultProvider: "coinbase", log: log, metrics: newMetrics(srv.Metrics),
+	r := &receiver{
+		events: b.store, rehearsals: b.store, deadLetters: b.dlq, maxBytes: 1 << 20, log: log, metrics: newMetrics(srv.Metrics),
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) },
 	}
-	h.routes(srv, unlimited)
-	b.http, b.now = srv.Handler(), h.now
+	r.routes(srv.Mux)
+	b.http, b.now = srv.Handler(), r.now
 	return b
 }
 
@@ -274,41 +248,6 @@ func TestOpenFaaSDeliveryIsRetriedHereThenDeadLettered(t *testing.T) {
 	})
 }
 
-func TestLatestAverage(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	at := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
-	b.store.average = series.Average{
-		Window: 5, PointsUsed: 5, Mean: closes(t, "150.250000000000000001")[0].Price, AsOf: at.UnixMicro(), Oldest: at.Add(-time.Hour).UnixMicro(),
-	}
-	get := func(query string) *httptest.ResponseRecorder { return b.get("/averages/latest?" + query) }
-	w := get("symbol=aapl&provider=yfinance&window=5")
-	require.Equal(t, 200, w.Code)
-	require.Contains(t, get("symbol=aapl").Body.String(), `"provider":"coinbase"`, "the default of the whole system")
-	require.Contains(t, b.get("/averages/history?symbol=aapl").Body.String(), `"provider":"coinbase"`)
-	//nolint:testifylint // byte for byte: JSONEq would let the digits pass through float64
-	require.Equal(t, `{"symbol":"AAPL","provider":"yfinance","window":5,"average":150.250000000000000001,"points_used":5,"complete":true,`+
-		`"as_of":"2024-03-20T10:30:00Z","oldest":"2024-03-20T09:30:00Z"}`+"\n", w.Body.String())
-	for query, code := range map[string]string{
-		"": "invalid_parameter", "symbol=A%20B": "invalid_symbol", "symbol=A&window=7": "invalid_parameter", "symbol=A&window=x": "invalid_parameter",
-		"symbol=A&provider=X": "invalid_provider", "symbol=A&x=1": "invalid_parameter",
-	} {
-		w := get(query)
-		require.Equal(t, 400, w.Code, query)
-		require.Contains(t, w.Body.String(), `"code":"`+code+`"`, query)
-	}
-	b.store.err = fault.New(fault.NotFound, "average_not_found", "x")
-	require.Equal(t, 404, get("symbol=A").Code)
-}
-
-func TestConfigReportsEveryFault(t *testing.T) {
-	t.Parallel()
-	err := config{Windows: []int{0, 51, 5, 5}}.Validate()
-	for _, text := range []string{"DATABASE_URL", "REDIS_URL", "RATE_LIMIT_TIMEOUT", "KAFKA_BOOTSTRAP_SERVERS", "MA_WINDOWS: 0", "MA_WINDOWS: 51", "MA_WINDOWS: 5 ", "MAX_EVENT_BYTES", "SHUTDOWN_TIMEOUT"} {
-		require.ErrorContains(t, err, text)
-	}
-}
-
 // Whatever a topic delivers ends as a letter: the dead letter sink could not take it. Others are told.
 func TestOversizedEvent(t *testing.T) {
 	t.Parallel()
@@ -332,46 +271,10 @@ func TestOversizedEvent(t *testing.T) {
 	}
 }
 
-// What is refused is not valid by the document, and its documentation offers what there is.
-func TestDocumentNamesWindowsAndForms(t *testing.T) {
-	t.Parallel()
-	w := setup(t).get("/openapi.json")
-	var doc struct {
-		Paths map[string]struct {
-			Get struct {
-				Parameters []struct {
-					Name   string
-					Schema struct {
-						Pattern   string
-						MaxLength int
-						Enum      []any
-					}
-				}
-			}
-		}
-	}
-	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &doc))
-	for path, o := range doc.Paths {
-		for _, p := range o.Get.Parameters {
-			switch {
-			case p.Name == "symbol":
-				require.Equal(t, market.SymbolPattern, p.Schema.Pattern, path)
-				require.Equal(t, 32, p.Schema.MaxLength, path)
-			case p.Name == "provider":
-				require.Equal(t, market.ProviderPattern, p.Schema.Pattern, path)
-			case p.Name == "window" && path == "/averages/latest":
-				require.Equal(t, []any{5.0, 20.0}, p.Schema.Enum)
-			}
-		}
-	}
-	require.Len(t, doc.Paths, 2)
-	require.Contains(t, setup(t).get("/averages/latest?symbol=-").Body.String(), "invalid_symbol", "the route's own code, not the library's")
-}
-
 func TestDryRunTellsAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.store.average = series.Average{Window: 5, PointsUsed: 1, Mean: closes(t, "150.25")[0].Price, AsOf: 1e6, Oldest: 1e6}
+	b.store.average = series.Average{Window: 5, PointsUsed: 1, Mean: series.NewValue(model.Prices(t, "150.25")[0].Decimal()), AsOf: 1e6, Oldest: 1e6}
 	ask := func(body string, header ...string) string {
 		r := httptest.NewRequest(http.MethodPost, "/dry-run", strings.NewReader(body))
 		for i := 0; i < len(header); i += 2 {
@@ -382,10 +285,10 @@ func TestDryRunTellsAndChangesNothing(t *testing.T) {
 		require.Equal(t, 200, w.Code, w.Body.String())
 		return strings.TrimSpace(w.Body.String())
 	}
-	b.store.effect = effect{outcome: inserted, late: true}
+	b.store.effect = store.Effect{Outcome: store.Inserted, Late: true}
 	require.Equal(t, `{"verdict":"applied","status":204,"effect":"inserted","late":true,"averages":[{"symbol":"AAPL","provider":"yfinance","window":5,`+ //nolint:testifylint // byte for byte
 		`"average":150.25,"points_used":1,"complete":false,"as_of":"1970-01-01T00:00:01Z","oldest":"1970-01-01T00:00:01Z"}]}`, ask(good, ce()...))
-	b.store.effect = effect{outcome: duplicate}
+	b.store.effect = store.Effect{Outcome: store.Duplicate}
 	require.Contains(t, ask(good, ce()...), `{"verdict":"duplicate","status":204,"effect":"duplicate"`)
 	require.JSONEq(t, `{"verdict":"dead_letter","status":422,"code":"undecodable","reason":"data is not JSON"}`, ask("junk", ce()...))
 	require.JSONEq(t, `{"verdict":"dead_letter","status":422,"code":"undecodable","reason":"the request is not a CloudEvent"}`, ask(good))
@@ -411,7 +314,7 @@ func TestPanicOnOneEventIsItsDeadLetter(t *testing.T) {
 	for name, header := range map[string][]string{"KafkaSource": ce(), "OpenFaaS": {"X-Topic", "t", "X-Kafka-Partition", "0", "X-Kafka-Offset", "1"}} {
 		b := setup(t)
 		b.store.errs = []error{nil}
-		panicking := &handler{
+		panicking := &receiver{
 			events: panics{}, deadLetters: b.dlq, maxBytes: 1 << 20, log: slog.New(slog.DiscardHandler),
 			now: time.Now, metrics: newMetrics(vm.NewSet()),
 		}
@@ -429,15 +332,15 @@ func TestPanicOnOneEventIsItsDeadLetter(t *testing.T) {
 
 type panics struct{}
 
-func (panics) apply(context.Context, priceevent.Observation) (effect, error) { panic("boom") }
+func (panics) Commit(context.Context, priceevent.Observation) (store.Effect, error) { panic("boom") }
 
 func TestOutcomesShowInTheMetrics(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for _, did := range []effect{
-		{outcome: inserted}, {outcome: inserted, late: true}, {outcome: corrected}, {outcome: duplicate}, {outcome: duplicate},
+	for _, effect := range []store.Effect{
+		{Outcome: store.Inserted}, {Outcome: store.Inserted, Late: true}, {Outcome: store.Corrected}, {Outcome: store.Duplicate}, {Outcome: store.Duplicate},
 	} {
-		b.store.effect = did
+		b.store.effect = effect
 		require.Equal(t, 204, b.post(good, ce()...))
 	}
 	require.Equal(t, 204, b.post("junk", ce()...))
@@ -451,94 +354,5 @@ func TestOutcomesShowInTheMetrics(t *testing.T) {
 		`compute_ma_dead_letters_total{code="undecodable"} 1`, `compute_ma_dead_letters_total{code="no_data"} 0`,
 	} {
 		require.Contains(t, text, line+"\n")
-	}
-}
-
-func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.store.history = talib(t)
-	type page struct {
-		Averages []struct {
-			AsOf       string          `json:"as_of"`
-			Average    json.RawMessage `json:"average"`
-			Underlying []struct{ Price json.RawMessage }
-		}
-		Next *string `json:"next_page_token"`
-	}
-	read := func(query string) (p page) {
-		w := b.get("/averages/history?symbol=TALIB&" + query)
-		require.Equal(t, 200, w.Code, w.Body.String())
-		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
-		return p
-	}
-	for _, kind := range []string{"sma", "wma", "ema"} {
-		query := "kind=" + kind + "&window=30&start=1970-01-01T00:00:05Z"
-		whole := read(query)
-		require.Len(t, whole.Averages, 252-5-29, "only full windows of the range")
-		require.Nil(t, whole.Next)
-		var joined page
-		token, pages := "", 0
-		for {
-			p := read(query + "&limit=50" + token)
-			joined.Averages = append(joined.Averages, p.Averages...)
-			if pages++; p.Next == nil {
-				break
-			}
-			token = "&page_token=" + *p.Next
-		}
-		require.Equal(t, 5, pages)
-		require.Equal(t, whole, joined, kind)
-		require.Equal(t, "1970-01-01T00:00:34Z", whole.Averages[0].AsOf)
-
-		expanded := read(query + "&expand_underlying=true&limit=60")
-		require.Equal(t, whole.Averages[59].Average, expanded.Averages[59].Average)
-		require.Len(t, expanded.Averages[0].Underlying, 30)
-		require.JSONEq(t, "94.625", string(expanded.Averages[0].Underlying[0].Price), "the range's first point")
-	}
-	exact := read("window=5")
-	require.Equal(t, "93.913", string(exact.Averages[0].Average))
-	require.Empty(t, read("window=500").Averages)
-
-	// A token says what an answer said, and nothing else.
-	for _, kind := range []string{"sma", "ema"} {
-		query := "kind=" + kind + "&window=5&limit=3"
-		token := *read(query).Next
-		raw, err := base64.RawURLEncoding.DecodeString(token)
-		require.NoError(t, err)
-		var place map[string]any
-		require.NoError(t, json.Unmarshal(raw, &place))
-		forged := []string{token[:len(token)-4], token + "AAAA"}
-		for _, member := range []string{"q", "a", "s", "m"} {
-			for _, value := range []any{"1e10000", "-1e5", "0", "93.9", "", nil, 7, -1, 1e15, "AAAA", strings.Repeat("1", 300), "NaN"} {
-				other := maps.Clone(place)
-				other[member] = value
-				if kind == "ema" && member == "s" && value == place["s"] {
-					continue
-				}
-				text, err := json.Marshal(other)
-				require.NoError(t, err)
-				if string(text) == string(raw) || (member == "s" && kind == "sma" && (value == "" || value == nil)) {
-					continue // says the same
-				}
-				forged = append(forged, base64.RawURLEncoding.EncodeToString(text))
-			}
-		}
-		for _, f := range forged {
-			w := b.get("/averages/history?symbol=TALIB&" + query + "&page_token=" + f)
-			require.Equal(t, 400, w.Code, "%s gave %s", f, w.Body)
-		}
-	}
-
-	token := *read("limit=3").Next
-	for query, code := range map[string]string{
-		"kind=hma": "invalid_parameter", "window=0": "invalid_parameter", "window=501": "invalid_parameter", "start=yesterday": "invalid_parameter",
-		"start=2024-01-02&end=2024-01-01": "invalid_parameter", "limit=0": "invalid_parameter", "page_token=x": "invalid_parameter",
-		"window=6&page_token=" + token: "invalid_parameter", "expand_underlying=true&limit=10000&window=11": "invalid_parameter",
-		"provider=X": "invalid_provider",
-	} {
-		w := b.get("/averages/history?symbol=TALIB&" + query)
-		require.Equal(t, 400, w.Code, query)
-		require.Contains(t, w.Body.String(), `"code":"`+code+`"`, query)
 	}
 }

@@ -1,0 +1,65 @@
+// Package averages is the HTTP API of moving averages: the newest of a series, and their history.
+package averages
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/market"
+	"marketdata/shared/service"
+)
+
+// Reader reads averages and points. Its errors are faults. [store.Reader] is one.
+type Reader interface {
+	LatestAverage(ctx context.Context, k series.Key, window int) (series.Average, error)
+	Points(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error)
+	PointsBefore(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error)
+}
+
+// Config is what the API needs.
+type Config struct {
+	Reads           Reader
+	Windows         []int  // those of the newest averages, in points
+	DefaultProvider string // of a query that names none
+	Secret          string // page tokens are signed with it; the same for all replicas
+}
+
+// API answers queries. Safe for concurrent use.
+type API struct {
+	Config
+	pages pageKey
+	slots slots
+}
+
+// New returns an API.
+func New(c Config) *API { return &API{Config: c, pages: newPageKey(c.Secret), slots: newSlots()} }
+
+// Routes mounts the queries behind limit.
+func (a *API) Routes(srv *service.Service, limit service.Middleware) {
+	op := func(id, path, summary string, errs ...int) huma.Operation {
+		return huma.Operation{
+			OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"averages"},
+			Errors: append([]int{400, 429, 500, 503}, errs...),
+		}
+	}
+	service.Handle(srv, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), a.latest, limit)
+	service.Handle(srv, op("average-history", "/averages/history", "Moving averages computed from the stored points"), a.history, limit)
+	srv.Document(a.describe)
+}
+
+// describe adds to the document what huma cannot know.
+func (a *API) describe(doc *huma.OpenAPI) {
+	longest := market.LongestName
+	for _, path := range []string{"/averages/latest", "/averages/history"} {
+		symbol, provider := service.Parameter(doc, path, "symbol"), service.Parameter(doc, path, "provider")
+		symbol.Pattern, symbol.MaxLength = market.SymbolPattern, &longest
+		provider.Pattern, provider.MaxLength = market.ProviderPattern, &longest
+	}
+	window := service.Parameter(doc, "/averages/latest", "window")
+	for _, w := range a.Windows {
+		window.Enum = append(window.Enum, w)
+	}
+}

@@ -1,0 +1,242 @@
+package averages_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/functions/compute-ma/internal/averages"
+	"marketdata/functions/compute-ma/internal/model"
+	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/service"
+)
+
+type fakeReader struct {
+	average series.Average
+	history []series.Point
+	err     error
+}
+
+func (s *fakeReader) LatestAverage(context.Context, series.Key, int) (series.Average, error) {
+	return s.average, s.err
+}
+
+func (s *fakeReader) Points(_ context.Context, _ series.Key, r series.Range, limit int) ([]series.Point, error) {
+	var out []series.Point
+	for _, p := range s.history {
+		if p.At >= r.From && p.At < r.To && len(out) < limit {
+			out = append(out, p)
+		}
+	}
+	return out, s.err
+}
+
+func (s *fakeReader) PointsBefore(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error) {
+	all, err := s.Points(ctx, k, r, len(s.history))
+	return all[max(len(all)-limit, 0):], err
+}
+
+func unlimited(next http.Handler) http.Handler { return next }
+
+type bundle struct {
+	store *fakeReader
+	http  http.Handler
+}
+
+func setup() bundle {
+	b := bundle{store: &fakeReader{}}
+	srv := service.New("compute-ma", "", service.Config{}, slog.New(slog.DiscardHandler))
+	averages.New(averages.Config{
+		Reads: b.store, Windows: []int{5, 20}, DefaultProvider: "coinbase", Secret: "postgres://u:p@h/d",
+	}).Routes(srv, unlimited)
+	b.http = srv.Handler()
+	return b
+}
+
+func (b bundle) get(target string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+	return w
+}
+
+func value(t *testing.T, price string) series.Value {
+	t.Helper()
+	return series.NewValue(model.Prices(t, price)[0].Decimal())
+}
+
+// talib is the series of TA-Lib's regression test, one close a second.
+func talib(t *testing.T) []series.Point {
+	t.Helper()
+	raw, err := os.ReadFile("../series/testdata/talib_close252.txt")
+	require.NoError(t, err)
+	var points []series.Point
+	for i, text := range strings.Split(string(bytes.TrimSpace(raw)), ",") {
+		points = append(points, series.Point{At: int64(i) * 1e6, Price: value(t, text)})
+	}
+	return points
+}
+
+func TestLatestAverage(t *testing.T) {
+	t.Parallel()
+	b := setup()
+	at := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
+	b.store.average = series.Average{
+		Window: 5, PointsUsed: 5, Mean: value(t, "150.250000000000000001"), AsOf: at.UnixMicro(), Oldest: at.Add(-time.Hour).UnixMicro(),
+	}
+	get := func(query string) *httptest.ResponseRecorder { return b.get("/averages/latest?" + query) }
+	w := get("symbol=aapl&provider=yfinance&window=5")
+	require.Equal(t, 200, w.Code)
+	require.Contains(t, get("symbol=aapl").Body.String(), `"provider":"coinbase"`, "the default of the whole system")
+	require.Contains(t, b.get("/averages/history?symbol=aapl").Body.String(), `"provider":"coinbase"`)
+	//nolint:testifylint // byte for byte: JSONEq would let the digits pass through float64
+	require.Equal(t, `{"symbol":"AAPL","provider":"yfinance","window":5,"average":150.250000000000000001,"points_used":5,"complete":true,`+
+		`"as_of":"2024-03-20T10:30:00Z","oldest":"2024-03-20T09:30:00Z"}`+"\n", w.Body.String())
+	for query, code := range map[string]string{
+		"": "invalid_parameter", "symbol=A%20B": "invalid_symbol", "symbol=A&window=7": "invalid_parameter", "symbol=A&window=x": "invalid_parameter",
+		"symbol=A&provider=X": "invalid_provider", "symbol=A&x=1": "invalid_parameter",
+	} {
+		w := get(query)
+		require.Equal(t, 400, w.Code, query)
+		require.Contains(t, w.Body.String(), `"code":"`+code+`"`, query)
+	}
+	b.store.err = fault.New(fault.NotFound, "average_not_found", "x")
+	require.Equal(t, 404, get("symbol=A").Code)
+}
+
+// What is refused is not valid by the document, and its documentation offers what there is.
+func TestDocumentNamesWindowsAndForms(t *testing.T) {
+	t.Parallel()
+	w := setup().get("/openapi.json")
+	var doc struct {
+		Paths map[string]struct {
+			Get struct {
+				Parameters []struct {
+					Name   string
+					Schema struct {
+						Pattern   string
+						MaxLength int
+						Enum      []any
+					}
+				}
+			}
+		}
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &doc))
+	for path, o := range doc.Paths {
+		for _, p := range o.Get.Parameters {
+			switch {
+			case p.Name == "symbol":
+				require.Equal(t, market.SymbolPattern, p.Schema.Pattern, path)
+				require.Equal(t, 32, p.Schema.MaxLength, path)
+			case p.Name == "provider":
+				require.Equal(t, market.ProviderPattern, p.Schema.Pattern, path)
+			case p.Name == "window" && path == "/averages/latest":
+				require.Equal(t, []any{5.0, 20.0}, p.Schema.Enum)
+			}
+		}
+	}
+	require.Len(t, doc.Paths, 2)
+	require.Contains(t, setup().get("/averages/latest?symbol=-").Body.String(), "invalid_symbol", "the route's own code, not the library's")
+}
+
+func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
+	t.Parallel()
+	b := setup()
+	b.store.history = talib(t)
+	type page struct {
+		Averages []struct {
+			AsOf       string          `json:"as_of"`
+			Average    json.RawMessage `json:"average"`
+			Underlying []struct{ Price json.RawMessage }
+		}
+		Next *string `json:"next_page_token"`
+	}
+	read := func(query string) (p page) {
+		w := b.get("/averages/history?symbol=TALIB&" + query)
+		require.Equal(t, 200, w.Code, w.Body.String())
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
+		return p
+	}
+	for _, kind := range []string{"sma", "wma", "ema"} {
+		query := "kind=" + kind + "&window=30&start=1970-01-01T00:00:05Z"
+		whole := read(query)
+		require.Len(t, whole.Averages, 252-5-29, "only full windows of the range")
+		require.Nil(t, whole.Next)
+		var joined page
+		token, pages := "", 0
+		for {
+			p := read(query + "&limit=50" + token)
+			joined.Averages = append(joined.Averages, p.Averages...)
+			if pages++; p.Next == nil {
+				break
+			}
+			token = "&page_token=" + *p.Next
+		}
+		require.Equal(t, 5, pages)
+		require.Equal(t, whole, joined, kind)
+		require.Equal(t, "1970-01-01T00:00:34Z", whole.Averages[0].AsOf)
+
+		expanded := read(query + "&expand_underlying=true&limit=60")
+		require.Equal(t, whole.Averages[59].Average, expanded.Averages[59].Average)
+		require.Len(t, expanded.Averages[0].Underlying, 30)
+		require.JSONEq(t, "94.625", string(expanded.Averages[0].Underlying[0].Price), "the range's first point")
+	}
+	exact := read("window=5")
+	require.Equal(t, "93.913", string(exact.Averages[0].Average))
+	require.Empty(t, read("window=500").Averages)
+
+	// A token says what an answer said, and nothing else.
+	for _, kind := range []string{"sma", "ema"} {
+		query := "kind=" + kind + "&window=5&limit=3"
+		token := *read(query).Next
+		raw, err := base64.RawURLEncoding.DecodeString(token)
+		require.NoError(t, err)
+		var place map[string]any
+		require.NoError(t, json.Unmarshal(raw, &place))
+		forged := []string{token[:len(token)-4], token + "AAAA"}
+		for _, member := range []string{"q", "a", "s", "m"} {
+			for _, value := range []any{"1e10000", "-1e5", "0", "93.9", "", nil, 7, -1, 1e15, "AAAA", strings.Repeat("1", 300), "NaN"} {
+				other := maps.Clone(place)
+				other[member] = value
+				if kind == "ema" && member == "s" && value == place["s"] {
+					continue
+				}
+				text, err := json.Marshal(other)
+				require.NoError(t, err)
+				if string(text) == string(raw) || (member == "s" && kind == "sma" && (value == "" || value == nil)) {
+					continue // says the same
+				}
+				forged = append(forged, base64.RawURLEncoding.EncodeToString(text))
+			}
+		}
+		for _, f := range forged {
+			w := b.get("/averages/history?symbol=TALIB&" + query + "&page_token=" + f)
+			require.Equal(t, 400, w.Code, "%s gave %s", f, w.Body)
+		}
+	}
+
+	token := *read("limit=3").Next
+	for query, code := range map[string]string{
+		"kind=hma": "invalid_parameter", "window=0": "invalid_parameter", "window=501": "invalid_parameter", "start=yesterday": "invalid_parameter",
+		"start=2024-01-02&end=2024-01-01": "invalid_parameter", "limit=0": "invalid_parameter", "page_token=x": "invalid_parameter",
+		"window=6&page_token=" + token: "invalid_parameter", "expand_underlying=true&limit=10000&window=11": "invalid_parameter",
+		"provider=X": "invalid_provider",
+	} {
+		w := b.get("/averages/history?symbol=TALIB&" + query)
+		require.Equal(t, 400, w.Code, query)
+		require.Contains(t, w.Body.String(), `"code":"`+code+`"`, query)
+	}
+}
