@@ -18,6 +18,7 @@ import (
 
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string) error {
 	limiter := ratelimit.New(client, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
 
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check(priceevent.Topic)},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // events need it not at all
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 	limiter.Observe(srv.Metrics)
@@ -81,7 +82,7 @@ func run(ctx context.Context, args []string) error {
 	defer srv.Close(events.Close) // after the server: what is in flight is committed, then the pool closes
 	(&receiver{
 		events: events, rehearsals: points, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
-		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
+		deadLetters: deadletter.Writer{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}).routes(srv.Mux)
 
 	reads, err := postgres.OpenSmall(string(cfg.DatabaseURL), store.ReadConnections)

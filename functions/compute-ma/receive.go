@@ -12,9 +12,9 @@ import (
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
-	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
@@ -29,7 +29,7 @@ type rehearser interface {
 }
 
 type deadLetterWriter interface {
-	Write(ctx context.Context, d kafkaclient.DeadLetter) error
+	Write(ctx context.Context, d deadletter.Letter) error
 }
 
 // receiver accepts price events.
@@ -101,7 +101,7 @@ func (h *receiver) refuse(ctx context.Context, d ingress.Delivery, reason error)
 	if fault.CodeOf(reason) == priceevent.CodeBodyTooLarge && !d.FromTopic() {
 		return reason // 413: the sender is told, and still has the event
 	}
-	letter := kafkaclient.DeadLetter{
+	letter := deadletter.Letter{
 		Header: d.Header, Body: d.Body, Size: d.Size, SHA256: d.SHA256, Err: reason, Function: "compute-ma", FailedAt: h.now(),
 	}
 	if err := h.bury(ctx, d, letter); err != nil {
@@ -110,16 +110,18 @@ func (h *receiver) refuse(ctx context.Context, d ingress.Delivery, reason error)
 	}
 	h.metrics.deadLetter.Inc()
 	h.metrics.deadLetters(fault.CodeOf(reason)).Inc()
-	from := letter.Origin()
-	h.log.WarnContext(ctx, "dead letter written", "code", fault.CodeOf(reason), "err", reason, "request_id", service.RequestID(ctx),
-		"topic", from.Topic, "partition", from.Partition, "offset", from.Offset)
+	log := h.log.With("code", fault.CodeOf(reason), "err", reason, "request_id", service.RequestID(ctx))
+	if from := deadletter.Delivered(d.Header); from != nil {
+		log = log.With("topic", from.Topic, "partition", from.Partition, "offset", from.Offset)
+	}
+	log.WarnContext(ctx, "dead letter written")
 	return nil
 }
 
 // deadLetterTimeout is how long the broker may take; the answer must reach the platform within 25 s.
 const deadLetterTimeout = 10 * time.Second
 
-func (h *receiver) bury(ctx context.Context, d ingress.Delivery, letter kafkaclient.DeadLetter) error {
+func (h *receiver) bury(ctx context.Context, d ingress.Delivery, letter deadletter.Letter) error {
 	if d.StatusIgnored {
 		ctx = context.WithoutCancel(ctx) // there is no redelivery: the letter is all that remains of the event
 	}

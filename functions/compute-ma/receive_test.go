@@ -18,9 +18,9 @@ import (
 	"marketdata/functions/compute-ma/internal/model"
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
-	"marketdata/shared/kafkaclient"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
@@ -50,11 +50,11 @@ func (s *fakeStore) Rehearse(ctx context.Context, o priceevent.Observation) (sto
 }
 
 type fakeDLQ struct {
-	letters []kafkaclient.DeadLetter
+	letters []deadletter.Letter
 	err     error
 }
 
-func (d *fakeDLQ) Write(_ context.Context, l kafkaclient.DeadLetter) error {
+func (d *fakeDLQ) Write(_ context.Context, l deadletter.Letter) error {
 	if d.err == nil {
 		d.letters = append(d.letters, l)
 	}

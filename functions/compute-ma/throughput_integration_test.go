@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
@@ -92,7 +93,7 @@ func serveInsertOnly(ctx context.Context) error {
 	defer events.Close()
 	(&receiver{
 		events: events, rehearsals: points, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
-		deadLetters: kafkaclient.DeadLetters{Producer: producer, Topic: priceevent.DeadLetterTopic},
+		deadLetters: deadletter.Writer{Producer: producer, Topic: priceevent.DeadLetterTopic},
 	}).routes(srv.Mux)
 	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"marketdata/shared/deadletter"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/priceevent"
 )
@@ -73,8 +74,8 @@ type failureBody struct {
 	FailedAt time.Time `json:"failed_at"`
 }
 
-// cut tells of a value that came cut; nil if it is whole.
-func (l stored) cut() *cut {
+// cut describes a value that came cut; nil if it is whole.
+func (l stored) cut() *deadletter.Cut {
 	if l.Exact {
 		return nil
 	}
@@ -82,7 +83,7 @@ func (l stored) cut() *cut {
 	for i, h := range l.Headers {
 		headers[i] = h.kafka()
 	}
-	return cutOf(headers)
+	return deadletter.CutOf(headers)
 }
 
 func bodyOf(l stored, failures []failure, trail []auditEntry) letterBody {
@@ -95,7 +96,7 @@ func bodyOf(l stored, failures []failure, trail []auditEntry) letterBody {
 		b.Value, b.ValueEncoding = &text, encoding
 	}
 	if c := l.cut(); c != nil {
-		b.ValueBytes = c.bytes
+		b.ValueBytes = c.Bytes
 	}
 	if l.Key != nil {
 		text, encoding := encode(l.Key)

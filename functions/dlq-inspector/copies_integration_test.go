@@ -100,7 +100,7 @@ func TestAPlaceThatToldOfAnotherEventIsANewLetter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.letterOf(t, poison)
-	_, err := b.store.save(t.Context(), []arrival{{letter: letter{Value: []byte("before")}, failure: failure{Code: "x", FailedAt: time.Now()}, at: &place{b.dlq, 0, 0}}})
+	_, err := b.store.save(t.Context(), []arrival{{letter: letter{Value: []byte("before")}, failure: failure{Code: "x", FailedAt: time.Now()}, at: &place{Topic: b.dlq, Partition: 0, Offset: 0}}})
 	require.NoError(t, err)
 	for range 2 {
 		require.Equal(t, 204, b.post(0, poison))

@@ -4,17 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"marketdata/shared/coalesce"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
@@ -109,7 +108,7 @@ func (in *intake) receive(ctx context.Context, d ingress.Delivery) error {
 	a := arrival{letter: letter{
 		Origin: origin, Key: record.Key, Value: record.Value, Headers: record.Headers, RecordedAt: record.Timestamp,
 		Attributes: attributes(record.Headers), ContentType: truncate(text(record.Headers, "content-type"), 1000),
-	}, at: at, failure: why(record.Headers, in.failedAt(record))}
+	}, at: at, failure: failureOf(record.Headers, in.failedAt(record))}
 	release, err := in.original(ctx, &a.letter)
 	defer release()
 	if err != nil {
@@ -146,7 +145,7 @@ func (in *intake) failedAt(r kafkaclient.Stored) time.Time {
 // delivered gives the dead letter record of a delivery: read at its place, or, where the delivery shows none, made of
 // the delivery itself.
 func (in *intake) delivered(ctx context.Context, d ingress.Delivery) (kafkaclient.Stored, *place, error) {
-	at := placeOf(d.Header)
+	at := deadletter.Delivered(d.Header)
 	if at == nil || at.Topic != in.dlqTopic {
 		return ofDelivery(d), nil, nil
 	}
@@ -177,25 +176,9 @@ func ofDelivery(d ingress.Delivery) kafkaclient.Stored {
 		}
 	}
 	if d.Cut() {
-		r.Headers = append(r.Headers, kafkaclient.Header{Name: "dlq-value-bytes", Value: strconv.AppendInt(nil, d.Size, 10)},
-			kafkaclient.Header{Name: "dlq-value-sha256", Value: []byte(hex.EncodeToString(d.SHA256))})
+		r.Headers = append(r.Headers, deadletter.NewCut(d.Size, d.SHA256).Headers()...)
 	}
 	return r
-}
-
-// placeOf reads a delivery's coordinates, as a KafkaSource or OpenFaaS' connector gives them.
-func placeOf(h http.Header) *place {
-	for _, names := range [][3]string{
-		{"Ce-Kafkatopic", "Ce-Knativekafkapartition", "Ce-Knativekafkaoffset"}, {"X-Topic", "X-Kafka-Partition", "X-Kafka-Offset"},
-	} {
-		topic := h.Get(names[0])
-		partition, err1 := strconv.ParseInt(h.Get(names[1]), 10, 32)
-		offset, err2 := strconv.ParseInt(h.Get(names[2]), 10, 64)
-		if topic != "" && err1 == nil && err2 == nil && partition >= 0 && offset >= 0 {
-			return &place{topic, int32(partition), offset}
-		}
-	}
-	return nil
 }
 
 // follow gives the dead letter record that r is a copy of, its place, and that of the original. A letter that circulated through the
@@ -203,7 +186,7 @@ func placeOf(h http.Header) *place {
 // the letter, its copies are known by its place. One that names the place of another event, or one that is gone, is the letter itself.
 func (in *intake) follow(ctx context.Context, r kafkaclient.Stored, at *place) (first kafkaclient.Stored, origin, firstAt *place, err error) {
 	for range maxHops {
-		from := originOf(r.Headers)
+		from := deadletter.Origin(r.Headers)
 		if from == nil || from.Topic != in.dlqTopic {
 			return r, from, at, nil
 		}
@@ -229,9 +212,9 @@ func (in *intake) original(ctx context.Context, l *letter) (release func(), err 
 	if l.Origin == nil || !slices.Contains(in.topics, l.Origin.Topic) {
 		return release, nil
 	}
-	cut := cutOf(l.Headers)
+	cut := deadletter.CutOf(l.Headers)
 	if cut != nil {
-		size := min(max(cut.bytes, 1), originalMost)
+		size := min(max(cut.Bytes, 1), originalMost)
 		if err := in.originals.Acquire(ctx, size); err != nil {
 			return release, fault.Wrap(err, fault.Unavailable, "overloaded", "too many large letters are in hand").After(time.Second)
 		}
@@ -245,29 +228,15 @@ func (in *intake) original(ctx context.Context, l *letter) (release func(), err 
 		return release, err
 	}
 	// A null value and an empty one are both delivered without a byte.
-	if bytes.Equal(r.Value, l.Value) || cut != nil && cut.is(r.Value) {
+	if bytes.Equal(r.Value, l.Value) || isWhole(cut, r.Value) {
 		l.Key, l.Value, l.Headers, l.RecordedAt, l.Exact = r.Key, r.Value, r.Headers, r.Timestamp, true
 	}
 	return release, nil
 }
 
-// cut tells of a value that was too large for the dead letter topic, and of which the dead letter has only the first bytes.
-type cut struct {
-	bytes  int64 // of the whole value
-	sha256 string
-}
-
-// cutOf reads the headers of a cut value; nil if it is whole.
-func cutOf(headers []kafkaclient.Header) *cut {
-	size, ok := number(headers, "dlq-value-bytes")
-	if !ok || size < 0 {
-		return nil
-	}
-	return &cut{size, strings.ToLower(text(headers, "dlq-value-sha256"))}
-}
-
-func (c cut) is(value []byte) bool {
-	return int64(len(value)) == c.bytes && hex.EncodeToString(sha(value)) == c.sha256
+// isWhole reports whether value is the whole of a cut one.
+func isWhole(c *deadletter.Cut, value []byte) bool {
+	return c != nil && *c == deadletter.NewCut(int64(len(value)), sha(value))
 }
 
 func sha(b []byte) []byte {

@@ -12,22 +12,37 @@ import (
 
 	"github.com/google/uuid"
 
+	"marketdata/shared/deadletter"
 	"marketdata/shared/kafkaclient"
 )
 
-// place is where a record stands on a topic.
-type place struct {
-	Topic     string
-	Partition int32
-	Offset    int64
+// place is where a record is on a topic.
+type place = deadletter.Place
+
+// placeOf returns the place in three columns of a table, nil if one is null.
+func placeOf(topic *string, partition *int32, offset *int64) *place {
+	if topic == nil || partition == nil || offset == nil {
+		return nil
+	}
+	return &place{Topic: *topic, Partition: *partition, Offset: *offset}
 }
 
 // failure is one refusal of a letter's event.
-type failure struct {
-	Code     string
-	Reason   string
-	Function string
-	FailedAt time.Time
+type failure = deadletter.Failure
+
+// failureOf returns the failure that a dead letter's headers describe, in texts that can be stored; at is used if they do not say when.
+func failureOf(headers []kafkaclient.Header, at time.Time) failure {
+	f := deadletter.FailureOf(headers)
+	if !plausible(f.FailedAt) {
+		f.FailedAt = at
+	}
+	f.Code, f.Reason, f.Function = truncate(clean(f.Code), 200), truncate(clean(f.Reason), 2000), truncate(clean(f.Function), 200)
+	return f
+}
+
+// text returns the last value of a header, made valid UTF-8.
+func text(headers []kafkaclient.Header, name string) string {
+	return clean(deadletter.Text(headers, name))
 }
 
 // letter is a dead letter as it is stored.

@@ -56,7 +56,7 @@ func run(ctx context.Context) error {
 	defer client.Close() //nolint:errcheck // nothing is buffered
 	limiter := ratelimit.New(client, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check},
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check(priceevent.DeadLetterTopic)},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 	limiter.Observe(srv.Metrics)

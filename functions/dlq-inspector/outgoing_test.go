@@ -30,7 +30,7 @@ func event(extra ...string) map[string]string {
 func TestOutgoingHeaders(t *testing.T) {
 	t.Parallel()
 	id := uuid.MustParse("0190f5d8-0000-7000-8000-000000000001")
-	at := &place{"price-events", 3, 9}
+	at := &place{Topic: "price-events", Partition: 3, Offset: 9}
 	long := strings.Repeat("x", 6000)
 	cases := map[string]struct {
 		letter stored

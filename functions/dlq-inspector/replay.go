@@ -121,7 +121,7 @@ func (r *replayer) attempt(ctx context.Context, l stored, token uuid.UUID, targe
 func (r *replayer) settle(ctx context.Context, id uuid.UUID, who string, token uuid.UUID, v verdict) (stored, error) {
 	end := change{who: who, action: actionOf(v.outcome), reason: v.reason, apply: func(l stored) (state, error) { return l.end(token, v.outcome) }}
 	if v.outcome == outcomeRefused {
-		end.failure = failureOf(v, r.now())
+		end.failure = v.failure(r.now())
 	}
 	l, err := r.store.transition(ctx, id, end)
 	switch {
@@ -146,7 +146,7 @@ func actionOf(outcome string) string {
 	return "reopen"
 }
 
-func failureOf(v verdict, at time.Time) *failure {
+func (v verdict) failure(at time.Time) *failure {
 	return &failure{Code: v.code, Reason: v.reason, Function: "replay", FailedAt: at.UTC()}
 }
 

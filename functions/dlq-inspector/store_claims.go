@@ -28,9 +28,7 @@ func scanCandidate(row pgx.CollectableRow) (c candidate, err error) {
 	var partition *int32
 	var offset *int64
 	err = row.Scan(&c.id, &c.Status, &c.ReplayCount, &c.Correction, &c.bulk, &c.troubles, &c.held, &c.exact, &topic, &partition, &offset, &c.bytes)
-	if topic != nil && partition != nil && offset != nil {
-		c.origin = &place{*topic, *partition, *offset}
-	}
+	c.origin = placeOf(topic, partition, offset)
 	return c, err
 }
 

@@ -98,9 +98,7 @@ func scanListed(row pgx.CollectableRow) (l listed, err error) {
 	var first, last pgtype.Timestamptz
 	err = row.Scan(&l.ID, &l.Status, &l.ReplayCount, &topic, &partition, &offset, &l.Exact, &l.Code, &l.Reason, &l.Fingerprint, &l.Symbol,
 		&first, &last, &l.FailureCount)
-	if topic != nil && partition != nil && offset != nil {
-		l.Origin = &place{*topic, *partition, *offset}
-	}
+	l.Origin = placeOf(topic, partition, offset)
 	l.FirstFailedAt, l.LastFailedAt, l.key = shown(first), shown(last), keyOf(last, l.ID)
 	return l, err
 }

@@ -53,9 +53,7 @@ func scanStored(row pgx.CollectableRow) (l stored, err error) {
 	if recorded.Valid {
 		l.RecordedAt = new(shown(recorded))
 	}
-	if topic != nil && partition != nil && offset != nil {
-		l.Origin = &place{*topic, *partition, *offset}
-	}
+	l.Origin = placeOf(topic, partition, offset)
 	if err := json.Unmarshal(headers, &l.Headers); err != nil {
 		return l, err
 	}

@@ -48,9 +48,7 @@ func scanBulk(row pgx.CollectableRow) (b bulk, err error) {
 	var offset *int64
 	err = row.Scan(&b.ID, &b.Status, &b.Who, &b.Reason, &b.Filter, &b.Target, &b.DryRun, &b.Force, &b.Rate, &b.LastLetter, &b.Cursor, &topic, &partition,
 		&offset, &b.Matched, &b.Outcomes, &b.Reasons, &b.Recent, &b.CancelledBy, &b.StopReason, &b.Trouble, &b.CreatedAt, &b.FinishedAt, &b.token)
-	if topic != nil && partition != nil && offset != nil {
-		b.At = &place{*topic, *partition, *offset}
-	}
+	b.At = placeOf(topic, partition, offset)
 	return b, err
 }
 

@@ -16,6 +16,7 @@ import (
 	"marketdata/shared/market/providers"
 	"marketdata/shared/postgres"
 	"marketdata/shared/pricecache"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/ratelimit/budget"
 	"marketdata/shared/redisclient"
@@ -58,7 +59,7 @@ func run(ctx context.Context) error {
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
 	// Without Redis every request is a miss and limits are this replica's own, but there is an answer.
 	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check}, warm)
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check(priceevent.Topic)}, warm)
 	limiter.Observe(srv.Metrics)
 	budgets := budget.New(cfg.Budgets, cfg.Limits.MaxCopies, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)

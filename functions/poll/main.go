@@ -17,6 +17,7 @@ import (
 	"marketdata/shared/market/providers"
 	"marketdata/shared/postgres"
 	"marketdata/shared/pricecache"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/ratelimit/budget"
 	"marketdata/shared/redisclient"
@@ -57,7 +58,7 @@ func run(ctx context.Context) error {
 
 	limiter := ratelimit.New(client, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check},
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check(priceevent.Topic)},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
 	service.LimitMemory()
 	limiter.Observe(srv.Metrics)

@@ -68,7 +68,7 @@ func TestNoBrokerIsTransientAndKeepsToTheDeadline(t *testing.T) {
 	defer cancel()
 	err := p.Produce(ctx, kafkaclient.Record{Topic: "t", Value: []byte("x")})
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
-	require.Equal(t, fault.Unavailable, fault.KindOf(p.Check(ctx)))
+	require.Equal(t, fault.Unavailable, fault.KindOf(p.Check("price-events")(ctx)))
 	r := kafkaclient.NewReader("127.0.0.1:1")
 	defer r.Close()
 	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)

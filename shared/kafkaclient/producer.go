@@ -1,5 +1,5 @@
-// Package kafkaclient produces to Kafka: one acknowledged record at a time, and dead letters. Consuming is the
-// platform's business (KafkaSource): no function has a consumer.
+// Package kafkaclient produces acknowledged records to Kafka, and reads single records by their place. Functions have no consumer:
+// the platform's KafkaSource consumes for them.
 package kafkaclient
 
 import (
@@ -22,7 +22,8 @@ const MaxMessageBytes = 2 << 20
 // waits 50 ms for its first metadata.
 const reconnectMillis = 20
 
-const codeTooLarge = "message_too_large"
+// CodeTooLarge is the fault code of a record that the topic can never take.
+const CodeTooLarge = "message_too_large"
 
 // Record is one record to produce.
 type Record struct {
@@ -36,6 +37,25 @@ type Record struct {
 type Header struct {
 	Name  string
 	Value []byte
+}
+
+const (
+	headerOverhead = 12  // of a header in its encoding, at most
+	batchOverhead  = 128 // of a batch with one record: 61 bytes, and the record's own fields
+)
+
+// HeaderBytes returns at least what headers take in a record.
+func HeaderBytes(headers []Header) int {
+	n := 0
+	for _, h := range headers {
+		n += len(h.Name) + len(h.Value) + headerOverhead
+	}
+	return n
+}
+
+// Bytes returns at least what the record takes in a batch, uncompressed.
+func (r Record) Bytes() int {
+	return len(r.Key) + len(r.Value) + HeaderBytes(r.Headers) + batchOverhead
 }
 
 // Producer produces with acks=all and idempotence. It connects at the first call, so that a function starts without a
@@ -127,17 +147,18 @@ func (p *Producer) Produce(ctx context.Context, r Record) error {
 	}
 }
 
-// Check reports whether the broker answers a metadata request; it opens the connection.
-func (p *Producer) Check(ctx context.Context) error {
-	producer, err := p.open()
-	if err != nil {
-		return unavailable(err)
+// Check returns a check of whether the broker answers a question about a topic. It opens the connection.
+func (p *Producer) Check(topic string) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		producer, err := p.open()
+		if err != nil {
+			return unavailable(err)
+		}
+		if _, err := producer.GetMetadata(&topic, false, millisecondsLeft(ctx)); err != nil {
+			return unavailable(err)
+		}
+		return nil
 	}
-	topic := "price-events"
-	if _, err := producer.GetMetadata(&topic, false, millisecondsLeft(ctx)); err != nil {
-		return unavailable(err)
-	}
-	return nil
 }
 
 // Close flushes what is queued, at most for the given time, and disconnects.
@@ -157,7 +178,7 @@ func classify(err error) error {
 	}
 	var ke kafka.Error
 	if errors.As(err, &ke) && (ke.Code() == kafka.ErrMsgSizeTooLarge || ke.Code() == kafka.ErrInvalidMsgSize) {
-		return fault.Wrap(err, fault.Invalid, codeTooLarge, "the record is larger than the topic takes")
+		return fault.Wrap(err, fault.Invalid, CodeTooLarge, "the record is larger than the topic takes")
 	}
 	return unavailable(err)
 }

@@ -213,17 +213,19 @@ func gone() error {
 	return fault.New(fault.NotFound, codeGone, "there is no record at this place")
 }
 
-// Check reports whether the broker answers; it opens the connection. It ends with ctx.
-func (r *Reader) Check(ctx context.Context) error {
-	l, err := r.ask("price-events-dlq", func(*lookup) bool { return true })
-	if err != nil {
-		return err
-	}
-	select {
-	case <-l.done:
-		return l.err
-	case <-ctx.Done():
-		return unavailable(context.Cause(ctx))
+// Check returns a check of whether the broker answers a question about a topic. It opens the connection, and ends with ctx.
+func (r *Reader) Check(topic string) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		l, err := r.ask(topic, func(*lookup) bool { return true })
+		if err != nil {
+			return err
+		}
+		select {
+		case <-l.done:
+			return l.err
+		case <-ctx.Done():
+			return unavailable(context.Cause(ctx))
+		}
 	}
 }
 

@@ -164,7 +164,7 @@ func TestABrokerThatHangsHoldsUpNoOther(t *testing.T) {
 	require.NoError(t, cluster.MoveTopicPartition("t", healthy, near))
 	fill(t, servers, "t", 2, 10)
 	r := reader(t, servers)
-	require.NoError(t, r.Check(t.Context()))
+	require.NoError(t, r.Check("price-events-dlq")(t.Context()))
 	release := make(chan struct{})
 	defer close(release)
 	hanging := make(chan struct{})
@@ -186,7 +186,7 @@ func TestABrokerThatHangsHoldsUpNoOther(t *testing.T) {
 	require.Less(t, time.Since(began), time.Second)
 	short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
-	_ = r.Check(short) // whatever it says, it says it in time
+	_ = r.Check("price-events-dlq")(short) // whatever it says, it says it in time
 	require.Less(t, time.Since(began), 2*time.Second)
 	cancel()
 	require.Equal(t, "broker_unavailable", fault.CodeOf(<-failed))

@@ -21,11 +21,11 @@ func TestFirstCheckIsQuick(t *testing.T) {
 	for name, check := range map[string]func() (func(context.Context) error, func()){
 		"producer": func() (func(context.Context) error, func()) {
 			p := kafkaclient.NewProducer(servers)
-			return p.Check, func() { p.Close(time.Second) }
+			return p.Check("price-events"), func() { p.Close(time.Second) }
 		},
 		"reader": func() (func(context.Context) error, func()) {
 			r := kafkaclient.NewReader(servers)
-			return r.Check, r.Close
+			return r.Check("price-events"), r.Close
 		},
 	} {
 		best := time.Hour // the best of several: other programs may be busy
@@ -46,7 +46,7 @@ func TestAnOpenProducerIsSmall(t *testing.T) { //nolint:paralleltest // measures
 	defer p.Close(time.Second)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	require.NoError(t, p.Check(t.Context()))
+	require.NoError(t, p.Check("price-events")(t.Context()))
 	runtime.ReadMemStats(&after)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "bytes")
 }

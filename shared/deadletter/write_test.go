@@ -1,4 +1,4 @@
-package kafkaclient_test
+package deadletter_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 )
@@ -38,7 +39,7 @@ func TestRecordOfAPlainRecord(t *testing.T) {
 		h.Set(name, value)
 	}
 	body := []byte("\x00\xff")
-	r := kafkaclient.DeadLetter{
+	r := deadletter.Letter{
 		Header: h, Body: body, Function: "compute-ma", FailedAt: time.Date(2024, 1, 1, 0, 0, 0, 5, time.UTC),
 		Err: fmt.Errorf("x: %w", fault.Wrap(errors.New("cause"), fault.Invalid, "undecodable", "data is not JSON")),
 	}.Record("dlq")
@@ -64,7 +65,7 @@ func TestRecordOfAConnectorDelivery(t *testing.T) {
 	h.Set("X-Kafka-Offset", "not a number")
 	h.Set("X-Kafka-Key", "AQI=")
 	h.Set("X-Kafka-Key-Enc", "b64")
-	r := kafkaclient.DeadLetter{Header: h, Err: errors.New("boom")}.Record("dlq")
+	r := deadletter.Letter{Header: h, Err: errors.New("boom")}.Record("dlq")
 	require.Equal(t, []byte{1, 2}, r.Key)
 	require.NotNil(t, r.Value, "an empty body is an empty value")
 	n := names(r)
@@ -77,7 +78,7 @@ func TestRecordOfAConnectorDelivery(t *testing.T) {
 func TestEveryDeliveredHeaderIsKept(t *testing.T) {
 	t.Parallel()
 	h := http.Header{"Ce-Id": {"1"}, "Ce-Empty": {""}, "X-Kafka-Twice": {"a", "b"}, "Content-Encoding": {"gzip"}, "Host": {"dropped"}}
-	r := kafkaclient.DeadLetter{Header: h, Err: errors.New("x")}.Record("dlq")
+	r := deadletter.Letter{Header: h, Err: errors.New("x")}.Record("dlq")
 	require.Equal(t, []kafkaclient.Header{
 		{Name: "ce_empty", Value: []byte{}},
 		{Name: "ce_id", Value: []byte("1")},
@@ -109,18 +110,18 @@ func (p *topic) Produce(_ context.Context, r kafkaclient.Record) error {
 	return nil
 }
 
-func write(t *testing.T, bound int, d kafkaclient.DeadLetter) kafkaclient.Record {
+func write(t *testing.T, bound int, d deadletter.Letter) kafkaclient.Record {
 	t.Helper()
 	p := &topic{bound: bound}
 	d.Err = errors.New("x")
-	require.NoError(t, kafkaclient.DeadLetters{Producer: p, Topic: "dlq"}.Write(t.Context(), d))
+	require.NoError(t, deadletter.Writer{Producer: p, Topic: "dlq"}.Write(t.Context(), d))
 	require.Len(t, p.records, 1)
 	return p.records[0]
 }
 
 func TestALetterIsWholeWhereTheTopicTakesItSo(t *testing.T) {
 	t.Parallel()
-	d := kafkaclient.DeadLetter{Header: http.Header{"Ce-Big": {strings.Repeat("h", 500_000)}, "Ce-Partitionkey": {strings.Repeat("k", 250_000)}}, Body: bytes.Repeat([]byte{0}, 1_000_000)}
+	d := deadletter.Letter{Header: http.Header{"Ce-Big": {strings.Repeat("h", 500_000)}, "Ce-Partitionkey": {strings.Repeat("k", 250_000)}}, Body: bytes.Repeat([]byte{0}, 1_000_000)}
 	r := write(t, 2<<20, d)
 	require.Equal(t, d.Body, r.Value)
 	require.Len(t, r.Key, 250_000)
@@ -145,18 +146,18 @@ func TestALetterThatIsTooLargeSaysWhatIsMissing(t *testing.T) {
 		many.Set(fmt.Sprint("Ce-Kafkaheader", i), "some value")
 	}
 	for name, c := range map[string]struct {
-		letter  kafkaclient.DeadLetter
+		letter  deadletter.Letter
 		bound   int
 		markers map[string]string
 	}{
-		"value just too large": {kafkaclient.DeadLetter{Header: origin(nil), Body: value}, 2 << 20, map[string]string{"dlq-value-bytes": "2096700", "dlq-value-sha256": sum}},
-		"value read in part":   {kafkaclient.DeadLetter{Header: origin(nil), Body: value[:1000], Size: 3 << 20, SHA256: []byte{1, 2}}, 2 << 20, map[string]string{"dlq-value-bytes": "3145728", "dlq-value-sha256": "0102"}},
-		"topic of 1 MiB":       {kafkaclient.DeadLetter{Header: origin(nil), Body: value[:1_200_000]}, 1 << 20, map[string]string{"dlq-value-bytes": "1200000"}},
-		"topic of 64 KiB":      {kafkaclient.DeadLetter{Header: origin(nil), Body: value[:100_000]}, 64 << 10, map[string]string{"dlq-value-bytes": "100000"}},
-		"header":               {kafkaclient.DeadLetter{Header: origin(http.Header{"Ce-Big": {strings.Repeat("h", 3_000_000)}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-headers-cut": "1"}},
-		"header's name":        {kafkaclient.DeadLetter{Header: origin(http.Header{"Ce-" + strings.Repeat("h", 3_000_000): {"x"}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-headers-cut": "1"}},
-		"many headers":         {kafkaclient.DeadLetter{Header: many, Body: []byte("v")}, 2 << 20, map[string]string{}},
-		"key":                  {kafkaclient.DeadLetter{Header: origin(http.Header{"Ce-Partitionkey": {strings.Repeat("k", 1_500_000)}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-key-bytes": "1500000", "dlq-headers-cut": "1"}},
+		"value just too large": {deadletter.Letter{Header: origin(nil), Body: value}, 2 << 20, map[string]string{"dlq-value-bytes": "2096700", "dlq-value-sha256": sum}},
+		"value read in part":   {deadletter.Letter{Header: origin(nil), Body: value[:1000], Size: 3 << 20, SHA256: []byte{1, 2}}, 2 << 20, map[string]string{"dlq-value-bytes": "3145728", "dlq-value-sha256": "0102"}},
+		"topic of 1 MiB":       {deadletter.Letter{Header: origin(nil), Body: value[:1_200_000]}, 1 << 20, map[string]string{"dlq-value-bytes": "1200000"}},
+		"topic of 64 KiB":      {deadletter.Letter{Header: origin(nil), Body: value[:100_000]}, 64 << 10, map[string]string{"dlq-value-bytes": "100000"}},
+		"header":               {deadletter.Letter{Header: origin(http.Header{"Ce-Big": {strings.Repeat("h", 3_000_000)}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-headers-cut": "1"}},
+		"header's name":        {deadletter.Letter{Header: origin(http.Header{"Ce-" + strings.Repeat("h", 3_000_000): {"x"}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-headers-cut": "1"}},
+		"many headers":         {deadletter.Letter{Header: many, Body: []byte("v")}, 2 << 20, map[string]string{}},
+		"key":                  {deadletter.Letter{Header: origin(http.Header{"Ce-Partitionkey": {strings.Repeat("k", 1_500_000)}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-key-bytes": "1500000", "dlq-headers-cut": "1"}},
 	} {
 		r := write(t, c.bound, c.letter)
 		n := names(r)
@@ -187,15 +188,15 @@ func TestALetterThatIsTooLargeSaysWhatIsMissing(t *testing.T) {
 func TestALetterIsNotCutForTrouble(t *testing.T) {
 	t.Parallel()
 	p := &topic{bound: 1 << 20, err: fault.New(fault.Unavailable, "broker_unavailable", "x")}
-	err := kafkaclient.DeadLetters{Producer: p, Topic: "dlq"}.Write(t.Context(), kafkaclient.DeadLetter{Err: errors.New("x")})
+	err := deadletter.Writer{Producer: p, Topic: "dlq"}.Write(t.Context(), deadletter.Letter{Err: errors.New("x")})
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 }
 
-func FuzzDeadLetterRecord(f *testing.F) {
+func FuzzRecord(f *testing.F) {
 	f.Add("1", "AP8=", "9", []byte("x"))
 	f.Fuzz(func(t *testing.T, id, key, offset string, body []byte) {
 		h := http.Header{"Ce-Type": {"dev.knative.kafka.event"}, "Ce-Id": {id}, "Ce-Key": {key}, "Ce-Knativekafkaoffset": {offset}}
-		r := kafkaclient.DeadLetter{Header: h, Body: body, Err: errors.New("x")}.Record("dlq")
+		r := deadletter.Letter{Header: h, Body: body, Err: errors.New("x")}.Record("dlq")
 		require.Equal(t, string(body), string(r.Value))
 	})
 }
