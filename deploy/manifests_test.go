@@ -165,7 +165,7 @@ func TestTopicsAreTheSameEverywhere(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"../docker-compose.yml", "RUNBOOK.md"} {
 		text := read(t, path)
-		for _, want := range []string{"price-events", "price-events-dlq", "max.message.bytes=2097152", "retention.ms=-1"} {
+		for _, want := range []string{"price-events", "price-events-dlq", "max.message.bytes=2097152", "compression.type=uncompressed", "retention.ms=-1"} {
 			require.Contains(t, text, want, path)
 		}
 	}

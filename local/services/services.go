@@ -35,11 +35,14 @@ type Services struct {
 	stops                 []func(context.Context)
 }
 
-// Topics that the pipeline needs, with their settings.
+// Topics that the pipeline needs, with their settings. compression.type=uncompressed makes a broker check max.message.bytes after
+// decompression; the embedded broker accepts the setting, but checks the size as it arrives.
 var topics = []kafka.TopicSpecification{
-	{Topic: "price-events", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{"max.message.bytes": "2097152"}},
+	{Topic: "price-events", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
+		"max.message.bytes": "2097152", "compression.type": "uncompressed",
+	}},
 	{Topic: "price-events-dlq", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
-		"max.message.bytes": "2097152", "retention.ms": "-1", // dead letters are kept for ever
+		"max.message.bytes": "2097152", "compression.type": "uncompressed", "retention.ms": "-1", // dead letters are kept for ever
 	}},
 }
 
