@@ -110,6 +110,7 @@ clean-local: ## remove the local runtime's data and builds
 	@rm -rf $(LOCAL_DIR)
 	@echo "removed $(LOCAL_DIR)"
 
-check: lint test manifests-check ## what CI runs
+check: lint test ## what CI runs: linters, every test, manifests, tidy modules, and a guard against collapse
 	@go mod tidy -diff
-	@go vet -tags integration,browser ./...
+	@$(MAKE) --no-print-directory manifests-check
+	@$(MAKE) --no-print-directory load SHORT=1
