@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
+
+	"marketdata/shared/market"
 )
 
 func read(t *testing.T, path string) string {
@@ -66,6 +68,11 @@ func TestEnvExampleIsWhatTheConfigsRead(t *testing.T) {
 			}
 			return nil
 		}))
+	}
+	for _, l := range market.Catalog { // their names are in no tag; providers_test.go has their defaults
+		for _, setting := range []string{"_BASE_URL", "_API_KEY", "_BUDGET"} {
+			seen[strings.ToUpper(l.Name)+setting] = setting != "_API_KEY" || l.Key
+		}
 	}
 	for name := range known {
 		require.True(t, seen[name], "nothing reads %s", name)

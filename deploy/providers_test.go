@@ -1,32 +1,39 @@
 package deploy_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/kelseyhightower/envconfig"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/market"
-	"marketdata/shared/market/providers"
 	"marketdata/shared/ratelimit/budget"
 )
 
 // A provider is listed in several places, because some of them are no Go code. One that is left out of a list fails here.
 func TestEveryProviderIsInEveryList(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, providers.Names(), market.Providers())
 	example, compose, readme := read(t, "../.env.example"), read(t, "../docker-compose.yml"), read(t, "../README.md")
-	for _, name := range providers.Names() {
-		variable := strings.ToUpper(name)
-		for _, setting := range []string{"_BASE_URL=http", "_BUDGET="} {
-			require.Contains(t, example, "#"+variable+setting)
-		}
+	for _, l := range market.Catalog {
+		variable := strings.ToUpper(l.Name)
+		require.Contains(t, example, "#"+variable+"_BASE_URL="+l.BaseURL+"\n")
+		require.Contains(t, example, "#"+variable+"_BUDGET="+l.Budget+"\n")
 		for _, setting := range []string{"_BASE_URL: http", "_BUDGET: "} {
 			require.Contains(t, compose, variable+setting)
 		}
-		require.Contains(t, readme, "| `"+name+"` |")
-		require.Contains(t, readme, "`"+variable+"_BASE_URL`")
+		key := "–"
+		if l.Key {
+			key = "`" + variable + "_API_KEY`"
+			require.Contains(t, compose, variable+"_API_KEY: ")
+			require.Contains(t, example, "#"+variable+"_API_KEY=")
+		}
+		require.Contains(t, readme, "| `"+l.Name+"` | `"+strings.Join(l.Symbols, "`, `")+"` | "+key+" | `"+variable+"_BASE_URL` |")
+		for _, folder := range []string{"../shared/market/", "../local/exchange/"} {
+			found, err := filepath.Glob(folder + strings.ReplaceAll(l.Name, "_", "") + "*")
+			require.NoError(t, err)
+			require.NotEmpty(t, found, "%s in %s", l.Name, folder)
+		}
 	}
 }
 
@@ -34,9 +41,9 @@ func TestEveryProviderIsInEveryList(t *testing.T) {
 func TestEveryProviderHasABudget(t *testing.T) {
 	t.Parallel()
 	var c budget.Config
-	require.NoError(t, envconfig.Process("", &c))
+	require.NoError(t, c.Load())
 	require.NoError(t, c.Validate())
-	for _, name := range providers.Names() {
+	for _, name := range market.Providers() {
 		require.True(t, c.Limits(name), name)
 	}
 	require.False(t, c.Limits("another"))

@@ -30,7 +30,10 @@ type config struct {
 
 func loadConfig() (config, error) {
 	var c config
-	err := service.LoadConfig(&c)
+	err := errors.Join(c.Providers.Load(), c.Budgets.Load())
+	if err == nil {
+		err = service.LoadConfig(&c)
+	}
 	return c, err
 }
 

@@ -17,7 +17,6 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/market/providers"
-	"marketdata/shared/secret"
 )
 
 // What adapters make of the exchange's answers and faults is the business of their conformance tests.
@@ -28,12 +27,11 @@ func setup(t *testing.T, now func() time.Time) (http.Handler, map[string]market.
 	server := httptest.NewServer(e)
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
-	const key = secret.Value("any-key-will-do")
-	return e, providers.New(providers.Config{
-		Timeout: 20 * time.Second, YFinanceBaseURL: server.URL + "/yfinance", BinanceBaseURL: server.URL + "/binance", CoinbaseBaseURL: server.URL + "/coinbase",
-		AlphaVantageBaseURL: server.URL + "/alpha_vantage", FinnhubBaseURL: server.URL + "/finnhub", TwelveDataBaseURL: server.URL + "/twelve_data",
-		AlphaVantageKey: key, FinnhubKey: key, TwelveDataKey: key,
-	})
+	c := providers.Config{Timeout: 20 * time.Second, Each: map[string]providers.Settings{}}
+	for _, name := range market.Providers() {
+		c.Each[name] = providers.Settings{BaseURL: server.URL + "/" + name, APIKey: "any-key-will-do"}
+	}
+	return e, providers.New(c)
 }
 
 func call(t *testing.T, e http.Handler, method, target, body string, header ...string) (int, string) {
@@ -223,11 +221,11 @@ func TestWrongFaultsAreRefused(t *testing.T) {
 
 func TestExchangeAnswersForEveryProvider(t *testing.T) {
 	t.Parallel()
-	var names []string
-	for _, p := range exchange.Providers() {
-		names = append(names, p.Name)
+	var want []exchange.Provider
+	for _, l := range market.Catalog {
+		want = append(want, exchange.Provider{Name: l.Name, NeedsKey: l.Key})
 	}
-	require.Equal(t, providers.Names(), names)
+	require.Equal(t, want, exchange.Providers())
 }
 
 func TestMadeUpInstrumentsTradeAndAreNotListed(t *testing.T) {

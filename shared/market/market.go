@@ -64,12 +64,6 @@ func hasDotSegment(s string) bool {
 	return false
 }
 
-// Providers are the names that this installation knows, in the order of the documentation. Package providers has their
-// adapters; a function that fetches nothing needs the names alone.
-func Providers() []string {
-	return []string{"yfinance", "alpha_vantage", "finnhub", "twelve_data", "binance", "coinbase"}
-}
-
 // ParseProvider checks the form of a provider's name: 1 to 32 of a–z 0–9 _ - . It does not ask whether this
 // installation knows the provider. Errors are Invalid with code "invalid_provider".
 func ParseProvider(s string) (string, error) {

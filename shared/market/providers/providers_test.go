@@ -28,6 +28,7 @@ func fromEnvironment(t *testing.T, given map[string]string) providers.Config {
 		t.Setenv(name, value)
 	}
 	var c providers.Config
+	require.NoError(t, c.Load())
 	require.NoError(t, envconfig.Process("", &c))
 	return c
 }
@@ -36,16 +37,17 @@ func TestEveryProviderIsThereByDefault(t *testing.T) { //nolint:paralleltest // 
 	c := fromEnvironment(t, nil)
 	require.NoError(t, c.Validate())
 	names := []string{"yfinance", "alpha_vantage", "finnhub", "twelve_data", "binance", "coinbase"}
-	require.Equal(t, names, providers.Names())
-	require.Equal(t, names, market.Providers(), "what functions without adapters take for known")
+	require.Equal(t, names, market.Providers())
 	all := providers.New(c)
-	require.Len(t, all, len(names))
-	for _, name := range names {
-		require.Equal(t, name, all[name].Name())
-	}
-	for _, name := range []string{"alpha_vantage", "finnhub", "twelve_data"} {
-		_, _, err := all[name].Latest(t.Context(), "AAPL")
-		require.Equal(t, "provider_auth", fault.CodeOf(err), "without its key it is not called")
+	require.Len(t, all, len(market.Catalog))
+	for _, l := range market.Catalog {
+		require.Contains(t, all, l.Name)
+		require.Equal(t, l.Name, all[l.Name].Name())
+		require.Equal(t, l.BaseURL, c.Each[l.Name].BaseURL)
+		if l.Key {
+			_, _, err := all[l.Name].Latest(t.Context(), "AAPL")
+			require.Equal(t, "provider_auth", fault.CodeOf(err), "without its key it is not called")
+		}
 	}
 }
 
@@ -62,10 +64,21 @@ func TestFaultsAreReportedAtOnceAndShowNoValue(t *testing.T) { //nolint:parallel
 	for _, variable := range []string{"PROVIDER_TIMEOUT", "TWELVE_DATA_API_KEY", "ALPHA_VANTAGE_ENTITLEMENT"} {
 		require.Contains(t, err.Error(), variable)
 	}
-	for _, name := range providers.Names() {
+	for _, name := range market.Providers() {
 		require.Contains(t, err.Error(), strings.ToUpper(name)+"_BASE_URL")
 	}
 	require.NotContains(t, err.Error(), "nter2")
+}
+
+// The variables of others are not a provider's: envconfig would fall back on the name without its prefix.
+func TestAVariableWithoutPrefixIsNobodys(t *testing.T) { //nolint:paralleltest // touches the environment
+	c := fromEnvironment(t, map[string]string{"API_KEY": "stray", "BASE_URL": "http://stray", "YFINANCE_API_KEY": "stray", "FINNHUB_API_KEY": "mine"})
+	require.NoError(t, c.Validate())
+	for name, s := range c.Each {
+		require.NotContains(t, string(s.APIKey), "stray", name)
+		require.NotContains(t, s.BaseURL, "stray", name)
+	}
+	require.Equal(t, "mine", string(c.Each["finnhub"].APIKey))
 }
 
 func TestKeysDoNotPrint(t *testing.T) { //nolint:paralleltest // touches the environment

@@ -51,7 +51,7 @@ func New(c Config, maxCopies int, l *ratelimit.Limiter, pool postgres.DB, set *m
 }
 
 func newBudgets(c Config, maxCopies int, l limiter, days dayCounts, set *metrics.Set) *Budgets {
-	b := &Budgets{limits: c.byProvider(), shares: map[string][]ratelimit.Limit{}, limiter: l, days: days, metrics: set}
+	b := &Budgets{limits: c.Each, shares: map[string][]ratelimit.Limit{}, limiter: l, days: days, metrics: set}
 	for provider, l := range b.limits {
 		b.shares[provider] = l.shares(maxCopies)
 		for _, limit := range l.all {

@@ -36,7 +36,7 @@ func newFleet(t *testing.T, copies int, alphaVantage string) *fleet {
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		limiter := ratelimit.New(client, ratelimit.Config{Timeout: time.Minute, MaxCopies: 4}, slog.New(slog.DiscardHandler))
-		f.copies = append(f.copies, New(Config{AlphaVantage: limitsOf(t, alphaVantage)}, 4, limiter, f.pool, metrics.NewSet()))
+		f.copies = append(f.copies, New(Config{Each: map[string]Limits{"alpha_vantage": limitsOf(t, alphaVantage)}}, 4, limiter, f.pool, metrics.NewSet()))
 	}
 	return f
 }

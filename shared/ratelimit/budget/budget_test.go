@@ -71,7 +71,7 @@ func TestOrderOfTheTwoCounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, 4, &c.steps, &c.steps, metrics.NewSet())
+			b := newBudgets(Config{Each: map[string]Limits{"alpha_vantage": limitsOf(t, "1/1s,5/1m,25/1d")}}, 4, &c.steps, &c.steps, metrics.NewSet())
 			err := b.Take(t.Context(), "alpha_vantage")
 			require.Equal(t, c.order, strings.Join(c.steps.order, " "))
 			if c.code == "" {
@@ -89,7 +89,7 @@ func TestOrderOfTheTwoCounts(t *testing.T) {
 func TestBudgetsWithoutADayNeedNoDatabase(t *testing.T) {
 	t.Parallel()
 	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{59}}}
-	b := newBudgets(Config{Finnhub: limitsOf(t, "60/1m")}, 4, s, s, metrics.NewSet())
+	b := newBudgets(Config{Each: map[string]Limits{"finnhub": limitsOf(t, "60/1m")}}, 4, s, s, metrics.NewSet())
 	require.NoError(t, b.Take(t.Context(), "finnhub"))
 	require.Equal(t, []string{"budget:finnhub"}, s.order)
 	require.Equal(t, []ratelimit.Limit{{N: 60, Window: time.Minute}}, s.limits)
@@ -102,7 +102,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	set := metrics.NewSet()
 	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{0, 3, 20}}, calls: 9, counted: true}
-	b := newBudgets(Config{AlphaVantage: limitsOf(t, "1/1s,5/1m,25/1d")}, 4, s, s, set)
+	b := newBudgets(Config{Each: map[string]Limits{"alpha_vantage": limitsOf(t, "1/1s,5/1m,25/1d")}}, 4, s, s, set)
 	left := func(window string) string {
 		return `provider_budget_left{provider="alpha_vantage",window="` + window + `"}`
 	}
@@ -126,13 +126,15 @@ func TestConfig(t *testing.T) {
 	require.Equal(t, 25, l.day)
 	require.Zero(t, limitsOf(t, "9/2d").day, "only days are counted by day")
 	require.Empty(t, limitsOf(t, "off").all)
-	require.NoError(t, Config{YFinance: limitsOf(t, "off")}.Validate())
-	var c Config
+	require.NoError(t, Config{Each: map[string]Limits{"yfinance": limitsOf(t, "off")}}.Validate())
+	c := Config{Each: map[string]Limits{}}
 	for _, bad := range []string{"", "on", "60", "60/1m,", "0/1m", "1/1d,2/24h"} {
-		require.NoError(t, c.Finnhub.UnmarshalText([]byte(bad)))
+		var l Limits
+		require.NoError(t, l.UnmarshalText([]byte(bad)))
+		c.Each["finnhub"] = l
 		require.ErrorContains(t, c.Validate(), "FINNHUB_BUDGET", bad)
 	}
-	require.NoError(t, c.TwelveData.UnmarshalText([]byte("x")))
+	c.Each["twelve_data"] = Limits{bad: true}
 	require.ErrorContains(t, c.Validate(), "FINNHUB_BUDGET")
 	require.ErrorContains(t, c.Validate(), "TWELVE_DATA_BUDGET")
 }

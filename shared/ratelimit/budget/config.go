@@ -6,37 +6,42 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kelseyhightower/envconfig"
+
+	"marketdata/shared/market"
 	"marketdata/shared/ratelimit"
 )
 
-// Config is the budgets' part of a function's environment: what each provider lets us call, over all replicas. The
-// defaults are the free plans'; binance and coinbase limit addresses, far above what is asked of them here.
+// Config is the budgets' part of a function's environment: <NAME>_BUDGET of each provider, what it lets us call over all replicas.
 type Config struct {
-	AlphaVantage Limits `envconfig:"ALPHA_VANTAGE_BUDGET" default:"1/1s,5/1m,25/1d"`
-	Finnhub      Limits `envconfig:"FINNHUB_BUDGET" default:"60/1m"`
-	TwelveData   Limits `envconfig:"TWELVE_DATA_BUDGET" default:"8/1m,800/1d"`
-	YFinance     Limits `envconfig:"YFINANCE_BUDGET" default:"60/1m"`
-	Binance      Limits `envconfig:"BINANCE_BUDGET" default:"1200/1m"`
-	Coinbase     Limits `envconfig:"COINBASE_BUDGET" default:"10/1s"`
+	Each map[string]Limits `ignored:"true"` // by name; filled by [Config.Load]
 }
 
-// byProvider gives the limits under the providers' names in the API.
-func (c Config) byProvider() map[string]Limits {
-	return map[string]Limits{
-		"alpha_vantage": c.AlphaVantage, "finnhub": c.Finnhub, "twelve_data": c.TwelveData,
-		"yfinance": c.YFinance, "binance": c.Binance, "coinbase": c.Coinbase,
+// Load reads the budgets from the environment; [market.Catalog] has the defaults. Call it before [Config.Validate].
+func (c *Config) Load() error {
+	c.Each = map[string]Limits{}
+	for _, l := range market.Catalog {
+		var s struct {
+			Budget Limits `split_words:"true"`
+		}
+		_ = s.Budget.UnmarshalText([]byte(l.Budget)) // never fails
+		if err := envconfig.Process(l.Name, &s); err != nil {
+			return fmt.Errorf("budget of %s: %w", l.Name, err)
+		}
+		c.Each[l.Name] = s.Budget
 	}
+	return nil
 }
 
 // Limits reports whether calls of the provider are limited.
-func (c Config) Limits(provider string) bool { return len(c.byProvider()[provider].all) > 0 }
+func (c Config) Limits(provider string) bool { return len(c.Each[provider].all) > 0 }
 
 // Validate reports all faults at once.
 func (c Config) Validate() error {
 	var errs []error
-	for provider, l := range c.byProvider() {
-		if l.bad {
-			errs = append(errs, fmt.Errorf("%s_BUDGET is neither off nor limits such as 8/1m,800/1d, at most one of them of a day", strings.ToUpper(provider)))
+	for _, l := range market.Catalog {
+		if c.Each[l.Name].bad {
+			errs = append(errs, fmt.Errorf("%s_BUDGET is neither off nor limits such as 8/1m,800/1d, at most one of them of a day", strings.ToUpper(l.Name)))
 		}
 	}
 	return errors.Join(errs...)

@@ -56,7 +56,7 @@ func withoutRedis(t *testing.T, plan string, maxCopies int) (replicas []*Budgets
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		l := ratelimit.New(client, ratelimit.Config{Timeout: time.Second, MaxCopies: maxCopies}, slog.New(slog.DiscardHandler))
 		t.Cleanup(func() { require.NoError(t, l.Close()) })
-		replicas = append(replicas, newBudgets(Config{AlphaVantage: limitsOf(t, plan)}, maxCopies, l, days, metrics.NewSet()))
+		replicas = append(replicas, newBudgets(Config{Each: map[string]Limits{"alpha_vantage": limitsOf(t, plan)}}, maxCopies, l, days, metrics.NewSet()))
 	}
 	return replicas, days
 }
