@@ -18,6 +18,7 @@ import (
 
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/api"
 	"marketdata/shared/deadletter"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
@@ -42,7 +43,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	log := service.NewLogger("compute-ma", cfg.LogLevel)
 	service.TuneGC(200) // 200 deliveries at once keep a good deal alive
-	srv := service.New("compute-ma", "Exact moving averages of observed prices.", cfg.Config, log)
+	srv := service.New(cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
 	if err != nil {
 		return err
@@ -90,9 +91,10 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer srv.Close(reads.Close)
+	routes := api.New(srv, "compute-ma", "Exact moving averages of observed prices.")
 	averages.New(averages.Config{
 		Reads: store.NewReader(reads), Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: string(cfg.DatabaseURL),
-	}).Routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
-	srv.Document(ratelimit.Document)
+	}).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

@@ -17,7 +17,8 @@ import (
 	"marketdata/shared/ingress"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
-	"marketdata/shared/service"
+	"marketdata/shared/problem"
+	"marketdata/shared/request"
 )
 
 type committer interface {
@@ -63,7 +64,7 @@ func (h *receiver) receive(ctx context.Context, d ingress.Delivery) error {
 	}
 	h.metrics.applied(effect)
 	if effect.Outcome == store.Corrected || effect.Late {
-		service.Note(ctx, slog.String("outcome", string(effect.Outcome)), slog.Bool("late", effect.Late))
+		request.Note(ctx, slog.String("outcome", string(effect.Outcome)), slog.Bool("late", effect.Late))
 	}
 	return nil
 }
@@ -110,11 +111,11 @@ func (h *receiver) refuse(ctx context.Context, d ingress.Delivery, reason error)
 	}
 	h.metrics.deadLetter.Inc()
 	h.metrics.deadLetters(fault.CodeOf(reason)).Inc()
-	log := h.log.With("code", fault.CodeOf(reason), "err", reason, "request_id", service.RequestID(ctx))
+	about := []any{"code", fault.CodeOf(reason), "err", reason, "request_id", request.ID(ctx)}
 	if from := deadletter.Delivered(d.Header); from != nil {
-		log = log.With("topic", from.Topic, "partition", from.Partition, "offset", from.Offset)
+		about = append(about, "topic", from.Topic, "partition", from.Partition, "offset", from.Offset)
 	}
-	log.WarnContext(ctx, "dead letter written")
+	h.log.WarnContext(ctx, "dead letter written", about...)
 	return nil
 }
 
@@ -173,13 +174,13 @@ type verdict struct {
 
 // dryRun does everything that POST / would do with the event, rolls it back, and reports. It writes no dead letter.
 func (h *receiver) dryRun(w http.ResponseWriter, r *http.Request) {
-	if err := service.CheckOrigin(r); err != nil {
-		service.WriteEventProblem(w, r, err) // a rehearsal takes the same locks as the event
+	if err := request.CheckOrigin(r); err != nil {
+		problem.WriteEvent(w, r, err) // a rehearsal takes the same locks as the event
 		return
 	}
 	d, err := ingress.Read(r, h.maxBytes)
 	if err != nil && !fault.Permanent(err) {
-		service.WriteEventProblem(w, r, err)
+		problem.WriteEvent(w, r, err)
 		return
 	}
 	v := verdict{Verdict: "applied", Status: http.StatusNoContent}
@@ -187,7 +188,7 @@ func (h *receiver) dryRun(w http.ResponseWriter, r *http.Request) {
 		err = ingress.Guard(func() error { return h.rehearse(r.Context(), d, &v) })
 	}
 	if err != nil {
-		v = verdict{Verdict: "retry", Status: service.EventStatus(err), Code: fault.CodeOf(err)}
+		v = verdict{Verdict: "retry", Status: problem.EventStatus(err), Code: fault.CodeOf(err)}
 		if fault.Permanent(err) {
 			v.Verdict = "dead_letter"
 		}

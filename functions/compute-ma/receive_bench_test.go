@@ -28,7 +28,7 @@ func BenchmarkDecode(b *testing.B) {
 // net/http and the database.
 func BenchmarkEvent(b *testing.B) {
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // the formatting of the line is part of the cost
-	srv := service.New("compute-ma", "", service.Config{}, log)
+	srv := service.New(service.Config{}, log)
 	events := &fakeStore{effect: store.Effect{Outcome: store.Inserted}}
 	(&receiver{
 		events: events, rehearsals: events, deadLetters: &fakeDLQ{}, maxBytes: 1 << 20, log: log,

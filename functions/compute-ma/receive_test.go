@@ -72,7 +72,7 @@ func setup(t *testing.T) bundle {
 	t.Helper()
 	b := bundle{store: &fakeStore{effect: store.Effect{Outcome: store.Inserted}}, dlq: &fakeDLQ{}}
 	log := slog.New(slog.DiscardHandler)
-	srv := service.New("compute-ma", "", service.Config{}, log)
+	srv := service.New(service.Config{}, log)
 	r := &receiver{
 		events: b.store, rehearsals: b.store, deadLetters: b.dlq, maxBytes: 1 << 20, log: log, metrics: newMetrics(srv.Metrics),
 		now: func() time.Time { return time.Date(2024, 3, 20, 12, 0, 0, 0, time.UTC) },

@@ -86,7 +86,7 @@ func serveInsertOnly(ctx context.Context) error {
 	defer pool.Close()
 	producer := kafkaclient.NewProducer(cfg.KafkaServers)
 	defer producer.Close(cfg.ShutdownTimeout)
-	srv := service.New("compute-ma", "", cfg.Config, log)
+	srv := service.New(cfg.Config, log)
 	m := newMetrics(srv.Metrics)
 	points := insertOnly{store.New(pool, cfg.Windows), pool}
 	events := store.NewBatcher(points, m.batch)

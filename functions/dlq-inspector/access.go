@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"marketdata/shared/fault"
-	"marketdata/shared/service"
+	"marketdata/shared/problem"
 )
 
 // access knows the operators by the SHA-256 of their tokens.
@@ -87,7 +87,7 @@ func (a access) guard(next http.Handler) http.Handler {
 		name, err := a.who(r.Header.Get("Authorization"))
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="dlq"`)
-			service.WriteProblem(w, r, err)
+			problem.Write(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, name)))

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/api"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/service"
@@ -92,7 +93,7 @@ func setup(t *testing.T) bundle {
 	server := httptest.NewServer(b.target)
 	t.Cleanup(server.Close)
 	log := slog.New(slog.DiscardHandler)
-	srv := service.New("dlq-inspector", "", service.Config{}, log)
+	srv := service.New(service.Config{}, log)
 	replay := &replayer{
 		store: b.store, target: server.URL, client: server.Client(), topics: []string{b.topic}, records: b.producer, maxReplays: 2, now: time.Now,
 	}
@@ -109,7 +110,7 @@ func setup(t *testing.T) bundle {
 		access:  newAccess("", "secret"),
 		metrics: newMetrics(vm.NewSet()),
 	}
-	h.routes(srv, func(next http.Handler) http.Handler { return next })
+	h.routes(srv.Mux, api.New(srv, "dlq-inspector", ""), func(next http.Handler) http.Handler { return next })
 	b.http = srv.Handler()
 	return b
 }

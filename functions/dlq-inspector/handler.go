@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/priceevent"
@@ -44,10 +45,10 @@ type handler struct {
 	metrics metrics
 }
 
-func (h *handler) routes(srv *service.Service, limit service.Middleware) {
-	srv.Mux.Handle("POST /{$}", h.intake.admit(ingress.Handler{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable}))
-	pages(srv)
-	srv.Document(func(doc *huma.OpenAPI) {
+func (h *handler) routes(mux *http.ServeMux, routes *api.API, limit service.Middleware) {
+	mux.Handle("POST /{$}", h.intake.admit(ingress.Handler{MaxBytes: maxBody, Handle: h.event, Refuse: h.unreadable}))
+	pages(mux)
+	routes.Document(func(doc *huma.OpenAPI) {
 		doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
 	})
 	op := func(id, method, path, summary string, errs ...int) huma.Operation {
@@ -57,17 +58,17 @@ func (h *handler) routes(srv *service.Service, limit service.Middleware) {
 			Security: []map[string][]string{{"operator": {}}},
 		}
 	}
-	service.Handle(srv, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest failure first"), h.list, limit, h.access.guard)
-	service.Handle(srv, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter", 404), h.show, limit, h.access.guard)
-	service.Handle(srv, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), h.groups, limit, h.access.guard)
-	service.Handle(srv, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), h.stats, limit, h.access.guard)
-	service.Handle(srv, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it", 404, 409, 413), h.replayOne, limit, h.access.guard)
-	service.Handle(srv, accepted(op("replay-letters", http.MethodPost, "/dlq/replays", "Replay all open letters that a filter selects", 409, 413)), h.replayMany, limit, h.access.guard)
-	service.Handle(srv, op("list-replays", http.MethodGet, "/dlq/replays", "List replays of many letters, newest first"), h.listReplays, limit, h.access.guard)
-	service.Handle(srv, op("show-replay", http.MethodGet, "/dlq/replays/{id}", "Show a replay of many letters and its progress", 404), h.showReplay, limit, h.access.guard)
-	service.Handle(srv, op("cancel-replay", http.MethodDelete, "/dlq/replays/{id}", "Cancel a replay of many letters", 404, 409), h.cancelReplay, limit, h.access.guard)
-	service.Handle(srv, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside", 404, 409), h.discard, limit, h.access.guard)
-	service.Handle(srv, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again", 404, 409), h.restore, limit, h.access.guard)
+	api.Handle(routes, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest failure first"), h.list, limit, h.access.guard)
+	api.Handle(routes, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter", 404), h.show, limit, h.access.guard)
+	api.Handle(routes, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), h.groups, limit, h.access.guard)
+	api.Handle(routes, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), h.stats, limit, h.access.guard)
+	api.Handle(routes, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it", 404, 409, 413), h.replayOne, limit, h.access.guard)
+	api.Handle(routes, accepted(op("replay-letters", http.MethodPost, "/dlq/replays", "Replay all open letters that a filter selects", 409, 413)), h.replayMany, limit, h.access.guard)
+	api.Handle(routes, op("list-replays", http.MethodGet, "/dlq/replays", "List replays of many letters, newest first"), h.listReplays, limit, h.access.guard)
+	api.Handle(routes, op("show-replay", http.MethodGet, "/dlq/replays/{id}", "Show a replay of many letters and its progress", 404), h.showReplay, limit, h.access.guard)
+	api.Handle(routes, op("cancel-replay", http.MethodDelete, "/dlq/replays/{id}", "Cancel a replay of many letters", 404, 409), h.cancelReplay, limit, h.access.guard)
+	api.Handle(routes, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside", 404, 409), h.discard, limit, h.access.guard)
+	api.Handle(routes, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again", 404, 409), h.restore, limit, h.access.guard)
 }
 
 // event takes dead letters and ticks. Its errors are Unavailable only: any other answer than 204 and 503 would send
@@ -131,7 +132,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	if f.Until, err = instant("until", in.Until); err != nil {
 		return nil, err
 	}
-	before, err := service.ReadToken[listKey](in.PageToken)
+	before, err := api.ReadToken[listKey](in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	}
 	out := &listAnswer{}
 	out.Body.Messages = []Summary{}
-	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(l listed) listKey { return l.key })
+	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(l listed) listKey { return l.key })
 	for _, l := range all {
 		out.Body.Messages = append(out.Body.Messages, summaryOf(l.stored))
 	}
@@ -175,7 +176,7 @@ type groupsRequest struct {
 }
 
 func (h *handler) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer, error) {
-	after, err := service.ReadToken[groupKey](in.PageToken)
+	after, err := api.ReadToken[groupKey](in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +188,7 @@ func (h *handler) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer,
 		return nil, err
 	}
 	out := &groupsAnswer{}
-	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(g group) groupKey { return groupKey{g.Open, g.Letters, g.Fingerprint} })
+	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(g group) groupKey { return groupKey{g.Open, g.Letters, g.Fingerprint} })
 	out.Body.Groups = []group{}
 	for _, g := range all {
 		if r, ok := priceevent.Explain(g.Code); ok {

@@ -11,7 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"marketdata/shared/service"
+	"marketdata/shared/api"
 )
 
 func accepted(op huma.Operation) huma.Operation {
@@ -140,7 +140,7 @@ type bulksAnswer struct {
 }
 
 func (h *handler) listReplays(ctx context.Context, in *bulksRequest) (*bulksAnswer, error) {
-	before, err := service.ReadToken[uuid.UUID](in.PageToken)
+	before, err := api.ReadToken[uuid.UUID](in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (h *handler) listReplays(ctx context.Context, in *bulksRequest) (*bulksAnsw
 	}
 	out := &bulksAnswer{}
 	out.Body.Replays = []bulkBody{}
-	all, out.Body.NextPageToken = service.Page(all, in.Limit, func(b bulk) uuid.UUID { return b.ID })
+	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(b bulk) uuid.UUID { return b.ID })
 	for _, b := range all {
 		out.Body.Replays = append(out.Body.Replays, bulkOf(b))
 	}

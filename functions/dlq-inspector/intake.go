@@ -18,7 +18,7 @@ import (
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
-	"marketdata/shared/service"
+	"marketdata/shared/problem"
 )
 
 // What one replica holds at most: beyond it deliveries wait, and are refused as Unavailable only after a while. The platform brings them
@@ -85,7 +85,7 @@ func (in *intake) admit(next http.Handler) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), roomWait)
 		defer cancel()
 		if err := in.room.Acquire(ctx, size); err != nil {
-			service.WriteEventProblem(w, r, fault.Wrap(err, fault.Unavailable, "overloaded", "too many letters are in hand").After(time.Second))
+			problem.WriteEvent(w, r, fault.Wrap(err, fault.Unavailable, "overloaded", "too many letters are in hand").After(time.Second))
 			return
 		}
 		defer in.room.Release(size)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"marketdata/shared/api"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
@@ -39,7 +40,7 @@ func run(ctx context.Context) error {
 	}
 	service.LimitMemory() // a flood of letters leaves garbage, not much that lives
 	log := service.NewLogger("dlq-inspector", cfg.LogLevel)
-	srv := service.New("dlq-inspector", "Dead letters: see, replay, discard.", cfg.Config, log)
+	srv := service.New(cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
 	if err != nil {
 		return err
@@ -79,7 +80,8 @@ func run(ctx context.Context) error {
 		metrics: counts,
 	}
 	// The limit comes before the token: it counts guesses, too.
-	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default, Guarded: true}))
-	srv.Document(ratelimit.Document)
+	routes := api.New(srv, "dlq-inspector", "Dead letters: see, replay, discard.")
+	h.routes(srv.Mux, routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default, Guarded: true}))
+	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

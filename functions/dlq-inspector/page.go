@@ -3,8 +3,8 @@ package main
 import (
 	"embed"
 	"io/fs"
+	"net/http"
 
-	"marketdata/shared/service"
 	"marketdata/shared/webpage"
 )
 
@@ -13,10 +13,10 @@ var pageFiles embed.FS
 
 // pages mounts the operators' page. Its files need no token: whatever it shows, it asks the /dlq routes for, with the token of
 // the operator who signed in.
-func pages(srv *service.Service) {
+func pages(mux *http.ServeMux) {
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
 		panic(err) // the folder is in the binary
 	}
-	webpage.Handle(srv.Mux, "/dlq", "/dlq/page/", files)
+	webpage.Handle(mux, "/dlq", "/dlq/page/", files)
 }

@@ -12,24 +12,26 @@ import (
 	"strings"
 	"time"
 
+	"marketdata/shared/api"
 	"marketdata/shared/pricecache"
-	"marketdata/shared/service"
+	"marketdata/shared/problem"
+	"marketdata/shared/request"
 )
 
 type priceBody struct {
-	Symbol         string         `json:"symbol" example:"AAPL"`
-	Price          service.Number `json:"price" doc:"Exact digits as the provider gave them"`
-	Timestamp      time.Time      `json:"timestamp" doc:"When the provider observed the price"`
-	Provider       string         `json:"provider" example:"yfinance"`
-	Currency       string         `json:"currency,omitempty" doc:"As the provider names it; minor units (GBp) are not divided"`
-	Stale          bool           `json:"stale,omitempty" doc:"The provider failed; this is an older price"`
-	FallbackFrom   string         `json:"fallback_from,omitempty" doc:"With provider=auto: the first of the chain, if another answered in its place"`
-	FallbackReason string         `json:"fallback_reason,omitempty" doc:"The code of what kept it from answering"`
+	Symbol         string     `json:"symbol" example:"AAPL"`
+	Price          api.Number `json:"price" doc:"Exact digits as the provider gave them"`
+	Timestamp      time.Time  `json:"timestamp" doc:"When the provider observed the price"`
+	Provider       string     `json:"provider" example:"yfinance"`
+	Currency       string     `json:"currency,omitempty" doc:"As the provider names it; minor units (GBp) are not divided"`
+	Stale          bool       `json:"stale,omitempty" doc:"The provider failed; this is an older price"`
+	FallbackFrom   string     `json:"fallback_from,omitempty" doc:"With provider=auto: the first of the chain, if another answered in its place"`
+	FallbackReason string     `json:"fallback_reason,omitempty" doc:"The code of what kept it from answering"`
 }
 
 type batchBody struct {
 	Prices map[string]priceBody        `json:"prices" doc:"By symbol"`
-	Errors map[string]*service.Problem `json:"errors" doc:"By symbol, as it was given"`
+	Errors map[string]*problem.Problem `json:"errors" doc:"By symbol, as it was given"`
 }
 
 // answer is a price, or the prices of a batch.
@@ -42,15 +44,15 @@ type answer struct {
 
 // batch answers several symbols as one.
 func batch(ctx context.Context, q latestRequest, results []result) answer {
-	body := batchBody{Prices: map[string]priceBody{}, Errors: map[string]*service.Problem{}}
+	body := batchBody{Prices: map[string]priceBody{}, Errors: map[string]*problem.Problem{}}
 	for text, err := range q.refused {
-		body.Errors[text] = service.NewProblem(err, service.RequestID(ctx))
+		body.Errors[text] = problem.New(err, request.ID(ctx))
 	}
 	a, tags := answer{how: "HIT", last: pricecache.Entry{Left: math.MaxInt64}}, sha256.New()
 	for i, r := range results {
 		symbol := string(q.symbols[i])
 		if r.err != nil {
-			body.Errors[symbol] = service.NewProblem(r.err, service.RequestID(ctx))
+			body.Errors[symbol] = problem.New(r.err, request.ID(ctx))
 			continue
 		}
 		body.Prices[symbol] = bodyOf(r.found)
@@ -146,7 +148,7 @@ func needsEscape(c rune) bool { return (c < 'A' || c > 'Z') && (c < 'a' || c > '
 func bodyOf(f found) priceBody {
 	q := f.entry.Quote
 	return priceBody{
-		Symbol: string(q.Symbol), Price: service.Number(q.Price.String()), Timestamp: q.ObservedAt.UTC(), Provider: q.Provider,
+		Symbol: string(q.Symbol), Price: api.Number(q.Price.String()), Timestamp: q.ObservedAt.UTC(), Provider: q.Provider,
 		Currency: q.Currency, Stale: f.how == "STALE", FallbackFrom: f.fallbackFrom, FallbackReason: f.fallbackReason,
 	}
 }

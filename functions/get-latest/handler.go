@@ -8,8 +8,10 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/redis/go-redis/v9"
 
+	"marketdata/shared/api"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
+	"marketdata/shared/problem"
 	"marketdata/shared/service"
 )
 
@@ -27,14 +29,14 @@ type handler struct {
 	private         bool // clients need API keys, so shared caches must not answer for us
 }
 
-func (h *handler) routes(srv *service.Service, history service.Middleware) {
-	service.Mount[latestQuery, latestAnswer](srv, latestOperation, http.HandlerFunc(h.latest))
-	service.Handle(srv, huma.Operation{
+func (h *handler) routes(routes *api.API, history service.Middleware) {
+	api.Mount[latestQuery, latestAnswer](routes, latestOperation, http.HandlerFunc(h.latest))
+	api.Handle(routes, huma.Operation{
 		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
 		Summary: "The stored prices of an instrument, in pages",
 		Errors:  []int{400, 429, 500, 503},
 	}, h.history, history)
-	srv.Document(describe)
+	routes.Document(describe)
 }
 
 var latestOperation = huma.Operation{
@@ -59,13 +61,13 @@ func describe(doc *huma.OpenAPI) {
 	}
 	latest.Responses["304"] = &huma.Response{}
 	for path, providers := range map[string]string{"/prices/latest": "", "/prices/history": market.ProviderPattern} {
-		symbol, provider := service.Parameter(doc, path, "symbol"), service.Parameter(doc, path, "provider")
+		symbol, provider := api.Parameter(doc, path, "symbol"), api.Parameter(doc, path, "provider")
 		symbol.Pattern, provider.Pattern = market.SymbolPattern, providers
 		longest := market.LongestName
 		symbol.MaxLength, provider.MaxLength = &longest, &longest
 	}
 	for _, name := range append(market.Providers(), auto) {
-		known := service.Parameter(doc, "/prices/latest", "provider")
+		known := api.Parameter(doc, "/prices/latest", "provider")
 		known.Enum = append(known.Enum, name)
 	}
 	for status, text := range map[int]string{
@@ -124,6 +126,6 @@ func (h *handler) latest(w http.ResponseWriter, r *http.Request) {
 		err = a.write(w, q.held, h.private)
 	}
 	if err != nil {
-		service.WriteProblem(w, r, err)
+		problem.Write(w, r, err)
 	}
 }

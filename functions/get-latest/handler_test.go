@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/functions/get-latest/internal/flight"
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingest"
 	"marketdata/shared/market"
@@ -96,6 +97,7 @@ type bundle struct {
 	client  *redis.Client
 	handler *handler
 	service *service.Service
+	routes  *api.API
 }
 
 func setup(t *testing.T) *bundle {
@@ -111,14 +113,15 @@ func setup(t *testing.T) *bundle {
 	cache := pricecache.New(b.client, "price:", time.Minute, 10*time.Minute)
 	flights := flight.New(b.client, "flight:", cache, fetchWith(b.fetch), time.Second, log)
 	t.Cleanup(flights.Close)
-	b.service = service.New("get-latest", "", service.Config{}, log)
+	b.service = service.New(service.Config{}, log)
 	b.gate = &openGate{client: b.client}
 	b.handler = &handler{
 		gate:   b.gate,
 		prices: &prices{cache, flights, []string{"yfinance", "finnhub", "binance"}, log, newLookups(b.service.Metrics)},
 		points: pointsFunc(func(span, int) ([]point, error) { return nil, nil }), known: b.fetch.Known, defaultProvider: "yfinance",
 	}
-	b.handler.routes(b.service, func(next http.Handler) http.Handler { return next })
+	b.routes = api.New(b.service, "get-latest", "")
+	b.handler.routes(b.routes, func(next http.Handler) http.Handler { return next })
 	return b
 }
 
@@ -308,7 +311,7 @@ func TestDocumentNamesEveryCode(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	text := ""
-	for status, r := range b.service.OpenAPI().Paths["/prices/latest"].Get.Responses {
+	for status, r := range b.routes.OpenAPI().Paths["/prices/latest"].Get.Responses {
 		text += status + " " + r.Description + "\n"
 	}
 	for _, code := range []string{
@@ -317,12 +320,12 @@ func TestDocumentNamesEveryCode(t *testing.T) {
 	} {
 		require.Contains(t, text, code)
 	}
-	document, err := json.Marshal(b.service.OpenAPI())
+	document, err := json.Marshal(b.routes.OpenAPI())
 	require.NoError(t, err)
 	require.Contains(t, string(document), `"oneOf":[{"$ref":"#/components/schemas/GetLatestPriceBody"},{"$ref":"#/components/schemas/GetLatestBatchBody"}]`)
 	require.Contains(t, string(document), `"enum":["yfinance","alpha_vantage","finnhub","twelve_data","binance","coinbase","auto"]`)
 	for _, path := range []string{"/prices/latest", "/prices/history"} {
-		require.Equal(t, market.SymbolPattern, service.Parameter(b.service.OpenAPI(), path, "symbol").Pattern)
+		require.Equal(t, market.SymbolPattern, api.Parameter(b.routes.OpenAPI(), path, "symbol").Pattern)
 	}
 }
 
@@ -571,8 +574,8 @@ func TestLookupsAreCounted(t *testing.T) {
 func TestRequestsAreReadAsDocumented(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	documented := service.New("get-latest", "", service.Config{}, slog.New(slog.DiscardHandler))
-	service.Handle(documented, latestOperation, func(context.Context, *latestQuery) (*struct{}, error) { return &struct{}{}, nil })
+	documented := service.New(service.Config{}, slog.New(slog.DiscardHandler))
+	api.Handle(api.New(documented, "get-latest", ""), latestOperation, func(context.Context, *latestQuery) (*struct{}, error) { return &struct{}{}, nil })
 	ask := func(h http.Handler, query, held string) *httptest.ResponseRecorder {
 		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/prices/latest", nil)
 		r.URL.RawQuery = query
@@ -619,7 +622,7 @@ func TestOnePriceIsEncodedAsTheLibraryDoes(t *testing.T) {
 	for range 2000 {
 		b := priceBody{
 			Symbol: pick("AAPL", "^GSPC", "BTC-USD", "EUR=X", "BINANCE:BTCUSDT", "BTC/USD"), Provider: pick("yfinance", "alpha_vantage"),
-			Price:     service.Number(pick("150.25", "0.000000000000000001", "99999999999999999999", "1")),
+			Price:     api.Number(pick("150.25", "0.000000000000000001", "99999999999999999999", "1")),
 			Timestamp: time.UnixMicro(rand.Int64N(4e15)).UTC().Truncate([]time.Duration{1, time.Millisecond, time.Second, time.Hour}[rand.IntN(4)]),
 			Currency:  pick("", "USD", "GBp", "a\"b", "<x>", "€", "\xff", "\u2028", "U S"), Stale: rand.IntN(2) == 0,
 			FallbackFrom: pick("", "finnhub"), FallbackReason: pick("", "provider_timeout"),

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
-	"marketdata/shared/service"
 	"marketdata/shared/timerange"
 )
 
@@ -48,9 +48,9 @@ type historyBody struct {
 }
 
 type pointBody struct {
-	Timestamp     time.Time      `json:"timestamp" doc:"When the provider observed the price"`
-	Price         service.Number `json:"price" doc:"Exact digits"`
-	RawResponseID uuid.UUID      `json:"raw_response_id" format:"uuid" doc:"Of the answer it came from"`
+	Timestamp     time.Time  `json:"timestamp" doc:"When the provider observed the price"`
+	Price         api.Number `json:"price" doc:"Exact digits"`
+	RawResponseID uuid.UUID  `json:"raw_response_id" format:"uuid" doc:"Of the answer it came from"`
 }
 
 // history pages through stored prices. A token stands for the last observation time of its page, so pages stay right
@@ -83,7 +83,7 @@ func (h *handler) history(ctx context.Context, in *historyQuery) (*historyAnswer
 		body.NextPageToken = &token
 	}
 	for _, p := range all {
-		body.Prices = append(body.Prices, pointBody{p.ObservedAt.UTC(), service.Number(p.Price.String()), p.RawResponseID})
+		body.Prices = append(body.Prices, pointBody{p.ObservedAt.UTC(), api.Number(p.Price.String()), p.RawResponseID})
 	}
 	return &historyAnswer{body}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"marketdata/functions/get-latest/internal/flight"
+	"marketdata/shared/api"
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market/providers"
@@ -41,7 +42,7 @@ func run(ctx context.Context) error {
 	}
 	log := service.NewLogger("get-latest", cfg.LogLevel)
 	service.LimitMemory()
-	srv := service.New("get-latest", "The latest price of an instrument.", cfg.Config, log)
+	srv := service.New(cfg.Config, log)
 	pool, err := postgres.OpenLater(string(cfg.DatabaseURL))
 	if err != nil {
 		return err
@@ -73,7 +74,8 @@ func run(ctx context.Context) error {
 		prices: &prices{cache: quotes, flights: flights, chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), log: log, lookups: newLookups(srv.Metrics)},
 		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Limits.APIKeys.Required(),
 	}
-	h.routes(srv, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
-	srv.Document(ratelimit.Document)
+	routes := api.New(srv, "get-latest", "The latest price of an instrument.")
+	h.routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

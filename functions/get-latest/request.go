@@ -4,9 +4,9 @@ import (
 	"net/http"
 	"strings"
 
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
-	"marketdata/shared/service"
 )
 
 // maxSymbols bounds a batch.
@@ -26,7 +26,7 @@ type latestRequest struct {
 func (h *handler) read(r *http.Request) (latestRequest, error) {
 	q := latestRequest{provider: h.defaultProvider}
 	var symbol, symbols string
-	err := service.ReadQuery(r.URL.RawQuery, func(name, value string) error {
+	err := api.ReadQuery(r.URL.RawQuery, func(name, value string) error {
 		switch name {
 		case "symbol":
 			symbol = value
@@ -42,7 +42,7 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 	if err != nil {
 		return latestRequest{}, err
 	}
-	if q.held, err = service.ReadList(r.Header, "If-None-Match"); err != nil {
+	if q.held, err = api.ReadList(r.Header, "If-None-Match"); err != nil {
 		return latestRequest{}, err
 	}
 	switch {

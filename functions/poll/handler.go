@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/market"
@@ -35,21 +36,21 @@ type handler struct {
 // maxTickBytes bounds the body of a tick, which says nothing that we read.
 const maxTickBytes = 64 << 10
 
-func (h *handler) routes(srv *service.Service, createLimit, limit service.Middleware) {
-	srv.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: maxTickBytes, Handle: h.event})
+func (h *handler) routes(mux *http.ServeMux, routes *api.API, createLimit, limit service.Middleware) {
+	mux.Handle("POST /{$}", ingress.Handler{MaxBytes: maxTickBytes, Handle: h.event})
 	op := func(id, method, path, summary string, status int, errs ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"polling"}, DefaultStatus: status,
 			Errors: append([]int{400, 429, 500, 503}, errs...),
 		}
 	}
-	service.Handle(srv, op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted, 409, 413, 415), h.create, createLimit)
-	service.Handle(srv, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list, limit)
-	service.Handle(srv, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show, limit)
-	service.Handle(srv, op("list-runs", http.MethodGet, "/prices/poll/{job_id}/runs", "List the runs of a polling job, newest first", http.StatusOK, 404), h.listRuns, limit)
-	service.Handle(srv, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus("paused"), limit)
-	service.Handle(srv, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus("active"), limit)
-	service.Handle(srv, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove, limit)
+	api.Handle(routes, op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted, 409, 413, 415), h.create, createLimit)
+	api.Handle(routes, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list, limit)
+	api.Handle(routes, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show, limit)
+	api.Handle(routes, op("list-runs", http.MethodGet, "/prices/poll/{job_id}/runs", "List the runs of a polling job, newest first", http.StatusOK, 404), h.listRuns, limit)
+	api.Handle(routes, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus("paused"), limit)
+	api.Handle(routes, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus("active"), limit)
+	api.Handle(routes, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove, limit)
 }
 
 // event takes ticks. PingSource tries 503 again, and 500 not.
@@ -121,12 +122,12 @@ type jobBody struct {
 }
 
 type resultBody struct {
-	Symbol    market.Symbol  `json:"symbol"`
-	At        time.Time      `json:"at"`
-	Price     service.Number `json:"price,omitempty"`
-	Timestamp *time.Time     `json:"timestamp,omitempty" doc:"When the provider observed the price"`
-	Provider  *string        `json:"provider,omitempty" doc:"The provider that answered"`
-	Code      *string        `json:"code,omitempty" doc:"Code of the problem if it failed; out_of_time: the tick had no time for it, and the next starts with it"`
+	Symbol    market.Symbol `json:"symbol"`
+	At        time.Time     `json:"at"`
+	Price     api.Number    `json:"price,omitempty"`
+	Timestamp *time.Time    `json:"timestamp,omitempty" doc:"When the provider observed the price"`
+	Provider  *string       `json:"provider,omitempty" doc:"The provider that answered"`
+	Code      *string       `json:"code,omitempty" doc:"Code of the problem if it failed; out_of_time: the tick had no time for it, and the next starts with it"`
 }
 
 func bodyOf(j job, results []result) jobBody {
@@ -137,7 +138,7 @@ func bodyOf(j job, results []result) jobBody {
 	for _, r := range results {
 		one := resultBody{Symbol: r.Symbol, At: r.At.UTC(), Timestamp: utc(r.ObservedAt), Provider: r.Provider, Code: r.Code}
 		if r.Price != nil {
-			one.Price = service.Number(r.Price.String())
+			one.Price = api.Number(r.Price.String())
 		}
 		b.Results = append(b.Results, one)
 	}
@@ -193,7 +194,7 @@ type listAnswer struct {
 }
 
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
-	after, err := service.ReadToken[string](in.PageToken)
+	after, err := api.ReadToken[string](in.PageToken)
 	if err == nil && after != nil && !isJobID(*after) {
 		err = fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
 	}
@@ -206,7 +207,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	}
 	out := &listAnswer{}
 	out.Body.Jobs = []jobBody{}
-	jobs, out.Body.NextPageToken = service.Page(jobs, in.Limit, func(j job) string { return j.ID })
+	jobs, out.Body.NextPageToken = api.Page(jobs, in.Limit, func(j job) string { return j.ID })
 	for _, j := range jobs {
 		out.Body.Jobs = append(out.Body.Jobs, bodyOf(j, nil))
 	}
@@ -233,7 +234,7 @@ type runsAnswer struct {
 }
 
 func (h *handler) listRuns(ctx context.Context, in *runsRequest) (*runsAnswer, error) {
-	before, err := service.ReadToken[time.Time](in.PageToken)
+	before, err := api.ReadToken[time.Time](in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +244,7 @@ func (h *handler) listRuns(ctx context.Context, in *runsRequest) (*runsAnswer, e
 	}
 	out := &runsAnswer{}
 	out.Body.Runs = []runBody{}
-	runs, out.Body.NextPageToken = service.Page(runs, in.Limit, func(r recorded) time.Time { return r.ScheduledAt.UTC() })
+	runs, out.Body.NextPageToken = api.Page(runs, in.Limit, func(r recorded) time.Time { return r.ScheduledAt.UTC() })
 	for _, r := range runs {
 		out.Body.Runs = append(out.Body.Runs, runBody{r.ScheduledAt.UTC(), r.FinishedAt.UTC(), r.Failed})
 	}

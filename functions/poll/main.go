@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 
+	"marketdata/shared/api"
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market/providers"
@@ -42,7 +43,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log := service.NewLogger("poll", cfg.LogLevel)
-	srv := service.New("poll", "Polling jobs: prices on a schedule.", cfg.Config, log)
+	srv := service.New(cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
 	if err != nil {
 		return err
@@ -76,9 +77,10 @@ func run(ctx context.Context) error {
 		},
 	}
 	// Creating a job makes paid work for as long as the job lives: without a limiter that answers, none is created.
-	h.routes(srv,
+	routes := api.New(srv, "poll", "Polling jobs: prices on a schedule.")
+	h.routes(srv.Mux, routes,
 		limiter.Middleware(ratelimit.Policy{Name: "poll", Limit: cfg.PollLimit, FailClosed: true}),
 		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
-	srv.Document(ratelimit.Document)
+	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

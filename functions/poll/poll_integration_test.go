@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/api"
 	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 	"marketdata/shared/ratelimit"
@@ -38,7 +39,7 @@ func setup(t *testing.T) bundle {
 	b := bundle{store: &pgStore{pool: testenv.Postgres(t)}, ingest: &fakeIngest{calls: map[string]int{}, planned: map[market.Symbol]time.Time{}}}
 	log := slog.New(slog.DiscardHandler)
 	b.tick = &ticker{store: b.store, ingest: b.ingest, cache: noCache{}, log: log, metrics: newMetrics(vm.NewSet()), chain: []string{"yfinance", "slow"}, fresh: time.Minute, rawRetention: 48 * time.Hour, runsRetention: 24 * time.Hour}
-	srv := service.New("poll", "", service.Config{}, log)
+	srv := service.New(service.Config{}, log)
 	h := &handler{store: b.store, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick}
 	client, prefix := testenv.Redis(t)
 	limits := ratelimit.Config{Timeout: time.Minute, MaxCopies: 1}
@@ -47,7 +48,7 @@ func setup(t *testing.T) bundle {
 	policy := func(name string) ratelimit.Policy { // guarded: only the tests that are about keys send one
 		return ratelimit.Policy{Name: prefix + name, Limit: ratelimit.Limit{N: 1000, Window: time.Minute}, Guarded: true}
 	}
-	h.routes(srv, limiter.Middleware(policy("poll")), limiter.Middleware(policy("default")))
+	h.routes(srv.Mux, api.New(srv, "poll", ""), limiter.Middleware(policy("poll")), limiter.Middleware(policy("default")))
 	b.http = srv.Handler()
 	return b
 }
@@ -120,7 +121,7 @@ func TestCreateAndRun(t *testing.T) {
 	require.Zero(t, v.Failures)
 	require.Equal(t, v.CreatedAt.Add(5*time.Second), v.NextRunAt)
 	require.Len(t, v.Results, 1)
-	require.Equal(t, service.Number("1.5"), v.Results[0].Price)
+	require.Equal(t, api.Number("1.5"), v.Results[0].Price)
 	first := b.show(t, strings.TrimPrefix(w.Header().Get("Location"), "/prices/poll/"))
 	require.EqualValues(t, 1, first.Failures)
 	require.Equal(t, "symbol_not_found", *first.Results[1].Code)

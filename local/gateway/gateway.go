@@ -17,8 +17,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
-	"marketdata/shared/service"
+	"marketdata/shared/problem"
+	"marketdata/shared/request"
 	"marketdata/shared/webpage"
 )
 
@@ -100,9 +102,9 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 	}
 	webpage.Handle(mux, "/{$}", "/page/", files)
 	mux.HandleFunc("GET /openapi.json", g.openAPI)
-	service.Docs(mux)
+	api.Docs(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { mux.ServeHTTP(w, service.Identify(r)) }), nil
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { mux.ServeHTTP(w, request.Identify(r)) }), nil
 }
 
 func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
@@ -122,8 +124,8 @@ func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
 
 // refuse answers in the functions' place. Their answers bring an id of their own.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
-	w.Header().Set("X-Request-ID", service.RequestID(r.Context()))
-	service.WriteProblem(w, r, err)
+	w.Header().Set("X-Request-ID", request.ID(r.Context()))
+	problem.Write(w, r, err)
 }
 
 // clientBody remembers that the client's body could not be read: the proxy reports that as the function's failure.

@@ -31,8 +31,8 @@ func (d Letter) Record(topic string) kafkaclient.Record { return d.record(topic,
 
 func (d Letter) record(topic string, f form) kafkaclient.Record {
 	r := kafkaclient.Record{Topic: topic}
-	headers, cutHeaders := f.headers(d.delivered())
-	r.Headers = append(r.Headers, headers...)
+	var cutHeaders int
+	r.Headers, cutHeaders = f.headers(d.delivered())
 	add := func(name, value string) {
 		if value != "" {
 			r.Headers = append(r.Headers, kafkaclient.Header{Name: name, Value: []byte(value)})
@@ -89,7 +89,8 @@ func (d Letter) place() (topic, partition, offset string) {
 
 // delivered returns the headers of the delivery that belong to the event, sorted by name.
 func (d Letter) delivered() []kafkaclient.Header {
-	var out []kafkaclient.Header
+	const own = 16 // what record adds
+	out := make([]kafkaclient.Header, 0, len(d.Header)+own)
 	for name, values := range d.Header {
 		lower := strings.ToLower(name)
 		if attribute, ok := strings.CutPrefix(lower, "ce-"); ok {

@@ -25,7 +25,7 @@ import (
 	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
-	"marketdata/shared/service"
+	"marketdata/shared/request"
 )
 
 const (
@@ -178,7 +178,7 @@ func (in *Ingester) record(ctx context.Context, o priceevent.Observation) (kafka
 	if err != nil {
 		return kafkaclient.Record{}, err
 	}
-	if t := service.Traceparent(ctx); t != "" {
+	if t := request.Traceparent(ctx); t != "" {
 		m.Headers["traceparent"] = t
 	}
 	return kafkaclient.Record{Topic: in.topic, Key: []byte(m.Key), Value: m.Value, Headers: sortedHeaders(m.Headers)}, nil

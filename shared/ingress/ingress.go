@@ -16,7 +16,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 
 	"marketdata/shared/fault"
-	"marketdata/shared/service"
+	"marketdata/shared/problem"
+	"marketdata/shared/request"
 )
 
 // Delivery is one event as it came over HTTP: the decoded event and the very bytes it was made of.
@@ -92,12 +93,12 @@ type Handler struct {
 // ServeHTTP answers 204, or a problem document with the event surface's status. What a browser sends for another site's page
 // is refused before it is read, and never buried: no platform sends Origin.
 func (in Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	err := service.CheckOrigin(r)
+	err := request.CheckOrigin(r)
 	if err == nil {
 		err = in.receive(r)
 	}
 	if err != nil {
-		service.WriteEventProblem(w, r, err)
+		problem.WriteEvent(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -144,7 +145,7 @@ func Read(r *http.Request, maxBytes int64) (Delivery, error) {
 	e, err := Decode(r.Header, d.Body)
 	if err == nil {
 		d.Event = e
-		service.NoteEvent(r.Context(), e.ID())
+		request.NoteEvent(r.Context(), e.ID())
 	}
 	return d, err
 }

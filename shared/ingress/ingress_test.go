@@ -17,6 +17,7 @@ import (
 
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
+	"marketdata/shared/problem"
 	"marketdata/shared/service"
 )
 
@@ -33,14 +34,14 @@ func do(s *service.Service, method, target, body string, header ...string) *http
 func codeOf(t *testing.T, w *httptest.ResponseRecorder) string {
 	t.Helper()
 	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), w.Body.String())
-	var p service.Problem
+	var p problem.Problem
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
 	return p.Code
 }
 
 func mounted(t *testing.T, handle ingress.Func) *service.Service {
 	t.Helper()
-	s := service.New("test", "A test.", service.Config{}, slog.New(slog.DiscardHandler))
+	s := service.New(service.Config{}, slog.New(slog.DiscardHandler))
 	s.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 300, Handle: handle})
 	return s
 }
@@ -250,7 +251,7 @@ func TestBodiesThatAreTooLarge(t *testing.T) {
 func TestEventIDsAreBoundedInLogs(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	s := service.New("test", "A test.", service.Config{}, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s := service.New(service.Config{}, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	s.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 1 << 20, Handle: func(context.Context, ingress.Delivery) error { return nil }})
 	s.Mux.HandleFunc("GET /public", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	long := strings.Repeat("é", 450_000)
@@ -271,7 +272,7 @@ func TestPagesOfOtherSitesSendNoEvents(t *testing.T) {
 	t.Parallel()
 	handled := 0
 	count := func(context.Context, ingress.Delivery) error { handled++; return nil }
-	s := service.New("test", "A test.", service.Config{}, slog.New(slog.DiscardHandler))
+	s := service.New(service.Config{}, slog.New(slog.DiscardHandler))
 	s.Mux.Handle("POST /{$}", ingress.Handler{MaxBytes: 300, Handle: count, Refuse: func(ctx context.Context, d ingress.Delivery, _ error) error { return count(ctx, d) }})
 	for name, header := range map[string][]string{
 		"simple POST":   {"Content-Type", "text/plain", "Origin", "https://evil.example.com"},

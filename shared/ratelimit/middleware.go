@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/problem"
 	"marketdata/shared/service"
 )
 
@@ -78,7 +79,7 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pip
 		err = fault.New(fault.Invalid, "unauthorized", "send a known API key as the header %s", keyHeader)
 	}
 	if err != nil {
-		service.WriteProblem(w, r, err)
+		problem.Write(w, r, err)
 	}
 	return client, err == nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/service"
@@ -28,6 +29,7 @@ import (
 type site struct {
 	http    http.Handler
 	srv     *service.Service
+	routes  *api.API
 	limiter *Limiter
 	net     *network
 	redis   *miniredis.Miniredis
@@ -60,9 +62,10 @@ func newSite(t *testing.T, c Config, policies ...Policy) *site {
 	s.limiter = New(client, c, log)
 	s.limiter.now = alwaysDue()
 	t.Cleanup(func() { require.NoError(t, s.limiter.Close()) })
-	s.srv = service.New("test", "", service.Config{}, log)
+	s.srv = service.New(service.Config{}, log)
+	s.routes = api.New(s.srv, "test", "")
 	for i, p := range policies {
-		service.Handle(s.srv, huma.Operation{OperationID: fmt.Sprint("post-", i), Method: http.MethodPost, Path: "/" + p.Name}, func(ctx context.Context, in *question) (*answer, error) {
+		api.Handle(s.routes, huma.Operation{OperationID: fmt.Sprint("post-", i), Method: http.MethodPost, Path: "/" + p.Name}, func(ctx context.Context, in *question) (*answer, error) {
 			s.seen(ctx)
 			return &answer{in.Body}, s.fail
 		}, s.limiter.Middleware(p))
@@ -290,8 +293,8 @@ func TestHandlersKnowTheClient(t *testing.T) {
 func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
-	s.srv.Document(Document)
-	op := s.srv.OpenAPI().Paths["/things"].Post
+	s.routes.Document(Document)
+	op := s.routes.OpenAPI().Paths["/things"].Post
 	for _, status := range []string{"200", "400", "401", "429", "500", "503"} {
 		require.Contains(t, op.Responses, status)
 		require.Contains(t, op.Responses[status].Headers, "RateLimit", status)
@@ -299,7 +302,7 @@ func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {
 	require.Contains(t, op.Responses["429"].Headers, "Retry-After")
 	require.Contains(t, op.Responses["429"].Content, "application/problem+json")
 	require.Equal(t, []map[string][]string{{}, {"api_key": {}}}, op.Security)
-	text, err := json.Marshal(s.srv.OpenAPI())
+	text, err := json.Marshal(s.routes.OpenAPI())
 	require.NoError(t, err)
 	require.Contains(t, string(text), `"X-API-Key"`)
 }

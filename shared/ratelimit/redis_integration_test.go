@@ -83,7 +83,7 @@ func BenchmarkMiddleware(b *testing.B) {
 
 	limiter := New(client, Config{Timeout: time.Second, MaxCopies: 4}, slog.New(slog.DiscardHandler))
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	srv := service.New("bench", "", service.Config{}, slog.New(slog.DiscardHandler))
+	srv := service.New(service.Config{}, slog.New(slog.DiscardHandler))
 	gate := limiter.Gate(Policy{Name: prefix, Limit: limit})
 	srv.Mux.HandleFunc("GET /bench", func(w http.ResponseWriter, r *http.Request) {
 		var got *redis.StringCmd

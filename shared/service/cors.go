@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"marketdata/shared/request"
 )
 
 // Origins are the web origins whose pages may read the query routes (CORS, Fetch standard section 3.2). It decodes from a
@@ -28,7 +30,7 @@ func (o *Origins) UnmarshalText(text []byte) error {
 		case part == "*":
 			o.any = true
 		case !isOrigin(part):
-			errs = append(errs, fmt.Errorf("CORS_ORIGINS: %q is not an origin such as https://charts.example.com: scheme, host and port, no path", cut(part, 64)))
+			errs = append(errs, fmt.Errorf("CORS_ORIGINS: %q is not an origin such as https://charts.example.com: scheme, host and port, no path", request.Cut(part, 64)))
 		default:
 			o.list = append(o.list, part)
 		}
@@ -40,26 +42,27 @@ func (o *Origins) UnmarshalText(text []byte) error {
 // Validate reports all faults at once.
 func (o Origins) Validate() error { return o.err }
 
-// isOrigin reports text in the form in which browsers send it.
+// isOrigin reports an origin in the form that browsers send.
 func isOrigin(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || text != strings.ToLower(u.Scheme+"://"+u.Host) {
 		return false
 	}
-	return u.Scheme == "http" && u.Port() != "80" || u.Scheme == "https" && u.Port() != "443" // a default port is never sent
+	return u.Scheme == "http" && u.Port() != "80" || u.Scheme == "https" && u.Port() != "443" // browsers never send a default port
 }
 
-// exposed are the answers' headers that a page may read beside those that every page may.
+// exposed are the headers of answers that a page may read, besides those that every page may read.
 const exposed = "RateLimit, RateLimit-Policy, RateLimit-Mode, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, " +
 	"X-Cache, Age, Retry-After, X-Request-ID, ETag"
 
 // allowed are the headers that a page may send.
 const allowed = "X-API-Key, Authorization, If-None-Match, X-Request-ID, Traceparent"
 
-func (o Origins) some() bool { return o.any || len(o.list) > 0 }
+// Any reports whether there is any origin.
+func (o Origins) Any() bool { return o.any || len(o.list) > 0 }
 
-// read is put around a query route: pages of the configured origins may read its answers, refusals included.
-func (o Origins) read(next http.Handler) http.Handler {
+// Read wraps a query route: pages of the configured origins may read its answers, refusals included.
+func (o Origins) Read(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if o.allow(w, r) {
 			w.Header().Set("Access-Control-Expose-Headers", exposed)
@@ -74,7 +77,7 @@ func (o Origins) allow(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		return true
 	}
-	w.Header().Add("Vary", "Origin") // without an Origin, too: a cache must not give that answer to a page
+	w.Header().Add("Vary", "Origin") // even without an Origin: a cache must not give that answer to a page
 	origin := r.Header.Get("Origin")
 	if !slices.Contains(o.list, origin) {
 		return false
@@ -83,8 +86,8 @@ func (o Origins) allow(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// preflight answers OPTIONS on a query route: only reading is allowed from elsewhere.
-func (o Origins) preflight(w http.ResponseWriter, r *http.Request) {
+// Preflight answers OPTIONS on a query route: other origins may only read.
+func (o Origins) Preflight(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Allow", "GET, HEAD, OPTIONS")
 	w.Header().Add("Vary", "Access-Control-Request-Method")
 	w.Header().Add("Vary", "Access-Control-Request-Headers")

@@ -12,7 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"marketdata/shared/service"
+	"marketdata/shared/problem"
+	"marketdata/shared/request"
 )
 
 func TestRoutineEventsAreSummedUp(t *testing.T) {
@@ -20,12 +21,12 @@ func TestRoutineEventsAreSummedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, logs := newService(t)
 		s.Mux.HandleFunc("POST /{$}", func(w http.ResponseWriter, r *http.Request) {
-			service.NoteEvent(r.Context(), "e1")
+			request.NoteEvent(r.Context(), "e1")
 			switch r.Header.Get("Case") {
 			case "note":
-				service.Note(r.Context(), slog.String("outcome", "corrected"))
+				request.Note(r.Context(), slog.String("outcome", "corrected"))
 			case "error":
-				service.WriteEventProblem(w, r, errors.New("boom"))
+				problem.WriteEvent(w, r, errors.New("boom"))
 				return
 			}
 			time.Sleep(2 * time.Millisecond)

@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/api"
 	"marketdata/shared/service"
 )
 
@@ -125,11 +126,17 @@ func (s *slow) Read(b []byte) (int, error) {
 	return n, err
 }
 
+type thing struct {
+	Body struct {
+		N int `json:"n" minimum:"1"`
+	}
+}
+
 func TestABodyThatStopsHalfWayIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(t)
-		service.Handle(s, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
+		api.Handle(api.New(s, "test", ""), huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
 			func(_ context.Context, in *thing) (*thing, error) { return in, nil })
 		dial := serve(t, s.Handler())
 		for name, request := range map[string]string{
@@ -157,7 +164,7 @@ func TestAHandlerOutlivesTheTimeForItsRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(t)
-		service.Handle(s, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
+		api.Handle(api.New(s, "test", ""), huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
 			func(ctx context.Context, in *thing) (*thing, error) {
 				select {
 				case <-time.After(time.Minute):
@@ -179,7 +186,7 @@ func TestAHandlerOutlivesTheTimeForItsRequest(t *testing.T) {
 // running starts a service on a real port.
 func running(t *testing.T, timeout time.Duration, mount func(*service.Service)) (s *service.Service, url string, stop func(), ended chan error) {
 	t.Helper()
-	s = service.New("test", "", service.Config{Host: "127.0.0.1", ShutdownTimeout: timeout}, slog.New(slog.DiscardHandler))
+	s = service.New(service.Config{Host: "127.0.0.1", ShutdownTimeout: timeout}, slog.New(slog.DiscardHandler))
 	mount(s)
 	ctx, cancel := context.WithCancel(t.Context())
 	listener, err := service.Listen(ctx, service.Config{Host: "127.0.0.1"})

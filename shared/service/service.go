@@ -1,7 +1,7 @@
-// Package service is what every function's HTTP server has in common: lifecycle, health, request ids, logs, metrics,
-// problem documents, the OpenAPI document with its page, and the ingress of CloudEvents. It knows nothing of prices.
+// Package service is the HTTP server of a function: life cycle, settings, health, request ids, logs and metrics. It knows nothing of
+// prices, and nothing of OpenAPI: that is package api.
 //
-// Start at [New], mount routes on Mux and with [Handle], then [Service.Run].
+// Start at [New], mount routes on Mux, then [Service.Run].
 package service
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// Config is what every function reads from the environment, embedded in its own config.
+// Config has the settings that every function reads from the environment. Functions embed it in their own.
 type Config struct {
 	Host            string        `envconfig:"HOST"`                           // address to bind; empty: all, which Knative's probes need
 	Port            int           `envconfig:"PORT" default:"8080"`            // set by Knative
@@ -29,7 +29,7 @@ type Config struct {
 	CORSOrigins   Origins       `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser; empty: none
 }
 
-// longest bounds settings that are durations: more is a slip of the pen.
+// longest bounds settings that are durations; a longer one is a mistake.
 const longest = 24 * time.Hour
 
 // Validate reports all faults at once.
@@ -43,43 +43,43 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Check is one dependency that must answer before the function is ready.
+// Check is a dependency that must answer before the function is ready.
 type Check struct {
 	Name string
 	Ping func(ctx context.Context) error
-	// Optional dependencies are asked and named, but the function is ready without them.
+	// Optional dependencies are checked and named, but the function is ready without them.
 	Optional bool
 }
 
-// Service is one function's HTTP server.
+// Middleware wraps a handler.
+type Middleware = func(http.Handler) http.Handler
+
+// Service is the HTTP server of one function.
 type Service struct {
 	Mux     *http.ServeMux
 	Metrics *metrics.Set
 	Log     *slog.Logger
-	// MaxHeaderBytes bounds a request's headers; 0 is 1 MiB. Routes that take events need more: see ingress.
+	// MaxHeaderBytes bounds a request's headers; 0 means 1 MiB. Routes that take events need more: see package ingress.
 	MaxHeaderBytes int
 
 	config   Config
 	checks   []Check
 	observe  *observer
-	api      api
-	built    func() built // builds the API, once
 	stopping chan struct{}
 	deadline time.Time // of the stop; written before stopping is closed
 }
 
-// NewLogger makes the JSON logger of a function on stdout. Its times are UTC, and so are all of the process from here on: the
-// first local one would read the system's time zones. Call it once, first.
+// NewLogger returns the JSON logger of a function, on stdout. From then on all times of the process are UTC: the first local time
+// would read the system's time zones. Call it once, first.
 func NewLogger(function string, level slog.Level) *slog.Logger {
 	time.Local = time.UTC
 	return slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level})).With("function", function)
 }
 
-// New makes a server with /healthz, /readyz, /metrics, /openapi.json, /docs and OpenFaaS' /_/health and /_/ready.
-func New(name, description string, config Config, log *slog.Logger, checks ...Check) *Service {
+// New returns a server with /healthz, /readyz, /metrics, and OpenFaaS' /_/health and /_/ready.
+func New(config Config, log *slog.Logger, checks ...Check) *Service {
 	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, checks: checks, stopping: make(chan struct{})}
 	s.observe = &observer{mux: s.Mux, log: log, metrics: s.Metrics, routine: summaries{log: log}}
-	s.built = sync.OnceValue(func() built { return s.api.build(name, description) })
 	alive := func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	}
@@ -93,17 +93,16 @@ func New(name, description string, config Config, log *slog.Logger, checks ...Ch
 		s.Metrics.WritePrometheus(w)
 		metrics.WriteProcessMetrics(w)
 	})
-	s.Mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, s.OpenAPI())
-	})
-	Docs(s.Mux)
 	return s
 }
+
+// Origins returns the web origins whose pages may read the query routes.
+func (s *Service) Origins() Origins { return s.config.CORSOrigins }
 
 // Needs adds dependencies that /readyz asks. Call it before the server runs.
 func (s *Service) Needs(checks ...Check) { s.checks = append(s.checks, checks...) }
 
-// Handler is the whole server as a handler: routes inside request id, log line, metrics and problem documents.
+// Handler returns the whole server as a handler.
 func (s *Service) Handler() http.Handler { return s.observe }
 
 // ready answers 200 once every dependency that is not optional answers, else 503; each is named.
@@ -116,7 +115,7 @@ func (s *Service) ready(w http.ResponseWriter, r *http.Request) {
 		wg.Go(func() {
 			states[i] = "ok"
 			if err := c.Ping(ctx); err != nil {
-				states[i] = "unavailable" // the error's text may name hosts: it goes to the log
+				states[i] = "unavailable" // the error's text may name hosts, so it is only logged
 				s.Log.DebugContext(ctx, "dependency is not ready", "dependency", c.Name, "err", err)
 			}
 		})

@@ -11,12 +11,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/problem"
+	"marketdata/shared/request"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv/scrape"
 )
@@ -24,7 +24,7 @@ import (
 func newService(t *testing.T, checks ...service.Check) (*service.Service, *bytes.Buffer) {
 	t.Helper()
 	var logs bytes.Buffer
-	return service.New("test", "A test.", service.Config{}, slog.New(slog.NewJSONHandler(&logs, nil)), checks...), &logs
+	return service.New(service.Config{}, slog.New(slog.NewJSONHandler(&logs, nil)), checks...), &logs
 }
 
 func do(s *service.Service, method, target, body string, header ...string) *httptest.ResponseRecorder {
@@ -37,10 +37,10 @@ func do(s *service.Service, method, target, body string, header ...string) *http
 	return w
 }
 
-func problem(t *testing.T, w *httptest.ResponseRecorder) service.Problem {
+func document(t *testing.T, w *httptest.ResponseRecorder) problem.Problem {
 	t.Helper()
 	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), w.Body.String())
-	var p service.Problem
+	var p problem.Problem
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
 	require.Equal(t, w.Code, p.Status)
 	require.Equal(t, w.Header().Get("X-Request-ID"), p.RequestID)
@@ -53,9 +53,9 @@ func TestRoutesAndMethodsThatDoNotExistAreProblems(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
 	w := do(s, http.MethodGet, "/nothing", "")
-	require.Equal(t, "route_not_found", problem(t, w).Code)
+	require.Equal(t, "route_not_found", document(t, w).Code)
 	w = do(s, http.MethodPut, "/healthz", "")
-	require.Equal(t, "method_not_allowed", problem(t, w).Code)
+	require.Equal(t, "method_not_allowed", document(t, w).Code)
 	require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
 }
 
@@ -64,7 +64,7 @@ func TestWhatTheMuxSaysIsAProblem(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
 	w := do(s, http.MethodGet, "/no/../thing", "")
-	require.Equal(t, "route_not_found", problem(t, w).Code)
+	require.Equal(t, "route_not_found", document(t, w).Code)
 	require.Empty(t, w.Header().Get("Location"))
 }
 
@@ -75,7 +75,7 @@ func TestAPanicIsAnsweredLoggedAndCounted(t *testing.T) {
 	s.Mux.HandleFunc("GET /late", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic("boom") })
 	w := do(s, http.MethodGet, "/early", "")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
-	require.Equal(t, "internal", problem(t, w).Code)
+	require.Equal(t, "internal", document(t, w).Code)
 	require.NotContains(t, w.Body.String(), "boom")
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { do(s, http.MethodGet, "/late", "") }, "net/http closes the connection")
 	require.Equal(t, 2, strings.Count(logs.String(), `"err":"panic: boom`))
@@ -113,66 +113,18 @@ func TestReadyNamesEachDependencyAndShowsNoCause(t *testing.T) {
 	require.JSONEq(t, `{"status":"ready","checks":{"redis":"ok","postgres":"unavailable"}}`, w.Body.String())
 }
 
-func TestDocsAndMetrics(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
-	w := do(s, http.MethodGet, "/docs/", "")
-	require.Equal(t, http.StatusOK, w.Code)
-	require.Contains(t, w.Body.String(), "/openapi.json")
-	require.NotContains(t, w.Body.String(), "https://cdn", "the assets are our own")
-	w = do(s, http.MethodGet, "/docs/swagger-ui-bundle.js", "")
-	require.Equal(t, http.StatusOK, w.Code)
-	require.Greater(t, w.Body.Len(), 100_000)
-	require.Equal(t, http.StatusNotFound, do(s, http.MethodGet, "/docs/nothing.js", "").Code)
-	require.Equal(t, "/docs/", do(s, http.MethodGet, "/docs", "").Header().Get("Location"))
-	w = do(s, http.MethodGet, "/openapi.json", "")
-	require.Contains(t, w.Body.String(), `"openapi":"3.1.0"`)
-	w = do(s, http.MethodGet, "/metrics", "")
+	do(s, http.MethodGet, "/healthz", "")
+	do(s, http.MethodGet, "/nothing", "")
+	w := do(s, http.MethodGet, "/metrics", "")
 	values := scrape.Values(t, func(to io.Writer) { _, _ = w.Body.WriteTo(to) })
-	require.InDelta(t, 2, values[`http_requests_total{route="GET /docs/",status="200"}`], 0)
-	require.InDelta(t, 4, values[`http_request_duration_seconds_bucket{route="GET /docs/",le="+Inf"}`], 0)
+	require.InDelta(t, 1, values[`http_requests_total{route="GET /healthz",status="200"}`], 0)
+	require.InDelta(t, 1, values[`http_requests_total{route="none",status="404"}`], 0)
+	require.InDelta(t, 1, values[`http_request_duration_seconds_bucket{route="GET /healthz",le="+Inf"}`], 0)
 	require.Positive(t, values["process_resident_memory_bytes"])
 	require.NotContains(t, values, `http_requests_total{route="GET /metrics",status="200"}`, "that is counted once it is answered")
-}
-
-type thing struct {
-	Body struct {
-		N int `json:"n" minimum:"1"`
-	}
-}
-
-func TestAPIRefusesWhatItsDocumentDoesNotShow(t *testing.T) {
-	t.Parallel()
-	s, logs := newService(t)
-	var failure error
-	service.Handle(s, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
-		func(_ context.Context, in *thing) (*thing, error) { return in, failure })
-	post := func(body string, header ...string) *httptest.ResponseRecorder {
-		return do(s, http.MethodPost, "/things", body, append([]string{"Content-Type", "application/json"}, header...)...)
-	}
-	require.Equal(t, http.StatusOK, post(`{"n":1}`).Code)
-	for name, body := range map[string]string{"unknown member": `{"n":1,"x":2}`, "wrong type": `{"n":"1"}`, "too small": `{"n":0}`, "no JSON": `{`, "empty": ``, "array": `[]`} {
-		w := post(body)
-		require.Equal(t, http.StatusBadRequest, w.Code, name)
-		require.Equal(t, "invalid_parameter", problem(t, w).Code, name)
-	}
-	w := do(s, http.MethodPost, "/things?x=1", `{"n":1}`, "Content-Type", "application/json")
-	require.Equal(t, "invalid_parameter", problem(t, w).Code)
-	w = post(`{"n":1}`, "Content-Type", "text/xml")
-	require.Equal(t, http.StatusUnsupportedMediaType, w.Code)
-	require.Equal(t, "unsupported_media_type", problem(t, w).Code)
-	w = post(`{"n":` + strings.Repeat(" ", 1<<20) + `1}`)
-	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
-	require.Equal(t, "body_too_large", problem(t, w).Code)
-
-	failure = fault.Wrap(errors.New("dsn=secret"), fault.Unavailable, "storage_unavailable", "try later").After(1200 * time.Millisecond)
-	logs.Reset()
-	w = post(`{"n":1}`)
-	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-	require.Equal(t, "2", w.Header().Get("Retry-After"))
-	require.Equal(t, "try later", problem(t, w).Detail)
-	require.NotContains(t, w.Body.String(), "secret")
-	require.Contains(t, logs.String(), "dsn=secret", "the log has the cause")
 }
 
 func TestSecretsDoNotPrint(t *testing.T) {
@@ -186,4 +138,32 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		require.NotContains(t, text, "hunter2")
 		require.Contains(t, text, "REDACTED")
 	}
+}
+
+func TestAnEventsIDIsLoggedInBounds(t *testing.T) {
+	t.Parallel()
+	s, logs := newService(t)
+	s.Mux.HandleFunc("POST /refused", func(w http.ResponseWriter, r *http.Request) {
+		request.NoteEvent(r.Context(), r.Header.Get("Ce-Id"))
+		problem.WriteEvent(w, r, fault.New(fault.Invalid, "bad", "x"))
+	})
+	do(s, http.MethodPost, "/refused", "", "Ce-Id", strings.Repeat("y", 900_000))
+	require.Contains(t, logs.String(), `"event_id":"yyy`)
+	require.Less(t, logs.Len(), 1000)
+	logs.Reset()
+	do(s, strings.Repeat("M", 100_000), "/", "")
+	require.Less(t, logs.Len(), 1000)
+}
+
+func TestAnswersAreNotKeptAndNotSniffed(t *testing.T) {
+	t.Parallel()
+	s, _ := newService(t)
+	s.Mux.HandleFunc("GET /kept", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Control", "max-age=5") })
+	for _, target := range []string{"/healthz", "/metrics", "/nothing"} {
+		w := do(s, http.MethodGet, target, "")
+		require.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"), target)
+		require.Equal(t, []string{"nosniff"}, w.Header().Values("X-Content-Type-Options"), target)
+	}
+	require.Equal(t, []string{"max-age=5"}, do(s, http.MethodGet, "/kept", "").Header().Values("Cache-Control"))
+	require.Equal(t, []string{"no-store"}, do(s, http.MethodPut, "/kept", "").Header().Values("Cache-Control"))
 }

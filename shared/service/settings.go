@@ -7,22 +7,24 @@ import (
 	"time"
 
 	"github.com/kelseyhightower/envconfig"
+
+	"marketdata/shared/request"
 )
 
-// LoadConfig fills config, a pointer to a function's struct of settings, from the environment and validates it. The error
-// names the variable and says what it takes; it never shows the value of a [Secret].
+// LoadConfig fills config, a pointer to the settings of a function, from the environment, and validates it. The error names the variable
+// and its form; it never shows the value of a [Secret].
 func LoadConfig(config interface{ Validate() error }) error {
 	if err := envconfig.Process("", config); err != nil {
 		var parse *envconfig.ParseError
 		if !errors.As(err, &parse) {
 			return fmt.Errorf("config: %w", err)
 		}
-		return fmt.Errorf("%s: %q is not %s", parse.KeyName, cut(parse.Value, 64), forms(parse.TypeName))
+		return fmt.Errorf("%s: %q is not %s", parse.KeyName, request.Cut(parse.Value, 64), forms(parse.TypeName))
 	}
 	return config.Validate()
 }
 
-// forms says what a setting of a type looks like.
+// forms describes the form of a setting of a type.
 func forms(typeName string) string {
 	switch typeName {
 	case "time.Duration":
@@ -38,7 +40,7 @@ func forms(typeName string) string {
 	case "[]int":
 		return "a list of whole numbers, separated by commas"
 	}
-	return "usable" // the types of our own keep their faults for Validate
+	return "usable" // our own types keep their errors for Validate
 }
 
 // DurationIn reports a setting that is not within least and most.
@@ -49,14 +51,14 @@ func DurationIn(variable string, d, least, most time.Duration) error {
 	return nil
 }
 
-// OneOf reports a setting that is none of the known values.
+// OneOf reports a setting that is not one of the known values.
 func OneOf(variable, what, value string, known []string) error {
 	for _, k := range known {
 		if value == k {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s: unknown %s %q (one of %s)", variable, what, cut(value, 64), strings.Join(known, ", "))
+	return fmt.Errorf("%s: unknown %s %q (one of %s)", variable, what, request.Cut(value, 64), strings.Join(known, ", "))
 }
 
 // Required reports a setting that is empty.

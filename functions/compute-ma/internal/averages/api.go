@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/api"
 	"marketdata/shared/market"
 	"marketdata/shared/service"
 )
@@ -37,28 +38,28 @@ type API struct {
 // New returns an API.
 func New(c Config) *API { return &API{Config: c, pages: newPageKey(c.Secret), slots: newSlots()} }
 
-// Routes mounts the queries behind limit.
-func (a *API) Routes(srv *service.Service, limit service.Middleware) {
+// Routes adds the queries to the function's API, behind limit.
+func (a *API) Routes(routes *api.API, limit service.Middleware) {
 	op := func(id, path, summary string, errs ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"averages"},
 			Errors: append([]int{400, 429, 500, 503}, errs...),
 		}
 	}
-	service.Handle(srv, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), a.latest, limit)
-	service.Handle(srv, op("average-history", "/averages/history", "Moving averages computed from the stored points"), a.history, limit)
-	srv.Document(a.describe)
+	api.Handle(routes, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), a.latest, limit)
+	api.Handle(routes, op("average-history", "/averages/history", "Moving averages computed from the stored points"), a.history, limit)
+	routes.Document(a.describe)
 }
 
 // describe adds to the document what huma cannot know.
 func (a *API) describe(doc *huma.OpenAPI) {
 	longest := market.LongestName
 	for _, path := range []string{"/averages/latest", "/averages/history"} {
-		symbol, provider := service.Parameter(doc, path, "symbol"), service.Parameter(doc, path, "provider")
+		symbol, provider := api.Parameter(doc, path, "symbol"), api.Parameter(doc, path, "provider")
 		symbol.Pattern, symbol.MaxLength = market.SymbolPattern, &longest
 		provider.Pattern, provider.MaxLength = market.ProviderPattern, &longest
 	}
-	window := service.Parameter(doc, "/averages/latest", "window")
+	window := api.Parameter(doc, "/averages/latest", "window")
 	for _, w := range a.Windows {
 		window.Enum = append(window.Enum, w)
 	}

@@ -19,6 +19,7 @@ import (
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/model"
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/service"
@@ -58,10 +59,10 @@ type bundle struct {
 
 func setup() bundle {
 	b := bundle{store: &fakeReader{}}
-	srv := service.New("compute-ma", "", service.Config{}, slog.New(slog.DiscardHandler))
+	srv := service.New(service.Config{}, slog.New(slog.DiscardHandler))
 	averages.New(averages.Config{
 		Reads: b.store, Windows: []int{5, 20}, DefaultProvider: "coinbase", Secret: "postgres://u:p@h/d",
-	}).Routes(srv, unlimited)
+	}).Routes(api.New(srv, "compute-ma", ""), unlimited)
 	b.http = srv.Handler()
 	return b
 }

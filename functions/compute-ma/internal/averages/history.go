@@ -9,8 +9,8 @@ import (
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
-	"marketdata/shared/service"
 	"marketdata/shared/timerange"
 )
 
@@ -39,14 +39,14 @@ type historyAnswer struct {
 
 type historyAverage struct {
 	AsOf       time.Time       `json:"as_of" doc:"Observation time of the newest point used"`
-	Average    service.Number  `json:"average"`
-	Previous   service.Number  `json:"previous,omitempty" doc:"With expand_underlying: the ema that this one goes on from"`
+	Average    api.Number      `json:"average"`
+	Previous   api.Number      `json:"previous,omitempty" doc:"With expand_underlying: the ema that this one goes on from"`
 	Underlying []underlyingRow `json:"underlying,omitempty" doc:"With expand_underlying: the points used, oldest first; for an ema those since previous"`
 }
 
 type underlyingRow struct {
-	Timestamp time.Time      `json:"timestamp"`
-	Price     service.Number `json:"price"`
+	Timestamp time.Time  `json:"timestamp"`
+	Price     api.Number `json:"price"`
 }
 
 // Kinds of moving average.
@@ -151,15 +151,15 @@ func (a *API) material(ctx context.Context, in *historyQuery, k series.Key, r se
 	return append(behind, ahead...), nil, err
 }
 
-func shown(kind string, v decimal.Decimal) service.Number {
+func shown(kind string, v decimal.Decimal) api.Number {
 	if kind == ema {
 		v = v.Round(series.Places)
 	}
-	return service.Number(v.String())
+	return api.Number(v.String())
 }
 
-func underlying(in *historyQuery, points []series.Point, values []decimal.Decimal, state *decimal.Decimal, first, i int) (service.Number, []underlyingRow) {
-	var previous service.Number
+func underlying(in *historyQuery, points []series.Point, values []decimal.Decimal, state *decimal.Decimal, first, i int) (api.Number, []underlyingRow) {
+	var previous api.Number
 	from := max(first+i-in.Window+1, 0)
 	if in.Kind == ema && (i > 0 || state != nil) {
 		from = first + i
@@ -171,7 +171,7 @@ func underlying(in *historyQuery, points []series.Point, values []decimal.Decima
 	}
 	var rows []underlyingRow
 	for _, p := range points[from : first+i+1] {
-		rows = append(rows, underlyingRow{utc(p.At), service.Number(p.Price.String())})
+		rows = append(rows, underlyingRow{utc(p.At), api.Number(p.Price.String())})
 	}
 	return previous, rows
 }

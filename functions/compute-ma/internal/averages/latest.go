@@ -9,9 +9,9 @@ import (
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
-	"marketdata/shared/service"
 )
 
 type latestQuery struct {
@@ -24,20 +24,20 @@ type latestAnswer struct{ Body Average }
 
 // Average is an average as callers see it.
 type Average struct {
-	Symbol     string         `json:"symbol" example:"AAPL"`
-	Provider   string         `json:"provider" example:"yfinance"`
-	Window     int            `json:"window" doc:"Points in the window" example:"5"`
-	Average    service.Number `json:"average" doc:"Exact mean of the points used"`
-	PointsUsed int            `json:"points_used" doc:"Fewer than window until the series has that many points"`
-	Complete   bool           `json:"complete" doc:"Whether points_used equals window"`
-	AsOf       time.Time      `json:"as_of" doc:"Observation time of the newest point used"`
-	Oldest     time.Time      `json:"oldest" doc:"Observation time of the oldest point used"`
+	Symbol     string     `json:"symbol" example:"AAPL"`
+	Provider   string     `json:"provider" example:"yfinance"`
+	Window     int        `json:"window" doc:"Points in the window" example:"5"`
+	Average    api.Number `json:"average" doc:"Exact mean of the points used"`
+	PointsUsed int        `json:"points_used" doc:"Fewer than window until the series has that many points"`
+	Complete   bool       `json:"complete" doc:"Whether points_used equals window"`
+	AsOf       time.Time  `json:"as_of" doc:"Observation time of the newest point used"`
+	Oldest     time.Time  `json:"oldest" doc:"Observation time of the oldest point used"`
 }
 
 // Describe returns the average of a series as callers see it.
 func Describe(k series.Key, a series.Average) Average {
 	return Average{
-		Symbol: k.Symbol, Provider: k.Provider, Window: a.Window, Average: service.Number(a.Mean.String()), PointsUsed: a.PointsUsed,
+		Symbol: k.Symbol, Provider: k.Provider, Window: a.Window, Average: api.Number(a.Mean.String()), PointsUsed: a.PointsUsed,
 		Complete: a.Complete(), AsOf: utc(a.AsOf), Oldest: utc(a.Oldest),
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/shopspring/decimal"
 
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
-	"marketdata/shared/service"
 )
 
 // cursor is where the next page of a history begins. It is valid for one query.
@@ -46,12 +46,12 @@ func (p pageKey) sum(c *cursor) []byte {
 // write returns the token of c.
 func (p pageKey) write(c *cursor) string {
 	c.Sum = p.sum(c)
-	return service.Token(c)
+	return api.Token(c)
 }
 
 // read returns the cursor in the query's token, nil if it has none. Errors are Invalid with code "invalid_parameter".
 func (p pageKey) read(in *historyQuery, k series.Key, r series.Range) (*cursor, error) {
-	c, err := service.ReadToken[cursor](in.PageToken)
+	c, err := api.ReadToken[cursor](in.PageToken)
 	if err != nil || c == nil {
 		return nil, err
 	}

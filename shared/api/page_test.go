@@ -1,4 +1,4 @@
-package service_test
+package api_test
 
 import (
 	"encoding/base64"
@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
-	"marketdata/shared/service"
 )
 
 func TestPagesJoinWithoutASeam(t *testing.T) {
@@ -25,9 +25,9 @@ func TestPagesJoinWithoutASeam(t *testing.T) {
 		var got []int
 		token := ""
 		for {
-			after, err := service.ReadToken[place](token)
+			after, err := api.ReadToken[place](token)
 			require.NoError(t, err)
-			page, next := service.Page(list(after, limit+1), limit, func(n int) place { return place{n} })
+			page, next := api.Page(list(after, limit+1), limit, func(n int) place { return place{n} })
 			require.LessOrEqual(t, len(page), limit)
 			got = append(got, page...)
 			if next == nil {
@@ -42,7 +42,7 @@ func TestPagesJoinWithoutASeam(t *testing.T) {
 func TestTokensThatAreNotOurs(t *testing.T) {
 	t.Parallel()
 	for _, token := range []string{"!", "bnVsbA", "e30x", base64.StdEncoding.EncodeToString([]byte(`{"N":1}`)), base64.RawURLEncoding.EncodeToString([]byte(`{"N":"1"}`)), "eyJOIjoxfR"} {
-		place, err := service.ReadToken[struct{ N int }](token)
+		place, err := api.ReadToken[struct{ N int }](token)
 		require.Nil(t, place)
 		require.Equal(t, "invalid_parameter", fault.CodeOf(err), token)
 	}

@@ -1,4 +1,4 @@
-package service
+package api
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"math/big"
 	"mime"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,15 +16,16 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/request"
 )
 
 // defaultMaxBody bounds the body of an operation that sets no MaxBodyBytes.
 const defaultMaxBody = 1 << 20
 
-// checkChange refuses a request that changes something if a browser sends it for another site's page, or if its body is not
-// what the document says. The body is read, at most limit bytes of it, and put back.
+// checkChange refuses a request that changes something if a browser sends it for a page of another site, or if its body does not match
+// the document. It reads the body, at most limit bytes, and puts it back.
 func checkChange(op *huma.Operation, schemas huma.Registry, w http.ResponseWriter, r *http.Request, limit int64) error {
-	if err := CheckOrigin(r); err != nil {
+	if err := request.CheckOrigin(r); err != nil {
 		return err
 	}
 	body, err := readBody(w, r, limit)
@@ -41,57 +41,27 @@ func checkChange(op *huma.Operation, schemas huma.Registry, w http.ResponseWrite
 	return nil
 }
 
-// CheckOrigin refuses a request that a browser sends for another site's page: such a page may read, but change nothing.
-// [Handle] asks it for every route that changes something; handlers that are mounted otherwise ask it themselves. Errors are
-// Invalid with code "foreign_origin", which both surfaces answer with 403.
-func CheckOrigin(r *http.Request) error {
-	if foreign(r) {
-		return fault.New(fault.Invalid, "foreign_origin", "the request comes from another site's page: it may read, but change nothing")
-	}
-	return nil
-}
-
-// foreign reports a request that a browser sends for a page of another origin. Current browsers say so in Sec-Fetch-Site
-// (W3C Fetch Metadata); older ones, and all on plain HTTP, send Origin, which is compared with the host that the page sees.
-// A client that is no browser sends neither.
-func foreign(r *http.Request) bool {
-	switch r.Header.Get("Sec-Fetch-Site") {
-	case "same-origin", "none":
-		return false
-	case "":
-	default:
-		return true
-	}
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return false
-	}
-	u, err := url.Parse(origin)
-	// A page cannot set X-Forwarded-Host without the server's leave: it is a proxy's word.
-	return err != nil || u.Host == "" || u.Host != r.Host && u.Host != r.Header.Get("X-Forwarded-Host")
-}
-
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
 		return nil, fault.New(fault.Invalid, "body_too_large", "the body is larger than %d bytes", limit)
-	case err != nil: // it ended early, or came too slowly
+	case err != nil: // it ended early, or was too slow
 		return nil, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request's body did not arrive whole")
 	}
 	return body, nil
 }
 
-// checkBody gives the body as the library needs it, or says where it is not what the schema says. The library is lenient
-// about null and strict about the spelling of whole numbers; JSON Schema is neither.
+// checkBody returns the body in the form that huma needs, or an error that says where it does not match the schema. huma is lenient about
+// null and strict about the spelling of whole numbers; JSON Schema is neither.
 func checkBody(want *huma.RequestBody, schemas huma.Registry, header http.Header, body []byte) ([]byte, error) {
 	if e := header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, fault.New(fault.Invalid, "unsupported_media_type", "the body must not be compressed")
 	}
 	media := "application/json"
 	if given := header.Get("Content-Type"); given != "" {
-		media, _, _ = mime.ParseMediaType(given) // what is no media type is none that is known
+		media, _, _ = mime.ParseMediaType(given) // an invalid media type is an unknown one
 	}
 	if media != "application/json" {
 		return nil, fault.New(fault.Invalid, "unsupported_media_type", "the body must be application/json")
@@ -142,7 +112,7 @@ type bodyCheck struct {
 	err     error // the first fault
 }
 
-// walk checks what the library does not, and gives the value with whole numbers in plain digits.
+// walk checks what huma does not, and returns the value with whole numbers in plain digits.
 func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
 	for s != nil && s.Ref != "" {
 		s = c.schemas.SchemaFromRef(s.Ref)
@@ -153,7 +123,7 @@ func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
 	switch v := value.(type) {
 	case nil:
 		if !s.Nullable && s.Type != "" {
-			c.err = fault.New(fault.Invalid, "invalid_parameter", "%s must not be null: leave it out", cut(path, 200))
+			c.err = fault.New(fault.Invalid, "invalid_parameter", "%s must not be null: leave it out", request.Cut(path, 200))
 		}
 	case map[string]any:
 		for name, member := range v {
@@ -166,8 +136,8 @@ func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
 			v[i] = c.walk(s.Items, path+"["+strconv.Itoa(i)+"]", item)
 		}
 	case string:
-		if !isText(v) { // nor would the database take it
-			c.err = fault.New(fault.Invalid, "invalid_parameter", "%s holds a NUL", cut(path, 200))
+		if !isText(v) { // the database would refuse it
+			c.err = fault.New(fault.Invalid, "invalid_parameter", "%s holds a NUL", request.Cut(path, 200))
 		}
 	case json.Number:
 		if plain, ok := whole(v.String()); s.Type == huma.TypeInteger && ok {
@@ -178,13 +148,13 @@ func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
 	return value
 }
 
-// whole gives the digits of a whole number that is spelt with a fraction or an exponent, such as 302.0 or 3e2.
+// whole returns the digits of a whole number that is written with a fraction or an exponent, such as 302.0 or 3e2.
 func whole(text string) (string, bool) {
 	if !strings.ContainsAny(text, ".eE") || len(text) > 40 {
 		return "", false
 	}
 	if _, exponent, found := strings.Cut(strings.ToLower(text), "e"); found {
-		if n, err := strconv.Atoi(exponent); err != nil || n > 20 || n < -40 { // no integer of ours is as long
+		if n, err := strconv.Atoi(exponent); err != nil || n > 20 || n < -40 { // longer than any of our integers
 			return "", false
 		}
 	}

@@ -1,4 +1,4 @@
-package service_test
+package api_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
-	"marketdata/shared/service"
+	"marketdata/shared/api"
 )
 
 type parameters struct {
@@ -23,8 +23,8 @@ type parameters struct {
 
 func TestParametersAreGivenOnceAndHaveAValue(t *testing.T) {
 	t.Parallel()
-	s, logs := newService(t)
-	service.Handle(s, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/show"},
+	s, logs := newFunction(t)
+	api.Handle(s.api, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/show"},
 		func(context.Context, *parameters) (*struct{}, error) { return nil, nil })
 	get := func(query string, header ...string) *httptest.ResponseRecorder {
 		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/show", nil)
@@ -45,12 +45,12 @@ func TestParametersAreGivenOnceAndHaveAValue(t *testing.T) {
 	} {
 		w := get(query)
 		require.Equal(t, http.StatusBadRequest, w.Code, query)
-		require.Equal(t, "invalid_parameter", problem(t, w).Code, query)
+		require.Equal(t, "invalid_parameter", document(t, w).Code, query)
 	}
-	require.Equal(t, "invalid_parameter", problem(t, get("", "Key", "Key")).Code)
+	require.Equal(t, "invalid_parameter", document(t, get("", "Key", "Key")).Code)
 	require.Contains(t, logs.String(), "is given more than once")
-	document := do(s, http.MethodGet, "/openapi.json", "").Body.String()
-	require.Contains(t, document, `"name":"name","schema":{"minLength":1,"type":"string"}`)
-	require.Contains(t, document, `"name":"list","schema":{"items":{"type":"string"},"minItems":1,"type":"array"}`)
-	require.Contains(t, document, `"name":"page_token","schema":{"type":"string"}`)
+	doc := do(s, http.MethodGet, "/openapi.json", "").Body.String()
+	require.Contains(t, doc, `"name":"name","schema":{"minLength":1,"type":"string"}`)
+	require.Contains(t, doc, `"name":"list","schema":{"items":{"type":"string"},"minItems":1,"type":"array"}`)
+	require.Contains(t, doc, `"name":"page_token","schema":{"type":"string"}`)
 }

@@ -1,4 +1,4 @@
-package service_test
+package api_test
 
 import (
 	"context"
@@ -10,8 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
-	"marketdata/shared/fault"
-	"marketdata/shared/service"
+	"marketdata/shared/api"
 )
 
 type wish struct {
@@ -40,8 +39,8 @@ const id = "0190f5d8-0000-7000-8000-000000000001"
 
 func wishes(t *testing.T) func(body string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	s, _ := newService(t)
-	service.Handle(s, huma.Operation{OperationID: "wish", Method: http.MethodPost, Path: "/wishes/{id}"},
+	s, _ := newFunction(t)
+	api.Handle(s.api, huma.Operation{OperationID: "wish", Method: http.MethodPost, Path: "/wishes/{id}"},
 		func(_ context.Context, in *wish) (*granted, error) {
 			out := &granted{}
 			out.Body.Count, out.Body.Big = in.Body.Count, in.Body.Big
@@ -93,7 +92,7 @@ func TestABodyIsWhatItsSchemaSays(t *testing.T) {
 		w := post(body)
 		name := body[:min(len(body), 60)]
 		require.Equal(t, http.StatusBadRequest, w.Code, name)
-		p := problem(t, w)
+		p := document(t, w)
 		require.Equal(t, "invalid_parameter", p.Code, name)
 		require.Contains(t, p.Detail, detail[:min(len(detail), 20)], name)
 		require.Less(t, len(p.Detail), 1100, name)
@@ -115,7 +114,7 @@ func TestOtherMediaTypesAndCodingsAreRefused(t *testing.T) {
 	} {
 		w := post(`{}`, header...)
 		require.Equal(t, http.StatusUnsupportedMediaType, w.Code, header)
-		require.Equal(t, "unsupported_media_type", problem(t, w).Code, header)
+		require.Equal(t, "unsupported_media_type", document(t, w).Code, header)
 	}
 	for _, header := range [][]string{{"Content-Type", "application/json; charset=utf-8"}, {"Content-Type", ""}, {"Content-Encoding", "identity"}} {
 		require.Equal(t, http.StatusOK, post(`{}`, header...).Code, header)
@@ -128,19 +127,19 @@ func TestABodyOfExactlyTheLimitIsTaken(t *testing.T) {
 	require.Equal(t, http.StatusOK, post("{}"+strings.Repeat(" ", 1<<20-2)).Code)
 	w := post("{}" + strings.Repeat(" ", 1<<20-1))
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
-	require.Equal(t, "body_too_large", problem(t, w).Code)
+	require.Equal(t, "body_too_large", document(t, w).Code)
 }
 
 func TestDetailsOfParametersAreOurOwnWords(t *testing.T) {
 	t.Parallel()
-	s, logs := newService(t)
+	s, logs := newFunction(t)
 	type query struct {
 		ID    string `path:"id" format:"uuid"`
 		N     int    `query:"n"`
 		Since string `query:"since" format:"date-time"`
 		Flag  bool   `query:"flag"`
 	}
-	service.Handle(s, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/things/{id}"},
+	api.Handle(s.api, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/things/{id}"},
 		func(context.Context, *query) (*struct{}, error) { return nil, nil })
 	for _, target := range []string{
 		"/things/abc", "/things/" + id + "x", "/things/" + id + "?n=1.5", "/things/" + id + "?n=99999999999999999999", "/things/" + id + "?since=yesterday",
@@ -148,7 +147,7 @@ func TestDetailsOfParametersAreOurOwnWords(t *testing.T) {
 	} {
 		w := do(s, http.MethodGet, target, "")
 		require.Equal(t, http.StatusBadRequest, w.Code, target)
-		requireOwnWords(t, problem(t, w).Detail)
+		requireOwnWords(t, document(t, w).Detail)
 	}
 	logs.Reset()
 	do(s, http.MethodGet, "/things/"+strings.Repeat("x", 100_000), "", "Ce-Id", strings.Repeat("y", 900_000), "User-Agent", strings.Repeat("z", 100_000))
@@ -156,38 +155,10 @@ func TestDetailsOfParametersAreOurOwnWords(t *testing.T) {
 	require.NotContains(t, logs.String(), "event_id", "no event comes this way")
 }
 
-func TestAnEventsIDIsLoggedInBounds(t *testing.T) {
-	t.Parallel()
-	s, logs := newService(t)
-	s.Mux.HandleFunc("POST /refused", func(w http.ResponseWriter, r *http.Request) {
-		service.NoteEvent(r.Context(), r.Header.Get("Ce-Id"))
-		service.WriteEventProblem(w, r, fault.New(fault.Invalid, "bad", "x"))
-	})
-	do(s, http.MethodPost, "/refused", "", "Ce-Id", strings.Repeat("y", 900_000))
-	require.Contains(t, logs.String(), `"event_id":"yyy`)
-	require.Less(t, logs.Len(), 1000)
-	logs.Reset()
-	do(s, strings.Repeat("M", 100_000), "/", "")
-	require.Less(t, logs.Len(), 1000)
-}
-
-func TestAnswersAreNotKeptAndNotSniffed(t *testing.T) {
-	t.Parallel()
-	s, _ := newService(t)
-	s.Mux.HandleFunc("GET /kept", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Control", "max-age=5") })
-	for _, target := range []string{"/healthz", "/openapi.json", "/metrics", "/nothing"} {
-		w := do(s, http.MethodGet, target, "")
-		require.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"), target)
-		require.Equal(t, []string{"nosniff"}, w.Header().Values("X-Content-Type-Options"), target)
-	}
-	require.Equal(t, []string{"max-age=5"}, do(s, http.MethodGet, "/kept", "").Header().Values("Cache-Control"))
-	require.Equal(t, []string{"no-store"}, do(s, http.MethodPut, "/kept", "").Header().Values("Cache-Control"))
-}
-
 func TestSchemasAreNamedAfterTheirFunction(t *testing.T) {
 	t.Parallel()
-	s, _ := newService(t)
-	service.Handle(s, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
+	s, _ := newFunction(t)
+	api.Handle(s.api, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
 		func(_ context.Context, in *thing) (*thing, error) { return in, nil })
 	first := do(s, http.MethodGet, "/openapi.json", "").Body.String()
 	require.Contains(t, first, `"TestThingBody"`)

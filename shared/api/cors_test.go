@@ -1,4 +1,4 @@
-package service_test
+package api_test
 
 import (
 	"context"
@@ -10,24 +10,27 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/api"
 	"marketdata/shared/fault"
+	"marketdata/shared/problem"
 	"marketdata/shared/service"
 )
 
 // crossOrigin is a service with a route to read and one to change, for pages of the given origins.
-func crossOrigin(t *testing.T, origins string, limit service.Middleware) *service.Service {
+func crossOrigin(t *testing.T, origins string, limit service.Middleware) function {
 	t.Helper()
 	var config service.Config
 	require.NoError(t, config.CORSOrigins.UnmarshalText([]byte(origins)))
 	require.NoError(t, config.CORSOrigins.Validate())
-	s := service.New("test", "", config, slog.New(slog.DiscardHandler))
+	srv := service.New(config, slog.New(slog.DiscardHandler))
+	s := function{srv, api.New(srv, "test", "")}
 	around := []service.Middleware{}
 	if limit != nil {
 		around = append(around, limit)
 	}
-	service.Handle(s, huma.Operation{OperationID: "read", Method: http.MethodGet, Path: "/things"},
+	api.Handle(s.api, huma.Operation{OperationID: "read", Method: http.MethodGet, Path: "/things"},
 		func(context.Context, *struct{}) (*struct{}, error) { return nil, nil }, around...)
-	service.Handle(s, huma.Operation{OperationID: "change", Method: http.MethodPost, Path: "/things"},
+	api.Handle(s.api, huma.Operation{OperationID: "change", Method: http.MethodPost, Path: "/things"},
 		func(context.Context, *struct{}) (*struct{}, error) { return nil, nil }, around...)
 	return s
 }
@@ -61,7 +64,7 @@ func TestARefusalByTheLimitCanBeReadFromElsewhere(t *testing.T) {
 	t.Parallel()
 	s := crossOrigin(t, "*", func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			service.WriteProblem(w, r, fault.New(fault.Limited, "rate_limited", "spent"))
+			problem.Write(w, r, fault.New(fault.Limited, "rate_limited", "spent"))
 		})
 	})
 	w := do(s, http.MethodGet, "/things", "", "Origin", "https://anywhere.example.com")
@@ -88,7 +91,7 @@ func TestPreflight(t *testing.T) {
 
 	s = crossOrigin(t, "", nil)
 	w = do(s, http.MethodOptions, "/things", "", "Origin", page, "Access-Control-Request-Method", "GET")
-	require.Equal(t, "method_not_allowed", problem(t, w).Code)
+	require.Equal(t, "method_not_allowed", document(t, w).Code)
 	require.Empty(t, w.Header().Get("Access-Control-Allow-Origin"))
 	require.Empty(t, do(s, http.MethodGet, "/things", "", "Origin", page).Header().Values("Vary"))
 }
@@ -126,7 +129,7 @@ func TestAnotherSitesPageChangesNothing(t *testing.T) {
 	} {
 		w := change(header...)
 		require.Equal(t, http.StatusForbidden, w.Code, name)
-		require.Equal(t, "foreign_origin", problem(t, w).Code, name)
+		require.Equal(t, "foreign_origin", document(t, w).Code, name)
 	}
 	require.Equal(t, http.StatusNoContent, do(s, http.MethodGet, "/things", "", "Sec-Fetch-Site", "cross-site").Code, "to read changes nothing")
 }

@@ -1,8 +1,15 @@
-package service
+// Package api is the code-first API of a function: huma validates parameters and bodies against the very schema that /openapi.json
+// shows, unknown parameters and members are refused, and every error is a problem document. Pages, tokens and exact numbers are here,
+// too.
+//
+// huma reflects on every operation, which takes as long as everything else that a function does when it starts. So [Handle] only
+// records the operation; it is registered at the first request that needs it.
+package api
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"reflect"
@@ -12,28 +19,43 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"marketdata/shared/problem"
+	"marketdata/shared/request"
+	"marketdata/shared/service"
 )
 
-// api is the code-first API of a function: parameters and bodies are validated against the very schema that /openapi.json
-// shows, unknown parameters and members are refused, and every error is a problem document.
-//
-// The library reflects on every operation, which takes as long as all else that a function does at its start. So
-// [Handle] only notes what to do, and it is done at the first request that needs it.
-type api struct {
+// API is the API of one function. Add operations before its server runs; after that it is safe for concurrent use.
+type API struct {
+	mux        *http.ServeMux
+	origins    service.Origins
 	operations []func(huma.API)
 	document   []func(*huma.OpenAPI)
+	built      func() built // registers the operations, once
 }
 
-// built is the API once its operations are registered.
+// New mounts /openapi.json and /docs/ on the function's server. The document has the function's name and description.
+func New(s *service.Service, name, description string) *API {
+	a := &API{mux: s.Mux, origins: s.Origins()}
+	a.built = sync.OnceValue(func() built { return a.build(name, description) })
+	a.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(a.OpenAPI()) // an error means that the client went away
+	})
+	Docs(a.mux)
+	return a
+}
+
+// built is the API after its operations were registered.
 type built struct {
 	doc      *huma.OpenAPI
 	handlers handlers
 }
 
-// handlers takes the place of the library's router: routes are the mux' business, which has them before the API is built.
+// handlers replaces huma's router: the mux has the routes before the API is built.
 type handlers map[string]http.HandlerFunc
 
-// HandleFunc notes the handler of a pattern.
+// HandleFunc records the handler of a pattern.
 func (h handlers) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
 	h[pattern] = handler
 }
@@ -41,11 +63,11 @@ func (h handlers) HandleFunc(pattern string, handler func(http.ResponseWriter, *
 // ServeHTTP is not used: each route calls its own handler.
 func (h handlers) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
 
-func (a *api) build(title, description string) built {
+func (a *API) build(title, description string) built {
 	hookErrors()
 	config := huma.DefaultConfig(title, "1.0.0")
 	config.Info.Description = description
-	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", "" // served by this package
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", "" // this package serves them
 	config.CreateHooks = nil                                             // no $schema members in bodies
 	config.RejectUnknownQueryParameters = true
 	config.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaNamer(title))
@@ -62,8 +84,8 @@ func (a *api) build(title, description string) built {
 	return built{library.OpenAPI(), h}
 }
 
-// describe says in the document what this package adds to the library's rules. Only the document changes: the library
-// validates by schemas of its own, which these are copied from.
+// describe adds to the document what this package adds to huma's rules. Only the document changes: huma validates with schemas of its own,
+// of which these are copies.
 func describe(doc *huma.OpenAPI) {
 	for _, path := range doc.Paths {
 		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
@@ -80,8 +102,8 @@ func describe(doc *huma.OpenAPI) {
 	}
 }
 
-// Parameter is the schema that the document shows for a query parameter of GET path; nil if there is none. A function that is
-// given to [Service.Document] may complete it with what the library cannot know: requests are not validated by it.
+// Parameter returns the schema that the document shows for a query parameter of GET path; nil if there is none. A function given to
+// [API.Document] may complete it with what huma cannot know; requests are not validated by it.
 func Parameter(doc *huma.OpenAPI, path, name string) *huma.Schema {
 	for _, p := range doc.Paths[path].Get.Parameters {
 		if p.In == "query" && p.Name == name {
@@ -91,7 +113,7 @@ func Parameter(doc *huma.OpenAPI, path, name string) *huma.Schema {
 	return nil
 }
 
-// notEmpty is s without the empty text, which [checkQuery] refuses.
+// notEmpty returns s without the empty text, which [checkQuery] refuses.
 func notEmpty(s *huma.Schema) *huma.Schema {
 	out, one := *s, 1
 	switch {
@@ -103,7 +125,7 @@ func notEmpty(s *huma.Schema) *huma.Schema {
 	return &out
 }
 
-// hookErrors makes the API library's errors ours. Its hooks are variables of the package: set once, for all APIs.
+// hookErrors makes huma's errors ours. Its hooks are package variables: they are set once, for all APIs.
 var hookErrors = sync.OnceFunc(func() {
 	huma.ValidateStrictCasing = true // the names are those of the document
 	huma.DefaultArrayNullable = false
@@ -115,14 +137,14 @@ var hookErrors = sync.OnceFunc(func() {
 	}
 })
 
-// schemaNamer names the schemas of a function's own types after the function, as in PollListAnswerBody: documents of several
-// functions are merged into one, and each has its list of something.
+// schemaNamer names the schemas of a function's own types after the function, as in PollListAnswerBody: the documents of several functions
+// are merged into one, in which names must not collide.
 func schemaNamer(function string) func(reflect.Type, string) string {
 	var prefix strings.Builder
 	for _, word := range strings.Split(function, "-") {
 		prefix.WriteString(strings.ToUpper(word[:1]) + word[1:])
 	}
-	shared := reflect.TypeFor[Problem]().PkgPath()
+	shared := reflect.TypeFor[problem.Problem]().PkgPath()
 	return func(t reflect.Type, hint string) string {
 		name := huma.DefaultSchemaNamer(t, hint)
 		for t.Kind() == reflect.Pointer {
@@ -135,33 +157,28 @@ func schemaNamer(function string) func(reflect.Type, string) string {
 	}
 }
 
-// frameworkProblem turns what the API library found wrong into a problem document.
-func frameworkProblem(requestID string, status int, msg string, errs []error) *Problem {
+// frameworkProblem returns the problem document of an error that huma found.
+func frameworkProblem(requestID string, status int, msg string, errs []error) *problem.Problem {
 	if status == http.StatusUnprocessableEntity {
 		status = http.StatusBadRequest // the request is malformed: 422 has another meaning on the event surface
 	}
-	p := &Problem{
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: codeOfStatus(status),
-		Detail: msg, RequestID: requestID, cause: errors.Join(errs...),
-	}
 	var details []string
 	for _, err := range errs {
-		if d, ok := err.(huma.ErrorDetailer); ok { // the library's own values, never wrapped
+		if d, ok := err.(huma.ErrorDetailer); ok { // huma's own values, never wrapped
 			detail := d.ErrorDetail()
-			details = append(details, strings.TrimSpace(cut(detail.Location, 200)+" "+ownWords(detail.Message)))
+			details = append(details, strings.TrimSpace(request.Cut(detail.Location, 200)+" "+ownWords(detail.Message)))
 		}
 	}
 	if len(details) > 0 {
-		p.Detail = strings.Join(details, "; ")
+		msg = strings.Join(details, "; ")
 	}
 	if status == http.StatusInternalServerError {
-		p.Detail = "" // an unknown error's text may hold anything
+		msg = "" // the text of an unknown error may hold anything
 	}
-	p.Detail = cut(p.Detail, maxDetail)
-	return p
+	return problem.OfStatus(status, msg, requestID, errors.Join(errs...))
 }
 
-// ownWords takes out of the library's messages what Go's packages say; the rest is the document's language.
+// ownWords removes the texts of Go's packages from huma's messages.
 func ownWords(message string) string {
 	switch before, _, found := strings.Cut(message, ": "); {
 	case found && strings.HasPrefix(message, "expected string to be "):
@@ -178,19 +195,16 @@ func requestIDOf(ctx huma.Context) string {
 	if ctx == nil {
 		return ""
 	}
-	return RequestID(ctx.Context())
+	return request.ID(ctx.Context())
 }
 
-// Middleware is put around a route's handler.
-type Middleware = func(http.Handler) http.Handler
-
-// Handle mounts an operation whose handler returns plain errors; they become problem documents by their fault kind. The
-// first of around is the outermost. Call it before the server runs.
-func Handle[I, O any](s *Service, op huma.Operation, handler func(context.Context, *I) (*O, error), around ...Middleware) {
+// Handle mounts an operation whose handler returns plain errors; they become problem documents by their fault kind. The first
+// middleware is the outermost.
+func Handle[I, O any](a *API, op huma.Operation, handler func(context.Context, *I) (*O, error), around ...service.Middleware) {
 	if op.Errors == nil {
 		op.Errors = []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	}
-	// The body is read and bounded by wellFormed; what the library reads again is in memory.
+	// checkChange reads and bounds the body; huma reads it again, from memory.
 	limit := cmp.Or(op.MaxBodyBytes, defaultMaxBody)
 	op.MaxBodyBytes, op.BodyReadTimeout = -1, -1
 	hasBody := op.Method != http.MethodGet && op.Method != http.MethodHead
@@ -198,54 +212,51 @@ func Handle[I, O any](s *Service, op huma.Operation, handler func(context.Contex
 		r, w := humago.Unwrap(ctx)
 		err := wellFormed(ctx.Operation(), r)
 		if err == nil && hasBody {
-			err = checkChange(ctx.Operation(), s.built().doc.Components.Schemas, w, r, limit)
+			err = checkChange(ctx.Operation(), a.built().doc.Components.Schemas, w, r, limit)
 		}
 		if err != nil {
-			WriteProblem(w, r, err)
+			problem.Write(w, r, err)
 			return
 		}
 		next(ctx)
 	}}
-	s.api.operations = append(s.api.operations, func(library huma.API) {
+	a.operations = append(a.operations, func(library huma.API) {
 		huma.Register(library, op, func(ctx context.Context, in *I) (*O, error) {
 			out, err := handler(ctx, in)
 			if err != nil {
-				p := NewProblem(err, RequestID(ctx))
-				noteError(ctx, err)
-				return nil, p
+				request.NoteError(ctx, err)
+				return nil, problem.New(err, request.ID(ctx))
 			}
 			return out, nil
 		})
 	})
 	pattern := op.Method + " " + op.Path
-	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.built().handlers[pattern](w, r) })
+	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.built().handlers[pattern](w, r) })
 	for _, wrap := range slices.Backward(around) {
 		h = wrap(h)
 	}
-	s.mount(op, h)
+	a.mount(op, h)
 }
 
-// Mount mounts a handler that reads its requests and writes its answers itself; I and O are in the document as with [Handle].
-// That both say the same is for the function's tests to show. Call it before the server runs.
-func Mount[I, O any](s *Service, op huma.Operation, h http.Handler) {
-	s.api.operations = append(s.api.operations, func(library huma.API) {
+// Mount mounts a handler that reads its requests and writes its answers itself. The document has I and O, as with [Handle]; the function's
+// tests must show that the handler does what the document says.
+func Mount[I, O any](a *API, op huma.Operation, h http.Handler) {
+	a.operations = append(a.operations, func(library huma.API) {
 		huma.Register(library, op, func(context.Context, *I) (*O, error) { return nil, errors.ErrUnsupported }) // no route leads there
 	})
-	s.mount(op, h)
+	a.mount(op, h)
 }
 
-func (s *Service) mount(op huma.Operation, h http.Handler) {
-	if origins := s.config.CORSOrigins; op.Method == http.MethodGet && origins.some() {
-		h = origins.read(h)
-		s.Mux.HandleFunc("OPTIONS "+op.Path, origins.preflight)
+func (a *API) mount(op huma.Operation, h http.Handler) {
+	if op.Method == http.MethodGet && a.origins.Any() {
+		h = a.origins.Read(h)
+		a.mux.HandleFunc("OPTIONS "+op.Path, a.origins.Preflight)
 	}
-	s.Mux.Handle(op.Method+" "+op.Path, h)
+	a.mux.Handle(op.Method+" "+op.Path, h)
 }
 
-// Document has finish complete the API's document, once all operations are in it. Call it before the server runs.
-func (s *Service) Document(finish func(*huma.OpenAPI)) {
-	s.api.document = append(s.api.document, finish)
-}
+// Document has finish complete the document after all operations are in it.
+func (a *API) Document(finish func(*huma.OpenAPI)) { a.document = append(a.document, finish) }
 
-// OpenAPI is the finished document.
-func (s *Service) OpenAPI() *huma.OpenAPI { return s.built().doc }
+// OpenAPI returns the complete document.
+func (a *API) OpenAPI() *huma.OpenAPI { return a.built().doc }

@@ -1,4 +1,4 @@
-package service
+package api
 
 import (
 	"net/http"
@@ -12,10 +12,9 @@ import (
 	"marketdata/shared/fault"
 )
 
-// wellFormed refuses what the API library lets pass in silence: a query that does not parse (it drops what it cannot read),
-// a parameter that is given twice (it takes the first) or without a value (it takes it for absent, and for "true" where even
-// the = is missing), a header twice that is not a list, and text that is no text: no name, id or token of ours holds a NUL
-// or bytes that are not UTF-8, and the database would not take them.
+// wellFormed refuses what huma silently accepts: a query that does not parse (huma drops what it cannot read), a parameter that is given
+// twice (it takes the first) or without a value (it counts as absent, or as "true" without the =), a repeated header that is not a
+// list, and NUL or bytes that are not UTF-8, which the database would refuse.
 func wellFormed(op *huma.Operation, r *http.Request) error {
 	if err := checkQuery(r.URL.RawQuery); err != nil {
 		return err
@@ -45,8 +44,8 @@ func checkQuery(query string) error {
 	return ReadQuery(query, func(string, string) error { return nil })
 }
 
-// ReadQuery calls take with each parameter of a query, decoded and in their order, up to the first error. Its own are
-// Invalid "invalid_parameter": a query that does not parse, and a parameter that is given twice, without a value, or is no text.
+// ReadQuery calls take with each parameter of a query, decoded and in order, up to the first error. Its own errors are Invalid
+// "invalid_parameter": a query that does not parse, or a parameter that is given twice, has no value, or is not UTF-8 text.
 func ReadQuery(query string, take func(name, value string) error) error {
 	var room [8]string // enough for every route, so that nothing is allocated
 	seen := room[:0]
@@ -59,11 +58,11 @@ func ReadQuery(query string, take func(name, value string) error) error {
 		name, err := url.QueryUnescape(name)
 		value, err2 := url.QueryUnescape(value)
 		switch {
-		case err != nil || err2 != nil || strings.Contains(pair, ";"): // a semicolon once separated pairs: nobody can tell
+		case err != nil || err2 != nil || strings.Contains(pair, ";"): // semicolons once separated pairs: ambiguous
 			return fault.New(fault.Invalid, "invalid_parameter", "the query is not well-formed")
 		case !isText(name) || !isText(value):
 			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q is not UTF-8 text", name)
-		case value == "" && name != "page_token": // a client that pages in a loop has an empty one at first
+		case value == "" && name != "page_token": // clients that page in a loop begin with an empty one
 			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q has no value", name)
 		case slices.Contains(seen, name):
 			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q is given more than once", name)
@@ -76,7 +75,7 @@ func ReadQuery(query string, take func(name, value string) error) error {
 	return nil
 }
 
-// ReadList gives the lines of a header that is a list, to be read as one. A line that is no text is Invalid "invalid_parameter".
+// ReadList returns the lines of a header that is a list. A line that is not UTF-8 text is Invalid "invalid_parameter".
 func ReadList(h http.Header, name string) ([]string, error) {
 	lines := h.Values(name)
 	return lines, checkHeader(name, lines)

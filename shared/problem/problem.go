@@ -1,4 +1,6 @@
-package service
+// Package problem is the body of every error answer: a problem document (RFC 9457). It alone knows which fault is which HTTP status, on
+// the query surface and on the event surface.
+package problem
 
 import (
 	"encoding/json"
@@ -9,9 +11,10 @@ import (
 	"strings"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/request"
 )
 
-// Problem is a problem document (RFC 9457), the body of every error answer.
+// Problem is a problem document.
 type Problem struct {
 	Type      string `json:"type" doc:"URI of the problem's kind; about:blank says no more than the status"`
 	Title     string `json:"title" doc:"The status in words"`
@@ -24,7 +27,7 @@ type Problem struct {
 	cause      error
 }
 
-// Error makes a Problem an error, so that handlers of the API library can return it.
+// Error makes a Problem an error, so that huma's handlers can return it.
 func (p *Problem) Error() string {
 	if p.cause != nil {
 		return p.cause.Error()
@@ -32,13 +35,13 @@ func (p *Problem) Error() string {
 	return p.Code + ": " + p.Detail
 }
 
-// GetStatus gives the HTTP status.
+// GetStatus returns the HTTP status.
 func (p *Problem) GetStatus() int { return p.Status }
 
-// ContentType is the media type of problem documents whatever the client asked for.
+// ContentType returns the media type of problem documents, whatever the client asked for.
 func (p *Problem) ContentType(string) string { return "application/problem+json" }
 
-// GetHeaders gives Retry-After where the problem has one.
+// GetHeaders returns Retry-After if the problem has one.
 func (p *Problem) GetHeaders() http.Header {
 	h := http.Header{}
 	if p.retryAfter > 0 {
@@ -59,7 +62,7 @@ var statusByCode = map[string]int{
 	"provider_not_configured": http.StatusBadGateway,
 }
 
-// queryStatus is the status of a kind on the query surface.
+// queryStatus returns the status of an error on the query surface.
 func queryStatus(err error) int {
 	if s, ok := statusByCode[fault.CodeOf(err)]; ok {
 		return s
@@ -80,9 +83,9 @@ func queryStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// EventStatus is the status of an error on the event surface. Knative retries 404, 408, 409, 429 and every 5xx and sends
-// all else to the dead letter sink at once (WebClientCloudEventSender.isRetryableStatusCode): a permanent failure must
-// be none of those.
+// EventStatus returns the status of an error on the event surface. Knative retries 404, 408, 409, 429 and every 5xx, and sends
+// everything else to the dead letter sink at once (WebClientCloudEventSender.isRetryableStatusCode), so a permanent failure must be
+// none of those.
 func EventStatus(err error) int {
 	switch code := fault.CodeOf(err); code {
 	case "body_too_large", "foreign_origin":
@@ -102,18 +105,18 @@ func EventStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// NewProblem makes the document of an error for the query surface. The text of an error that is no fault is not shown.
-func NewProblem(err error, requestID string) *Problem {
-	return newProblem(err, queryStatus(err), requestID)
+// New returns the document of an error for the query surface. The text of an error that is no fault is not shown.
+func New(err error, requestID string) *Problem {
+	return of(err, queryStatus(err), requestID)
 }
 
-func newProblem(err error, status int, requestID string) *Problem {
+func of(err error, status int, requestID string) *Problem {
 	p := &Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: fault.CodeOf(err),
 		RequestID: requestID, cause: err,
 	}
 	if f, ok := fault.As(err); ok {
-		p.Detail = cut(f.Detail, maxDetail)
+		p.Detail = request.Cut(f.Detail, MaxDetail)
 		p.retryAfter = int(math.Ceil(f.RetryAfter.Seconds()))
 	}
 	if p.retryAfter == 0 && (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) {
@@ -122,23 +125,23 @@ func newProblem(err error, status int, requestID string) *Problem {
 	return p
 }
 
-// maxDetail bounds a problem's detail, in bytes: it may repeat what the client sent.
-const maxDetail = 1 << 10
+// MaxDetail bounds a problem's detail, in bytes: it may repeat what the client sent.
+const MaxDetail = 1 << 10
 
-// WriteProblem answers a request of the query surface with err's problem document. It is the one writer of problem
-// documents outside the API library.
-func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
-	noteError(r.Context(), err)
-	writeProblem(w, NewProblem(err, RequestID(r.Context())))
+// Write answers a request of the query surface with err's problem document.
+func Write(w http.ResponseWriter, r *http.Request, err error) {
+	request.NoteError(r.Context(), err)
+	New(err, request.ID(r.Context())).Write(w)
 }
 
-// WriteEventProblem answers a request of the event surface with err's problem document.
-func WriteEventProblem(w http.ResponseWriter, r *http.Request, err error) {
-	noteError(r.Context(), err)
-	writeProblem(w, newProblem(err, EventStatus(err), RequestID(r.Context())))
+// WriteEvent answers a request of the event surface with err's problem document.
+func WriteEvent(w http.ResponseWriter, r *http.Request, err error) {
+	request.NoteError(r.Context(), err)
+	of(err, EventStatus(err), request.ID(r.Context())).Write(w)
 }
 
-func writeProblem(w http.ResponseWriter, p *Problem) {
+// Write answers with p.
+func (p *Problem) Write(w http.ResponseWriter) {
 	for name, values := range p.GetHeaders() {
 		w.Header()[name] = values
 	}
@@ -149,7 +152,15 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	}
 }
 
-// codeOfStatus names problems that arise before any handler runs, such as a wrong method.
+// OfStatus returns the document of a problem that arises before any handler runs, such as a wrong method. cause is logged.
+func OfStatus(status int, detail, requestID string, cause error) *Problem {
+	return &Problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: codeOfStatus(status), Detail: request.Cut(detail, MaxDetail),
+		RequestID: requestID, cause: cause,
+	}
+}
+
+// codeOfStatus returns the code of a problem that arises before any handler runs.
 func codeOfStatus(status int) string {
 	switch status {
 	case http.StatusUnprocessableEntity, http.StatusBadRequest:

@@ -1,4 +1,4 @@
-package service
+package api
 
 import (
 	_ "embed"
@@ -12,14 +12,14 @@ import (
 //go:embed docs.html
 var docsPage []byte
 
-// docsAssets serves Swagger UI's files. The library's own handler reads all of them when the program starts, which is a
-// tenth of the time from exec to the first answer; most replicas of a function never show the page.
+// docsAssets serves Swagger UI's files. The library's own handler reads all of them when the program starts, which takes a tenth of the
+// time from exec to the first answer; most replicas never show the page.
 var docsAssets = sync.OnceValue(func() http.Handler { return http.StripPrefix("/docs/", statigz.FileServer(static.FS)) })
 
 // Docs mounts /docs/, Swagger UI over the document at /openapi.json, with all assets from the binary.
 func Docs(mux *http.ServeMux) {
 	mux.HandleFunc("GET /docs/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-cache") // nothing in it is anybody's own: caches may keep it and ask
+		w.Header().Set("Cache-Control", "no-cache") // the page is the same for everyone: caches may keep and revalidate it
 		if r.URL.Path != "/docs/" {
 			docsAssets().ServeHTTP(w, r)
 			return
