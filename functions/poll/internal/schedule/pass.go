@@ -113,14 +113,15 @@ func (p *pass) start(ctx, calls context.Context, wg *sync.WaitGroup, w *Want) {
 		p.Fetcher.Start(calls, wg, p.provider, w.Request, done)
 		return
 	}
-	share := func(provider string, fetch func() fetch.Result) fetch.Result {
-		return p.share(ctx, calls, provider, *w, fetch)
+	share := func(provider string, call func() fetch.Result) fetch.Result {
+		return p.share(ctx, calls, provider, *w, call)
 	}
 	p.Fetcher.StartAuto(calls, wg, w.Request, share, done)
 }
 
-// share is the [fetch.Share] of a series that a job of auto wants. Here w is of the provider that auto tries.
-func (p *pass) share(ctx, calls context.Context, provider string, w Want, fetchIt func() fetch.Result) fetch.Result {
+// share is the [fetch.Share] of a series that a job of auto wants, for one provider of the chain. w is its own: it is leased for that
+// provider.
+func (p *pass) share(ctx, calls context.Context, provider string, w Want, call func() fetch.Result) fetch.Result {
 	for {
 		got, err := p.Store.Acquire(ctx, p.token, provider, []*Want{&w})
 		switch {
@@ -129,7 +130,7 @@ func (p *pass) share(ctx, calls context.Context, provider string, w Want, fetchI
 		case len(got.Served) == 1:
 			return got.Served[0].Result
 		case len(got.Owned) == 1:
-			r := fetchIt()
+			r := call()
 			if _, err := p.Store.Write(ctx, p.token, settle(provider, Finished{&w, r})); err != nil { // others fetch it, too, once the lease is over
 				p.Log.WarnContext(ctx, "result of a series not written", "provider", provider, "symbol", w.Symbol, "err", err)
 			}
