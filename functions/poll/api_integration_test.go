@@ -15,10 +15,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"marketdata/shared/postgres"
+	"marketdata/functions/poll/internal/polltest"
+	"marketdata/functions/poll/internal/store"
 )
 
-// A request that is repeated after its job was deleted makes a new job: its key went with the job.
+// A request that is repeated after its job was deleted makes a new job: the key was deleted with the job.
 func TestAnIdempotencyKeyGoesWithItsJob(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -34,7 +35,7 @@ func TestAnIdempotencyKeyGoesWithItsJob(t *testing.T) {
 	b.create(t, `{"symbols":["MSFT"]}`, "Idempotency-Key", "k") // another request is no conflict then
 }
 
-// Texts that no id or token of ours can have are answered by the route, not by the database.
+// A text that cannot be an ID or a token never reaches the database.
 func TestOddIDsAndTokens(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -42,7 +43,7 @@ func TestOddIDsAndTokens(t *testing.T) {
 	for _, odd := range []string{"\x00", "a\x00b", "poll_\x00", "\xff", "poll_" + strings.Repeat("\xff", 32), "poll_" + strings.Repeat("G", 32), id + "0", strings.ToUpper(id), "poll_é"} {
 		path := "/prices/poll/" + url.PathEscape(odd)
 		want, code := http.StatusNotFound, "job_not_found"
-		if strings.Contains(odd, "\x00") || !utf8.ValidString(odd) { // no text at all
+		if strings.Contains(odd, "\x00") || !utf8.ValidString(odd) { // not text
 			want, code = http.StatusBadRequest, "invalid_parameter"
 		}
 		for target, method := range map[string]string{path: http.MethodGet, path + "/runs": http.MethodGet, path + "/pause": http.MethodPost, path + "/resume": http.MethodPost} {
@@ -64,7 +65,7 @@ func TestOddIDsAndTokens(t *testing.T) {
 	require.Contains(t, w.Body.String(), "invalid_parameter")
 }
 
-// A record that says of itself that it is a tick is none.
+// A record that claims to be a tick is not one.
 func TestARecordIsNoTick(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -81,25 +82,12 @@ func TestARecordIsNoTick(t *testing.T) {
 	structured := `{"specversion":"1.0","id":"1","source":"/s","type":"dev.knative.sources.ping","knativekafkaoffset":"5"}`
 	require.Equal(t, http.StatusUnprocessableEntity, b.do(http.MethodPost, "/", structured, "Content-Type", "application/cloudevents+json").Code)
 	require.Equal(t, http.StatusUnprocessableEntity, b.do(http.MethodPost, "/", "{}", "X-Topic", "cron-function", "X-Kafka-Offset", "5").Code)
-	require.Zero(t, b.ingest.sweeps)
+	require.Zero(t, b.ingest.Sweeps)
 	require.Equal(t, http.StatusNoContent, b.do(http.MethodPost, "/", "{}", "X-Topic", "cron-function").Code)
-	require.Equal(t, 1, b.ingest.sweeps)
+	require.Equal(t, 1, b.ingest.Sweeps)
 }
 
-// Ticks drop runs older than RUNS_RETENTION, in batches.
-func TestOldRunsAreDropped(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	id := b.create(t, `{"symbols":["AAPL"]}`)
-	b.exec(t, `
-		insert into polling_runs (job_id, scheduled_at, finished_at, failed)
-		select $1, now() - i * interval '1 minute', now() - i * interval '1 minute', 0 from generate_series(1, $2) i`, id, 24*60+2*runsBatch)
-	require.NoError(t, b.tick.run(t.Context()))
-	require.Equal(t, 24*60, b.runs(t, id), "a day's runs, the one of this tick among them")
-	require.Zero(t, b.count(t, "select count(*) from polling_runs where finished_at < now() - interval '24 hours'"))
-}
-
-// Jobs and ticks work in every way in which pgx can talk to Postgres: behind a pooler not all of them are to be had.
+// Jobs and ticks work in every mode in which pgx can talk to Postgres: a pooler does not allow all of them.
 func TestEveryExecMode(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgx.QueryExecMode{
@@ -107,16 +95,15 @@ func TestEveryExecMode(t *testing.T) {
 	} {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
-			b := setup(t)
-			config := b.store.pool.Config()
+			config := polltest.NewTables(t).Pool.Config()
 			config.ConnConfig.DefaultQueryExecMode = mode
 			pool, err := pgxpool.NewWithConfig(t.Context(), config)
 			require.NoError(t, err)
 			t.Cleanup(pool.Close)
-			b.store.pool = pool
+			b := setupOn(t, polltest.Tables{Pool: pool})
 			id := b.create(t, `{"symbols":["AAPL","BAD"],"interval":5}`, "Idempotency-Key", "k")
 			b.create(t, `{"symbols":["AAPL"],"provider":"auto"}`)
-			require.NoError(t, b.tick.run(t.Context()))
+			require.NoError(t, b.tick.Run(t.Context()))
 			v := b.show(t, id)
 			require.EqualValues(t, 1, v.Runs)
 			require.Len(t, v.Results, 2)
@@ -124,10 +111,11 @@ func TestEveryExecMode(t *testing.T) {
 			require.Equal(t, http.StatusOK, b.do(http.MethodGet, "/prices/poll/"+id+"/runs?limit=1", "").Code)
 			require.Equal(t, http.StatusOK, b.do(http.MethodGet, "/prices/poll?status=active&limit=1", "").Code)
 			require.Equal(t, http.StatusOK, b.do(http.MethodPost, "/prices/poll/"+id+"/pause", "").Code)
-			_, err = b.store.dropRuns(t.Context(), time.Hour, 10)
+			polls := store.New(pool)
+			_, err = polls.DropRuns(t.Context(), time.Hour, 10)
 			require.NoError(t, err)
-			require.NoError(t, b.store.renew(t.Context(), [16]byte{1}, []string{id}, "yfinance", nil))
-			require.NoError(t, postgres.Classify(b.store.remove(t.Context(), id)))
+			require.NoError(t, polls.Renew(t.Context(), [16]byte{1}, []string{id}, "yfinance", nil))
+			require.NoError(t, polls.Remove(t.Context(), id))
 		})
 	}
 }

@@ -22,7 +22,7 @@ type config struct {
 	KafkaServers    string          `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
 	DefaultProvider string          `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
 	ProviderChain   []string        `envconfig:"PROVIDER_CHAIN"`          // what provider=auto tries, in order; empty: all
-	CacheTTL        time.Duration   `envconfig:"CACHE_TTL" default:"60s"` // how long a quote is fresh: for get-latest, whose cache polls fill, and for other jobs
+	CacheTTL        time.Duration   `envconfig:"CACHE_TTL" default:"60s"` // how long a quote is fresh, for get-latest (poll fills its cache, too) and for other jobs
 	StaleTTL        time.Duration   `envconfig:"STALE_TTL" default:"10m"`
 	RawRetention    time.Duration   `envconfig:"RAW_RETENTION" default:"720h"`  // how long the bodies of raw responses are kept
 	RunsRetention   time.Duration   `envconfig:"RUNS_RETENTION" default:"168h"` // how long the runs of jobs are kept

@@ -8,32 +8,34 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"marketdata/functions/poll/internal/jobs"
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/market"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
 
-type store interface {
-	tickStore
-	create(ctx context.Context, c jobConfig, client, key string) (id string, err error)
-	job(ctx context.Context, id string) (job, []result, error)
-	jobs(ctx context.Context, status string, after *string, limit int) ([]job, error)
-	runs(ctx context.Context, id string, before *time.Time, limit int) ([]recorded, error)
-	setStatus(ctx context.Context, id, status string) error
-	remove(ctx context.Context, id string) error
+// jobStore keeps jobs. Its errors are faults. [store.Store] is one.
+type jobStore interface {
+	Create(ctx context.Context, c jobs.Config, client, key string) (id string, err error)
+	Job(ctx context.Context, id string) (jobs.Job, []jobs.LastResult, error)
+	Jobs(ctx context.Context, status jobs.Status, after *string, limit int) ([]jobs.Job, error)
+	Runs(ctx context.Context, id string, before *time.Time, limit int) ([]jobs.Run, error)
+	SetStatus(ctx context.Context, id string, status jobs.Status) error
+	Remove(ctx context.Context, id string) error
 }
 
 type handler struct {
-	store           store
+	store           jobStore
 	known           func(provider string) bool
 	defaultProvider string
-	tick            *ticker
+	tick            func(ctx context.Context) error
 }
 
-// maxTickBytes bounds the body of a tick, which says nothing that we read.
+// maxTickBytes bounds the body of a tick, which nothing reads.
 const maxTickBytes = 64 << 10
 
 func (h *handler) routes(mux *http.ServeMux, routes *api.API, createLimit, limit service.Middleware) {
@@ -48,23 +50,23 @@ func (h *handler) routes(mux *http.ServeMux, routes *api.API, createLimit, limit
 	api.Handle(routes, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list, limit)
 	api.Handle(routes, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show, limit)
 	api.Handle(routes, op("list-runs", http.MethodGet, "/prices/poll/{job_id}/runs", "List the runs of a polling job, newest first", http.StatusOK, 404), h.listRuns, limit)
-	api.Handle(routes, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus("paused"), limit)
-	api.Handle(routes, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus("active"), limit)
+	api.Handle(routes, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus(jobs.Paused), limit)
+	api.Handle(routes, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus(jobs.Active), limit)
 	api.Handle(routes, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove, limit)
 }
 
-// event takes ticks. PingSource tries 503 again, and 500 not.
+// event handles ticks. PingSource retries after 503, but not after 500.
 func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
 	if !d.IsTick() {
-		return fault.New(fault.Invalid, "invalid_type", "event type is not dev.knative.sources.ping")
+		return fault.New(fault.Invalid, priceevent.CodeInvalidType, "event type is not dev.knative.sources.ping")
 	}
-	return h.tick.run(ctx)
+	return h.tick(ctx)
 }
 
 type createRequest struct {
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Repeats with the same key give the same job for 24 hours"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Repeats with the same key return the same job for 24 hours"`
 	Body           struct {
-		Symbols  []string `json:"symbols" minItems:"1" maxItems:"100" doc:"Instruments; duplicates are folded"`
+		Symbols  []string `json:"symbols" minItems:"1" maxItems:"100" doc:"Instruments; repeated ones are dropped"`
 		Interval int      `json:"interval,omitempty" minimum:"5" maximum:"86400" default:"60" doc:"Seconds between two fetches"`
 		Provider string   `json:"provider,omitempty" maxLength:"32" doc:"DEFAULT_PROVIDER if absent; auto: the first of PROVIDER_CHAIN that answers"`
 	}
@@ -92,17 +94,17 @@ func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer,
 	if provider == "" {
 		provider = h.defaultProvider
 	}
-	if provider != auto && !h.known(provider) {
-		return nil, fault.New(fault.Invalid, "unknown_provider", "there is no provider of that name")
+	if provider != jobs.Auto && !h.known(provider) {
+		return nil, fault.New(fault.Invalid, jobs.CodeUnknownProvider, "there is no provider of that name")
 	}
-	c, err := normalise(in.Body.Symbols, in.Body.Interval, provider)
+	c, err := jobs.Parse(in.Body.Symbols, in.Body.Interval, provider)
 	if err != nil {
 		return nil, err
 	}
 	if !utf8.ValidString(in.IdempotencyKey) {
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "Idempotency-Key is not UTF-8")
+		return nil, fault.New(fault.Invalid, jobs.CodeInvalidParameter, "Idempotency-Key is not UTF-8")
 	}
-	id, err := h.store.create(ctx, c, ratelimit.Client(ctx), in.IdempotencyKey) // idempotency keys are each client's own
+	id, err := h.store.Create(ctx, c, ratelimit.Client(ctx), in.IdempotencyKey) // idempotency keys are each client's own
 	if err != nil {
 		return nil, err
 	}
@@ -127,20 +129,30 @@ type resultBody struct {
 	Price     api.Number    `json:"price,omitempty"`
 	Timestamp *time.Time    `json:"timestamp,omitempty" doc:"When the provider observed the price"`
 	Provider  *string       `json:"provider,omitempty" doc:"The provider that answered"`
-	Code      *string       `json:"code,omitempty" doc:"Code of the problem if it failed; out_of_time: the tick had no time for it, and the next starts with it"`
+	Code      *string       `json:"code,omitempty" doc:"Code of the problem if it failed; out_of_time: the tick ran out of time before this symbol; the next tick starts with it"`
 }
 
-func bodyOf(j job, results []result) jobBody {
+func bodyOf(j jobs.Job, results []jobs.LastResult) jobBody {
 	b := jobBody{
-		JobID: j.ID, Status: j.Status, Config: configBody(j.Config), CreatedAt: j.CreatedAt.UTC(), NextRunAt: j.NextRunAt.UTC(),
+		JobID: j.ID, Status: string(j.Status), Config: configBody(j.Config), CreatedAt: j.CreatedAt.UTC(), NextRunAt: j.NextRunAt.UTC(),
 		LastRunAt: utc(j.LastRunAt), Runs: j.Runs, Failures: j.Failures,
 	}
 	for _, r := range results {
-		one := resultBody{Symbol: r.Symbol, At: r.At.UTC(), Timestamp: utc(r.ObservedAt), Provider: r.Provider, Code: r.Code}
-		if r.Price != nil {
-			one.Price = api.Number(r.Price.String())
-		}
-		b.Results = append(b.Results, one)
+		b.Results = append(b.Results, resultOf(r))
+	}
+	return b
+}
+
+func resultOf(r jobs.LastResult) resultBody {
+	b := resultBody{Symbol: r.Symbol, At: r.At.UTC()}
+	if r.Outcome != jobs.OK {
+		code := string(r.Outcome)
+		b.Code = &code
+		return b
+	}
+	b.Price, b.Timestamp = api.Number(r.Price.String()), utc(&r.ObservedAt)
+	if r.Provider != "" {
+		b.Provider = &r.Provider
 	}
 	return b
 }
@@ -160,16 +172,16 @@ type jobRequest struct {
 type jobAnswer struct{ Body jobBody }
 
 func (h *handler) show(ctx context.Context, in *jobRequest) (*jobAnswer, error) {
-	j, results, err := h.store.job(ctx, in.ID)
+	j, results, err := h.store.Job(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	return &jobAnswer{bodyOf(j, results)}, nil
 }
 
-func (h *handler) setStatus(status string) func(context.Context, *jobRequest) (*jobAnswer, error) {
+func (h *handler) setStatus(status jobs.Status) func(context.Context, *jobRequest) (*jobAnswer, error) {
 	return func(ctx context.Context, in *jobRequest) (*jobAnswer, error) {
-		if err := h.store.setStatus(ctx, in.ID, status); err != nil {
+		if err := h.store.SetStatus(ctx, in.ID, status); err != nil {
 			return nil, err
 		}
 		return h.show(ctx, in)
@@ -177,7 +189,7 @@ func (h *handler) setStatus(status string) func(context.Context, *jobRequest) (*
 }
 
 func (h *handler) remove(ctx context.Context, in *jobRequest) (*struct{}, error) {
-	return nil, h.store.remove(ctx, in.ID)
+	return nil, h.store.Remove(ctx, in.ID)
 }
 
 type listRequest struct {
@@ -195,20 +207,20 @@ type listAnswer struct {
 
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	after, err := api.ReadToken[string](in.PageToken)
-	if err == nil && after != nil && !isJobID(*after) {
-		err = fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+	if err == nil && after != nil && !jobs.IsID(*after) {
+		err = fault.New(fault.Invalid, jobs.CodeInvalidParameter, "page_token is not one of ours")
 	}
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := h.store.jobs(ctx, in.Status, after, in.Limit+1)
+	all, err := h.store.Jobs(ctx, jobs.Status(in.Status), after, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	out := &listAnswer{}
 	out.Body.Jobs = []jobBody{}
-	jobs, out.Body.NextPageToken = api.Page(jobs, in.Limit, func(j job) string { return j.ID })
-	for _, j := range jobs {
+	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(j jobs.Job) string { return j.ID })
+	for _, j := range all {
 		out.Body.Jobs = append(out.Body.Jobs, bodyOf(j, nil))
 	}
 	return out, nil
@@ -238,13 +250,13 @@ func (h *handler) listRuns(ctx context.Context, in *runsRequest) (*runsAnswer, e
 	if err != nil {
 		return nil, err
 	}
-	runs, err := h.store.runs(ctx, in.ID, before, in.Limit+1)
+	runs, err := h.store.Runs(ctx, in.ID, before, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	out := &runsAnswer{}
 	out.Body.Runs = []runBody{}
-	runs, out.Body.NextPageToken = api.Page(runs, in.Limit, func(r recorded) time.Time { return r.ScheduledAt.UTC() })
+	runs, out.Body.NextPageToken = api.Page(runs, in.Limit, func(r jobs.Run) time.Time { return r.ScheduledAt.UTC() })
 	for _, r := range runs {
 		out.Body.Runs = append(out.Body.Runs, runBody{r.ScheduledAt.UTC(), r.FinishedAt.UTC(), r.Failed})
 	}

@@ -19,10 +19,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/poll/internal/polltest"
+	"marketdata/functions/poll/internal/schedule"
 	"marketdata/shared/testenv"
 )
 
-// provider is a Yahoo that answers after a while, and says when each call comes.
+// provider is a Yahoo that takes a while to answer, and reports each call as it comes.
 type provider struct {
 	mu     sync.Mutex
 	calls  map[string]int
@@ -34,7 +36,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.calls[r.URL.Path]++
 	p.mu.Unlock()
 	p.called <- struct{}{}
-	time.Sleep(20 * time.Millisecond) // it takes its time: no test waits for this
+	time.Sleep(20 * time.Millisecond) // the time that an answer takes: no test waits for this
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = fmt.Fprintf(w, `{"chart":{"error":null,"result":[{"meta":{"regularMarketPrice":1.5,"regularMarketTime":%d}}]}}`, time.Now().Unix())
 }
@@ -72,7 +74,7 @@ func startProcess(t *testing.T, env ...string) *process {
 	return p
 }
 
-// tick gives the status, 0 if there was no answer.
+// tick returns the status, 0 if there was no answer.
 func (p *process) tick() int {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, p.url, strings.NewReader("{}"))
 	if err != nil {
@@ -87,21 +89,21 @@ func (p *process) tick() int {
 	return resp.StatusCode
 }
 
-// A replica that dies, or hangs and comes back, between its claim and its record: the next tick after its leases takes over, each
+// A replica dies, or hangs and comes back, between claiming and recording. The next tick after its leases have expired takes over, each
 // period is recorded once, and a symbol is fetched twice at most.
 func TestTakeoverFromADeadOrHungReplica(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := polltest.NewTables(t)
 	yahoo := &provider{calls: map[string]int{}, called: make(chan struct{}, 10_000)}
 	server := httptest.NewServer(yahoo)
 	t.Cleanup(server.Close)
 	redis, _ := testenv.Redis(t)
 	start := func() *process {
-		return startProcess(t, "DATABASE_URL="+b.store.pool.Config().ConnString(), "REDIS_URL=redis://"+redis.Options().Addr,
+		return startProcess(t, "DATABASE_URL="+b.Pool.Config().ConnString(), "REDIS_URL=redis://"+redis.Options().Addr,
 			"KAFKA_BOOTSTRAP_SERVERS="+testenv.Kafka(t), "YFINANCE_BASE_URL="+server.URL)
 	}
 	const jobs, symbols = 200, 40
-	b.manyJobs(t, jobs, symbols, "yfinance", 60)
+	b.ManyJobs(t, jobs, symbols, "yfinance", 60)
 	survivor := start()
 	for round, after := range []int{1, 15, 17, 39, 40} { // calls that the victim makes first
 		victim := start()
@@ -116,18 +118,18 @@ func TestTakeoverFromADeadOrHungReplica(t *testing.T) {
 			signal = syscall.SIGSTOP
 		}
 		require.NoError(t, victim.cmd.Process.Signal(signal))
-		for _, table := range []string{"polling_jobs", "polling_series"} { // 15 s later
-			b.exec(t, "update "+table+" set lease_expires_at = lease_expires_at - $1::interval", lease)
+		for _, table := range []string{"polling_jobs", "polling_series"} { // as if 15 s later
+			b.Exec(t, "update "+table+" set lease_expires_at = lease_expires_at - $1::interval", schedule.Lease)
 		}
 		require.Equal(t, http.StatusNoContent, survivor.tick())
-		require.Equal(t, (round+1)*jobs, b.count(t, "select count(*) from polling_runs"), "round %d", round)
+		require.Equal(t, (round+1)*jobs, b.Count(t, "select count(*) from polling_runs"), "round %d", round)
 		if hangs {
 			require.NoError(t, victim.cmd.Process.Signal(syscall.SIGCONT))
 			require.Equal(t, http.StatusNoContent, <-answered)
 		}
-		require.Equal(t, (round+1)*jobs, b.count(t, "select count(*) from polling_runs"))
-		require.Equal(t, (round+1)*jobs, b.count(t, "select sum(runs) from polling_jobs"))
-		require.Zero(t, b.count(t, "select count(*) from polling_jobs where lease_token is not null"))
+		require.Equal(t, (round+1)*jobs, b.Count(t, "select count(*) from polling_runs"))
+		require.Equal(t, (round+1)*jobs, b.Count(t, "select sum(runs) from polling_jobs"))
+		require.Zero(t, b.Count(t, "select count(*) from polling_jobs where lease_token is not null"))
 		yahoo.mu.Lock()
 		for path, calls := range yahoo.calls {
 			require.LessOrEqual(t, calls, 2, path)
@@ -137,6 +139,6 @@ func TestTakeoverFromADeadOrHungReplica(t *testing.T) {
 		for len(yahoo.called) > 0 {
 			<-yahoo.called
 		}
-		b.due(t)
+		b.Age(t)
 	}
 }

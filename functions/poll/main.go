@@ -1,10 +1,10 @@
 // Poll fetches prices on a schedule.
 //
-// POST /prices/poll creates a polling job. Timer events (POST /, dev.knative.sources.ping) claim the jobs that are due,
-// fetch each (provider, symbol) once through the same path as get-latest, record the runs, and sweep the outbox.
-// Ticks may be lost, overlap or repeat: no period of a job is recorded twice, and a missed one runs once.
+// POST /prices/poll creates a polling job. Timer events (POST /, dev.knative.sources.ping) claim the jobs that are due, fetch each
+// (provider, symbol) once through the same path as get-latest, record the runs, and sweep the outbox. Ticks may be lost, overlap or
+// repeat: no period of a job is recorded twice, and a missed one runs once.
 //
-// Start at ticker.run (tick.go), then pass.run (pass.go).
+// This package has the API (handler.go) and puts the parts together; a tick starts at [schedule.Ticker.Run].
 package main
 
 import (
@@ -12,6 +12,9 @@ import (
 	"fmt"
 	"os"
 
+	"marketdata/functions/poll/internal/fetch"
+	"marketdata/functions/poll/internal/schedule"
+	"marketdata/functions/poll/internal/store"
 	"marketdata/shared/api"
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
@@ -67,16 +70,17 @@ func run(ctx context.Context) error {
 	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
-	store := &pgStore{pool: pool}
-	cache := pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL)
-	h := &handler{
-		store: store, known: in.Known, defaultProvider: cfg.DefaultProvider,
-		tick: &ticker{
-			store: store, ingest: in, cache: cache, log: log, metrics: newMetrics(srv.Metrics), chain: chain, fresh: cfg.CacheTTL,
-			rawRetention: cfg.RawRetention, runsRetention: cfg.RunsRetention, stopping: srv.Stopping(),
-		},
-	}
-	// Creating a job makes paid work for as long as the job lives: without a limiter that answers, none is created.
+	m := newMetrics(srv.Metrics)
+	polls := store.New(pool)
+	ticker := schedule.New(schedule.Config{
+		Store: polls, Outbox: in, Log: log, Recorded: m.recorded, Swept: m.swept,
+		Fetcher: fetch.New(fetch.Config{
+			Budget: in, Ingest: in, Cache: pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL), Chain: chain, Log: log, Count: m.fetched,
+		}),
+		Fresh: cfg.CacheTTL, RawRetention: cfg.RawRetention, RunsRetention: cfg.RunsRetention, Stopping: srv.Stopping(),
+	})
+	h := &handler{store: polls, known: in.Known, defaultProvider: cfg.DefaultProvider, tick: ticker.Run}
+	// A job causes calls that cost money for as long as it lives: if the limiter does not answer, none is created.
 	routes := api.New(srv, "poll", "Polling jobs: prices on a schedule.")
 	h.routes(srv.Mux, routes,
 		limiter.Middleware(ratelimit.Policy{Name: "poll", Limit: cfg.PollLimit, FailClosed: true}),

@@ -4,19 +4,25 @@ import (
 	"fmt"
 
 	vm "github.com/VictoriaMetrics/metrics"
+
+	"marketdata/functions/poll/internal/jobs"
 )
 
 type metrics struct {
-	runs  *vm.Counter // recorded
-	swept *vm.Counter // events published by the sweep
-	set   *vm.Set
+	runs      *vm.Counter // recorded
+	published *vm.Counter // events, by the sweep
+	set       *vm.Set     // has the fetches
 }
 
 func newMetrics(set *vm.Set) metrics {
-	return metrics{set.NewCounter("poll_runs_total"), set.NewCounter("outbox_swept_total"), set}
+	return metrics{runs: set.NewCounter("poll_runs_total"), published: set.NewCounter("outbox_swept_total"), set: set}
 }
 
-// fetches counts symbols of due jobs by outcome: ok, the code of the problem, or out_of_time.
-func (m metrics) fetches(provider, outcome string) *vm.Counter {
-	return m.set.GetOrCreateCounter(fmt.Sprintf("poll_fetches_total{provider=%q,outcome=%q}", provider, outcome))
+func (m metrics) recorded(runs int) { m.runs.Add(runs) }
+
+func (m metrics) swept(events int) { m.published.Add(events) }
+
+// fetched counts a symbol of due jobs by its outcome.
+func (m metrics) fetched(provider string, o jobs.Outcome) {
+	m.set.GetOrCreateCounter(fmt.Sprintf("poll_fetches_total{provider=%q,outcome=%q}", provider, o)).Inc()
 }

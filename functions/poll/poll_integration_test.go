@@ -19,33 +19,49 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/poll/internal/fetch"
+	"marketdata/functions/poll/internal/polltest"
+	"marketdata/functions/poll/internal/schedule"
+	"marketdata/functions/poll/internal/store"
 	"marketdata/shared/api"
-	"marketdata/shared/market"
-	"marketdata/shared/postgres"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv"
 )
 
+// bundle is the function behind its HTTP API, with fake providers.
 type bundle struct {
-	store  *pgStore
-	ingest *fakeIngest
-	tick   *ticker
+	polltest.Tables
+	ingest *polltest.Ingest
+	tick   *schedule.Ticker
 	http   http.Handler
 }
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	b := bundle{store: &pgStore{pool: testenv.Postgres(t)}, ingest: &fakeIngest{calls: map[string]int{}, planned: map[market.Symbol]time.Time{}}}
+	return setupOn(t, polltest.NewTables(t))
+}
+
+func setupOn(t *testing.T, tables polltest.Tables) bundle {
+	t.Helper()
+	b := bundle{Tables: tables, ingest: &polltest.Ingest{}}
 	log := slog.New(slog.DiscardHandler)
-	b.tick = &ticker{store: b.store, ingest: b.ingest, cache: noCache{}, log: log, metrics: newMetrics(vm.NewSet()), chain: []string{"yfinance", "slow"}, fresh: time.Minute, rawRetention: 48 * time.Hour, runsRetention: 24 * time.Hour}
+	m := newMetrics(vm.NewSet())
+	polls := store.New(b.Pool)
+	b.tick = schedule.New(schedule.Config{
+		Store: polls, Outbox: b.ingest, Log: log, Recorded: m.recorded, Swept: m.swept,
+		Fetcher: fetch.New(fetch.Config{
+			Budget: b.ingest, Ingest: b.ingest, Cache: polltest.NoCache{}, Chain: []string{"yfinance", "slow"}, Log: log, Count: m.fetched,
+		}),
+		Fresh: time.Minute, RawRetention: 48 * time.Hour, RunsRetention: 24 * time.Hour,
+	})
 	srv := service.New(service.Config{}, log)
-	h := &handler{store: b.store, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick}
+	h := &handler{store: polls, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick.Run}
 	client, prefix := testenv.Redis(t)
 	limits := ratelimit.Config{Timeout: time.Minute, MaxCopies: 1}
 	require.NoError(t, limits.APIKeys.UnmarshalText([]byte(apiKey("alice")+","+apiKey("bob"))))
 	limiter := ratelimit.New(client, limits, log)
-	policy := func(name string) ratelimit.Policy { // guarded: only the tests that are about keys send one
+	policy := func(name string) ratelimit.Policy { // guarded: only the tests of keys send one
 		return ratelimit.Policy{Name: prefix + name, Limit: ratelimit.Limit{N: 1000, Window: time.Minute}, Guarded: true}
 	}
 	h.routes(srv.Mux, api.New(srv, "poll", ""), limiter.Middleware(policy("poll")), limiter.Middleware(policy("default")))
@@ -53,7 +69,7 @@ func setup(t *testing.T) bundle {
 	return b
 }
 
-// apiKey configures a key that is its client's name.
+// apiKey returns the configuration of a key that is its client's name.
 func apiKey(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return name + ":" + hex.EncodeToString(sum[:])
@@ -90,20 +106,6 @@ func (b bundle) show(t *testing.T, id string) (v jobBody) {
 	return v
 }
 
-func (b bundle) exec(t *testing.T, query string, args ...any) {
-	t.Helper()
-	require.NoError(t, postgres.Retry(t.Context(), func() error { // a replica may be at work
-		_, err := b.store.pool.Exec(t.Context(), query, args...)
-		return err
-	}))
-}
-
-func (b bundle) runs(t *testing.T, id string) (n int) {
-	t.Helper()
-	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select count(*) from polling_runs where job_id = $1", id).Scan(&n))
-	return n
-}
-
 func TestCreateAndRun(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -113,20 +115,26 @@ func TestCreateAndRun(t *testing.T) {
 	id := b.create(t, `{"symbols":["AAPL"],"interval":5}`)
 	tick := b.do(http.MethodPost, "/", "{}", "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "dev.knative.sources.ping")
 	require.Equal(t, http.StatusNoContent, tick.Code)
-	require.Equal(t, map[string]int{"yfinance AAPL": 1, "yfinance BAD": 1}, b.ingest.calls, "each series once however many jobs want it")
-	require.Equal(t, 1, b.ingest.sweeps)
-	require.Equal(t, 48*time.Hour, b.ingest.dropped)
+	require.Equal(t, map[string]int{"yfinance AAPL": 1, "yfinance BAD": 1}, b.ingest.Calls, "each series once, however many jobs want it")
+	require.Equal(t, 1, b.ingest.Sweeps)
+	require.Equal(t, 48*time.Hour, b.ingest.Dropped)
 	v := b.show(t, id)
 	require.EqualValues(t, 1, v.Runs)
 	require.Zero(t, v.Failures)
 	require.Equal(t, v.CreatedAt.Add(5*time.Second), v.NextRunAt)
 	require.Len(t, v.Results, 1)
 	require.Equal(t, api.Number("1.5"), v.Results[0].Price)
+	require.Equal(t, "yfinance", *v.Results[0].Provider)
+	require.NotNil(t, v.Results[0].Timestamp)
+	require.Nil(t, v.Results[0].Code)
 	first := b.show(t, strings.TrimPrefix(w.Header().Get("Location"), "/prices/poll/"))
 	require.EqualValues(t, 1, first.Failures)
 	require.Equal(t, "symbol_not_found", *first.Results[1].Code)
-	require.NoError(t, b.tick.run(t.Context()))
-	require.Equal(t, 1, b.runs(t, id), "not due again")
+	require.Empty(t, first.Results[1].Price)
+	require.Nil(t, first.Results[1].Provider)
+	require.Nil(t, first.Results[1].Timestamp)
+	require.NoError(t, b.tick.Run(t.Context()))
+	require.Equal(t, 1, b.Runs(t, id), "not due again")
 }
 
 func TestBadRequests(t *testing.T) {
@@ -170,12 +178,12 @@ func TestIdempotencyKey(t *testing.T) {
 	w := b.do(http.MethodPost, "/prices/poll", `{"symbols":["MSFT"]}`, "Idempotency-Key", "k")
 	require.Equal(t, http.StatusConflict, w.Code)
 	require.Contains(t, w.Body.String(), "idempotency_conflict")
-	b.exec(t, "update polling_idempotency_keys set created_at = now() - interval '25 hours'")
+	b.Exec(t, "update polling_idempotency_keys set created_at = now() - interval '25 hours'")
 	require.NotEqual(t, first, "/prices/poll/"+b.create(t, `{"symbols":["MSFT"]}`, "Idempotency-Key", "k"), "kept for 24 hours")
-	b.exec(t, "update polling_idempotency_keys set created_at = now() - interval '25 hours'")
-	require.NoError(t, b.tick.run(t.Context()))
+	b.Exec(t, "update polling_idempotency_keys set created_at = now() - interval '25 hours'")
+	require.NoError(t, b.tick.Run(t.Context()))
 	var n int
-	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select count(*) from polling_idempotency_keys").Scan(&n))
+	require.NoError(t, b.Pool.QueryRow(t.Context(), "select count(*) from polling_idempotency_keys").Scan(&n))
 	require.Zero(t, n)
 }
 
@@ -197,7 +205,7 @@ func TestIdempotencyKeysAreEachClientsOwn(t *testing.T) {
 	require.Len(t, made, 3)
 	require.NotEqual(t, made["alice"], made["bob"])
 	require.NotEqual(t, made["alice"], made[""])
-	rows, err := b.store.pool.Query(t.Context(), "select client from polling_idempotency_keys order by 1")
+	rows, err := b.Pool.Query(t.Context(), "select client from polling_idempotency_keys order by 1")
 	require.NoError(t, err)
 	clients, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
@@ -209,12 +217,12 @@ func TestPauseResumeDelete(t *testing.T) {
 	b := setup(t)
 	id := b.create(t, `{"symbols":["AAPL"],"interval":5}`)
 	require.Equal(t, http.StatusOK, b.do(http.MethodPost, "/prices/poll/"+id+"/pause", "").Code)
-	require.NoError(t, b.tick.run(t.Context()))
-	require.Zero(t, b.runs(t, id))
+	require.NoError(t, b.tick.Run(t.Context()))
+	require.Zero(t, b.Runs(t, id))
 	require.Equal(t, "paused", b.show(t, id).Status)
 	require.Equal(t, http.StatusOK, b.do(http.MethodPost, "/prices/poll/"+id+"/resume", "").Code)
-	require.NoError(t, b.tick.run(t.Context()))
-	require.Equal(t, 1, b.runs(t, id))
+	require.NoError(t, b.tick.Run(t.Context()))
+	require.Equal(t, 1, b.Runs(t, id))
 	require.Equal(t, http.StatusNoContent, b.do(http.MethodDelete, "/prices/poll/"+id, "").Code)
 	require.Equal(t, http.StatusNotFound, b.do(http.MethodGet, "/prices/poll/"+id, "").Code)
 }
@@ -251,9 +259,9 @@ func TestListPages(t *testing.T) {
 func TestDatabaseTroubleIs503(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.exec(t, "alter table polling_jobs rename to away")
+	b.Exec(t, "alter table polling_jobs rename to away")
 	w := b.do(http.MethodPost, "/", "{}", "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "dev.knative.sources.ping")
-	require.Equal(t, http.StatusServiceUnavailable, w.Code, "which PingSource tries again")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, "PingSource retries it")
 }
 
 func TestRunsPages(t *testing.T) {
@@ -261,8 +269,8 @@ func TestRunsPages(t *testing.T) {
 	b := setup(t)
 	id := b.create(t, `{"symbols":["AAPL","BAD"]}`)
 	for range 5 {
-		require.NoError(t, b.tick.run(t.Context()))
-		b.due(t)
+		require.NoError(t, b.tick.Run(t.Context()))
+		b.Age(t)
 	}
 	var all []runBody
 	token, pages := "", 0

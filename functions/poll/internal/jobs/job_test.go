@@ -1,4 +1,4 @@
-package main
+package jobs
 
 import (
 	"math/rand/v2"
@@ -12,20 +12,20 @@ import (
 	"marketdata/shared/market"
 )
 
-func TestNormalise(t *testing.T) {
+func TestParse(t *testing.T) {
 	t.Parallel()
-	c, err := normalise([]string{"msft", "AAPL", "MSFT", "aapl"}, 60, "yfinance")
+	c, err := Parse([]string{"msft", "AAPL", "MSFT", "aapl"}, 60, "yfinance")
 	require.NoError(t, err)
 	require.Equal(t, []market.Symbol{"MSFT", "AAPL"}, c.Symbols)
-	a, err := c.fingerprint()
+	a, err := c.Fingerprint()
 	require.NoError(t, err)
-	same, err := normalise([]string{"MSFT", "AAPL"}, 60, "yfinance")
+	same, err := Parse([]string{"MSFT", "AAPL"}, 60, "yfinance")
 	require.NoError(t, err)
-	b, err := same.fingerprint()
+	b, err := same.Fingerprint()
 	require.NoError(t, err)
 	require.Equal(t, a, b)
 	for _, bad := range [][]string{nil, {""}, {"A B"}, {strings.Repeat("A", 33)}} {
-		_, err := normalise(bad, 60, "yfinance")
+		_, err := Parse(bad, 60, "yfinance")
 		require.Equal(t, fault.Invalid, fault.KindOf(err))
 	}
 }
@@ -39,15 +39,15 @@ func TestPeriod(t *testing.T) {
 	for range 2000 {
 		interval := time.Duration(5+rng.IntN(86396)) * time.Second
 		now := created.Add(time.Duration(rng.Int64N(int64(30 * 24 * time.Hour))))
-		due, next := period(created, now, interval)
+		due, next := Period(created, now, interval)
 		require.Zero(t, due.Sub(created)%interval)
 		require.False(t, due.After(now))
 		require.True(t, next.After(now))
 		require.Equal(t, interval, next.Sub(due))
 	}
-	due, next := period(created, created, time.Minute)
+	due, next := Period(created, created, time.Minute)
 	require.Equal(t, created, due, "a new job is due at once")
 	require.Equal(t, created.Add(time.Minute), next)
-	due, _ = period(created, created.Add(-time.Hour), time.Minute)
+	due, _ = Period(created, created.Add(-time.Hour), time.Minute)
 	require.Equal(t, created, due, "a clock that was set back makes no period before the first")
 }

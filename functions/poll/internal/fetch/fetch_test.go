@@ -1,0 +1,509 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/functions/poll/internal/jobs"
+	"marketdata/functions/poll/internal/polltest"
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/postgres"
+	"marketdata/shared/pricecache"
+)
+
+type unit struct {
+	*Fetcher
+	ingest *polltest.Ingest
+	log    bytes.Buffer
+
+	mu      sync.Mutex
+	counted map[string]int // by provider and outcome, with a space between them
+}
+
+func newUnit() *unit {
+	u := &unit{ingest: &polltest.Ingest{}, counted: map[string]int{}}
+	u.Fetcher = New(Config{
+		Budget: u.ingest, Ingest: u.ingest, Cache: polltest.NoCache{}, Chain: []string{"first", "second"},
+		Log: slog.New(slog.NewTextHandler(&u.log, nil)),
+		Count: func(provider string, o jobs.Outcome) {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			u.counted[provider+" "+string(o)]++
+		},
+	})
+	return u
+}
+
+// fetch starts a fetch of each symbol in turn, and returns their results once all are done.
+func (u *unit) fetch(ctx context.Context, provider string, symbols ...market.Symbol) map[market.Symbol]Result {
+	return u.collect(symbols, func(wg *sync.WaitGroup, r Request, done func(Result)) { u.Start(ctx, wg, provider, r, done) })
+}
+
+// auto does the same with the chain, while nobody else is fetching the series.
+func (u *unit) auto(ctx context.Context, symbols ...market.Symbol) map[market.Symbol]Result {
+	alone := func(_ string, fetch func() Result) Result { return fetch() }
+	return u.collect(symbols, func(wg *sync.WaitGroup, r Request, done func(Result)) { u.StartAuto(ctx, wg, r, alone, done) })
+}
+
+func (u *unit) collect(symbols []market.Symbol, start func(wg *sync.WaitGroup, r Request, done func(Result))) map[market.Symbol]Result {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	results := map[market.Symbol]Result{}
+	for _, s := range symbols {
+		start(&wg, Request{Symbol: s, Planned: time.Now()}, func(r Result) {
+			mu.Lock()
+			defer mu.Unlock()
+			results[s] = r
+		})
+	}
+	wg.Wait()
+	return results
+}
+
+func count(results map[market.Symbol]Result) map[jobs.Outcome]int {
+	n := map[jobs.Outcome]int{}
+	for _, r := range results {
+		n[r.Outcome]++
+	}
+	return n
+}
+
+func TestAQuoteIsTheResult(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		r := u.fetch(t.Context(), "p", "AAPL")["AAPL"]
+		price, err := market.ParsePrice("1.5")
+		require.NoError(t, err)
+		require.Equal(t, Result{Asked: true, Result: jobs.Result{
+			Symbol: "AAPL", Outcome: jobs.OK, Provider: "p", Price: price, ObservedAt: time.Now().UTC(),
+		}}, r)
+		require.Equal(t, map[string]int{"p ok": 1}, u.counted)
+		require.True(t, time.Now().Equal(u.ingest.Planned["AAPL"]))
+		require.Empty(t, u.log.String())
+	})
+}
+
+// Each kind of failure has its code, is counted and logged once, and says whether a provider was asked.
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	unavailable := func(code string) error { return fault.New(fault.Unavailable, code, "x") }
+	for name, c := range map[string]struct {
+		room, answer error
+		want         jobs.Outcome
+		asked        bool
+	}{
+		"unknown symbol":                   {nil, fault.New(fault.NotFound, market.CodeSymbolNotFound, "x"), "symbol_not_found", true},
+		"malformed answer":                 {nil, unavailable(market.CodeMalformed), "provider_malformed", true},
+		"refused key":                      {nil, unavailable(market.CodeAuth), "provider_auth", true},
+		"provider away":                    {nil, unavailable(market.CodeUnavailable), "provider_unavailable", true},
+		"provider too slow":                {nil, unavailable(market.CodeTimeout), "provider_timeout", true},
+		"provider's own 429":               {nil, polltest.Limited(time.Hour), "provider_rate_limited", false},
+		"quote not stored":                 {nil, unavailable(postgres.CodeUnavailable), "storage_unavailable", true},
+		"unclassified":                     {nil, errors.New("x"), "internal", true},
+		"budget spent":                     {polltest.Limited(time.Hour), nil, "provider_rate_limited", false},
+		"budget not counted":               {unavailable(postgres.CodeUnavailable), nil, "storage_unavailable", false},
+		"provider that the budget has not": {fault.New(fault.Invalid, jobs.CodeUnknownProvider, "x"), nil, "unknown_provider", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnit()
+				u.ingest.Room = func(string) error { return c.room }
+				u.ingest.Answer = func(context.Context, string, market.Symbol) error { return c.answer }
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				r := u.fetch(ctx, "p", "AAPL")["AAPL"]
+				require.Equal(t, Result{Asked: c.asked, Result: jobs.Result{Symbol: "AAPL", Outcome: c.want}}, r)
+				require.Equal(t, map[string]int{"p " + string(c.want): 1}, u.counted)
+				require.Equal(t, 1, bytes.Count(u.log.Bytes(), []byte("fetch failed")), u.log.String())
+				require.Contains(t, u.log.String(), "code="+string(c.want))
+			})
+		})
+	}
+}
+
+func TestAPanicIsContained(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		u.ingest.During = func(s market.Symbol) {
+			switch s {
+			case "AAPL":
+				panic("GET /?apikey=hunter2")
+			case "IBM":
+				var none []int
+				none[0]++
+			}
+		}
+		began := time.Now()
+		results := u.fetch(t.Context(), "p", "AAPL", "MSFT", "IBM")
+		require.Equal(t, map[jobs.Outcome]int{"internal": 2, jobs.OK: 1}, count(results))
+		require.Equal(t, jobs.OK, results["MSFT"].Outcome)
+		require.True(t, results["AAPL"].Asked)
+		require.Zero(t, time.Since(began))
+		require.NotContains(t, u.log.String(), "hunter2", "the log does not show what the adapter was working with")
+		require.Contains(t, u.log.String(), "index out of range")
+		require.Len(t, u.fetch(t.Context(), "p", polltest.Symbols(2*Slots)...), 2*Slots, "the slots are free again")
+	})
+}
+
+// cacheFunc is a cache.
+type cacheFunc func(ctx context.Context, q market.Quote) error
+
+func (f cacheFunc) Put(ctx context.Context, q market.Quote, _ uuid.UUID) (pricecache.Entry, error) {
+	return pricecache.Entry{}, f(ctx, q)
+}
+
+// get-latest finds a quote in the cache even if the tick's time ended with the call. A cache that is away fails no symbol.
+func TestAQuoteIsCached(t *testing.T) {
+	t.Parallel()
+	u := newUnit()
+	ctx, cancel := context.WithCancel(t.Context())
+	u.ingest.During = func(market.Symbol) { cancel() }
+	var cached []market.Symbol
+	u.Cache = cacheFunc(func(ctx context.Context, q market.Quote) error {
+		cached = append(cached, q.Symbol)
+		require.NoError(t, ctx.Err())
+		return errors.New("redis is away")
+	})
+	require.Equal(t, jobs.OK, u.fetch(ctx, "p", "AAPL")["AAPL"].Outcome)
+	require.Equal(t, []market.Symbol{"AAPL"}, cached)
+	require.Contains(t, u.log.String(), "redis is away")
+}
+
+// A budget that has room again in time is waited for, and the symbols get it in their order.
+func TestABudgetIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		var next time.Time
+		u.ingest.Room = func(string) error {
+			if wait := time.Until(next); wait > 0 {
+				return polltest.Limited(wait)
+			}
+			next = time.Now().Add(time.Second)
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 4500*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		results := u.fetch(ctx, "p", polltest.Symbols(8)...)
+		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 5, market.CodeRateLimited: 3}, count(results))
+		require.ElementsMatch(t, polltest.Symbols(5), u.ingest.Order)
+		require.Equal(t, 4*time.Second, time.Since(began), "a call that would come too late is not waited for")
+	})
+}
+
+// Auto waits for the budget of its last provider alone.
+func TestAutoGivesUpABudgetWhileThereIsAnotherProvider(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		limited string
+		by      string
+		took    time.Duration
+	}{
+		"first": {"first", "second", 0},
+		"last":  {"second", "second", 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnit()
+				began := time.Now()
+				u.ingest.Room = func(provider string) error {
+					if wait := 2*time.Second - time.Since(began); provider == c.limited && wait > 0 {
+						return polltest.Limited(wait)
+					}
+					return nil
+				}
+				u.ingest.Answer = func(_ context.Context, provider string, _ market.Symbol) error {
+					if provider == "first" {
+						return fault.New(fault.Unavailable, market.CodeUnavailable, "x")
+					}
+					return nil
+				}
+				r := u.auto(t.Context(), "AAPL")["AAPL"]
+				require.Equal(t, jobs.OK, r.Outcome)
+				require.Equal(t, c.by, r.Provider)
+				require.Equal(t, c.took, time.Since(began))
+			})
+		})
+	}
+}
+
+// A budget that is spent for long is left alone for as long as it says, but for no more than a minute.
+func TestAClosedGateOpensAfterAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		asked := 0
+		u.ingest.Room = func(string) error { asked++; return polltest.Limited(24 * time.Hour) }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		began := time.Now()
+		results := u.fetch(ctx, "p", polltest.Symbols(5*Slots)...)
+		require.Equal(t, map[jobs.Outcome]int{market.CodeRateLimited: 5 * Slots}, count(results))
+		require.Zero(t, time.Since(began))
+		require.Equal(t, 1, asked)
+		for _, step := range []struct {
+			wait  time.Duration
+			asked int
+		}{{longestClosed - time.Second, 1}, {time.Second, 2}} {
+			time.Sleep(step.wait)
+			require.Equal(t, map[jobs.Outcome]int{market.CodeRateLimited: 3}, count(u.fetch(ctx, "p", polltest.Symbols(3)...)))
+			require.Equal(t, step.asked, asked)
+		}
+	})
+}
+
+// A provider that says itself that its limit is spent closes its gate, and no other provider's, for as long as it says.
+func TestTheProvidersOwnLimitClosesItsGate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		asked := 0
+		limit := polltest.Limited(30 * time.Second)
+		u.ingest.Answer = func(_ context.Context, provider string, _ market.Symbol) error {
+			if provider == "other" {
+				return nil
+			}
+			asked++
+			return limit
+		}
+		ask := func(provider string) Result { return u.fetch(t.Context(), provider, "AAPL")["AAPL"] }
+		for range 3 {
+			r := ask("p")
+			require.Equal(t, jobs.Outcome(market.CodeRateLimited), r.Outcome)
+			require.False(t, r.Asked)
+		}
+		require.Equal(t, 1, asked)
+		require.Equal(t, jobs.OK, ask("other").Outcome)
+		time.Sleep(30*time.Second - time.Millisecond)
+		require.Equal(t, jobs.Outcome(market.CodeRateLimited), ask("p").Outcome)
+		require.Equal(t, 1, asked)
+		time.Sleep(time.Millisecond)
+		limit = nil
+		require.Equal(t, jobs.OK, ask("p").Outcome)
+		require.Equal(t, 2, asked)
+		require.Equal(t, 1, bytes.Count(u.log.Bytes(), []byte("fetch failed")), "a gate that is closed is not logged again")
+	})
+}
+
+// Auto skips a provider that hangs, asks it again every probeStep, and goes back to it once it answers.
+func TestAProviderThatHangsIsSkippedAndProbed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		asked, hangs := 0, true
+		u.ingest.Answer = func(ctx context.Context, provider string, _ market.Symbol) error {
+			if provider != "first" {
+				return nil
+			}
+			u.ingest.Lock()
+			asked++
+			hanging := hangs
+			u.ingest.Unlock()
+			if hanging {
+				return polltest.Hang(ctx)
+			}
+			return nil
+		}
+		auto := func(n int) (by map[string]int, took time.Duration) {
+			began := time.Now()
+			by = map[string]int{}
+			for _, r := range u.auto(t.Context(), polltest.Symbols(n)...) {
+				by[r.Provider]++
+			}
+			return by, time.Since(began)
+		}
+		by, _ := auto(Slots)
+		require.Equal(t, map[string]int{"second": Slots}, by)
+		require.Equal(t, Slots, asked, "nothing was known of it before")
+
+		by, took := auto(Slots)
+		require.Equal(t, map[string]int{"second": Slots}, by)
+		require.Equal(t, 5*time.Second, took)
+		require.Equal(t, Slots+1, asked, "one probe")
+
+		hangs = false
+		time.Sleep(probeStep)
+		by, took = auto(1)
+		require.Equal(t, map[string]int{"first": 1}, by, "the probe finds it back")
+		require.Zero(t, took)
+		by, _ = auto(Slots)
+		require.Equal(t, map[string]int{"first": Slots}, by)
+	})
+}
+
+// The last provider of the chain is asked even if it hangs.
+func TestTheLastProviderIsAskedEvenIfItHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		u.Chain = []string{"only"}
+		u.ingest.Answer = func(ctx context.Context, _ string, _ market.Symbol) error { return polltest.Hang(ctx) }
+		require.Equal(t, map[jobs.Outcome]int{market.CodeTimeout: 2 * Slots}, count(u.auto(t.Context(), polltest.Symbols(2*Slots)...)))
+		require.Equal(t, map[string]int{"only provider_timeout": 2 * Slots}, u.counted)
+		require.Equal(t, 2*Slots, bytes.Count(u.log.Bytes(), []byte("fetch failed")), "each was a call")
+	})
+}
+
+// Of the failures of the chain, the one that the client can do most about is the result.
+func TestAutoReturnsTheMostUsefulFailure(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first, second string
+		want          jobs.Outcome
+		calls         int
+	}{
+		"not found, then away":          {market.CodeSymbolNotFound, market.CodeUnavailable, market.CodeUnavailable, 2},
+		"away, then not found":          {market.CodeTimeout, market.CodeSymbolNotFound, market.CodeTimeout, 2},
+		"malformed, then not found":     {market.CodeMalformed, market.CodeSymbolNotFound, market.CodeSymbolNotFound, 2},
+		"refused key, then malformed":   {market.CodeAuth, market.CodeMalformed, market.CodeMalformed, 2},
+		"of equals the first":           {market.CodeUnavailable, market.CodeTimeout, market.CodeUnavailable, 2},
+		"storage away: nobody can help": {postgres.CodeUnavailable, market.CodeSymbolNotFound, postgres.CodeUnavailable, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newUnit()
+			calls := 0
+			u.ingest.Answer = func(_ context.Context, provider string, _ market.Symbol) error {
+				calls++
+				if provider == "first" {
+					return fault.New(fault.Unavailable, c.first, "x")
+				}
+				return fault.New(fault.Unavailable, c.second, "x")
+			}
+			r := u.auto(t.Context(), "AAPL")["AAPL"]
+			require.Equal(t, Result{Asked: true, Result: jobs.Result{Symbol: "AAPL", Outcome: c.want}}, r)
+			require.Equal(t, c.calls, calls)
+		})
+	}
+}
+
+// A series that an earlier fetch serves is not fetched again.
+func TestAutoTakesWhatIsShared(t *testing.T) {
+	t.Parallel()
+	u := newUnit()
+	var asked []string
+	share := func(provider string, _ func() Result) Result {
+		asked = append(asked, provider)
+		if provider == "first" {
+			return Result{Asked: true, Result: jobs.Result{Symbol: "AAPL", Outcome: market.CodeUnavailable}}
+		}
+		return Result{Asked: true, Result: jobs.Result{Symbol: "AAPL", Outcome: jobs.OK, Provider: provider}}
+	}
+	var got Result
+	var wg sync.WaitGroup
+	u.StartAuto(t.Context(), &wg, Request{Symbol: "AAPL"}, share, func(r Result) { got = r })
+	wg.Wait()
+	require.Equal(t, "second", got.Provider)
+	require.Equal(t, []string{"first", "second"}, asked)
+	require.Empty(t, u.ingest.Calls)
+}
+
+// Slots bound the calls of a provider that are in flight, and one provider's calls hold up no other's.
+func TestSlotsBoundCallsInFlight(t *testing.T) {
+	t.Parallel()
+	for name, fetch := range map[string]func(u *unit, ctx context.Context, symbols ...market.Symbol) map[market.Symbol]Result{
+		"named provider": func(u *unit, ctx context.Context, symbols ...market.Symbol) map[market.Symbol]Result {
+			return u.fetch(ctx, "first", symbols...)
+		},
+		"auto": (*unit).auto,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnit()
+				inFlight, most := 0, 0
+				u.ingest.Answer = func(_ context.Context, provider string, _ market.Symbol) error {
+					if provider == "other" {
+						return nil
+					}
+					u.ingest.Lock()
+					inFlight++
+					most = max(most, inFlight)
+					u.ingest.Unlock()
+					time.Sleep(time.Second)
+					u.ingest.Lock()
+					inFlight--
+					u.ingest.Unlock()
+					return nil
+				}
+				began := time.Now()
+				var wg sync.WaitGroup
+				for range 2 { // two ticks
+					wg.Go(func() { fetch(u, t.Context(), polltest.Symbols(2*Slots)...) })
+				}
+				time.Sleep(time.Millisecond)
+				require.Equal(t, jobs.OK, u.fetch(t.Context(), "other", "AAPL")["AAPL"].Outcome)
+				require.Equal(t, time.Millisecond, time.Since(began))
+				wg.Wait()
+				require.Equal(t, Slots, most)
+				require.Equal(t, 4*time.Second, time.Since(began))
+			})
+		})
+	}
+}
+
+// No call is made once the time is up: not at once, not after a wait for a slot, and not after a wait for the budget.
+func TestOutOfTime(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fetch func(u *unit, ctx context.Context, symbols ...market.Symbol) map[market.Symbol]Result
+		by    string // the provider that is counted
+	}{
+		"named provider": {func(u *unit, ctx context.Context, symbols ...market.Symbol) map[market.Symbol]Result {
+			return u.fetch(ctx, "p", symbols...)
+		}, "p"},
+		"auto": {(*unit).auto, jobs.Auto},
+	} {
+		t.Run(name+" at once", func(t *testing.T) {
+			t.Parallel()
+			u := newUnit()
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			r := c.fetch(u, ctx, "AAPL")["AAPL"]
+			require.Equal(t, Result{Result: jobs.Result{Symbol: "AAPL", Outcome: jobs.OutOfTime}}, r)
+			require.Equal(t, map[string]int{c.by + " out_of_time": 1}, u.counted)
+			require.Empty(t, u.ingest.Calls)
+			require.Empty(t, u.log.String(), "it is no failure of the symbol")
+		})
+		t.Run(name+" while waiting for a slot", func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnit()
+				u.ingest.Answer = func(ctx context.Context, _ string, _ market.Symbol) error {
+					<-ctx.Done()
+					return nil // it ended well all the same
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				results := c.fetch(u, ctx, polltest.Symbols(3*Slots)...)
+				require.Equal(t, map[jobs.Outcome]int{jobs.OK: Slots, jobs.OutOfTime: 2 * Slots}, count(results))
+			})
+		})
+	}
+	t.Run("while waiting for the budget", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			u := newUnit()
+			u.ingest.Room = func(string) error { return polltest.Limited(time.Hour) }
+			ctx, stop := context.WithCancel(t.Context()) // the function is told to stop
+			time.AfterFunc(time.Second, stop)
+			r := u.fetch(ctx, "p", "AAPL")["AAPL"]
+			require.Equal(t, Result{Result: jobs.Result{Symbol: "AAPL", Outcome: jobs.OutOfTime}}, r)
+		})
+	})
+}

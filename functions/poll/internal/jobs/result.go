@@ -1,0 +1,35 @@
+package jobs
+
+import (
+	"time"
+
+	"marketdata/shared/market"
+)
+
+// Outcome is OK, or the code of the problem that a symbol failed with: a provider's ([market.CodeTimeout] and so on), the database's,
+// "internal", or OutOfTime.
+type Outcome string
+
+// Outcomes that are no fault's code.
+const (
+	OK Outcome = "ok"
+	// OutOfTime means that the tick ran out of time before this symbol. The next tick starts with it.
+	OutOfTime Outcome = "out_of_time"
+)
+
+// Result is what came of a symbol.
+type Result struct {
+	Symbol  market.Symbol
+	Outcome Outcome
+	// The provider that answered, its price, and when it observed the price. All are zero unless the outcome is OK. The provider is
+	// empty, too, if the result is from before providers were recorded.
+	Provider   string
+	Price      market.Price
+	ObservedAt time.Time
+}
+
+// LastResult is the last result of a job's symbol.
+type LastResult struct {
+	Result
+	At time.Time
+}

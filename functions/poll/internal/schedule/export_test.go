@@ -1,0 +1,7 @@
+package schedule
+
+// Limits that tests of whole ticks exceed.
+const (
+	ClaimBatch = claimBatch
+	RunsBatch  = runsBatch
+)

@@ -1,0 +1,211 @@
+package schedule
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/functions/poll/internal/fetch"
+	"marketdata/functions/poll/internal/jobs"
+	"marketdata/functions/poll/internal/polltest"
+	"marketdata/shared/market"
+)
+
+// fakeStore has claims for one pass and keeps what is written. Every series is free.
+type fakeStore struct {
+	mu       sync.Mutex
+	provider string // of the claims; empty: yfinance
+	claims   []Claim
+	wrote    []Batch
+	renewed  int
+	busy     func(w *Want) bool // nil: none is
+}
+
+func (f *fakeStore) Due(context.Context, time.Duration) (time.Time, []DueProvider, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Now(), []DueProvider{{Provider: cmp.Or(f.provider, "yfinance"), Now: true}}, nil
+}
+
+func (f *fakeStore) Claim(context.Context, string, uuid.UUID, time.Time, int) ([]Claim, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	claims := f.claims
+	f.claims = nil
+	return claims, nil
+}
+
+func (f *fakeStore) Acquire(_ context.Context, _ uuid.UUID, _ string, wants []*Want) (a Acquired, err error) {
+	for _, w := range wants {
+		if f.busy != nil && f.busy(w) {
+			a.Busy = append(a.Busy, w)
+		} else {
+			a.Owned = append(a.Owned, w)
+		}
+	}
+	return a, nil
+}
+
+func (f *fakeStore) Renew(context.Context, uuid.UUID, []string, string, []market.Symbol) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.renewed++
+	return nil
+}
+
+func (f *fakeStore) Write(_ context.Context, _ uuid.UUID, b Batch) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wrote = append(f.wrote, b)
+	return int64(len(b.Jobs)), nil
+}
+
+func (f *fakeStore) ForgetKeys(context.Context) error                            { return nil }
+func (f *fakeStore) DropRuns(context.Context, time.Duration, int) (int64, error) { return 0, nil }
+
+// outcomes returns what was written of each symbol.
+func (f *fakeStore) outcomes() map[market.Symbol]jobs.Outcome {
+	all := map[market.Symbol]jobs.Outcome{}
+	for _, b := range f.wrote {
+		for _, c := range b.Jobs {
+			for _, r := range c.Results {
+				all[r.Symbol] = r.Outcome
+			}
+		}
+	}
+	return all
+}
+
+type unit struct {
+	store  *fakeStore
+	ingest *polltest.Ingest
+	tick   *Ticker
+	log    bytes.Buffer
+}
+
+// newUnit has one job of the symbols, due since an hour ago.
+func newUnit(symbols ...market.Symbol) *unit {
+	u := &unit{
+		store:  &fakeStore{claims: []Claim{{JobID: "job", Scheduled: time.Now().Add(-time.Hour), Interval: time.Minute, Symbols: symbols}}},
+		ingest: &polltest.Ingest{},
+	}
+	log := slog.New(slog.NewTextHandler(&u.log, nil))
+	u.tick = New(Config{
+		Store: u.store, Outbox: u.ingest, Log: log, Recorded: func(int) {}, Swept: func(int) {},
+		Fetcher: fetch.New(fetch.Config{
+			Budget: u.ingest, Ingest: u.ingest, Cache: polltest.NoCache{}, Chain: []string{"slow", "quick"}, Log: log,
+			Count: func(string, jobs.Outcome) {},
+		}),
+	})
+	return u
+}
+
+// run runs a tick. It returns how many symbols came to which outcome, and how long the tick took.
+func (u *unit) run(t *testing.T) (outcomes map[jobs.Outcome]int, took time.Duration) {
+	t.Helper()
+	began := time.Now()
+	require.NoError(t, u.tick.Run(t.Context()))
+	outcomes = map[jobs.Outcome]int{}
+	for _, o := range u.store.outcomes() {
+		outcomes[o]++
+	}
+	return outcomes, time.Since(began)
+}
+
+// A plan of one call a second: the tick waits for each call until its time for calls is over.
+func TestATickWaitsForItsBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(polltest.Symbols(30)...)
+		var next time.Time
+		u.ingest.Room = func(string) error {
+			if wait := time.Until(next); wait > 0 {
+				return polltest.Limited(wait)
+			}
+			next = time.Now().Add(time.Second)
+			return nil
+		}
+		outcomes, took := u.run(t)
+		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 17, market.CodeRateLimited: 13}, outcomes)
+		require.Equal(t, 16*time.Second, took, "the next call would come too late")
+	})
+}
+
+// A provider that hangs costs its symbols, not the tick. Symbols that the tick has no time for are out_of_time, and their series are
+// released without a fetch.
+func TestAHangingProviderEndsWithTheTick(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(polltest.Symbols(100)...)
+		u.ingest.Answer = func(ctx context.Context, _ string, _ market.Symbol) error { return polltest.Hang(ctx) }
+		outcomes, took := u.run(t)
+		require.Equal(t, map[jobs.Outcome]int{market.CodeTimeout: 4 * fetch.Slots, jobs.OutOfTime: 100 - 4*fetch.Slots}, outcomes)
+		require.Equal(t, tickBudget-bookkeeping, took)
+		require.Equal(t, 3, u.store.renewed, "leases are renewed every 5 s")
+		fetched, released := 0, 0
+		for _, b := range u.store.wrote {
+			fetched, released = fetched+len(b.Fetched), released+len(b.Released)
+		}
+		require.Equal(t, []int{4 * fetch.Slots, 100 - 4*fetch.Slots}, []int{fetched, released})
+	})
+}
+
+// A provider that hangs costs a job of auto a few calls, not a wait for each symbol.
+func TestAutoSkipsAProviderThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(polltest.Symbols(400)...)
+		u.store.provider = jobs.Auto
+		asked := 0
+		u.ingest.Answer = func(ctx context.Context, provider string, _ market.Symbol) error {
+			if provider == "quick" {
+				return nil
+			}
+			u.ingest.Lock()
+			asked++
+			u.ingest.Unlock()
+			return polltest.Hang(ctx)
+		}
+		outcomes, took := u.run(t)
+		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 400}, outcomes)
+		require.LessOrEqual(t, took, 10*time.Second)
+		require.LessOrEqual(t, asked, fetch.Slots+fetch.Slots/2)
+	})
+}
+
+// While somebody else is fetching a series, the tick looks at it again and again. It holds up no other series.
+func TestABusySeriesIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit("AAPL", "MSFT")
+		began := time.Now()
+		u.store.busy = func(w *Want) bool { return w.Symbol == "AAPL" && time.Since(began) < 3*time.Second }
+		outcomes, took := u.run(t)
+		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 2}, outcomes)
+		require.Equal(t, 3*time.Second, took)
+		require.Equal(t, []market.Symbol{"MSFT", "AAPL"}, u.ingest.Order)
+	})
+}
+
+// An earlier fetch of a series must serve all jobs that want it.
+func TestWants(t *testing.T) {
+	t.Parallel()
+	at := func(s int) time.Time { return time.Unix(1_700_000_000+int64(s), 0) }
+	claims := []Claim{
+		{Scheduled: at(0), Interval: 5 * time.Second, Symbols: []market.Symbol{"A", "B", "A"}},
+		{Scheduled: at(3), Interval: time.Hour, Symbols: []market.Symbol{"B"}},
+	}
+	all := collectWants(claims, time.Minute)
+	require.Len(t, all, 2)
+	require.Equal(t, Want{Request: fetch.Request{Symbol: "A", Planned: at(0)}, jobs: []int32{0}, Since: at(0), Fresh: at(-5)}, *all[0])
+	require.Equal(t, Want{Request: fetch.Request{Symbol: "B", Planned: at(0)}, jobs: []int32{0, 1}, Since: at(3), Fresh: at(-5)}, *all[1])
+	require.Equal(t, []*Want{all[0], all[1]}, claims[0].wants, "each symbol once, though the job names it twice")
+}
