@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -33,14 +34,15 @@ type pass struct {
 	wants    []*Want
 	results  chan Finished // on their way to the store
 
-	mu   sync.Mutex     // held while leases are written, so that renewals and results do not deadlock
-	left []int          // symbols of each claim that have no result yet
-	open map[*Want]bool // series that this pass holds
+	mu   sync.Mutex       // held while leases are written, so that renewals and results do not deadlock
+	left []int            // symbols of each claim that have no result yet
+	open map[*Want]bool   // series of the pass's provider that it holds
+	lent map[*Want]string // series of other providers that it holds for jobs of auto, with their provider
 }
 
 // begin claims jobs for a pass. Each pass has its own token, so that a slow one cannot write what another has taken over.
 func (t *Ticker) begin(ctx context.Context, provider string, until time.Time) (*pass, error) {
-	p := &pass{Ticker: t, provider: provider, token: uuid.New(), results: make(chan Finished, 64), open: map[*Want]bool{}}
+	p := &pass{Ticker: t, provider: provider, token: uuid.New(), results: make(chan Finished, 64), open: map[*Want]bool{}, lent: map[*Want]string{}}
 	for wanted := 0; wanted < passWants; {
 		batch, err := t.Store.Claim(ctx, provider, p.token, until, claimBatch)
 		if err != nil {
@@ -61,8 +63,11 @@ func (t *Ticker) begin(ctx context.Context, provider string, until time.Time) (*
 	return p, nil
 }
 
-// run fetches until calls ends, and records until ctx ends.
+// run fetches until calls ends, and records until ctx ends. After an error of the store it makes no more calls: their results could
+// not be recorded.
 func (p *pass) run(ctx, calls context.Context) error {
+	calls, end := context.WithCancel(calls)
+	defer end()
 	stop := p.keepLeases(ctx)
 	defer stop()
 	failed := make(chan error, 1)
@@ -70,7 +75,7 @@ func (p *pass) run(ctx, calls context.Context) error {
 		defer close(p.results)
 		failed <- p.fetchAll(ctx, calls)
 	}()
-	if err := p.record(ctx); err != nil {
+	if err := p.record(ctx, end); err != nil {
 		return err
 	}
 	return <-failed
@@ -130,6 +135,8 @@ func (p *pass) share(ctx, calls context.Context, provider string, w Want, call f
 		case len(got.Served) == 1:
 			return got.Served[0].Result
 		case len(got.Owned) == 1:
+			p.lend(&w, provider)
+			defer p.lend(&w, "")
 			r := call()
 			if _, err := p.Store.Write(ctx, p.token, settle(provider, Finished{&w, r})); err != nil { // others fetch it, too, once the lease is over
 				p.Log.WarnContext(ctx, "result of a series not written", "provider", provider, "symbol", w.Symbol, "err", err)
@@ -163,9 +170,20 @@ func (p *pass) hold(wants []*Want) {
 	}
 }
 
+// lend notes that the pass holds a series of a provider of the chain; an empty provider means that it no longer does.
+func (p *pass) lend(w *Want, provider string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if provider == "" {
+		delete(p.lent, w)
+		return
+	}
+	p.lent[w] = provider
+}
+
 // record writes results as they come, as many at once as came while the last ones were being written. After an error it goes on
-// reading, so that fetches end, but writes nothing more: the leases expire, and the jobs run again.
-func (p *pass) record(ctx context.Context) (failed error) {
+// reading, so that fetches end, but writes nothing more: the leases expire, and the jobs run again. It calls end at the error.
+func (p *pass) record(ctx context.Context, end func()) (failed error) {
 	for first := range p.results {
 		all := []Finished{first}
 	more:
@@ -180,8 +198,11 @@ func (p *pass) record(ctx context.Context) (failed error) {
 				break more
 			}
 		}
-		if failed == nil {
-			failed = p.write(ctx, all)
+		if failed != nil {
+			continue
+		}
+		if failed = p.write(ctx, all); failed != nil {
+			end()
 		}
 	}
 	return failed
@@ -265,9 +286,17 @@ func (p *pass) renew(ctx context.Context) error {
 			ids = append(ids, p.claims[i].JobID)
 		}
 	}
-	var symbols []market.Symbol
+	symbols := map[string][]market.Symbol{p.provider: nil}
 	for w := range p.open {
-		symbols = append(symbols, w.Symbol)
+		symbols[p.provider] = append(symbols[p.provider], w.Symbol)
 	}
-	return p.Store.Renew(ctx, p.token, ids, p.provider, symbols)
+	for w, provider := range p.lent {
+		symbols[provider] = append(symbols[provider], w.Symbol)
+	}
+	var errs []error
+	for provider, held := range symbols {
+		errs = append(errs, p.Store.Renew(ctx, p.token, ids, provider, held))
+		ids = nil // once is enough
+	}
+	return errors.Join(errs...)
 }

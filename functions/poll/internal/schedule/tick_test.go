@@ -16,7 +16,9 @@ import (
 	"marketdata/functions/poll/internal/fetch"
 	"marketdata/functions/poll/internal/jobs"
 	"marketdata/functions/poll/internal/polltest"
+	"marketdata/shared/fault"
 	"marketdata/shared/market"
+	"marketdata/shared/postgres"
 )
 
 // fakeStore has claims for one pass and keeps what is written. Every series is free.
@@ -26,6 +28,8 @@ type fakeStore struct {
 	claims   []Claim
 	wrote    []Batch
 	renewed  int
+	series   map[string]int     // renewals of a series, by provider and symbol
+	writeErr error              // of every write; nil: none
 	busy     func(w *Want) bool // nil: none is
 }
 
@@ -54,16 +58,25 @@ func (f *fakeStore) Acquire(_ context.Context, _ uuid.UUID, _ string, wants []*W
 	return a, nil
 }
 
-func (f *fakeStore) Renew(context.Context, uuid.UUID, []string, string, []market.Symbol) error {
+func (f *fakeStore) Renew(_ context.Context, _ uuid.UUID, _ []string, provider string, symbols []market.Symbol) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.renewed++
+	if f.series == nil {
+		f.series = map[string]int{}
+	}
+	for _, s := range symbols {
+		f.series[provider+" "+string(s)]++
+	}
 	return nil
 }
 
 func (f *fakeStore) Write(_ context.Context, _ uuid.UUID, b Batch) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.writeErr != nil {
+		return 0, f.writeErr
+	}
 	f.wrote = append(f.wrote, b)
 	return int64(len(b.Jobs)), nil
 }
@@ -178,6 +191,44 @@ func TestAutoSkipsAProviderThatHangs(t *testing.T) {
 		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 400}, outcomes)
 		require.LessOrEqual(t, took, 10*time.Second)
 		require.LessOrEqual(t, asked, fetch.Slots+fetch.Slots/2)
+	})
+}
+
+// The series of a provider that a job of auto is being fetched from stays leased while that takes: otherwise another replica would
+// fetch it, too.
+func TestAutoRenewsTheLeasesOfItsSeries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit("AAPL")
+		u.store.provider = jobs.Auto
+		u.ingest.Answer = func(_ context.Context, provider string, _ market.Symbol) error {
+			time.Sleep(7 * time.Second)
+			if provider == "slow" {
+				return fault.New(fault.Unavailable, market.CodeUnavailable, "x")
+			}
+			return nil
+		}
+		outcomes, took := u.run(t)
+		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 1}, outcomes)
+		require.Equal(t, 14*time.Second, took)
+		require.Equal(t, map[string]int{"slow AAPL": 1, "quick AAPL": 1, "auto AAPL": 2}, u.store.series)
+	})
+}
+
+// What cannot be recorded is not fetched: after an error of the store the pass makes no more calls.
+func TestAFailedWriteEndsThePass(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(polltest.Symbols(1000)...)
+		u.store.writeErr = fault.New(fault.Unavailable, postgres.CodeUnavailable, "x")
+		u.ingest.Answer = func(context.Context, string, market.Symbol) error {
+			time.Sleep(time.Second)
+			return nil
+		}
+		began := time.Now()
+		require.ErrorIs(t, u.tick.Run(t.Context()), u.store.writeErr)
+		require.LessOrEqual(t, time.Since(began), 3*time.Second)
+		require.LessOrEqual(t, len(u.ingest.Order), 3*fetch.Slots)
 	})
 }
 
