@@ -26,7 +26,7 @@ func ExampleEncode() {
 	// {"symbol":"AAPL","price":150.25,"timestamp":"2024-03-20T10:30:00Z","source":"yfinance","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}
 }
 
-// An event that is refused says why, with a code that operators find in the dead letter.
+// The error of a refused event has the code that operators find in the dead letter.
 func ExampleDecode() {
 	_, err := priceevent.Decode([]byte(`{"symbol":"AAPL","price":"150.25"}`), 0, time.Now())
 	reason, _ := priceevent.Explain(fault.CodeOf(err))
