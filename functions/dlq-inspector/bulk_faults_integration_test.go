@@ -282,7 +282,7 @@ type refusing struct {
 
 func (r refusing) Produce(ctx context.Context, record kafkaclient.Record) error {
 	if string(record.Key) == r.large {
-		return fault.New(fault.Invalid, "message_too_large", "the record is larger than the topic takes")
+		return fault.New(fault.Invalid, "message_too_large", "the record is larger than the topic allows")
 	}
 	return r.publisher.Produce(ctx, record)
 }

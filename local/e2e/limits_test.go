@@ -331,7 +331,7 @@ func withoutRedis(t *testing.T, s *stack, latest []string) {
 	_, metrics, _ := call(t, http.MethodGet, latest[0]+"/metrics", "")
 	require.Contains(t, string(metrics), "limiter_degraded 1")
 	require.Contains(t, string(metrics), `limiter_refusals_total{policy="latest"}`)
-	require.Contains(t, s.out.String(), "limits are decided by this replica alone")
+	require.Contains(t, s.out.String(), "redis is unavailable: this replica enforces its share of the limits")
 	budgetsWithoutRedis(t, s, latest)
 }
 
@@ -343,7 +343,7 @@ func budgetsWithoutRedis(t *testing.T, s *stack, latest []string) {
 		detail      string
 	}{
 		"finnhub":     {3 * len(latest), 3600, "this replica's share of the budget of calls to finnhub is spent"},
-		"twelve_data": {0, 30, "calls to twelve_data pause until replicas can share its budget again: it is too small to divide"},
+		"twelve_data": {0, 30, "calls to twelve_data are paused until replicas share its budget again: it is too small to divide"},
 	} {
 		answers := make([]limitAnswer, 5*len(latest))
 		var wg sync.WaitGroup

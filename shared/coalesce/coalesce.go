@@ -1,9 +1,9 @@
 // Package coalesce lets callers that wait at the same time share one commit.
 //
-// While a commit is under way, what arrives waits; once it is done, all that waits makes the next batch. A lone caller is
-// committed at once, and the batch grows by itself as the load does. One commit at a time: several at once make each batch
-// smaller, and cost more than they gain. Only a commit that is late stops being waited for, where Overlap is set. The package
-// knows nothing of what is committed.
+// Items that arrive during a commit wait; when it is done, they make up the next batch. A lone item is committed at once, and
+// batches grow with the load. There is one commit at a time: concurrent commits would make batches smaller, and cost more than
+// they gain. With Overlap, the next batch does not wait for a commit that is late. The package does not depend on what is
+// committed.
 package coalesce
 
 import (
@@ -16,41 +16,41 @@ import (
 	"time"
 )
 
-// Errors of [Coalescer.Do] that the commit did not make. Neither item was committed.
+// Errors of [Coalescer.Do] and [Coalescer.Add]. The item is not committed.
 var (
 	ErrFull   = errors.New("too many items wait")
 	ErrClosed = errors.New("closed")
 )
 
-// PanicError is what an item gets whose commit, alone, panicked.
+// PanicError is the error of an item whose commit panicked.
 type PanicError struct {
 	Value any
 	Stack []byte
 }
 
-// Error gives value and stack: text for logs.
+// Error returns the value and the stack, for logs.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
 
-// Options bound a Coalescer. MaxBatch, MaxQueue and Timeout must be positive.
+// Options are the limits of a Coalescer. MaxBatch, MaxQueue and Timeout must be positive.
 type Options struct {
 	MaxBatch int           // items in one commit
-	MaxQueue int           // items waiting; one more is ErrFull
+	MaxQueue int           // items waiting; a further one gets ErrFull
 	Timeout  time.Duration // of one commit
-	// Split reports an error that one item may have brought over its whole batch: the items are then committed one by one. nil: no
-	// error is.
+	// Split reports whether a single item may have caused the error of its batch. If so, the items are committed one by one. nil
+	// means never.
 	Split func(error) bool
-	// Overlap is how long the next batch waits for a commit before it is committed beside it; 0: until the commit is done.
+	// Overlap is how long the next batch waits for a commit before it is committed concurrently; 0: until the commit is done.
 	Overlap time.Duration
-	// Every is how far apart batches begin at least: a commit has a price of its own, which fewer and larger batches pay less
-	// often. A caller that comes after a pause is committed at once all the same. 0: a batch begins when the last one is done.
+	// Every is the least time between the starts of two batches: fewer and larger batches save the fixed cost of a commit. An item
+	// that arrives after a pause is still committed at once. 0: a batch begins when the last one is done.
 	Every time.Duration
 }
 
-// Coalescer batches. Safe for concurrent use. Make it with [New].
+// Coalescer commits items in batches. Safe for concurrent use. Create it with [New].
 type Coalescer[T, R any] struct {
 	commit  func(ctx context.Context, items []T) ([]R, error)
 	options Options
-	stopped chan struct{} // closed once all have their outcome
+	stopped chan struct{} // closed once every item has its outcome
 
 	mu      sync.Mutex
 	changed sync.Cond // waiting or closed has changed
@@ -58,8 +58,8 @@ type Coalescer[T, R any] struct {
 	closed  bool
 }
 
-// New starts to commit. commit gets the items of one batch and a context of its own, which no caller can cancel; it
-// returns one result for each item, or an error for all of them. It is called by one goroutine.
+// New returns a running Coalescer. commit gets the items of one batch, and a context that no caller can cancel. It returns one
+// result for each item, or an error for all of them. It is not called concurrently, unless Overlap is set.
 func New[T, R any](commit func(ctx context.Context, items []T) ([]R, error), o Options) *Coalescer[T, R] {
 	c := &Coalescer[T, R]{commit: commit, options: o, stopped: make(chan struct{})}
 	c.changed.L = &c.mu
@@ -67,7 +67,7 @@ func New[T, R any](commit func(ctx context.Context, items []T) ([]R, error), o O
 	return c
 }
 
-// call is one caller's item. done holds its outcome once it has one: the channel never blocks the committer.
+// call is one caller's item. done has a buffer for the outcome, so that sending never blocks.
 type call[T, R any] struct {
 	item T
 	done chan outcome[R]
@@ -78,8 +78,8 @@ type outcome[R any] struct {
 	err    error
 }
 
-// Do commits item together with what waits, and returns once that is committed. If ctx ends first, Do returns its error:
-// an item that still waited is taken out, one whose commit is under way goes on.
+// Do commits item together with other waiting items, and returns once it is committed. If ctx ends first, Do returns its cause:
+// an item that still waits is removed; a commit in flight continues.
 func (c *Coalescer[T, R]) Do(ctx context.Context, item T) (R, error) {
 	var none R
 	one := &call[T, R]{item: item, done: make(chan outcome[R], 1)}
@@ -95,13 +95,12 @@ func (c *Coalescer[T, R]) Do(ctx context.Context, item T) (R, error) {
 	}
 }
 
-// Add has item committed as [Coalescer.Do] does, and does not wait: what comes of it only the commit knows. Errors mean that it
-// will not be committed.
+// Add queues item for a commit and does not wait; the outcome is discarded. After an error the item is not committed.
 func (c *Coalescer[T, R]) Add(item T) error {
 	return c.push(&call[T, R]{item: item, done: make(chan outcome[R], 1)})
 }
 
-// Close lets no more items in, commits those that wait, and returns once all have their outcome.
+// Close refuses further items, commits those that wait, and returns once every item has its outcome.
 func (c *Coalescer[T, R]) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -142,7 +141,7 @@ func (c *Coalescer[T, R]) runOverlapping() {
 	}
 }
 
-// settle commits a batch and tells each caller what came of it.
+// settle commits a batch and sends each caller its outcome.
 func (c *Coalescer[T, R]) settle(batch []*call[T, R]) {
 	items := make([]T, len(batch))
 	for i, one := range batch {
@@ -162,7 +161,7 @@ func (c *Coalescer[T, R]) settle(batch []*call[T, R]) {
 	}
 }
 
-// oneByOne keeps one bad item from failing its neighbours.
+// oneByOne commits each item alone, so that one bad item does not fail the others.
 func (c *Coalescer[T, R]) oneByOne(batch []*call[T, R]) {
 	for _, one := range batch {
 		results, err := c.attempt([]T{one.item})
@@ -174,7 +173,7 @@ func (c *Coalescer[T, R]) oneByOne(batch []*call[T, R]) {
 	}
 }
 
-// attempt commits once. A panic becomes an error, and is told from others by its type.
+// attempt commits once. A panic becomes a [PanicError].
 func (c *Coalescer[T, R]) attempt(items []T) (results []R, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.options.Timeout)
 	defer cancel()
@@ -185,7 +184,7 @@ func (c *Coalescer[T, R]) attempt(items []T) (results []R, err error) {
 	}()
 	results, err = c.commit(ctx, items)
 	if err == nil && len(results) != len(items) {
-		return nil, fmt.Errorf("commit gave %d results for %d items", len(results), len(items))
+		return nil, fmt.Errorf("commit returned %d results for %d items", len(results), len(items))
 	}
 	return results, err
 }
@@ -204,7 +203,7 @@ func (c *Coalescer[T, R]) push(one *call[T, R]) error {
 	return nil
 }
 
-// remove takes a call out if it still waits.
+// remove removes a call that still waits.
 func (c *Coalescer[T, R]) remove(one *call[T, R]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,7 +212,7 @@ func (c *Coalescer[T, R]) remove(one *call[T, R]) {
 	}
 }
 
-// take waits for something to wait and takes up to a batch of it, oldest first; nil once all is closed and empty.
+// take waits for items and returns up to a batch of them, oldest first; nil once the Coalescer is closed and empty.
 func (c *Coalescer[T, R]) take() []*call[T, R] {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,12 +13,12 @@ import (
 	"marketdata/shared/coalesce"
 )
 
-var errSpoilt = errors.New("one item spoils the batch")
+var errSpoilt = errors.New("one item fails the batch")
 
-// recorder is a commit that notes its batches and, while held, waits.
+// recorder is a commit that records its batches and waits for gate.
 type recorder struct {
 	batches [][]int
-	gate    chan struct{} // closed or nil: commits pass
+	gate    chan struct{} // commits wait until it is closed; nil: they do not wait
 	bad     map[int]error
 	panics  map[int]bool
 }
@@ -60,7 +60,7 @@ type answer struct {
 	err    error
 }
 
-// ask calls Do in the background; the answer is there once synctest.Wait returns.
+// ask calls Do in the background; the answer is set once Do has returned and synctest.Wait has been called.
 func ask(ctx context.Context, c *coalesce.Coalescer[int, string], item int) *answer {
 	a := &answer{}
 	go func() { a.result, a.err = c.Do(ctx, item) }()
@@ -68,7 +68,7 @@ func ask(ctx context.Context, c *coalesce.Coalescer[int, string], item int) *ans
 	return a
 }
 
-func TestWhatWaitsSharesTheNextCommit(t *testing.T) {
+func TestWaitingItemsShareTheNextCommit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{gate: make(chan struct{})}
@@ -77,7 +77,7 @@ func TestWhatWaitsSharesTheNextCommit(t *testing.T) {
 		for i := range 13 {
 			all = append(all, ask(t.Context(), c, i))
 		}
-		require.Equal(t, [][]int{{0}}, r.batches, "a lone item is not kept waiting for company")
+		require.Equal(t, [][]int{{0}}, r.batches, "a lone item is committed at once")
 		close(r.gate)
 		synctest.Wait()
 		require.Equal(t, [][]int{{0}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, {11, 12}}, r.batches)
@@ -88,7 +88,7 @@ func TestWhatWaitsSharesTheNextCommit(t *testing.T) {
 	})
 }
 
-func TestBatchesBeginSomeTimeApartAndAfterAPauseAtOnce(t *testing.T) {
+func TestBatchesBeginAtIntervalsButAtOnceAfterAPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		type batch struct {
@@ -115,7 +115,7 @@ func TestBatchesBeginSomeTimeApartAndAfterAPauseAtOnce(t *testing.T) {
 	})
 }
 
-func TestWhatIsAddedIsCommittedAndNotWaitedFor(t *testing.T) {
+func TestAddCommitsWithoutWaiting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{gate: make(chan struct{})}
@@ -129,12 +129,12 @@ func TestWhatIsAddedIsCommittedAndNotWaitedFor(t *testing.T) {
 		require.ErrorIs(t, c.Add(3), coalesce.ErrFull)
 		close(r.gate)
 		c.Close()
-		require.Equal(t, [][]int{{0}, {1, 2}}, r.batches, "Close commits what waits")
+		require.Equal(t, [][]int{{0}, {1, 2}}, r.batches, "Close commits waiting items")
 		require.ErrorIs(t, c.Add(4), coalesce.ErrClosed)
 	})
 }
 
-func TestOneBadItemNeverFailsItsNeighbours(t *testing.T) {
+func TestOneBadItemDoesNotFailTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{gate: make(chan struct{}), bad: map[int]error{2: errSpoilt}, panics: map[int]bool{4: true}}
@@ -163,11 +163,11 @@ func TestOneBadItemNeverFailsItsNeighbours(t *testing.T) {
 	})
 }
 
-func TestTroubleOfTheWholeBatchIsEverybodys(t *testing.T) {
+func TestErrorOfTheWholeBatchFailsAllItems(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		away := errors.New("database is away")
-		r := &recorder{gate: make(chan struct{}), bad: map[int]error{2: away}}
+		down := errors.New("database is down")
+		r := &recorder{gate: make(chan struct{}), bad: map[int]error{2: down}}
 		c := coalesce.New(r.commit, options())
 		var all []*answer
 		for i := range 4 {
@@ -175,31 +175,31 @@ func TestTroubleOfTheWholeBatchIsEverybodys(t *testing.T) {
 		}
 		close(r.gate)
 		synctest.Wait()
-		require.Equal(t, [][]int{{0}, {1, 2, 3}}, r.batches, "not tried again one by one")
+		require.Equal(t, [][]int{{0}, {1, 2, 3}}, r.batches, "not retried one by one")
 		require.NoError(t, all[0].err)
 		for _, a := range all[1:] {
-			require.ErrorIs(t, a.err, away)
+			require.ErrorIs(t, a.err, down)
 		}
 		c.Close()
 	})
 }
 
-func TestCallerThatGoesAwayTakesOutOnlyWhatStillWaits(t *testing.T) {
+func TestCancelledCallerRemovesOnlyAWaitingItem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{gate: make(chan struct{})}
 		c := coalesce.New(r.commit, options())
 		ctx, cancel := context.WithCancel(t.Context())
-		underWay := ask(ctx, c, 0)
+		inFlight := ask(ctx, c, 0)
 		waits := ask(ctx, c, 1)
 		stays := ask(t.Context(), c, 2)
 		cancel()
 		synctest.Wait()
-		require.ErrorIs(t, underWay.err, context.Canceled)
+		require.ErrorIs(t, inFlight.err, context.Canceled)
 		require.ErrorIs(t, waits.err, context.Canceled)
 		close(r.gate)
 		synctest.Wait()
-		require.Equal(t, [][]int{{0}, {2}}, r.batches, "the commit under way went on; the one that waited never began")
+		require.Equal(t, [][]int{{0}, {2}}, r.batches, "the commit in flight continued; the waiting item was not committed")
 		require.Equal(t, answer{result: "c"}, *stays)
 		c.Close()
 	})
@@ -216,7 +216,7 @@ func TestQueueIsBounded(t *testing.T) {
 		for i := range 4 {
 			all = append(all, ask(t.Context(), c, i))
 		}
-		require.ErrorIs(t, all[3].err, coalesce.ErrFull, "at once, not after the queue has moved")
+		require.ErrorIs(t, all[3].err, coalesce.ErrFull, "at once, without waiting for room")
 		close(r.gate)
 		synctest.Wait()
 		require.Equal(t, [][]int{{0}, {1, 2}}, r.batches)
@@ -224,7 +224,7 @@ func TestQueueIsBounded(t *testing.T) {
 	})
 }
 
-func TestCloseCommitsWhatWaits(t *testing.T) {
+func TestCloseCommitsWaitingItems(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{gate: make(chan struct{})}
@@ -233,7 +233,7 @@ func TestCloseCommitsWhatWaits(t *testing.T) {
 		closed := false
 		go func() { c.Close(); closed = true }()
 		synctest.Wait()
-		require.False(t, closed, "not before all have their outcome")
+		require.False(t, closed, "not before all items have their outcome")
 		require.ErrorIs(t, ask(t.Context(), c, 2).err, coalesce.ErrClosed)
 		close(r.gate)
 		synctest.Wait()
@@ -243,7 +243,7 @@ func TestCloseCommitsWhatWaits(t *testing.T) {
 	})
 }
 
-func TestCommitThatHangsEnds(t *testing.T) {
+func TestHangingCommitTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{gate: make(chan struct{})}
@@ -256,7 +256,7 @@ func TestCommitThatHangsEnds(t *testing.T) {
 	})
 }
 
-func TestACommitThatIsLateHoldsUpNobodyWhereCommitsMayOverlap(t *testing.T) {
+func TestOverlapDoesNotWaitForALateCommit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
@@ -281,7 +281,7 @@ func TestACommitThatIsLateHoldsUpNobodyWhereCommitsMayOverlap(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, i, n)
 		}
-		require.Equal(t, o.Overlap, time.Since(began), "only the first waited for the late one")
+		require.Equal(t, o.Overlap, time.Since(began), "only the first waited for the late commit")
 		closed := make(chan struct{})
 		go func() {
 			defer close(closed)

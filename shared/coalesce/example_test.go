@@ -11,7 +11,7 @@ import (
 // Callers that wait at the same time share one commit; each gets its own result.
 func Example() {
 	commit := func(_ context.Context, items []string) ([]int, error) {
-		lengths := make([]int, len(items)) // in place of one transaction for all items
+		lengths := make([]int, len(items)) // stands for one transaction for all items
 		for i, item := range items {
 			lengths[i] = len(item)
 		}

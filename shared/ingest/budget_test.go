@@ -24,8 +24,8 @@ func (f providerFunc) Latest(context.Context, market.Symbol) (market.Quote, mark
 	return market.Quote{}, market.Response{}, f()
 }
 
-// The budget is asked once for each call, just before it; a spent one is the answer, and there is no call.
-func TestBudgetIsAskedBeforeTheCall(t *testing.T) {
+// Each call spends the budget once, just before it is made. If the budget is spent, its error is returned without a call.
+func TestBudgetIsSpentBeforeTheCall(t *testing.T) {
 	t.Parallel()
 	var asked []string
 	var spent error
@@ -49,5 +49,5 @@ func TestBudgetIsAskedBeforeTheCall(t *testing.T) {
 	require.Equal(t, 1, called)
 	_, err = in.Fetch(t.Context(), "nobody", "AAPL")
 	require.Equal(t, "unknown_provider", fault.CodeOf(err))
-	require.Equal(t, []string{"p", "p", "p"}, asked, "what is not called costs nothing")
+	require.Equal(t, []string{"p", "p", "p"}, asked, "an unknown provider spends nothing")
 }

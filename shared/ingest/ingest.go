@@ -1,10 +1,10 @@
 // Package ingest brings a price from a provider into the pipeline: fetch, store, publish.
 //
-// A fetched quote is stored as raw response and outbox row in one transaction, then published; the outbox row is deleted
-// once the broker has acknowledged the event. So what is stored is published at least once, whatever dies in between: a
-// sweep ([Ingester.Sweep]) publishes what was left behind. Consumers are idempotent, so "at least" is enough.
+// A fetched quote is stored as raw response and outbox row in one transaction, then published. The outbox row is deleted once the
+// broker has acknowledged the event. A sweep ([Ingester.Sweep]) publishes rows that a crash or a broker error left behind, so every
+// stored quote is published at least once. That is enough: consumers are idempotent.
 //
-// Quotes that are stored at about the same time share a transaction, and so do deletes, which nobody waits for (store.go).
+// Quotes that are stored at about the same time share a transaction. So do deletes, which happen in the background (store.go).
 package ingest
 
 import (
@@ -29,29 +29,29 @@ import (
 )
 
 const (
-	storeWait   = 3 * time.Second // for the transaction, connecting included
-	publishWait = time.Second     // for the broker's acknowledgement, before the event is left to the sweeper
+	storeWait   = 3 * time.Second // for the transaction, including the connection
+	publishWait = time.Second     // for the broker's acknowledgement; then the event is left to the sweep
 )
 
-// publishAtOnce is how many events wait for their acknowledgement before others are left to the sweeper: many more than a broker
-// that answers lets come together.
+// publishAtOnce is the most events that await their acknowledgement; further ones are left to the sweep. It is far more than
+// accumulate while the broker answers.
 const publishAtOnce = 1000
 
-var errManyUnacknowledged = errors.New("too many events wait for the broker")
+var errManyUnacknowledged = errors.New("too many events await the broker's acknowledgement")
 
-// maxAhead is how far a quote's time may lie ahead of our clock; beyond that the quote counts as observed now.
+// maxAhead is how far a quote's time may be ahead of our clock. A quote with a later time counts as observed now.
 const maxAhead = 5 * time.Minute
 
-// Overhead bounds what [Ingester.Fetch] may take beside the provider's call.
-const Overhead = storeWait + 500*time.Millisecond // which is our own work, on a machine that is busy
+// Overhead bounds the time that [Ingester.Fetch] takes in addition to the provider call.
+const Overhead = storeWait + 500*time.Millisecond // 500 ms for our own work on a busy machine
 
 // Publisher produces one record and waits for its acknowledgement.
 type Publisher interface {
 	Produce(ctx context.Context, r kafkaclient.Record) error
 }
 
-// Budget spends calls of a provider. It is asked just before each call; an error (provider_rate_limited,
-// storage_unavailable) means that none may be made.
+// Budget spends calls to a provider. Take is called just before each call; after an error (provider_rate_limited,
+// storage_unavailable) the call must not be made.
 type Budget interface {
 	Take(ctx context.Context, provider string) error
 }
@@ -64,15 +64,15 @@ type Ingester struct {
 	log       *slog.Logger
 	now       func() time.Time
 	topic     string
-	budget    Budget // nil: calls are free
+	budget    Budget // nil: no limit
 	metrics   *metrics.Set
 	stores    *coalesce.Coalescer[stored, int64]
 	deletes   *coalesce.Coalescer[int64, struct{}]
-	// A place for each event that waits for its acknowledgement.
+	// A slot for each event that awaits its acknowledgement.
 	publishing chan struct{}
 }
 
-// New makes an ingester over the providers by name. Close it before the pool.
+// New returns an ingester for the providers, by name. Close it before the pool.
 func New(pool postgres.DB, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
 	in := &Ingester{
 		pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: metrics.NewSet(),
@@ -83,34 +83,34 @@ func New(pool postgres.DB, publisher Publisher, providers map[string]market.Prov
 	return in
 }
 
-// Close waits for the events, transactions and deletes under way. Call it once no fetch and no sweep runs.
+// Close waits for the events, transactions and deletes in flight. No fetch and no sweep may be running.
 func (in *Ingester) Close() {
 	fill(in.publishing)
 	in.stores.Close()
 	in.deletes.Close()
 }
 
-// Within makes the ingester ask the budget before each call. Call it before the first Fetch.
+// Within sets the budget that is spent by each call to a provider. Call it before the first Fetch.
 func (in *Ingester) Within(b Budget) *Ingester {
 	in.budget = b
 	return in
 }
 
-// Known reports whether the provider's name is one of ours.
+// Known reports whether there is a provider of that name.
 func (in *Ingester) Known(provider string) bool { return in.providers[provider] != nil }
 
-// Providers are the names of all providers, sorted.
+// Providers returns the names of all providers, sorted.
 func (in *Ingester) Providers() []string { return slices.Sorted(maps.Keys(in.providers)) }
 
-// Result is a quote that is stored, and the raw response it came from.
+// Result is a stored quote, and the id of the raw response that it was read from.
 type Result struct {
 	Quote         market.Quote
 	RawResponseID uuid.UUID
 }
 
-// Fetch gets one quote and returns once it is stored; the event is published right after. Errors are faults:
-// unknown_provider (Invalid), symbol_not_found (NotFound), provider_* and storage_unavailable (Unavailable). After an
-// error nothing is stored, unless the error is storage_unavailable: the commit may have happened.
+// Fetch fetches one quote and returns once it is stored; the event is published right after. Errors are faults: unknown_provider
+// (Invalid), symbol_not_found (NotFound), provider_* and storage_unavailable (Unavailable). After an error nothing is stored,
+// except that after storage_unavailable the commit may have happened.
 func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Symbol) (Result, error) {
 	if err := in.Reserve(ctx, provider); err != nil {
 		return Result{}, err
@@ -118,24 +118,25 @@ func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Sy
 	return in.FetchReserved(ctx, time.Time{}, provider, symbol)
 }
 
-// Reserve spends one call of the provider's budget, for a [Ingester.FetchReserved] that must follow. unknown_provider (Invalid);
-// provider_rate_limited (Unavailable): the budget is spent, and RetryAfter says until when; storage_unavailable (Unavailable).
+// Reserve spends one call of the provider's budget, for a [Ingester.FetchReserved] that must follow. Errors are unknown_provider
+// (Invalid), provider_rate_limited (Unavailable; RetryAfter is the time until a call is possible) and storage_unavailable
+// (Unavailable).
 func (in *Ingester) Reserve(ctx context.Context, provider string) error {
 	switch {
 	case in.providers[provider] == nil:
-		return fault.New(fault.Invalid, "unknown_provider", "there is no provider %q", provider)
+		return fault.New(fault.Invalid, "unknown_provider", "unknown provider %q", provider)
 	case in.budget == nil:
 		return nil
 	}
 	return in.budget.Take(ctx, provider)
 }
 
-// FetchReserved is Fetch with a call that was reserved, for a planned time: a quote to which the provider gives no time counts
-// as observed then, so that the same plan, carried out twice, makes one point. Zero means no planned time.
+// FetchReserved is Fetch for a reserved call. A quote without a time of the provider counts as observed at the planned time, so
+// that a plan that is carried out twice makes one point. Zero means no planned time.
 func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (Result, error) {
 	p := in.providers[provider]
 	if p == nil {
-		return Result{}, fault.New(fault.Invalid, "unknown_provider", "there is no provider %q", provider)
+		return Result{}, fault.New(fault.Invalid, "unknown_provider", "unknown provider %q", provider)
 	}
 	quote, resp, err := p.Latest(ctx, symbol)
 	in.called(provider, err)
@@ -145,7 +146,8 @@ func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provid
 	if quote.Undated && !planned.IsZero() {
 		quote.ObservedAt = planned
 	}
-	// A provider's clock that is wrong would keep every later price behind this one: in the cache, and in the averages.
+	// A quote from the future, due to a provider's wrong clock, would count as newer than all later ones in the cache and the
+	// averages.
 	if now := in.now(); quote.ObservedAt.After(now.Add(maxAhead)) {
 		quote.ObservedAt = now
 	}
@@ -157,7 +159,7 @@ func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provid
 	o := priceevent.Observation{
 		Symbol: quote.Symbol, Provider: quote.Provider, Price: quote.Price, ObservedAt: quote.ObservedAt, RawResponseID: id,
 	}
-	// What the consumer would refuse must not be stored: it would only become a dead letter.
+	// An event that the consumer would refuse is not stored: it would only become a dead letter.
 	if err := o.Validate(in.now()); err != nil {
 		return Result{}, fault.Wrap(err, fault.Unavailable, "provider_malformed", "the provider's quote is not usable")
 	}
@@ -184,8 +186,8 @@ func (in *Ingester) record(ctx context.Context, o priceevent.Observation) (kafka
 	return kafkaclient.Record{Topic: in.topic, Key: []byte(m.Key), Value: m.Value, Headers: sortedHeaders(m.Headers)}, nil
 }
 
-// storageError makes every failure to store Unavailable: the values were validated, so a refusal is our own defect, and
-// the client can do no more than try again.
+// storageError returns every storage error as Unavailable: the values were validated, so a refusal by the database is a defect of
+// ours, and all that a client can do is retry.
 func storageError(err error) error {
 	if err := postgres.Classify(err); fault.KindOf(err) == fault.Unavailable {
 		return err
@@ -193,8 +195,8 @@ func storageError(err error) error {
 	return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the price could not be stored").After(time.Second)
 }
 
-// publish tries once, and what fails stays in the outbox. The quote is safe already, so nobody waits: a broker that is slow or
-// away must not cost a client anything.
+// publish publishes an event once, in the background; after an error it stays in the outbox. The quote is already stored, so a
+// slow or unavailable broker must not delay the client.
 func (in *Ingester) publish(ctx context.Context, rowID int64, r kafkaclient.Record) {
 	select {
 	case in.publishing <- struct{}{}:

@@ -43,7 +43,7 @@ type publisher struct {
 	records []kafkaclient.Record
 }
 
-// Produce refuses the key NEVER for ever, and hangs on the key HANG as long as the caller waits.
+// Produce refuses the key NEVER, and blocks on the key HANG until ctx ends.
 func (p *publisher) Produce(ctx context.Context, r kafkaclient.Record) error {
 	if string(r.Key) == "HANG" {
 		<-ctx.Done()
@@ -99,7 +99,7 @@ func (b bundle) count(t *testing.T, table string) (n int) {
 	return n
 }
 
-// empty waits until no event is left in the outbox: deletes are nobody's wait.
+// empty waits until the outbox is empty: deletes run in the background.
 func (b bundle) empty(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool { return b.count(t, "outbox") == 0 }, 5*time.Second, time.Millisecond)
@@ -110,7 +110,7 @@ func TestFetchStoresAndPublishes(t *testing.T) {
 	b := setup(t, provider{quote: quote(t, "AAPL")})
 	r, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.NoError(t, err)
-	require.Equal(t, 123456000, r.Quote.ObservedAt.Nanosecond(), "cut to what Postgres and the event can hold")
+	require.Equal(t, 123456000, r.Quote.ObservedAt.Nanosecond(), "truncated to microseconds, as Postgres and the event have them")
 	require.Equal(t, 1, b.count(t, "raw_responses"))
 	b.empty(t)
 	require.Len(t, b.pub.records, 1)
@@ -120,7 +120,7 @@ func TestFetchStoresAndPublishes(t *testing.T) {
 	require.Equal(t, r.Quote.ObservedAt, o.ObservedAt)
 }
 
-func TestWhatTheConsumerWouldRefuseIsNotStored(t *testing.T) {
+func TestInvalidObservationIsNotStored(t *testing.T) {
 	t.Parallel()
 	early := quote(t, "AAPL")
 	early.ObservedAt = time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC)
@@ -134,22 +134,22 @@ func TestWhatTheConsumerWouldRefuseIsNotStored(t *testing.T) {
 	require.Equal(t, "unknown_provider", fault.CodeOf(err))
 }
 
-func TestUnpublishedEventWaitsInTheOutboxForTheSweep(t *testing.T) {
+func TestSweepPublishesUnpublishedEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{quote: quote(t, "AAPL")})
-	b.pub.setError(errors.New("broker is away"))
+	b.pub.setError(errors.New("broker is down"))
 	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
-	require.NoError(t, err, "what is stored is safe")
+	require.NoError(t, err, "the quote is stored")
 	b.acknowledged(t)
 	require.Equal(t, 1, b.count(t, "outbox"))
 	n, err := b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
-	require.Zero(t, n, "not due: its publication is the fetcher's business for the first 10 s")
+	require.Zero(t, n, "not due: Fetch has the first 10 s to publish it")
 	b.due(t)
 	n, err = b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
 	require.Zero(t, n)
-	require.Equal(t, 1, b.count(t, "outbox"), "never given up")
+	require.Equal(t, 1, b.count(t, "outbox"), "retried indefinitely")
 	b.pub.setError(nil)
 	b.due(t)
 	n, err = b.in.Sweep(t.Context(), 10)
@@ -164,7 +164,7 @@ func TestUnpublishedEventWaitsInTheOutboxForTheSweep(t *testing.T) {
 	require.Equal(t, "AAPL", string(b.pub.records[0].Key))
 }
 
-// acknowledged waits until no event waits for the broker any more.
+// acknowledged waits until no event awaits its acknowledgement.
 func (b bundle) acknowledged(t *testing.T) {
 	t.Helper()
 	fill(b.in.publishing)
@@ -173,7 +173,7 @@ func (b bundle) acknowledged(t *testing.T) {
 	}
 }
 
-// A broker that hangs costs clients nothing, however many events wait for it.
+// A hanging broker does not delay clients, however many events await it.
 func TestFetchDoesNotWaitForTheBroker(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{quote: quote(t, "HANG")})
@@ -184,13 +184,13 @@ func TestFetchDoesNotWaitForTheBroker(t *testing.T) {
 		require.NoError(t, err)
 		require.Less(t, time.Since(began), publishWait/2)
 	}
-	require.Equal(t, 5, b.count(t, "outbox"), "the sweep's business: three that were tried, and two for which there was no place")
+	require.Equal(t, 5, b.count(t, "outbox"), "left to the sweep: three that were tried, and two that found no free slot")
 	b.acknowledged(t)
 	require.Equal(t, 5, b.count(t, "outbox"))
 }
 
-// A function that stops right after its answer has published the event and deleted its row.
-func TestCloseWaitsForEventsUnderWay(t *testing.T) {
+// A function that stops right after its response has published the event and deleted its row.
+func TestCloseWaitsForEventsInFlight(t *testing.T) {
 	t.Parallel()
 	pool, pub := testenv.Postgres(t), &publisher{slow: 50 * time.Millisecond}
 	in := New(pool, pub, map[string]market.Provider{"fake": provider{quote: quote(t, "AAPL")}}, slog.New(slog.DiscardHandler))
@@ -203,7 +203,7 @@ func TestCloseWaitsForEventsUnderWay(t *testing.T) {
 	require.Zero(t, bundle{pool: pool}.count(t, "outbox"))
 }
 
-// due makes every row due, as time would.
+// due makes every row due.
 func (b bundle) due(t *testing.T) {
 	t.Helper()
 	_, err := b.pool.Exec(t.Context(), "update outbox set next_attempt_at = now()")
@@ -232,7 +232,7 @@ func (p *publisher) published() int {
 	return len(p.records)
 }
 
-func TestNothingWaitsBehindRowsThatAreRefusedForEver(t *testing.T) {
+func TestRefusedRowsDoNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
 	b.rows(t, many(25, "NEVER")...)
@@ -240,14 +240,14 @@ func TestNothingWaitsBehindRowsThatAreRefusedForEver(t *testing.T) {
 	n, err := b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	require.Equal(t, 25, b.count(t, "outbox"), "never given up")
+	require.Equal(t, 25, b.count(t, "outbox"), "retried indefinitely")
 	var least, most time.Duration
 	require.NoError(t, b.pool.QueryRow(t.Context(), "select min(next_attempt_at - now()), max(next_attempt_at - now()) from outbox").Scan(&least, &most))
 	require.Greater(t, least, time.Second, "a back-off of its own")
 	require.LessOrEqual(t, most, 2*time.Second)
 }
 
-func TestNothingWaitsBehindRowsThatHang(t *testing.T) {
+func TestHangingRowsDoNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
 	b.rows(t, many(9, "HANG")...)
@@ -255,7 +255,7 @@ func TestNothingWaitsBehindRowsThatHang(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan int, 1)
 	go func() {
-		n, _ := b.in.Sweep(ctx, 10) // what fails is seen in the outbox
+		n, _ := b.in.Sweep(ctx, 10) // failed rows are counted below
 		done <- n
 	}()
 	require.Eventually(t, func() bool { return b.pub.published() == 60 }, 4*time.Second, 5*time.Millisecond)
@@ -265,8 +265,8 @@ func TestNothingWaitsBehindRowsThatHang(t *testing.T) {
 	require.Equal(t, 9, b.count(t, "outbox"))
 }
 
-// A broker that is away must not put off a whole backlog: only what was tried waits.
-func TestSweepStopsWhereTheBrokerIsAway(t *testing.T) {
+// An unavailable broker does not delay the whole backlog: only rows that were tried are backed off.
+func TestSweepStopsIfTheBrokerIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
 	b.rows(t, many(35, "A")...)
@@ -313,8 +313,8 @@ func TestMetrics(t *testing.T) {
 	require.InDelta(t, 3600, scrape.Values(t, set.WritePrometheus)["outbox_oldest_seconds"], 60)
 }
 
-// A backlog of any size costs a sweep what it takes, not what there is.
-func TestSweepIsServedByIndexes(t *testing.T) {
+// The cost of a sweep depends on the rows that it claims, not on the size of the backlog.
+func TestSweepUsesIndexes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
 	_, err := b.pool.Exec(t.Context(), "insert into outbox (topic, key, value, headers) select 't', 'k', 'v', '{}' from generate_series(1, 20000)")
@@ -338,11 +338,11 @@ func TestSweepIsServedByIndexes(t *testing.T) {
 	require.Contains(t, plan(measureQuery), "Index Scan using outbox_pk")
 }
 
-// What was deleted since the table was last analysed, or ever, is not walked through again with each delete.
-func TestDeletesAreServedByTheIndex(t *testing.T) {
+// Deletes do not scan the rows that were deleted since the table was last analyzed.
+func TestDeletesUseTheIndex(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
-	_, err := b.pool.Exec(t.Context(), "analyze outbox") // as empty as it will seem
+	_, err := b.pool.Exec(t.Context(), "analyze outbox") // while it is empty
 	require.NoError(t, err)
 	for range 20 {
 		var ids []int64
@@ -366,8 +366,9 @@ func TestDeletesAreServedByTheIndex(t *testing.T) {
 	require.Zero(t, scans)
 }
 
-// A plan carried out twice makes one point of a quote without a time; one that has a time keeps it.
-func TestAQuoteWithoutATimeIsObservedAsPlanned(t *testing.T) {
+// A quote without a time gets the planned one, so that a plan that is carried out twice makes one point. A quote's own time is
+// kept.
+func TestUndatedQuoteIsObservedAsPlanned(t *testing.T) {
 	t.Parallel()
 	undated := quote(t, "AAPL")
 	undated.Undated = true
@@ -392,8 +393,8 @@ func TestAQuoteWithoutATimeIsObservedAsPlanned(t *testing.T) {
 	}
 }
 
-// A quote from far ahead of our clock would stay the newest for as long as it is ahead.
-func TestAQuoteFromTheFutureIsObservedNow(t *testing.T) {
+// A quote from far ahead of our clock would stay the newest until then.
+func TestQuoteFromTheFutureIsObservedNow(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
 	for ahead, want := range map[time.Duration]time.Duration{
@@ -414,8 +415,8 @@ func TestAQuoteFromTheFutureIsObservedNow(t *testing.T) {
 	}
 }
 
-// Old bodies go, a few at a time and the oldest first; the rows stay, and so does what is not old.
-func TestRetentionDropsBodiesAlone(t *testing.T) {
+// Old bodies are deleted, a few at a time and the oldest first. The rows and newer bodies stay.
+func TestRetentionDropsOnlyBodies(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
 	_, err := b.pool.Exec(t.Context(), `
@@ -467,14 +468,14 @@ func TestTwoSweepersShareTheRows(t *testing.T) {
 		seen[string(r.Key)]++
 	}
 	require.Len(t, seen, 100)
-	require.Len(t, b.pub.records, 100, "none twice while nobody dies")
+	require.Len(t, b.pub.records, 100, "no row is published twice")
 	require.Zero(t, b.count(t, "outbox"))
 }
 
-func TestStorageTroubleIsUnavailable(t *testing.T) {
+func TestStorageErrorIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{quote: quote(t, "AAPL")})
-	_, err := b.pool.Exec(t.Context(), "alter table outbox rename to away")
+	_, err := b.pool.Exec(t.Context(), "alter table outbox rename to gone")
 	require.NoError(t, err)
 	_, err = b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
@@ -483,8 +484,8 @@ func TestStorageTroubleIsUnavailable(t *testing.T) {
 	require.Empty(t, b.pub.records)
 }
 
-// A table that somebody else holds must not hold a request for ever; and what is not stored is not published.
-func TestStoreIsBoundedInTime(t *testing.T) {
+// A locked table does not block a request forever, and a quote that is not stored is not published.
+func TestStoreTimesOut(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{quote: quote(t, "AAPL")})
 	tx, err := b.pool.Begin(t.Context())

@@ -26,31 +26,30 @@ type outboxRow struct {
 const (
 	sweepBudget = 15 * time.Second // one sweep
 	sweepWait   = 5 * time.Second  // for the acknowledgement of one row
-	sweepLease  = 15 * time.Second // how long a sweeper has a row to itself: longer than its wait and its statements
+	sweepLease  = 15 * time.Second // how long a claimed row is hidden from other sweeps: longer than sweepWait and the statements
 )
 
-// Sweep publishes the outbox rows that are due, at most width at a time, until none is left or its time is up, and
-// returns how many the broker acknowledged. Several sweepers at once take different rows (SKIP LOCKED and a lease, so
-// that no transaction stays open while the broker is asked). A row that fails is tried again after a back-off of its own
-// (see [backoff]), for ever; no other row waits for it, since a row that hangs takes up one of width places. A crash
-// between acknowledgement and delete publishes a row again.
+// Sweep publishes the outbox rows that are due, at most width at a time, until none is left or its time is up. It returns how many
+// the broker acknowledged. Concurrent sweeps claim different rows: SKIP LOCKED and a lease, so that no transaction stays open while
+// the broker works. A row that fails is retried indefinitely, after a back-off of its own (see [backoff]). It does not block other
+// rows: a row that hangs occupies one of width slots. A crash between acknowledgement and delete publishes a row again.
 func (in *Ingester) Sweep(ctx context.Context, width int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepBudget)
 	defer cancel()
-	places := make(chan struct{}, width) // one for each row in flight
-	var acknowledged, away atomic.Int64
-	// A broker that acknowledged none of so many is away: more rows would only be put off for nothing.
-	for acknowledged.Load() > 0 || away.Load() < int64(width) {
-		free := take(ctx, places)
+	slots := make(chan struct{}, width) // one for each row in flight
+	var acknowledged, failed atomic.Int64
+	// A broker that acknowledged none of width rows is unavailable: trying more rows would only delay them by their back-off.
+	for acknowledged.Load() > 0 || failed.Load() < int64(width) {
+		free := take(ctx, slots)
 		if free == 0 {
 			break
 		}
 		due, err := in.claim(ctx, free)
 		for range free - len(due) {
-			<-places
+			<-slots
 		}
 		if err != nil && ctx.Err() == nil {
-			fill(places)
+			fill(slots)
 			return int(acknowledged.Load()), err
 		}
 		if len(due) == 0 {
@@ -58,41 +57,41 @@ func (in *Ingester) Sweep(ctx context.Context, width int) (int, error) {
 		}
 		for _, row := range due {
 			go func() {
-				defer func() { <-places }()
+				defer func() { <-slots }()
 				switch err := in.sweepRow(ctx, row); {
 				case err == nil:
 					acknowledged.Add(1)
 				case !fault.Permanent(err):
-					away.Add(1)
+					failed.Add(1)
 				}
 			}()
 		}
 	}
-	fill(places) // waits for the rows in flight: each ends by itself
+	fill(slots) // waits for the rows in flight
 	in.settle(context.WithoutCancel(ctx))
 	return int(acknowledged.Load()), in.measure(context.WithoutCancel(ctx))
 }
 
-// take waits for a place, then takes all that are free; 0 if ctx ends first.
-func take(ctx context.Context, places chan struct{}) int {
+// take waits for a free slot, then takes all free slots and returns their number; 0 if ctx ends first.
+func take(ctx context.Context, slots chan struct{}) int {
 	select {
-	case places <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return 0
 	}
 	for n := 1; ; n++ {
 		select {
-		case places <- struct{}{}:
+		case slots <- struct{}{}:
 		default:
 			return n
 		}
 	}
 }
 
-// fill takes every place, and so waits until none is in use.
-func fill(places chan struct{}) {
-	for range cap(places) {
-		places <- struct{}{}
+// fill takes every slot, which waits until none is in use.
+func fill(slots chan struct{}) {
+	for range cap(slots) {
+		slots <- struct{}{}
 	}
 }
 
@@ -103,7 +102,7 @@ const claimQuery = `
 		select id from outbox where next_attempt_at <= now() order by next_attempt_at, id limit $1 for update skip locked)
 	returning id, topic, key, value, headers, attempts`
 
-// claim takes rows that are due, those that have waited longest first.
+// claim leases rows that are due, the longest due first.
 func (in *Ingester) claim(ctx context.Context, limit int) ([]outboxRow, error) {
 	rows, err := in.pool.Query(ctx, claimQuery, limit, sweepLease)
 	if err != nil {
@@ -116,7 +115,7 @@ func (in *Ingester) claim(ctx context.Context, limit int) ([]outboxRow, error) {
 	return due, nil
 }
 
-// sweepRow publishes one claimed row. After an error it is put off; if even that fails, it comes again after the lease.
+// sweepRow publishes one claimed row. After an error it reschedules the row; if that fails too, the row is due when its lease ends.
 func (in *Ingester) sweepRow(ctx context.Context, row outboxRow) error {
 	err := in.produce(ctx, sweepWait, kafkaclient.Record{
 		Topic: row.Topic, Key: row.Key, Value: row.Value, Headers: sortedHeaders(row.Headers),
@@ -135,8 +134,8 @@ func (in *Ingester) sweepRow(ctx context.Context, row outboxRow) error {
 	return err
 }
 
-// backoff is 2^attempts seconds: 2, 4, 8, … Trouble that may pass waits at most 30 s, so that a broker that is back is
-// not left waiting; a row that the broker refuses as it is waits up to 5 minutes.
+// backoff returns 2^attempts seconds: 2, 4, 8, … It is at most 30 s after a transient error, so that rows do not wait long for a
+// broker that is back, and at most 5 minutes for a row that the broker refuses.
 func backoff(attempts int, refused bool) time.Duration {
 	longest := 30 * time.Second
 	if refused {
@@ -149,14 +148,14 @@ const measureQuery = `
 	select count(*), coalesce(extract(epoch from now() - min(created_at)), 0)::float8
 	from (select created_at from outbox order by id limit 10000) oldest`
 
-// measure sets the gauges of the outbox from its oldest rows, which its primary key serves in order.
+// measure sets the outbox gauges from the oldest rows, which it reads in order of the primary key.
 func (in *Ingester) measure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
 	var rows int64
 	var seconds float64
 	err := pgx.BeginFunc(ctx, in.pool, func(tx pgx.Tx) error {
-		// A table that was never analysed would be read whole and sorted.
+		// If the table was never analyzed, the planner would read and sort all of it.
 		if _, err := tx.Exec(ctx, postgres.ByIndex(storeWait)); err != nil {
 			return err
 		}

@@ -8,8 +8,8 @@ import (
 	"marketdata/shared/postgres"
 )
 
-// DropBodies forgets the bodies of up to limit raw responses that were received longer ago than age, oldest first, and
-// returns how many: their rows, and all that was made of them, stay. Several at once share the work (SKIP LOCKED).
+// DropBodies deletes the bodies of up to limit raw responses that are older than age, oldest first, and returns how many. The rows
+// stay, and so do the prices read from them. Concurrent calls share the work (SKIP LOCKED).
 func (in *Ingester) DropBodies(ctx context.Context, age time.Duration, limit int) (int64, error) {
 	const q = `
 		update raw_responses

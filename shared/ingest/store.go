@@ -15,12 +15,12 @@ import (
 	"marketdata/shared/priceevent"
 )
 
-// The transactions that callers share. Half of what a small one costs is its own price (plan, commit, sync), so under load they
-// begin some time apart: a fetch takes many times as long, and nobody waits for a delete.
+// Options of the shared transactions. Half the cost of a small transaction is fixed (plan, commit, sync), so under load they
+// begin at intervals. A fetch takes many times as long as such an interval, and no caller waits for a delete.
 var (
 	storesTogether = coalesce.Options{
 		MaxBatch: 100, MaxQueue: 10_000, Timeout: storeWait, Every: 5 * time.Millisecond,
-		Split: func(err error) bool { // one item may have failed them all
+		Split: func(err error) bool { // a single item may have failed the whole batch
 			class := postgres.Class(err)
 			return class == "21" || class == "22" || class == "23"
 		},
@@ -28,8 +28,8 @@ var (
 	deletesTogether = coalesce.Options{MaxBatch: 1000, MaxQueue: 10_000, Timeout: storeWait, Every: 20 * time.Millisecond}
 )
 
-// alone is the size in bytes above which a response has a transaction of its own: a batch of large ones would be held in
-// memory several times over.
+// alone is the size in bytes above which a response gets a transaction of its own: a batch of large responses would be in memory
+// several times.
 const alone = 64 << 10
 
 // stored is what one fetch stores.
@@ -39,8 +39,8 @@ type stored struct {
 	record      kafkaclient.Record
 }
 
-// store writes raw response and outbox row in one transaction and returns the outbox row's id. The sweep leaves the row
-// alone for ten seconds: until then its publication is this process's business.
+// store writes raw response and outbox row in one transaction, and returns the outbox row's id. The row is due for a sweep after
+// ten seconds: until then, this process publishes it.
 func (in *Ingester) store(ctx context.Context, s stored) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
@@ -58,8 +58,7 @@ func (in *Ingester) store(ctx context.Context, s stored) (int64, error) {
 	return id, nil
 }
 
-// storeQuery is one statement, hence one transaction and one round trip. The rows it returns are matched to the items by
-// the events' ids.
+// storeQuery is one statement, hence one transaction and one round trip. Its result rows are matched to the items by event id.
 const storeQuery = `
 	with raw as (
 		insert into raw_responses (id, provider, symbol, status, body, received_at)
@@ -74,7 +73,7 @@ func (in *Ingester) storeAll(ctx context.Context, items []stored) ([]int64, erro
 	ids, providers, symbols, statuses := make([]string, n), make([]string, n), make([]string, n), make([]int32, n)
 	bodies, received := make([][]byte, n), make([]time.Time, n)
 	topics, keys, values, headers := make([]string, n), make([][]byte, n), make([][]byte, n), make([]string, n)
-	place := make(map[string]int, n)
+	index := make(map[string]int, n) // by event id
 	for i, s := range items {
 		named := headerMap(s.record.Headers)
 		text, err := json.Marshal(named)
@@ -84,7 +83,7 @@ func (in *Ingester) storeAll(ctx context.Context, items []stored) ([]int64, erro
 		ids[i], providers[i], symbols[i] = s.observation.RawResponseID.String(), s.observation.Provider, string(s.observation.Symbol)
 		statuses[i], bodies[i], received[i] = int32(s.response.Status), s.response.Body, s.response.ReceivedAt //nolint:gosec // an HTTP status
 		topics[i], keys[i], values[i], headers[i] = s.record.Topic, s.record.Key, s.record.Value, string(text)
-		place[named["ce_id"]] = i
+		index[named["ce_id"]] = i
 	}
 	rows, err := in.pool.Query(ctx, storeQuery, ids, providers, symbols, statuses, bodies, received, topics, keys, values, headers)
 	if err != nil {
@@ -95,42 +94,42 @@ func (in *Ingester) storeAll(ctx context.Context, items []stored) ([]int64, erro
 		id      int64
 		eventID string
 	)
-	if _, err := pgx.ForEachRow(rows, []any{&id, &eventID}, func() error { out[place[eventID]] = id; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&id, &eventID}, func() error { out[index[eventID]] = id; return nil }); err != nil {
 		return nil, fmt.Errorf("store quotes: %w", err)
 	}
 	return out, nil
 }
 
-// lazily is for deletes: they do not wait for the disk, since one that a crash of the database undoes publishes an event once
-// more; and they go by the index. A planner that believes the table as empty as it was when last analysed would walk through
-// everything deleted since, once for each batch.
+// lazily prepares a transaction for deletes. They do not wait for the disk: a delete that is lost in a crash of the database only
+// publishes an event once more. They use the index: if the table was empty when last analyzed, the planner would choose a
+// sequential scan over all rows deleted since, once for each batch.
 var lazily = postgres.ByIndex(storeWait) + ", set_config('synchronous_commit', 'off', true)"
 
 const deleteQuery = `delete from outbox where id = any($1)`
 
 func (in *Ingester) deleteAll(ctx context.Context, ids []int64) ([]struct{}, error) {
-	var transaction pgx.Batch // a batch is one
+	var transaction pgx.Batch // a batch is one transaction
 	transaction.Queue(lazily)
 	transaction.Queue(deleteQuery, ids)
 	if err := in.pool.SendBatch(ctx, &transaction).Close(); err != nil {
-		in.log.WarnContext(ctx, "published events stay in the outbox", "rows", len(ids), "err", err)
+		in.log.WarnContext(ctx, "could not delete published events from the outbox", "rows", len(ids), "err", err)
 	}
 	return make([]struct{}, len(ids)), nil
 }
 
-// forget deletes the row of an acknowledged event, soon. If it stays, a sweep publishes it once more: a duplicate, which costs
-// nothing but its delivery.
+// forget deletes the row of an acknowledged event in the background. If that fails, a sweep publishes the event again, and
+// consumers ignore the duplicate.
 func (in *Ingester) forget(ctx context.Context, rowID int64) {
 	if err := in.deletes.Add(rowID); err != nil {
-		in.log.WarnContext(ctx, "published event stays in the outbox", "outbox_id", rowID, "err", err)
+		in.log.WarnContext(ctx, "could not delete published event from the outbox", "outbox_id", rowID, "err", err)
 	}
 }
 
-// settle waits until the rows that were forgotten are deleted: deletes are made in order, and no row has the id 0.
+// settle waits until all forgotten rows are deleted. Deletes run in order, and no row has the id 0.
 func (in *Ingester) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
 	if _, err := in.deletes.Do(ctx, 0); err != nil {
-		in.log.WarnContext(ctx, "published events may stay in the outbox", "err", err)
+		in.log.WarnContext(ctx, "could not wait for deletes from the outbox", "err", err)
 	}
 }

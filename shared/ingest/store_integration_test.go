@@ -21,7 +21,7 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// item makes what one fetch stores.
+// item returns the item that one fetch stores.
 func item(t *testing.T, in *Ingester, symbol market.Symbol, body []byte) stored {
 	t.Helper()
 	q := quote(t, symbol)
@@ -33,7 +33,7 @@ func item(t *testing.T, in *Ingester, symbol market.Symbol, body []byte) stored 
 	return stored{o, market.Response{Status: 200, Body: body, ReceivedAt: time.Now()}, r}
 }
 
-// hold keeps everybody from the outbox until release is called.
+// hold locks the outbox until release is called.
 func (b bundle) hold(t *testing.T) (release func()) {
 	t.Helper()
 	tx, err := b.pool.Begin(t.Context())
@@ -43,7 +43,7 @@ func (b bundle) hold(t *testing.T) (release func()) {
 	return func() { require.NoError(t, tx.Rollback(t.Context())) }
 }
 
-// blocked waits until a statement of ours waits for the lock.
+// blocked waits until a statement waits for the lock.
 func (b bundle) blocked(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -54,8 +54,8 @@ func (b bundle) blocked(t *testing.T) {
 	}, 2*time.Second, time.Millisecond)
 }
 
-// Quotes that are stored at once share transactions, and each keeps its own rows: the acknowledged one's outbox row goes,
-// the other's stays.
+// Quotes that are stored at the same time share transactions, but each has its own rows: the outbox rows of acknowledged events are
+// deleted, the other stays.
 func TestFetchesInFlightShareATransaction(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
@@ -98,8 +98,8 @@ func TestFetchesInFlightShareATransaction(t *testing.T) {
 	require.Equal(t, ids[0], left)
 }
 
-// What one quote brings over its transaction must not fail those that share it.
-func TestAQuoteThatIsRefusedFailsNoOther(t *testing.T) {
+// A quote that Postgres refuses does not fail the others of its transaction.
+func TestRefusedQuoteFailsNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
 	release := b.hold(t)
@@ -128,7 +128,7 @@ func TestAQuoteThatIsRefusedFailsNoOther(t *testing.T) {
 	require.Equal(t, 10, b.count(t, "outbox"))
 }
 
-// A pooler may allow no prepared statements: every way to send a statement stores the same bytes.
+// A pooler may not support prepared statements: every exec mode stores the same bytes.
 func TestStoreInEveryExecMode(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgx.QueryExecMode{

@@ -17,17 +17,16 @@ import (
 
 const (
 	tickType   = "dev.knative.sources.ping"
-	recordType = "dev.knative.kafka.event" // a record that is no CloudEvent itself
+	recordType = "dev.knative.kafka.event" // a record that is not a CloudEvent itself
 )
 
-// Decode reads a CloudEvent from an HTTP request's parts: binary or structured mode, or a raw record of OpenFaaS' Kafka
-// connector, which becomes the event that a KafkaSource makes of that record. A call of OpenFaaS' cron connector becomes
-// that of a PingSource.
+// Decode reads a CloudEvent from the header and body of an HTTP request, in binary or structured mode. A raw record of OpenFaaS'
+// Kafka connector becomes the event that a KafkaSource makes of it, and a call of OpenFaaS' cron connector becomes that of a
+// PingSource.
 //
-// The Event has id, source, type, subject, data, and its extensions as text. What says nothing about the event never
-// decides over it: a time of the year 58877, a source that is no URI, an extension whose name is not a CloudEvents name are
-// left out, and stay in the header. Errors are Invalid with code "undecodable": mode or attributes that every event has are
-// missing.
+// The Event has id, source, type, subject, data, and its extensions as text. Metadata that do not matter never fail an event: a
+// time in the year 58877, a source that is not a URI, or an extension with an invalid name is left out, but stays in the header.
+// Errors are Invalid "undecodable": the request is not a CloudEvent, or has no id, source or type.
 func Decode(header http.Header, body []byte) (event.Event, error) {
 	isBinary := header.Get("Ce-Specversion") != ""
 	if fromConnector(header) && !isBinary {
@@ -35,7 +34,7 @@ func Decode(header http.Header, body []byte) (event.Event, error) {
 	}
 	contentType := header.Get("Content-Type")
 	if isStructured(contentType) {
-		// A KafkaSource delivers in binary mode, with whatever content type the record had: then its attributes count.
+		// A KafkaSource delivers in binary mode with the record's content type, which may be this one. Then the ce-* headers count.
 		if e, err := structured(body); err == nil || !isBinary {
 			return e, err
 		}
@@ -43,7 +42,7 @@ func Decode(header http.Header, body []byte) (event.Event, error) {
 	return binary(header, contentType, body)
 }
 
-// isStructured reports the media type of one event in JSON. A batch is not one event.
+// isStructured reports whether contentType is that of a single event in JSON. A batch is not a single event.
 func isStructured(contentType string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	return strings.EqualFold(strings.TrimSpace(mediaType), "application/cloudevents+json")
@@ -53,13 +52,13 @@ func undecodable(detail string) error {
 	return fault.New(fault.Invalid, "undecodable", "%s", detail)
 }
 
-// attributes are what an event is made of. Built straight into the SDK's type: its setters check once more, and copy.
+// attributes are the parts of an event. They go into the SDK's types directly, because its setters validate again and copy.
 type attributes struct {
 	version, id, source, eventType, subject, contentType string
-	extensions                                           map[string]any // texts; nil: none
+	extensions                                           map[string]any // values are strings; nil: none
 }
 
-// set takes an attribute by its name; what is no attribute of ours and no extension is left out.
+// set sets an attribute by name. Other context attributes and invalid extension names are ignored.
 func (a *attributes) set(name, value string) {
 	switch name {
 	case "specversion":
@@ -131,7 +130,7 @@ func binary(header http.Header, contentType string, body []byte) (event.Event, e
 	return a.event(body)
 }
 
-// lower is an attribute's name as headers write it, in lower case. Those that every record has cost no memory.
+// lower returns an attribute's header name in lower case, without an allocation for the common ones.
 func lower(attribute string) string {
 	switch attribute {
 	case "Id":
@@ -158,7 +157,7 @@ func lower(attribute string) string {
 	return strings.ToLower(attribute)
 }
 
-// structured reads an event in JSON (CloudEvents JSON format). Of a member that is repeated the last counts.
+// structured reads an event in JSON (CloudEvents JSON format). If a member is repeated, the last one counts.
 func structured(body []byte) (event.Event, error) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) != nil || members == nil {
@@ -173,8 +172,8 @@ func structured(body []byte) (event.Event, error) {
 		case ok:
 			a.set(name, text)
 		case !isContext(name) && string(value) != "null":
-			// No type of an attribute. Its JSON stands for it, so that whoever reads the extension refuses it: left out, a
-			// correction of [1] would be none.
+			// Not a type that an attribute may have. It is kept as JSON, so that the reader of the extension refuses it. If it were
+			// left out, a correction of [1] would count as no correction.
 			a.set(name, string(value))
 		}
 	}
@@ -185,7 +184,7 @@ func structured(body []byte) (event.Event, error) {
 	return a.event(data)
 }
 
-// isContext reports the names that are no extension's.
+// isContext reports whether name is a context attribute or data, not an extension.
 func isContext(name string) bool {
 	switch name {
 	case "id", "source", "specversion", "type", "subject", "time", "dataschema", "schemaurl", "datacontenttype", "datacontentencoding", "data", "data_base64":
@@ -194,7 +193,7 @@ func isContext(name string) bool {
 	return false
 }
 
-// scalar gives a string, number or boolean as text, digits as they stand.
+// scalar returns a string, number or boolean as text; digits are unchanged.
 func scalar(value json.RawMessage) (string, bool) {
 	switch value[0] {
 	case '"':
@@ -228,20 +227,21 @@ func structuredData(data, base64Data json.RawMessage, contentType string) ([]byt
 	return data, nil
 }
 
-// isJSON reports data that is JSON itself; without a content type it is.
+// isJSON reports whether data of contentType is JSON. Without a content type it is.
 func isJSON(contentType string) bool {
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	return contentType == "" || err == nil && (strings.HasSuffix(mediaType, "/json") || strings.HasSuffix(mediaType, "+json"))
 }
 
-// cronTopic is what the cron connector calls its ticks.
+// cronTopic is the topic of the cron connector's ticks.
 const cronTopic = "cron-function"
 
 func isCron(header http.Header) bool {
 	return header.Get("X-Topic") == cronTopic && header.Get("X-Kafka-Offset") == ""
 }
 
-// connectorEvent makes the event of a raw record: that which the record itself is, if it is one, as a KafkaSource would.
+// connectorEvent makes an event of a raw record, as a KafkaSource does: the record itself if it is a CloudEvent, otherwise an
+// event of recordType.
 func connectorEvent(header http.Header, body []byte) event.Event {
 	e := event.New()
 	if isCron(header) {

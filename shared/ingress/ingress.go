@@ -1,6 +1,6 @@
 // Package ingress receives CloudEvents over HTTP, binary or structured, and raw records of the OpenFaaS Kafka connector
-// (X-Topic, X-Kafka-*). It is a package of its own so that functions without events do not link the SDK's HTTP binding,
-// which takes a twentieth of the time from exec to the first answer.
+// (X-Topic, X-Kafka-*). It is a package of its own so that functions without events do not link the SDK's HTTP binding, which takes
+// a twentieth of the time from exec to the first response.
 package ingress
 
 import (
@@ -20,23 +20,23 @@ import (
 	"marketdata/shared/request"
 )
 
-// Delivery is one event as it came over HTTP: the decoded event and the very bytes it was made of.
+// Delivery is one event as received over HTTP: the decoded event and the request's header and body.
 type Delivery struct {
-	Event  event.Event // see [Decode]; the zero Event where the request is not a CloudEvent
+	Event  event.Event // see [Decode]; the zero Event if the request is not a CloudEvent
 	Header http.Header // the request's headers
-	Body   []byte      // the request's body, byte for byte; only its beginning if [Delivery.Cut]
+	Body   []byte      // the request's body, unchanged; only its beginning if [Delivery.Cut]
 	Size   int64       // of the whole body
 	SHA256 []byte      // of the whole body; nil unless Cut
-	// StatusIgnored means that the sender acknowledges the event whatever the answer is, as OpenFaaS' Kafka connector does: it is
-	// not delivered again.
+	// StatusIgnored means that the sender ignores the response status, as OpenFaaS' Kafka connector does: the event is never
+	// redelivered.
 	StatusIgnored bool
 }
 
-// Cut reports a body so large that only its beginning was kept.
+// Cut reports whether the body was so large that only its beginning was kept.
 func (d Delivery) Cut() bool { return d.Size > int64(len(d.Body)) }
 
-// Extension gives a CloudEvent extension as text, in binary and structured mode alike; empty if absent. One whose name is not a
-// CloudEvents name is in the header alone.
+// Extension returns a CloudEvent extension as text, in binary and in structured mode; empty if absent. Extensions with names that
+// are not valid in CloudEvents are read from the header.
 func (d Delivery) Extension(name string) string {
 	if text, ok := d.Attribute(name); ok {
 		return text
@@ -44,7 +44,7 @@ func (d Delivery) Extension(name string) string {
 	return d.Header.Get("Ce-" + name)
 }
 
-// Attribute gives an extension of the decoded event; not ok: it has none of that name. The SDK's own getter copies all of them.
+// Attribute returns an extension of the decoded event; ok is false if it is absent. The SDK's getter would copy all extensions.
 func (d Delivery) Attribute(name string) (text string, ok bool) {
 	var all map[string]any
 	switch c := d.Event.Context.(type) {
@@ -57,13 +57,14 @@ func (d Delivery) Attribute(name string) (text string, ok bool) {
 	return text, ok
 }
 
-// FromTopic reports a delivery of a Kafka record: a KafkaSource tells the record's offset, OpenFaaS' connector its topic.
+// FromTopic reports whether the delivery is a Kafka record: a KafkaSource sends its offset, OpenFaaS' connector its topic.
 func (d Delivery) FromTopic() bool {
 	return d.Extension("knativekafkaoffset") != "" || d.StatusIgnored && !isCron(d.Header)
 }
 
-// IsTick reports a tick of a PingSource, or of OpenFaaS' cron connector. What names any part of a record's place is never
-// one: whoever can write to a topic chooses the record's type, and a tick is acknowledged without being looked at.
+// IsTick reports whether the delivery is a tick of a PingSource or of OpenFaaS' cron connector. A delivery with a topic,
+// partition or offset never is: the type of a record is up to its producer, and a tick is acknowledged without a look at its
+// data.
 func (d Delivery) IsTick() bool {
 	if d.Event.Type() != tickType || d.FromTopic() || d.Extension("knativekafkapartition") != "" || d.Extension("kafkatopic") != "" {
 		return false
@@ -76,22 +77,22 @@ func (d Delivery) IsTick() bool {
 	return true
 }
 
-// Func handles one delivery. nil acknowledges it; an error is answered by its kind: Invalid 422 (dead letter sink),
-// anything else with a status that the platform retries.
+// Func handles one delivery. nil acknowledges it. The response to an error depends on its kind: 422 for Invalid (dead letter sink),
+// otherwise a status that the platform retries.
 type Func func(ctx context.Context, d Delivery) error
 
-// Handler receives events. It owns body limit, status and error body, which the SDK's own HTTP server does not let us (it
-// also strands requests when a client goes away; see the README's decisions).
+// Handler receives events. It is used in place of the SDK's HTTP server, which does not let us set body limit, status and error
+// body, and leaks requests when a client disconnects (see the README's decisions).
 type Handler struct {
 	MaxBytes int64 // larger bodies go to Refuse
-	Handle   Func  // must be idempotent: deliveries repeat
-	// Refuse takes deliveries that are too large, or no valid CloudEvent (Event is then the zero Event), or on which Handle
-	// panicked. Its result is answered like that of Handle. nil answers them as Invalid.
+	Handle   Func  // must be idempotent: events are redelivered
+	// Refuse gets deliveries that are too large or not a valid CloudEvent (Event is then the zero Event), or on which Handle panicked.
+	// Its result is treated like that of Handle. If Refuse is nil, the response is that of reason.
 	Refuse func(ctx context.Context, d Delivery, reason error) error
 }
 
-// ServeHTTP answers 204, or a problem document with the event surface's status. What a browser sends for another site's page
-// is refused before it is read, and never buried: no platform sends Origin.
+// ServeHTTP responds with 204, or with a problem document and a status for events. A request of another site's page in a browser is
+// refused before it is read, and without a dead letter: no platform sends Origin.
 func (in Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err := request.CheckOrigin(r)
 	if err == nil {
@@ -121,22 +122,22 @@ func (in Handler) receive(r *http.Request) error {
 }
 
 const (
-	// MaxHeaderBytes is what a server of events must take: a record's headers and key come as HTTP headers. A topic bounds
-	// them only after compression.
+	// MaxHeaderBytes is the limit that a server of events needs: a record's headers and key arrive as HTTP headers. A topic limits
+	// their size only after compression.
 	MaxHeaderBytes = 16 << 20
-	// keptBytes is how much is kept of a body that is too large: a topic of ours takes that much, so that a dead letter has
-	// the value whole where it can.
+	// keptBytes is how much of a body that is too large is kept. Our topics accept that much, so that a dead letter has the whole
+	// value if possible.
 	keptBytes = 2 << 20
-	// endlessBytes ends the reading of a body: more than a consumer is ever sent in one response of the broker.
+	// endlessBytes is the most that is read of a body: more than a broker sends to a consumer in one response.
 	endlessBytes = 256 << 20
 )
 
-// Read reads one event. Errors: Unavailable "incomplete_request" for a body that ended early, without a Delivery; Invalid
-// "body_too_large" for more than maxBytes and Invalid "undecodable" for what is no CloudEvent, both with the Delivery: the
-// caller must not lose it.
+// Read reads one event. Errors: Unavailable "incomplete_request" if the body ended early, with the zero Delivery; Invalid
+// "body_too_large" for more than maxBytes, and Invalid "undecodable" if it is not a CloudEvent, both with the Delivery, which the
+// caller must not lose.
 func Read(r *http.Request, maxBytes int64) (Delivery, error) {
 	d := Delivery{Header: r.Header, StatusIgnored: fromConnector(r.Header)}
-	if err := d.read(r, max(maxBytes, keptBytes)); err != nil { // the sender went away half-way; it will deliver again
+	if err := d.read(r, max(maxBytes, keptBytes)); err != nil { // the sender disconnected, and will redeliver
 		return Delivery{}, fault.Wrap(err, fault.Unavailable, "incomplete_request", "the request's body ended early")
 	}
 	if d.Size > maxBytes {
@@ -150,9 +151,9 @@ func Read(r *http.Request, maxBytes int64) (Delivery, error) {
 	return d, err
 }
 
-// read keeps the first bytes of the body and, of a longer one, its length and digest.
+// read reads the body. It keeps at most keep bytes, and the length and digest of a longer body.
 func (d *Delivery) read(r *http.Request, keep int64) error {
-	const firstGuess = 64 << 10 // a length is only a claim
+	const firstGuess = 64 << 10 // Content-Length may be wrong
 	buf := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), firstGuess)+bytes.MinRead))
 	_, err := buf.ReadFrom(io.LimitReader(r.Body, keep))
 	d.Body, d.Size = buf.Bytes(), int64(buf.Len())
@@ -168,12 +169,12 @@ func (d *Delivery) read(r *http.Request, keep int64) error {
 	return err
 }
 
-// fromConnector reports a request of one of OpenFaaS' connectors.
+// fromConnector reports whether a request is from one of OpenFaaS' connectors.
 func fromConnector(h http.Header) bool { return h.Get("X-Topic") != "" }
 
 const codePanic = "panic"
 
-// Guard turns a panic into a permanent error: the same event would panic again.
+// Guard returns a panic of f as a permanent error, because the same event would panic again.
 func Guard(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

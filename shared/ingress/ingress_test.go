@@ -60,7 +60,7 @@ func TestEventStatuses(t *testing.T) {
 	}{
 		"acknowledged":            {nil, 204},
 		"invalid":                 {fault.New(fault.Invalid, "bad", "x"), 422},
-		"not found is never 404":  {fault.New(fault.NotFound, "gone", "x"), 422},
+		"not found is not 404":    {fault.New(fault.NotFound, "gone", "x"), 422},
 		"conflict":                {fault.New(fault.Conflict, "taken", "x"), 409},
 		"limited":                 {fault.New(fault.Limited, "slow", "x"), 429},
 		"unavailable":             {fault.New(fault.Unavailable, "away", "x"), 503},
@@ -100,10 +100,10 @@ func TestEventDecoding(t *testing.T) {
 		require.NoError(t, got.Event.Validate())
 		ids[got.Event.ID()] = true
 	}
-	require.Len(t, ids, 2, "each tick is one of its own")
+	require.Len(t, ids, 2, "each tick has its own id")
 }
 
-func TestWhatIsNoEventIsRefused(t *testing.T) {
+func TestInvalidEventsAreRefused(t *testing.T) {
 	t.Parallel()
 	s := mounted(t, func(context.Context, ingress.Delivery) error { return nil })
 	for name, header := range map[string][]string{
@@ -119,7 +119,7 @@ func TestWhatIsNoEventIsRefused(t *testing.T) {
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
 }
 
-// What says nothing about the event never decides over it.
+// Metadata that do not matter never fail an event.
 func TestUnusableMetadataIsLeftOut(t *testing.T) {
 	t.Parallel()
 	var got ingress.Delivery
@@ -157,7 +157,7 @@ func TestStructuredMode(t *testing.T) {
 		"JSON text":             {head + `"data":"ab"}`, `"ab"`, ""},
 		"null":                  {head + `"data":null,"x":null,"time":null}`, "", ""},
 		"odd members":           {head + `"time":"yesterday","X":"big","subject":5,"datacontenttype":[],"data":1}`, "1", ""},
-		"no attribute's type":   {head + `"x":{"y":[1]},"data":1}`, "1", `{"y":[1]}`}, // whoever reads x refuses it; it is not absent
+		"invalid type":          {head + `"x":{"y":[1]},"data":1}`, "1", `{"y":[1]}`}, // the reader of x refuses it
 	} {
 		require.Equal(t, 204, do(s, http.MethodPost, "/", c.body, "Content-Type", "Application/CloudEvents+JSON; charset=utf-8").Code, name)
 		require.Equal(t, c.data, string(got.Event.Data()), name)
@@ -209,21 +209,21 @@ func TestARecordIsNeverATick(t *testing.T) {
 		header []string
 		tick   bool
 	}{
-		"tick":                   {"{}", binary("Ce-Type", "dev.knative.sources.ping"), true},
-		"structured":             {structured + "}", []string{"Content-Type", "application/cloudevents+json"}, true},
-		"cron":                   {"", []string{"X-Topic", "cron-function"}, true},
-		"record":                 {"{}", binary("Ce-Type", "dev.knative.sources.ping", "Ce-Knativekafkaoffset", "5"), false},
-		"structured record":      {structured + `,"knativekafkaoffset":5}`, []string{"Content-Type", "application/cloudevents+json"}, false},
-		"connector":              {"{}", []string{"X-Topic", "t", "X-Kafka-Ce_specversion", "1.0", "X-Kafka-Ce_id", "1", "X-Kafka-Ce_source", "/s", "X-Kafka-Ce_type", "dev.knative.sources.ping"}, false},
-		"topic called as cron's": {"{}", []string{"X-Topic", "cron-function", "X-Kafka-Partition", "0", "X-Kafka-Offset", "5"}, false},
-		"other":                  {"{}", binary(), false},
+		"tick":              {"{}", binary("Ce-Type", "dev.knative.sources.ping"), true},
+		"structured":        {structured + "}", []string{"Content-Type", "application/cloudevents+json"}, true},
+		"cron":              {"", []string{"X-Topic", "cron-function"}, true},
+		"record":            {"{}", binary("Ce-Type", "dev.knative.sources.ping", "Ce-Knativekafkaoffset", "5"), false},
+		"structured record": {structured + `,"knativekafkaoffset":5}`, []string{"Content-Type", "application/cloudevents+json"}, false},
+		"connector":         {"{}", []string{"X-Topic", "t", "X-Kafka-Ce_specversion", "1.0", "X-Kafka-Ce_id", "1", "X-Kafka-Ce_source", "/s", "X-Kafka-Ce_type", "dev.knative.sources.ping"}, false},
+		"topic named cron":  {"{}", []string{"X-Topic", "cron-function", "X-Kafka-Partition", "0", "X-Kafka-Offset", "5"}, false},
+		"other":             {"{}", binary(), false},
 	} {
 		require.Equal(t, 204, do(s, http.MethodPost, "/", c.body, c.header...).Code, name)
 		require.Equal(t, c.tick, got.IsTick(), name)
 	}
 }
 
-// A body of any size reaches Refuse: its beginning, its length and its digest.
+// Refuse gets the beginning, the length and the digest of a body of any size.
 func TestBodiesThatAreTooLarge(t *testing.T) {
 	t.Parallel()
 	var got ingress.Delivery
@@ -247,7 +247,7 @@ func TestBodiesThatAreTooLarge(t *testing.T) {
 	}
 }
 
-// Ids come from outside. Only event routes log them, and never whole.
+// Ids are untrusted. Only event routes log them, and long ones are cut.
 func TestEventIDsAreBoundedInLogs(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -267,8 +267,8 @@ func TestEventIDsAreBoundedInLogs(t *testing.T) {
 	require.NotContains(t, log.String(), "event_id")
 }
 
-// A browser can send an event for another site's page, without a CloudEvent's headers; no platform sends Origin.
-func TestPagesOfOtherSitesSendNoEvents(t *testing.T) {
+// A browser lets another site's page send an event, without a CloudEvent's headers. No platform sends Origin.
+func TestEventsOfOtherSitesAreRefused(t *testing.T) {
 	t.Parallel()
 	handled := 0
 	count := func(context.Context, ingress.Delivery) error { handled++; return nil }
@@ -284,7 +284,7 @@ func TestPagesOfOtherSitesSendNoEvents(t *testing.T) {
 		require.Equal(t, http.StatusForbidden, w.Code, name)
 		require.Equal(t, "foreign_origin", codeOf(t, w), name)
 	}
-	require.Zero(t, handled, "neither handled nor buried")
+	require.Zero(t, handled, "neither handled nor dead-lettered")
 	require.Equal(t, 204, do(s, http.MethodPost, "/", "{}", binary("Origin", "http://example.com")...).Code, "the function's own page")
 	require.Equal(t, 1, handled)
 }
@@ -297,8 +297,8 @@ func TestPanicIsPermanentForItsEvent(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "boom")
 }
 
-// A body that ends early is the sender's trouble: it will deliver again.
-func TestTornBodyIsTransient(t *testing.T) {
+// The sender of a body that ends early will redeliver.
+func TestIncompleteBodyIsTransient(t *testing.T) {
 	t.Parallel()
 	s := mounted(t, func(context.Context, ingress.Delivery) error { return nil })
 	w := httptest.NewRecorder()

@@ -60,7 +60,7 @@ func TestTooLargeIsPermanent(t *testing.T) {
 	require.True(t, fault.Permanent(err))
 }
 
-func TestNoBrokerIsTransientAndKeepsToTheDeadline(t *testing.T) {
+func TestMissingBrokerIsTransientWithinTheDeadline(t *testing.T) {
 	t.Parallel()
 	p := kafkaclient.NewProducer("127.0.0.1:1")
 	defer p.Close(0)

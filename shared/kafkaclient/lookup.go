@@ -7,18 +7,19 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
-// lookup is what the broker says of a topic's partitions. Until done is closed it is asked; after that it does not change.
+// lookup is a request for a topic's partitions. It is in flight until done is closed, and does not change after that.
 type lookup struct {
 	done       chan struct{}
 	at         time.Time
-	partitions map[int32]bool // none: there is no such topic
+	partitions map[int32]bool // empty if the topic does not exist
 	err        error          // Unavailable
 }
 
-// exists asks for the partition first: the client would wait long for one that might still appear, and a letter that names a
-// place which never was must not be taken for trouble that passes. NotFound "record_gone", Unavailable "broker_unavailable".
+// exists checks that a partition exists before it is read. Without the check, the client would wait long for a partition that might
+// still appear, and a dead letter with a wrong origin would look like a transient error. NotFound "record_gone", Unavailable
+// "broker_unavailable".
 func (r *Reader) exists(ctx context.Context, p partition) error {
-	l, err := r.ask(p.topic, func(l *lookup) bool {
+	l, err := r.lookup(p.topic, func(l *lookup) bool {
 		age := time.Since(l.at)
 		return l.err != nil || age > metaAge || !l.partitions[p.number] && age > metaAgain
 	})
@@ -36,8 +37,8 @@ func (r *Reader) exists(ctx context.Context, p partition) error {
 	}
 }
 
-// ask gives the lookup of a topic: the last one, the one under way, or a new one where the last is stale.
-func (r *Reader) ask(topic string, stale func(*lookup) bool) (*lookup, error) {
+// lookup returns the lookup of a topic: the one in flight, the last one, or a new one if the last is stale.
+func (r *Reader) lookup(topic string, stale func(*lookup) bool) (*lookup, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, err := r.open()
@@ -56,11 +57,11 @@ func (r *Reader) ask(topic string, stale func(*lookup) bool) (*lookup, error) {
 	}
 	l := &lookup{done: make(chan struct{}), partitions: map[int32]bool{}}
 	r.lookups[topic] = l
-	r.busy.Go(func() { l.ask(c, topic) })
+	r.busy.Go(func() { l.run(c, topic) })
 	return l, nil
 }
 
-func (l *lookup) ask(c *kafka.Consumer, topic string) {
+func (l *lookup) run(c *kafka.Consumer, topic string) {
 	defer close(l.done)
 	m, err := c.GetMetadata(&topic, false, int(metaWait.Milliseconds()))
 	l.at = time.Now()
@@ -74,24 +75,24 @@ func (l *lookup) ask(c *kafka.Consumer, topic string) {
 		for _, p := range t.Partitions {
 			l.partitions[p.ID] = true
 		}
-	case kafka.ErrUnknownTopicOrPart, kafka.ErrUnknownTopic, kafka.ErrTopicException: // the last: no topic can have this name
+	case kafka.ErrUnknownTopicOrPart, kafka.ErrUnknownTopic, kafka.ErrTopicException: // the last one: an invalid topic name
 	default:
 		l.err = unavailable(t.Error)
 	}
 }
 
-// bounds is a question for a partition's first offset and the one after its last. Until done is closed it is asked.
+// bounds is a request for a partition's first offset (low) and the one after its last (high). It is in flight until done is closed.
 type bounds struct {
 	done      chan struct{}
-	number    int // of this question about its partition
+	number    int // of this request, counted per partition
 	low, high int64
 	err       error // Unavailable
 }
 
-// within reports whether a partition reaches from before an offset to beyond it. The broker is asked only where the last answer does not
-// say so, and by all callers together.
+// within reports whether an offset is inside the bounds of its partition. It asks the broker only if the last known bounds do not
+// contain the offset, and concurrent callers share one request.
 func (r *Reader) within(ctx context.Context, p partition, offset int64) (bool, error) {
-	first := 0 // the first question that began after this call
+	first := 0 // number of the first request that began after this call
 	for {
 		b, err := r.bounds(p, offset, &first)
 		if err != nil {
@@ -109,7 +110,7 @@ func (r *Reader) within(ctx context.Context, p partition, offset int64) (bool, e
 	}
 }
 
-// bounds gives the last answer if it has the offset, else a question that is under way, or a new one.
+// bounds returns the last bounds if they contain the offset, otherwise the request in flight, or a new one.
 func (r *Reader) bounds(p partition, offset int64, first *int) (*bounds, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,14 +146,14 @@ func (r *Reader) bounds(p partition, offset int64, first *int) (*bounds, error) 
 	return b, nil
 }
 
-// doubt forgets the bounds of a partition: a run has not found what they promise.
+// doubt forgets the bounds of a partition, because a run did not find a record inside them.
 func (r *Reader) doubt(p partition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.streams[p]
 	select {
 	case <-s.bounds.done:
-		s.bounds = &bounds{done: s.bounds.done, number: s.bounds.number} // from 0 to 0: it has no offset
+		s.bounds = &bounds{done: s.bounds.done, number: s.bounds.number} // from 0 to 0: contains no offset
 	default:
 	}
 }

@@ -1,5 +1,5 @@
-// Package kafkaclient produces acknowledged records to Kafka, and reads single records by their place. Functions have no consumer:
-// the platform's KafkaSource consumes for them.
+// Package kafkaclient produces acknowledged records to Kafka and reads single records by topic, partition and offset. Functions
+// have no consumer of their own: the platform's KafkaSource consumes for them.
 package kafkaclient
 
 import (
@@ -14,15 +14,14 @@ import (
 	"marketdata/shared/fault"
 )
 
-// MaxMessageBytes bounds a record: more than any event with our headers, as the topics allow.
+// MaxMessageBytes is the largest record that the producer sends: more than any event with our headers, and the limit of our topics.
 const MaxMessageBytes = 2 << 20
 
-// reconnectMillis is the first back-off of a lost connection, in milliseconds. librdkafka also waits half of it between
-// its first connection, which only learns the brokers' addresses, and the next: with its default of 100 every cold start
-// waits 50 ms for its first metadata.
+// reconnectMillis is the first back-off after a lost connection, in milliseconds. librdkafka also waits half of it between
+// the bootstrap connection and the next one: with the default of 100, every cold start waits 50 ms for its first metadata.
 const reconnectMillis = 20
 
-// CodeTooLarge is the fault code of a record that the topic can never take.
+// CodeTooLarge is the fault code of a record that is larger than its topic allows.
 const CodeTooLarge = "message_too_large"
 
 // Record is one record to produce.
@@ -33,18 +32,18 @@ type Record struct {
 	Headers []Header
 }
 
-// Header is one Kafka header; the order and repeats of headers are kept.
+// Header is one Kafka header. The order of headers is kept, and names may repeat.
 type Header struct {
 	Name  string
 	Value []byte
 }
 
 const (
-	headerOverhead = 12  // of a header in its encoding, at most
+	headerOverhead = 12  // of one encoded header, at most
 	batchOverhead  = 128 // of a batch with one record: 61 bytes, and the record's own fields
 )
 
-// HeaderBytes returns at least what headers take in a record.
+// HeaderBytes returns an upper bound of the encoded size of headers in a record.
 func HeaderBytes(headers []Header) int {
 	n := 0
 	for _, h := range headers {
@@ -53,20 +52,20 @@ func HeaderBytes(headers []Header) int {
 	return n
 }
 
-// Bytes returns at least what the record takes in a batch, uncompressed.
+// Bytes returns an upper bound of the record's size in a batch, uncompressed.
 func (r Record) Bytes() int {
 	return len(r.Key) + len(r.Value) + HeaderBytes(r.Headers) + batchOverhead
 }
 
-// Producer produces with acks=all and idempotence. It connects at the first call, so that a function starts without a
-// broker. Safe for concurrent use.
+// Producer produces with acks=all and idempotence. It connects on the first call, so a function can start without a broker.
+// Safe for concurrent use.
 type Producer struct {
 	servers string
 	mu      sync.Mutex
 	p       *kafka.Producer
 }
 
-// NewProducer makes a producer for the comma-separated bootstrap servers. Close it to flush.
+// NewProducer returns a producer for the comma-separated bootstrap servers. Close flushes it.
 func NewProducer(bootstrapServers string) *Producer { return &Producer{servers: bootstrapServers} }
 
 func (p *Producer) open() (*kafka.Producer, error) {
@@ -79,16 +78,16 @@ func (p *Producer) open() (*kafka.Producer, error) {
 		"bootstrap.servers":                 p.servers,
 		"acks":                              "all",
 		"enable.idempotence":                true,
-		"linger.ms":                         10, // once a wait is over, librdkafka spins until what is in flight is acknowledged: longer than that takes
+		"linger.ms":                         10, // longer than an acknowledgement takes: when linger ends earlier, librdkafka spins until then
 		"message.max.bytes":                 MaxMessageBytes,
 		"message.timeout.ms":                30_000,
 		"allow.auto.create.topics":          false,
 		"reconnect.backoff.ms":              reconnectMillis,
 		"reconnect.backoff.max.ms":          1_000,
-		"go.events.channel.size":            16, // the binding's channels of a million slots each cost 24 MB, and the
-		"go.produce.channel.size":           1,  // collector's time to scan them; nothing here goes through them
+		"go.events.channel.size":            16, // the default of a million slots costs 24 MB per channel, which
+		"go.produce.channel.size":           1,  // the garbage collector also scans; nothing here uses them
 		"enable.metrics.push":               false,
-		"go.logs.channel.enable":            true, // librdkafka would write to stderr past the JSON log
+		"go.logs.channel.enable":            true, // otherwise librdkafka writes plain text to stderr, next to the JSON log
 		"topic.metadata.propagation.max.ms": 1_000,
 	})
 	if err != nil {
@@ -99,8 +98,8 @@ func (p *Producer) open() (*kafka.Producer, error) {
 	return producer, nil
 }
 
-// drain empties the channels nobody listens to: each delivery has a channel of its own, and what the logs tell reaches
-// callers as errors.
+// drain empties the channels that have no reader: each delivery has a channel of its own, and callers get the logged errors as
+// errors.
 func drain(producer *kafka.Producer) {
 	events, logs := producer.Events(), producer.Logs()
 	for events != nil {
@@ -115,8 +114,8 @@ func drain(producer *kafka.Producer) {
 	}
 }
 
-// Produce writes r and waits for the broker's acknowledgement, or until ctx ends. After an error the record may still
-// arrive: consumers are idempotent. Errors: Invalid "message_too_large" for a record the broker will never take, else
+// Produce writes r and returns once the broker has acknowledged it, or ctx ends. After an error the record may still arrive;
+// consumers are idempotent. Errors: Invalid "message_too_large" if the record is larger than the topic allows, otherwise
 // Unavailable "broker_unavailable".
 func (p *Producer) Produce(ctx context.Context, r Record) error {
 	producer, err := p.open()
@@ -147,7 +146,7 @@ func (p *Producer) Produce(ctx context.Context, r Record) error {
 	}
 }
 
-// Check returns a check of whether the broker answers a question about a topic. It opens the connection.
+// Check returns a check that the broker answers a metadata request for a topic. It opens the connection.
 func (p *Producer) Check(topic string) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		producer, err := p.open()
@@ -161,7 +160,7 @@ func (p *Producer) Check(topic string) func(ctx context.Context) error {
 	}
 }
 
-// Close flushes what is queued, at most for the given time, and disconnects.
+// Close flushes queued records for at most the given time, and disconnects.
 func (p *Producer) Close(wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -178,7 +177,7 @@ func classify(err error) error {
 	}
 	var ke kafka.Error
 	if errors.As(err, &ke) && (ke.Code() == kafka.ErrMsgSizeTooLarge || ke.Code() == kafka.ErrInvalidMsgSize) {
-		return fault.Wrap(err, fault.Invalid, CodeTooLarge, "the record is larger than the topic takes")
+		return fault.Wrap(err, fault.Invalid, CodeTooLarge, "the record is larger than the topic allows")
 	}
 	return unavailable(err)
 }

@@ -12,7 +12,7 @@ import (
 	"marketdata/shared/fault"
 )
 
-// Stored is a record at its place on a topic. Several readers may share its bytes: they are not to be changed.
+// Stored is a record as it is stored on a topic. Callers may share its bytes and must not modify them.
 type Stored struct {
 	Record
 	Partition int32
@@ -20,9 +20,9 @@ type Stored struct {
 	Timestamp time.Time // zero if the record has none
 }
 
-// Reader reads single records by their place, without any group. It reads ahead, since records are mostly asked for in the
-// order in which they stand: one fetch serves many reads. It connects at the first call. Safe for concurrent use; a partition
-// that is slow or away holds up no other.
+// Reader reads single records by topic, partition and offset, without a consumer group. Records are mostly requested in offset
+// order, so it reads ahead: one fetch serves many reads. It connects on the first call. Safe for concurrent use; a slow or
+// unavailable partition does not delay the others.
 type Reader struct {
 	servers string
 
@@ -30,23 +30,23 @@ type Reader struct {
 	c       *kafka.Consumer
 	closed  bool
 	streams map[partition]*stream
-	lookups map[string]*lookup // by topic: topics are few
+	lookups map[string]*lookup // by topic; there are few
 	kept    cache
 	busy    sync.WaitGroup // calls that use c
 }
 
-// NewReader makes a reader for the comma-separated bootstrap servers.
+// NewReader returns a reader for the comma-separated bootstrap servers.
 func NewReader(bootstrapServers string) *Reader {
 	return &Reader{servers: bootstrapServers, streams: map[partition]*stream{}, lookups: map[string]*lookup{}, kept: cache{limit: keptBytes}}
 }
 
 const (
-	readWait   = 5 * time.Second        // bounds one read where the caller sets no earlier deadline
-	metaWait   = 2 * time.Second        // bounds one question for a topic's partitions
-	metaAge    = time.Minute            // how long its answer counts
-	metaAgain  = time.Second            // how often at most it is asked for a partition that the answer does not have
-	pollWait   = 100 * time.Millisecond // how long Close waits for the loop at most
-	fetchBytes = 128 << 10              // of one partition in one fetch; a larger record comes all the same
+	readWait   = 5 * time.Second        // timeout of one read, unless the caller's deadline is earlier
+	metaWait   = 2 * time.Second        // timeout of one metadata request
+	metaAge    = time.Minute            // how long metadata stay valid
+	metaAgain  = time.Second            // least time between two requests for a partition that the metadata do not contain
+	pollWait   = 100 * time.Millisecond // longest that Close waits for the loop
+	fetchBytes = 128 << 10              // of one partition in one fetch; a larger record is still returned
 )
 
 // open connects and starts the loop. The caller holds mu.
@@ -59,13 +59,13 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 	}
 	c, err := kafka.NewConsumer(&kafka.ConfigMap{
 		"bootstrap.servers": r.servers, "group.id": "marketdata.reader", "enable.auto.commit": false,
-		// A place that is gone shows by the offsets of what comes instead: as an error it would not say which partition it is.
+		// A missing record shows by the offset of the record that arrives instead. An error would not name the partition.
 		"auto.offset.reset": "earliest", "enable.partition.eof": true, "isolation.level": "read_committed",
 		"allow.auto.create.topics": false, "enable.metrics.push": false, "go.logs.channel.enable": true,
 		"reconnect.backoff.ms": reconnectMillis, "fetch.error.backoff.ms": 20, "topic.metadata.refresh.fast.interval.ms": 50,
-		// A fetch that waits for records keeps all other requests to its broker waiting, and nobody waits here for what is not there yet.
+		// A fetch that waits for records blocks all other requests to its broker, and no caller here waits for future records.
 		"fetch.wait.max.ms": 1,
-		// What is fetched ahead is bounded here by partition, and in stream by bytes.
+		// These bound what is fetched ahead per partition; stream bounds it in bytes.
 		"queued.min.messages": 1000, "queued.max.messages.kbytes": 512, "fetch.queue.backoff.ms": 5, "fetch.message.max.bytes": fetchBytes,
 	})
 	if err != nil {
@@ -73,7 +73,7 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 	}
 	go func() {
 		for range c.Logs() {
-			continue // emptied: what the logs tell reaches callers as errors
+			continue // callers get the logged errors as errors
 		}
 	}()
 	r.c = c
@@ -81,8 +81,8 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 	return c, nil
 }
 
-// Read gives the record at the place. NotFound with code "record_gone" if there is none (any more); Unavailable
-// "broker_unavailable" if the broker does not say.
+// Read returns the record at an offset. NotFound "record_gone" if there is none, or it is gone; Unavailable "broker_unavailable" if
+// the broker does not answer.
 func (r *Reader) Read(ctx context.Context, topic string, number int32, offset int64) (Stored, error) {
 	p := partition{topic, number}
 	r.mu.Lock()
@@ -97,7 +97,7 @@ func (r *Reader) Read(ctx context.Context, topic string, number int32, offset in
 		return Stored{}, err
 	}
 	err := gone()
-	for range 3 { // what a run takes for gone is looked at again: a letter's original is not to be missed
+	for range 3 { // a record that a run did not find is looked for again: the original of a dead letter must not be missed
 		switch within, err := r.within(ctx, p, offset); {
 		case err != nil:
 			return Stored{}, err
@@ -112,7 +112,7 @@ func (r *Reader) Read(ctx context.Context, topic string, number int32, offset in
 	return Stored{}, err
 }
 
-// await waits for the stream to come to the record.
+// await waits until the stream reaches the record.
 func (r *Reader) await(ctx context.Context, p partition, offset int64) (Stored, error) {
 	w, err := r.want(p, offset)
 	if err != nil {
@@ -127,7 +127,7 @@ func (r *Reader) await(ctx context.Context, p partition, offset int64) (Stored, 
 	}
 }
 
-// stream gives the stream of a partition. The caller holds mu.
+// stream returns the stream of a partition. The caller holds mu.
 func (r *Reader) stream(p partition, c *kafka.Consumer) *stream {
 	s := r.streams[p]
 	if s == nil {
@@ -137,7 +137,7 @@ func (r *Reader) stream(p partition, c *kafka.Consumer) *stream {
 	return s
 }
 
-// want says that somebody waits for the record at the place.
+// want registers a wait for the record at an offset.
 func (r *Reader) want(p partition, offset int64) (*wait, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,7 +145,7 @@ func (r *Reader) want(p partition, offset int64) (*wait, error) {
 	if err != nil {
 		return nil, err
 	}
-	if record, ok := r.kept.get(p, offset); ok { // it came meanwhile
+	if record, ok := r.kept.get(p, offset); ok { // it has arrived meanwhile
 		w := newWait(0)
 		w.resolve(record, nil)
 		return w, nil
@@ -161,7 +161,7 @@ func (r *Reader) forget(p partition, offset int64, w *wait) {
 	}
 }
 
-// loop hands out what the broker sends until the reader is closed.
+// loop dispatches the broker's records until the reader is closed.
 func (r *Reader) loop(c *kafka.Consumer) {
 	for {
 		event := c.Poll(int(pollWait.Milliseconds()))
@@ -210,13 +210,13 @@ func stored(m *kafka.Message) Stored {
 const codeGone = "record_gone"
 
 func gone() error {
-	return fault.New(fault.NotFound, codeGone, "there is no record at this place")
+	return fault.New(fault.NotFound, codeGone, "there is no record at this offset")
 }
 
-// Check returns a check of whether the broker answers a question about a topic. It opens the connection, and ends with ctx.
+// Check returns a check that the broker answers a metadata request for a topic. It opens the connection, and ends with ctx.
 func (r *Reader) Check(topic string) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		l, err := r.ask(topic, func(*lookup) bool { return true })
+		l, err := r.lookup(topic, func(*lookup) bool { return true })
 		if err != nil {
 			return err
 		}
@@ -229,7 +229,7 @@ func (r *Reader) Check(topic string) func(ctx context.Context) error {
 	}
 }
 
-// Close disconnects; reads under way fail.
+// Close disconnects. Reads in flight fail.
 func (r *Reader) Close() {
 	r.mu.Lock()
 	r.closed = true

@@ -52,7 +52,7 @@ func reader(t *testing.T, servers string) *kafkaclient.Reader {
 	return r
 }
 
-// readAll reads every step'th record of each partition, 100 at a time, about in their order, as a source delivers them.
+// readAll reads every step-th record of each partition, 100 at a time, roughly in offset order, as a source delivers them.
 func readAll(t *testing.T, r *kafkaclient.Reader, topic string, partitions, n, step int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -80,7 +80,7 @@ func readAll(t *testing.T, r *kafkaclient.Reader, topic string, partitions, n, s
 	require.Nil(t, wrong.Load())
 }
 
-// One record at a time, this would take an hour.
+// With a fetch per record, this would take an hour.
 func TestManyReadsShareFetches(t *testing.T) {
 	t.Parallel()
 	servers := testenv.Kafka(t)
@@ -93,7 +93,7 @@ func TestManyReadsShareFetches(t *testing.T) {
 	}
 }
 
-func TestNullIsToldFromEmpty(t *testing.T) {
+func TestNullDiffersFromEmpty(t *testing.T) {
 	t.Parallel()
 	servers := testenv.Kafka(t)
 	topic := testenv.Topic(t, servers, 1)
@@ -137,11 +137,11 @@ func TestExpiredRecordsAreGone(t *testing.T) {
 		_, err = r.Read(t.Context(), topic, 0, 7)
 		require.Equal(t, "record_gone", fault.CodeOf(err))
 	}
-	require.Less(t, time.Since(began), 5*time.Second, "an original that is gone holds up nothing")
+	require.Less(t, time.Since(began), 5*time.Second, "a missing record delays no other")
 	got, err := r.Read(t.Context(), topic, 0, 50)
 	require.NoError(t, err)
 	require.Equal(t, "50", string(bytes.TrimSpace(got.Value)))
-	// A record that is written while its partition is at the end is not taken for one that never was.
+	// A record that is written while the reader is at the end of its partition is found.
 	p := kafkaclient.NewProducer(servers)
 	defer p.Close(time.Second)
 	for offset := 100; offset < 130; offset++ {
@@ -151,17 +151,17 @@ func TestExpiredRecordsAreGone(t *testing.T) {
 	}
 }
 
-// A broker that does not answer holds up its own partitions only, and readiness ends with its context.
-func TestABrokerThatHangsHoldsUpNoOther(t *testing.T) {
+// A broker that does not answer delays its own partitions only, and Check ends with its context.
+func TestHangingBrokerDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(2), kfake.SeedTopics(2, "t"))
 	require.NoError(t, err)
 	defer cluster.Close()
 	servers := cluster.ListenAddrs()[0] + "," + cluster.ListenAddrs()[1]
 	stuck, healthy := int32(0), int32(1)
-	const away, near = 0, 1
-	require.NoError(t, cluster.MoveTopicPartition("t", stuck, away))
-	require.NoError(t, cluster.MoveTopicPartition("t", healthy, near))
+	const hangingBroker, healthyBroker = 0, 1
+	require.NoError(t, cluster.MoveTopicPartition("t", stuck, hangingBroker))
+	require.NoError(t, cluster.MoveTopicPartition("t", healthy, healthyBroker))
 	fill(t, servers, "t", 2, 10)
 	r := reader(t, servers)
 	require.NoError(t, r.Check("price-events-dlq")(t.Context()))
@@ -171,7 +171,7 @@ func TestABrokerThatHangsHoldsUpNoOther(t *testing.T) {
 	var once sync.Once
 	cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if cluster.CurrentNode() == away {
+		if cluster.CurrentNode() == hangingBroker {
 			cluster.SleepControl(func() { once.Do(func() { close(hanging) }); <-release })
 		}
 		return nil, nil, false
@@ -186,7 +186,7 @@ func TestABrokerThatHangsHoldsUpNoOther(t *testing.T) {
 	require.Less(t, time.Since(began), time.Second)
 	short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
-	_ = r.Check("price-events-dlq")(short) // whatever it says, it says it in time
+	_ = r.Check("price-events-dlq")(short) // only the time counts
 	require.Less(t, time.Since(began), 2*time.Second)
 	cancel()
 	require.Equal(t, "broker_unavailable", fault.CodeOf(<-failed))

@@ -14,7 +14,7 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// A cold start waits for the first answer of /readyz, and that waits for the first metadata.
+// A cold start waits for the first /readyz response, which waits for the first metadata.
 func TestFirstCheckIsQuick(t *testing.T) {
 	t.Parallel()
 	servers := testenv.Kafka(t)
@@ -28,7 +28,7 @@ func TestFirstCheckIsQuick(t *testing.T) {
 			return r.Check("price-events"), r.Close
 		},
 	} {
-		best := time.Hour // the best of several: other programs may be busy
+		best := time.Hour // the best of several: the machine may be busy
 		for range 10 {
 			first, end := check()
 			began := time.Now()
@@ -40,7 +40,7 @@ func TestFirstCheckIsQuick(t *testing.T) {
 	}
 }
 
-func TestAnOpenProducerIsSmall(t *testing.T) { //nolint:paralleltest // measures what the process allocates
+func TestOpenProducerIsSmall(t *testing.T) { //nolint:paralleltest // measures what the process allocates
 	servers := testenv.Kafka(t)
 	p := kafkaclient.NewProducer(servers)
 	defer p.Close(time.Second)

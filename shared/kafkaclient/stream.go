@@ -12,21 +12,21 @@ type partition struct {
 	number int32
 }
 
-// assigner is what a stream needs of [kafka.Consumer].
+// assigner is the subset of [kafka.Consumer] that a stream uses.
 type assigner interface {
 	IncrementalAssign(places []kafka.TopicPartition) error
 	IncrementalUnassign(places []kafka.TopicPartition) error
 }
 
-// How far a stream reads ahead of what is asked for.
+// Limits of reading ahead.
 const (
-	aheadLeast = 64 << 10  // bytes of a first run: the record may be a lone one
-	aheadMost  = 512 << 10 // bytes of a run that goes on where the last one ended: each reads twice as much as the one before
-	reach      = 1000      // offsets: a record this close behind the last run is reached by reading on
+	aheadLeast = 64 << 10  // bytes of a first run: it may be for a single record
+	aheadMost  = 512 << 10 // bytes of a run that continues where the last one ended; each reads twice as much as the one before
+	reach      = 1000      // offsets: a record at most this far behind the last run is reached by continuing it
 )
 
-// stream reads one partition in runs. A run begins at the first record that is asked for and goes on for a number of bytes, or
-// to the partition's end; then the partition is given back, so that nothing is fetched that nobody wants. All calls hold the
+// stream reads one partition in runs. A run begins at the lowest requested offset and ends after a number of bytes, or at the end
+// of the partition. The partition is unassigned between runs, so that nothing is fetched without a request. All calls hold the
 // Reader's mutex.
 type stream struct {
 	partition
@@ -36,13 +36,13 @@ type stream struct {
 
 	running    bool
 	run        int   // number of the run
-	from, next int64 // of the run: its first offset, and the one that comes next
+	from, next int64 // of the run: its first offset, and the next one
 	bytes      int   // of the run, so far
 	ahead      int   // bytes that the run reads
-	tail       int64 // where the last run ended; 0: there was none
+	tail       int64 // where the last run ended; 0 before the first
 	moved      time.Time
 
-	bounds *bounds // as they were asked for last
+	bounds *bounds // the last request
 }
 
 // wait is for one record. done is closed once record or err is set.
@@ -51,7 +51,7 @@ type wait struct {
 	record Stored
 	err    error
 	refs   int // callers
-	run    int // the run that was under way, or the last one before, when the record was asked for
+	run    int // the run when the record was requested, or the last one before
 }
 
 func newWait(run int) *wait { return &wait{done: make(chan struct{}), refs: 1, run: run} }
@@ -61,7 +61,7 @@ func (w *wait) resolve(record Stored, err error) {
 	close(w.done)
 }
 
-// want gives the wait for an offset, and starts a run if there is none. A run that has shown nothing for long is begun anew.
+// want returns the wait for an offset, and starts a run if there is none. It restarts a run without progress for readWait.
 func (s *stream) want(offset int64, now time.Time) *wait {
 	w := s.waits[offset]
 	if w != nil {
@@ -79,8 +79,8 @@ func (s *stream) want(offset int64, now time.Time) *wait {
 	return w
 }
 
-// start begins a run at the lowest offset that is asked for, or where the last run ended if that is close before it: then
-// records that are asked for a little out of their order do not make a run each.
+// start begins a run at the lowest requested offset, or where the last run ended if that is at most reach before it: otherwise,
+// records that are requested slightly out of order would need a run each.
 func (s *stream) start(now time.Time) {
 	first := true
 	var lowest int64
@@ -109,33 +109,33 @@ func (s *stream) places() []kafka.TopicPartition {
 	return []kafka.TopicPartition{{Topic: &s.topic, Partition: s.number, Offset: kafka.Offset(s.from)}}
 }
 
-// take handles one record of the partition and reports whether it belongs to the run.
+// take handles one record of the partition, and reports whether it belongs to the run.
 func (s *stream) take(record Stored, now time.Time) bool {
 	switch {
 	case !s.running, record.Offset >= s.from && record.Offset < s.next:
 		return false
-	case record.Offset < s.from: // the client began at the partition's first record: the run's first offset is beyond its end
+	case record.Offset < s.from: // the client restarted at the partition's first record: from is beyond the end
 		s.atEnd(now)
 		return false
 	}
 	for offset, w := range s.waits {
 		if offset >= s.next && offset < record.Offset {
-			s.answer(offset, w, Stored{}, gone()) // a gap: compacted, expired or never committed
+			s.answer(offset, w, Stored{}, gone()) // a gap: compacted, expired or not committed
 		}
 	}
 	if w := s.waits[record.Offset]; w != nil {
 		s.answer(record.Offset, w, record, nil)
 	}
 	s.next, s.moved = record.Offset+1, now
-	if s.bytes += record.size(); s.bytes >= s.ahead && !s.worthGoingOn() {
+	if s.bytes += record.size(); s.bytes >= s.ahead && !s.worthContinuing() {
 		s.stop()
 		s.start(now)
 	}
 	return true
 }
 
-// worthGoingOn reports whether what is asked for comes soon, and nothing that the run has passed.
-func (s *stream) worthGoingOn() bool {
+// worthContinuing reports whether a requested record is within reach, and none is behind the run.
+func (s *stream) worthContinuing() bool {
 	soon := false
 	for offset := range s.waits {
 		if offset < s.next {
@@ -146,8 +146,8 @@ func (s *stream) worthGoingOn() bool {
 	return soon
 }
 
-// atEnd ends the run: beyond its last record there is nothing. That is true of records asked for before the run began; others
-// may have been written since, and get a run of their own.
+// atEnd ends the run at the end of the partition. Records that were requested before the run began do not exist; later ones may
+// have been written meanwhile and get a run of their own.
 func (s *stream) atEnd(now time.Time) {
 	if !s.running {
 		return
@@ -166,15 +166,15 @@ func (s *stream) answer(offset int64, w *wait, record Stored, err error) {
 	delete(s.waits, offset)
 }
 
-// stop gives the partition back.
+// stop unassigns the partition.
 func (s *stream) stop() {
 	if s.running {
 		s.running, s.tail = false, s.next
-		_ = s.consumer.IncrementalUnassign(s.places()) // it fails only where nothing is assigned
+		_ = s.consumer.IncrementalUnassign(s.places()) // fails only if nothing is assigned
 	}
 }
 
-// fail ends the run and gives err to all that wait.
+// fail ends the run and all waits with err.
 func (s *stream) fail(err error) {
 	s.stop()
 	for offset, w := range s.waits {
@@ -182,7 +182,7 @@ func (s *stream) fail(err error) {
 	}
 }
 
-// size is about what a record takes in memory.
+// size returns the approximate size of a record in memory.
 func (s Stored) size() int {
 	n := 512 + len(s.Key) + len(s.Value)
 	for _, h := range s.Headers {
@@ -191,10 +191,10 @@ func (s Stored) size() int {
 	return n
 }
 
-// keptBytes bounds what a Reader keeps of what it has read ahead.
+// keptBytes bounds the records that a Reader keeps after reading ahead.
 const keptBytes = 4 << 20
 
-// cache keeps the records that were read last, up to a number of bytes. A record that alone is larger is not kept.
+// cache keeps the last records read, up to limit bytes. It does not keep a record of more than a quarter of that.
 type cache struct {
 	limit, bytes int
 	records      map[spot]Stored

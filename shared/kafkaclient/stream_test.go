@@ -11,7 +11,7 @@ import (
 	"marketdata/shared/fault"
 )
 
-// assignments notes where runs begin.
+// assignments records where runs begin.
 type assignments struct {
 	at  []int64
 	err error
@@ -57,10 +57,10 @@ func TestStreamServesManyReadsWithOneRun(t *testing.T) {
 	require.Equal(t, []string{"record", "record"}, []string{outcome(w5), outcome(w7)})
 	require.Same(t, w7, again)
 	require.Equal(t, []int64{5}, a.at)
-	require.False(t, s.take(at(8, 10), now), "shown already")
+	require.False(t, s.take(at(8, 10), now), "already taken")
 }
 
-func TestStreamGoesOnWhereItEnded(t *testing.T) {
+func TestStreamContinuesWhereItEnded(t *testing.T) {
 	t.Parallel()
 	s, a := newStream()
 	now := time.Now()
@@ -68,7 +68,7 @@ func TestStreamGoesOnWhereItEnded(t *testing.T) {
 	require.True(t, s.take(at(5, aheadLeast), now))
 	require.False(t, s.running, "enough was read ahead")
 	late, early := s.want(9, now), s.want(8, now)
-	require.Equal(t, []int64{5, 6}, a.at, "not at the first that was asked for: its neighbours come, too")
+	require.Equal(t, []int64{5, 6}, a.at, "not at the lowest requested offset: its neighbours are requested, too")
 	require.Equal(t, 2*aheadLeast, s.ahead)
 	for offset := int64(6); offset < 10; offset++ {
 		s.take(at(offset, 10), now)
@@ -81,7 +81,7 @@ func TestStreamGoesOnWhereItEnded(t *testing.T) {
 	require.Equal(t, aheadLeast, s.ahead)
 }
 
-func TestStreamComesBackToWhatARunHasPassed(t *testing.T) {
+func TestStreamReturnsToAnOffsetBehindTheRun(t *testing.T) {
 	t.Parallel()
 	s, a := newStream()
 	now := time.Now()
@@ -97,7 +97,7 @@ func TestStreamComesBackToWhatARunHasPassed(t *testing.T) {
 	require.Equal(t, "record", outcome(soon))
 }
 
-func TestStreamTellsWhatIsGone(t *testing.T) {
+func TestStreamReportsMissingRecords(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	s, _ := newStream()
@@ -108,24 +108,24 @@ func TestStreamTellsWhatIsGone(t *testing.T) {
 
 	s, a := newStream()
 	beyond := s.want(5, now)
-	s.take(at(0, 10), now) // the client starts anew at the first record
+	s.take(at(0, 10), now) // the client restarts at the first record
 	require.Equal(t, "record_gone", outcome(beyond))
 	require.Equal(t, []int64{5}, a.at)
 	require.False(t, s.running)
 
 	s, a = newStream()
 	end := s.want(5, now)
-	written := s.want(6, now) // while the run is under way: the broker may have answered before it was written
+	written := s.want(6, now) // during the run: the broker may have answered before it was written
 	s.atEnd(now)
 	require.Equal(t, "record_gone", outcome(end))
 	require.Empty(t, outcome(written))
 	require.Equal(t, []int64{5, 5}, a.at)
 	s.atEnd(now)
-	require.Equal(t, "record_gone", outcome(written), "asked again, and there is nothing")
+	require.Equal(t, "record_gone", outcome(written), "a second run finds nothing")
 	s.atEnd(now)
 }
 
-func TestStreamThatStandsStillIsBegunAnew(t *testing.T) {
+func TestStreamRestartsARunWithoutProgress(t *testing.T) {
 	t.Parallel()
 	s, a := newStream()
 	now := time.Now()
@@ -157,5 +157,5 @@ func TestCacheIsBoundedInBytes(t *testing.T) {
 	require.False(t, ok, "the oldest goes first")
 	c.put(p, at(200, 5_000))
 	_, ok = c.get(p, 200)
-	require.False(t, ok, "one record does not drive out all others")
+	require.False(t, ok, "one large record does not evict all others")
 }

@@ -1,16 +1,16 @@
 package market
 
-// Listing describes a provider of this installation: what configuration, documentation and tests derive from. Its adapter is in the
-// folder of package market with its name; package providers knows how to make it.
+// Listing describes a provider of this installation. Configuration, documentation and tests derive from it. The adapter is in a
+// subfolder of package market; package providers creates it.
 type Listing struct {
 	Name    string // in the API and in events; in upper case, the prefix of its variables
 	BaseURL string // default of <NAME>_BASE_URL
-	Key     bool   // it needs <NAME>_API_KEY
-	Budget  string // default of <NAME>_BUDGET: what the free plan allows, or far below what an address is allowed
+	Key     bool   // needs <NAME>_API_KEY
+	Budget  string // default of <NAME>_BUDGET: the limits of the free plan, or far below those per address
 	Symbols []string
 }
 
-// Catalog lists every provider, in the order of the documentation. Read only.
+// Catalog lists all providers, in the order of the documentation. Read-only.
 var Catalog = []Listing{
 	{"yfinance", "https://query1.finance.yahoo.com", false, "60/1m", []string{"AAPL", "^GSPC", "TSCO.L"}},
 	{"alpha_vantage", "https://www.alphavantage.co", true, "1/1s,5/1m,25/1d", []string{"AAPL", "TSCO.LON"}},

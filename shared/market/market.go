@@ -1,7 +1,7 @@
-// Package market holds the words of the domain: symbols, exact prices, quotes, and the interface of a provider.
+// Package market has the types of the domain: symbols, exact prices, quotes, and the interface of a provider.
 //
-// It does no I/O. Adapters that talk to a provider live in its subfolders, one folder each; package upstream is their
-// HTTP client, package providers makes them from the environment, package conformance is what each must pass.
+// It does no I/O. The adapters of providers are in subfolders; package upstream is their HTTP client, package providers creates
+// them from the environment, and package conformance is the test suite that each must pass.
 package market
 
 import (
@@ -18,21 +18,21 @@ type Symbol string
 // SymbolForm describes a valid symbol, for documentation and error texts.
 const SymbolForm = "1 to 32 of A-Z 0-9 . - ^ = / : _ & +, with a letter or digit and no . or .. between slashes"
 
-// What the API's document says of a symbol, as it may be given, and of a provider's name: regular expressions, and the longest.
-// That no part of a symbol between slashes is . or .. is not in it.
+// Regular expressions of a symbol, before it is parsed, and of a provider's name, for the API document. SymbolPattern allows .
+// and .. between slashes, which [ParseSymbol] refuses.
 const (
 	SymbolPattern   = "^[A-Za-z0-9.^=/:_&+-]*[A-Za-z0-9][A-Za-z0-9.^=/:_&+-]*$"
 	ProviderPattern = "^[a-z0-9_-]+$"
-	LongestName     = 32 // of both, in bytes
+	LongestName     = 32 // bytes, of both
 )
 
-// ParseSymbol raises lower case and checks the form, see [SymbolForm]. Names such as ".", "/" and "A/../B" are refused
-// because a symbol becomes part of a provider's URL, and no instrument has such a name. Errors are Invalid with code
+// ParseSymbol converts to upper case and checks the form, see [SymbolForm]. Names such as ".", "/" and "A/../B" are refused,
+// because a symbol becomes part of a provider's URL and no instrument has such a name. Errors are Invalid with code
 // "invalid_symbol".
 func ParseSymbol(s string) (Symbol, error) {
 	raise, named, dots := false, false, false
 	ok := s != "" && len(s) <= LongestName
-	// By bytes, and before raising: Unicode has letters outside ASCII whose upper case is inside it.
+	// By bytes, and before the conversion: some letters outside ASCII have an ASCII upper case.
 	for i := 0; ok && i < len(s); i++ {
 		switch c := s[i]; {
 		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
@@ -54,7 +54,7 @@ func ParseSymbol(s string) (Symbol, error) {
 	return Symbol(s), nil
 }
 
-// hasDotSegment reports a path segment that clients and servers resolve (RFC 3986 section 5.2.4).
+// hasDotSegment reports whether s has a path segment that clients and servers remove (RFC 3986 section 5.2.4).
 func hasDotSegment(s string) bool {
 	for part := range strings.SplitSeq(s, "/") {
 		if part == "." || part == ".." {
@@ -64,8 +64,8 @@ func hasDotSegment(s string) bool {
 	return false
 }
 
-// ParseProvider checks the form of a provider's name: 1 to 32 of a–z 0–9 _ - . It does not ask whether this
-// installation knows the provider. Errors are Invalid with code "invalid_provider".
+// ParseProvider checks the form of a provider's name: 1 to 32 of a–z 0–9 _ - . It does not check that there is such a provider.
+// Errors are Invalid with code "invalid_provider".
 func ParseProvider(s string) (string, error) {
 	ok := s != "" && len(s) <= LongestName
 	for i := 0; ok && i < len(s); i++ {
@@ -78,30 +78,30 @@ func ParseProvider(s string) (string, error) {
 	return s, nil
 }
 
-// Quote is one observed price. ObservedAt is the provider's clock, or the receive time where it gives none.
+// Quote is one observed price. ObservedAt is the provider's time, or the receive time if it returns none.
 type Quote struct {
 	Symbol     Symbol
 	Provider   string
 	Price      Price
 	ObservedAt time.Time // UTC, microseconds
-	Undated    bool      // the provider gives no time, or only a date: ObservedAt is when we received it
-	Currency   string    // as the provider names it (GBp is not GBP); empty if it does not say
+	Undated    bool      // the provider returns no time, or only a date: ObservedAt is the receive time
+	Currency   string    // the provider's name for it (GBp is not GBP); empty if it returns none
 }
 
-// Response is a provider's raw answer, kept as evidence for the quote made of it; an echo of our key in it is masked.
+// Response is a provider's raw response, the evidence for the quote that is read from it. An echo of our key in it is masked.
 type Response struct {
 	Status     int // HTTP status
 	Body       []byte
 	ReceivedAt time.Time // our clock, UTC
 }
 
-// Provider turns a symbol into a quote.
+// Provider fetches quotes.
 type Provider interface {
-	// Name is the provider's stable name, as in the API and in events.
+	// Name returns the provider's stable name, as in the API and in events.
 	Name() string
-	// Latest fetches one quote with one call. The symbol is the provider's own, taken as it is. Errors are fault errors
-	// with the codes symbol_not_found (NotFound), provider_malformed, provider_auth (without a call if a key is missing),
-	// provider_rate_limited (RetryAfter says until when), provider_unavailable and provider_timeout (all Unavailable);
-	// the quote is then zero, and nothing shows the key. It must be safe for concurrent use and must end when ctx does.
+	// Latest fetches one quote with one call. The symbol is the provider's own and is sent unchanged. Errors are faults with the codes
+	// symbol_not_found (NotFound), provider_malformed, provider_auth (without a call if the key is missing), provider_rate_limited
+	// (RetryAfter is the time until a call is possible), provider_unavailable and provider_timeout (all Unavailable). After an error
+	// the quote is zero. No result contains the key. Latest must be safe for concurrent use, and must end when ctx does.
 	Latest(ctx context.Context, symbol Symbol) (Quote, Response, error)
 }

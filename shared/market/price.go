@@ -10,15 +10,15 @@ import (
 	"marketdata/shared/fault"
 )
 
-// Digits a price may have: design limits that keep every sum of 50 prices small and every NUMERIC exact.
+// Limits of a price, chosen so that every sum of 50 prices is small and every NUMERIC exact.
 const (
 	maxIntegerDigits  = 20
 	maxFractionDigits = 18
-	maxPriceText      = 64 // longest text worth parsing; bounds the exponent games of a hostile sender
+	maxPriceText      = 64 // bytes; a longer text is not parsed, which bounds the cost of hostile exponents
 )
 
-// Price is an exact decimal without trailing zeros. The zero Price is 0, which no provider may quote.
-// It never passes through float64: not in JSON, not in Postgres, not in arithmetic.
+// Price is an exact decimal without trailing zeros. The zero Price is 0, which is not a valid quote. It is never converted to
+// float64: not in JSON, not in Postgres, not in arithmetic.
 type Price struct{ d decimal.Decimal }
 
 // ParsePrice reads a JSON number: greater than 0, at most 20 digits before and 18 after the point; exponents are
@@ -37,7 +37,7 @@ func ParsePrice(text string) (Price, error) {
 	if d.Sign() <= 0 {
 		return Price{}, fault.New(fault.Invalid, "invalid_price", "price must be greater than 0")
 	}
-	// Bound the exponent before any digit is written out: 1e999999999 must cost nothing.
+	// Bound the exponent before digits are written out: 1e999999999 must not cost memory.
 	if e := int64(d.Exponent()); e > maxIntegerDigits || e < -maxPriceText {
 		return Price{}, fault.New(fault.Invalid, "invalid_price", "price is out of range")
 	}
@@ -50,8 +50,8 @@ func ParsePrice(text string) (Price, error) {
 	return p, nil
 }
 
-// parseShort reads what most prices are: up to 18 digits without an exponent, and greater than 0. Anything else, and any fault, is
-// left to the long way, which takes four times as long.
+// parseShort reads most prices: up to 18 digits without an exponent, and greater than 0. Other texts, and invalid ones, are left to
+// ParsePrice, which takes four times as long.
 func parseShort(text string) (decimal.Decimal, bool) {
 	if len(text) > 19 || len(text) > 1 && text[0] == '0' && text[1] != '.' {
 		return decimal.Decimal{}, false
@@ -81,7 +81,7 @@ func parseShort(text string) (decimal.Decimal, bool) {
 	return decimal.New(value, -fraction), true
 }
 
-// isJSONNumber checks RFC 8259 section 6, which is narrower than what decimal parsers take ("+1", ".5", "1.").
+// isJSONNumber checks the form of RFC 8259 section 6. Decimal parsers accept more ("+1", ".5", "1.").
 func isJSONNumber(s string) bool {
 	s = strings.TrimPrefix(s, "-")
 	mantissa, exp, hasExp := strings.Cut(strings.ToLower(s), "e")
@@ -105,7 +105,7 @@ func allDigits(s string) bool {
 	return s != ""
 }
 
-// NewPrice takes any decimal and cuts trailing zeros, so that equal values have equal representations.
+// NewPrice returns d without trailing zeros, so that equal values have equal representations. It does not check limits.
 func NewPrice(d decimal.Decimal) Price {
 	if d.Sign() == 0 {
 		return Price{}
@@ -119,26 +119,26 @@ func NewPrice(d decimal.Decimal) Price {
 		}
 		c, e = q, e+1
 	}
-	if e > 0 { // 1e3 and 1000 are one value: write the zeros out
+	if e > 0 { // 1e3 and 1000 are equal: write the zeros out
 		c = c.Mul(c, new(big.Int).Exp(ten, big.NewInt(int64(e)), nil))
 		e = 0
 	}
 	return Price{decimal.NewFromBigInt(c, e)}
 }
 
-// Decimal gives the exact value.
+// Decimal returns the exact value.
 func (p Price) Decimal() decimal.Decimal { return p.d }
 
-// Scale is the number of digits after the point.
+// Scale returns the number of digits after the point.
 func (p Price) Scale() int32 { return -p.d.Exponent() }
 
 // Cmp compares by value: -1, 0 or +1.
 func (p Price) Cmp(q Price) int { return p.d.Cmp(q.d) }
 
-// String prints every digit, never an exponent.
+// String returns all digits, without an exponent.
 func (p Price) String() string { return p.d.String() }
 
-// MarshalJSON prints a JSON number with exact digits.
+// MarshalJSON returns a JSON number with exact digits.
 func (p Price) MarshalJSON() ([]byte, error) { return []byte(p.d.String()), nil }
 
 // UnmarshalJSON accepts a JSON number under the rules of [ParsePrice]; a string is refused.

@@ -37,8 +37,8 @@ func TestParsePrice(t *testing.T) {
 	}
 }
 
-// Short texts are read as all others are: two ways to write a number give one price.
-func TestShortPricesAreReadAsLongOnes(t *testing.T) {
+// The fast path for short texts returns the same price as the slow one.
+func TestShortPricesMatchLongOnes(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	const alphabet = "0001234567899..-+eE "
@@ -55,7 +55,7 @@ func TestShortPricesAreReadAsLongOnes(t *testing.T) {
 		if strings.ContainsAny(text, "eE") {
 			continue
 		}
-		want, wantErr := market.ParsePrice(text + "e0") // too long a way for the short one
+		want, wantErr := market.ParsePrice(text + "e0") // not read by the fast path
 		require.Equal(t, wantErr == nil, err == nil, text)
 		if err == nil {
 			require.Equal(t, want, got, text)
@@ -75,7 +75,7 @@ func TestPriceJSONKeepsEveryDigit(t *testing.T) {
 	require.Error(t, json.Unmarshal([]byte(`{"P":"1"}`), &v))
 }
 
-// The document's patterns are the parsers' rules, but for the parts of a path.
+// The patterns accept what the parsers accept, except for dot segments.
 func TestPatterns(t *testing.T) {
 	t.Parallel()
 	symbol, provider := regexp.MustCompile(market.SymbolPattern), regexp.MustCompile(market.ProviderPattern)

@@ -20,17 +20,17 @@ type DB interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// Lazy is a pool that is made at its first use: a replica that was started for a price in the cache needs none, and to start one
-// takes a fiftieth of the time to that answer. Safe for concurrent use.
+// Lazy is a pool that is created at its first use: a replica that starts for a cached price does not need one, and creating it
+// takes a fiftieth of the time to that response. Safe for concurrent use.
 type Lazy struct {
 	pool   func() *pgxpool.Pool
 	opened atomic.Bool
 }
 
-// OpenLater is Open without the pool. What is wrong with url is found at once.
+// OpenLater validates url like Open, but does not create the pool yet.
 func OpenLater(url string) (*Lazy, error) { return OpenSmall(url, 0) }
 
-// OpenSmall is OpenLater with at most that many connections, whatever url says; 0: as it says.
+// OpenSmall is OpenLater with at most the given number of connections, which overrides url; 0 does not.
 func OpenSmall(url string, connections int32) (*Lazy, error) {
 	config, err := parse(url)
 	if err != nil {
@@ -44,7 +44,7 @@ func OpenSmall(url string, connections int32) (*Lazy, error) {
 		l.opened.Store(true)
 		pool, err := pgxpool.NewWithConfig(context.Background(), config)
 		if err != nil {
-			panic(fmt.Errorf("a config that was parsed makes a pool: %w", err))
+			panic(fmt.Errorf("create pool from a valid config: %w", err))
 		}
 		return pool
 	})
@@ -69,7 +69,7 @@ func (l *Lazy) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, er
 	return l.pool().Query(ctx, sql, args...)
 }
 
-// QueryRow runs a query of one row; errors wait for its Scan.
+// QueryRow runs a query of one row; Scan returns its error.
 func (l *Lazy) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	return l.pool().QueryRow(ctx, sql, args...)
 }
@@ -79,10 +79,10 @@ func (l *Lazy) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	return l.pool().SendBatch(ctx, b)
 }
 
-// Ping asks the database whether it answers.
+// Ping checks that the database answers.
 func (l *Lazy) Ping(ctx context.Context) error { return l.pool().Ping(ctx) }
 
-// Close waits for what is running and closes the pool, if there is one. Call it once nobody uses it any more.
+// Close waits for connections in use and closes the pool, if it was created. The pool must not be used afterwards.
 func (l *Lazy) Close() {
 	if l.opened.Load() {
 		l.pool().Close()

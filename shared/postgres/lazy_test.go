@@ -10,7 +10,7 @@ import (
 	"marketdata/shared/postgres"
 )
 
-func TestALazyPoolKnowsABadURLAtOnceAndConnectsLate(t *testing.T) {
+func TestLazyPoolValidatesTheURLAndConnectsLater(t *testing.T) {
 	t.Parallel()
 	_, err := postgres.OpenLater("postgres://u:hunter2@h:port/d")
 	require.Error(t, err)
@@ -32,7 +32,7 @@ func TestALazyPoolKnowsABadURLAtOnceAndConnectsLate(t *testing.T) {
 	_, err = l.Begin(t.Context())
 	require.Error(t, err)
 	var n int
-	require.Error(t, l.QueryRow(t.Context(), "select 1").Scan(&n), "errors wait for Scan")
+	require.Error(t, l.QueryRow(t.Context(), "select 1").Scan(&n), "Scan returns the error")
 	require.Error(t, l.Ping(t.Context()))
-	require.Less(t, time.Since(began), 5*time.Second, "nobody listens, and that is known at once")
+	require.Less(t, time.Since(began), 5*time.Second, "a refused connection fails at once")
 }

@@ -1,5 +1,5 @@
-// Package postgres opens the connection pool and classifies Postgres' errors. It knows no table; each function's SQL
-// lives in its own store.go, the schema in migrations/ (applied by package migrate, never at a function's start).
+// Package postgres opens the connection pool and classifies Postgres' errors. It contains no tables: the SQL is in each function,
+// the schema in migrations/. Package migrate applies the schema, never a function at its start.
 package postgres
 
 import (
@@ -17,8 +17,8 @@ import (
 	"marketdata/shared/fault"
 )
 
-// Open makes a pool. It does not connect: a function serves /healthz before its database answers. The error never
-// contains the URL, which holds a password. The pool is safe for concurrent use.
+// Open returns a pool. It does not connect: a function serves /healthz before its database answers. The error never contains the
+// URL, which holds a password. The pool is safe for concurrent use.
 func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	config, err := parse(url)
 	if err != nil {
@@ -43,14 +43,14 @@ func parse(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// connectTimeout is for URLs that name none.
+// connectTimeout applies to URLs without one.
 const connectTimeout = 5 * time.Second
 
-// keepAlive finds a server that vanished without a word within half a minute. The kernel's default is two hours.
+// keepAlive detects an unreachable server within half a minute. The kernel's default is two hours.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// Retry runs f, again on a serialization failure (40001) or a deadlock (40P01): f may run up to five times, each time
-// in a new transaction of its own.
+// Retry runs f, and retries it after a serialization failure (40001) or a deadlock (40P01). f runs at most five times, and must
+// begin a new transaction each time.
 func Retry(ctx context.Context, f func() error) error {
 	var err error
 	for range 5 {
@@ -63,7 +63,7 @@ func Retry(ctx context.Context, f func() error) error {
 	return err
 }
 
-// Class gives the SQLSTATE class of the Postgres error in err's chain, its first two characters; empty if there is none.
+// Class returns the SQLSTATE class, the first two characters, of the Postgres error in err's chain; empty if there is none.
 func Class(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && len(pg.Code) == 5 {
@@ -73,8 +73,8 @@ func Class(err error) string {
 }
 
 // Classify turns an error of pgx into a fault (source: PostgreSQL documentation, appendix A "Error Codes"). Classes 22
-// (data exception) and 23 (integrity constraint violation) are Invalid, since the same values fail again; pgx.ErrNoRows is
-// NotFound; a fault passes as it is; all else, known or not, is Unavailable: unknown means transient. nil stays nil.
+// (data exception) and 23 (integrity constraint violation) are Invalid, since the same values would fail again; pgx.ErrNoRows is
+// NotFound; a fault is returned unchanged; any other error is Unavailable: unknown means transient. nil stays nil.
 func Classify(err error) error {
 	if err == nil {
 		return nil

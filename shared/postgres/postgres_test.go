@@ -47,7 +47,7 @@ func TestOpenNeverShowsThePassword(t *testing.T) {
 	require.NotContains(t, err.Error(), "hunter2")
 }
 
-func TestWhatTheURLSaysCounts(t *testing.T) {
+func TestURLOverridesDefaults(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]time.Duration{
 		"postgres://h/d":                              5 * time.Second,
@@ -69,7 +69,7 @@ func TestWhatTheURLSaysCounts(t *testing.T) {
 	}
 }
 
-func TestRetryRunsAgainOnDeadlockOnly(t *testing.T) {
+func TestRetryOnlyAfterADeadlock(t *testing.T) {
 	t.Parallel()
 	calls := 0
 	require.NoError(t, postgres.Retry(t.Context(), func() error {

@@ -15,8 +15,8 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// A replica that is stopped inside a transaction costs the others seconds.
-func TestATransactionThatIdlesLosesItsLocks(t *testing.T) {
+// A replica that is stopped inside a transaction blocks the others for seconds only.
+func TestIdleTransactionLosesItsLocks(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"", "&default_query_exec_mode=exec", "&default_query_exec_mode=simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
@@ -48,14 +48,14 @@ func TestATransactionThatIdlesLosesItsLocks(t *testing.T) {
 					require.Equal(t, fault.Unavailable, fault.KindOf(postgres.Classify(err)))
 					waited++
 				}
-				require.Less(t, time.Since(began), 30*time.Second, "whatever else this machine does")
+				require.Less(t, time.Since(began), 30*time.Second, "with a margin for a busy machine")
 				return nil
 			})
-			require.Error(t, err, "the server ended it")
-			require.Positive(t, waited, "nobody waits for as long as the other idles")
+			require.Error(t, err, "the server ended the transaction")
+			require.Positive(t, waited, "others time out while the transaction idles")
 			var n int
 			require.NoError(t, others.QueryRow(t.Context(), "select n from t where id = $1", 1).Scan(&n))
-			require.Equal(t, 1, n, "what it wrote is undone")
+			require.Equal(t, 1, n, "its update is rolled back")
 		})
 	}
 }
@@ -64,7 +64,7 @@ type rower interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Nothing that a transaction sets outlives it: the next user of the connection, of a pooler's too, finds the defaults.
+// Settings do not outlive their transaction: the next user of the connection, even through a pooler, has the defaults.
 func TestSettingsEndWithTheirTransaction(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"", "&default_query_exec_mode=exec", "&default_query_exec_mode=simple_protocol"} {

@@ -12,7 +12,7 @@ import (
 	"marketdata/shared/market"
 )
 
-// clocks is a cache whose two clocks only the test moves.
+// clocks is a cache whose two clocks the test controls.
 type clocks struct {
 	cache         *Cache
 	server        *miniredis.Miniredis
@@ -35,7 +35,7 @@ func setup(t *testing.T) *clocks {
 	return c
 }
 
-// move moves both clocks, each by its own step.
+// move moves each clock by its own step.
 func (c *clocks) move(redis, writer time.Duration) {
 	c.redis, c.writer = c.redis.Add(redis), c.writer.Add(writer)
 	c.server.SetTime(c.redis)
@@ -65,7 +65,7 @@ func TestFreshThenStaleThenGone(t *testing.T) {
 	require.False(t, found)
 }
 
-// Whichever clock is set back, an entry grows older by what the other says.
+// If one clock is set back, an entry ages by the other.
 func TestAgeNeverRunsBackwards(t *testing.T) {
 	t.Parallel()
 	for name, back := range map[string][2]time.Duration{
@@ -87,7 +87,8 @@ func TestAgeNeverRunsBackwards(t *testing.T) {
 	}
 }
 
-// A clock that jumps ahead may make an entry look old, never young; both set back make it unusable, not fresh for ever.
+// A clock that jumps ahead makes an entry look older, never younger. If both are set back, the entry is unusable rather than
+// fresh forever.
 func TestOtherJumpsOfTheClocks(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

@@ -1,7 +1,7 @@
-// Package pricecache keeps the newest quote of each series in Redis. It may vanish at any time: trouble with it costs an
-// upstream call, never a request.
+// Package pricecache keeps the newest quote of each series in Redis. An error of the cache costs a call to the provider, but
+// never fails a request.
 //
-// Start at [Cache.Get] and [Cache.Put]. [Cache.Queue] and [Cache.Offer] let them ride on somebody else's round trip.
+// Start at [Cache.Get] and [Cache.Put]. [Cache.Queue] and [Cache.Offer] do the same on a pipeline of the caller.
 package pricecache
 
 import (
@@ -16,7 +16,7 @@ import (
 	"marketdata/shared/market"
 )
 
-// budget bounds one round trip: a cache that takes longer is no help.
+// budget bounds one round trip; a slower cache is of no use.
 const budget = 250 * time.Millisecond
 
 // Cache is a cache of quotes. Safe for concurrent use.
@@ -28,8 +28,8 @@ type Cache struct {
 	now    func() time.Time
 }
 
-// New keeps quotes under keys that begin with prefix: fresh ones for the time of fresh, and up to stale for answers
-// while the provider is away; stale must not be shorter than fresh.
+// New returns a cache with keys that begin with prefix. A quote is fresh for the time fresh, and may be used up to stale if the
+// provider is unavailable. stale must not be shorter than fresh.
 func New(client redis.Cmdable, prefix string, fresh, stale time.Duration) *Cache {
 	return &Cache{client, prefix, fresh, max(fresh, stale), time.Now}
 }
@@ -38,27 +38,26 @@ func New(client redis.Cmdable, prefix string, fresh, stale time.Duration) *Cache
 type Entry struct {
 	Quote         market.Quote
 	RawResponseID uuid.UUID
-	Age           time.Duration // since it was put or confirmed
-	Left          time.Duration // until it is no longer fresh; 0 or less: only for answers marked stale
-	Usable        time.Duration // until it is too old for those, too
+	Age           time.Duration // since the last Put of this quote or an older one
+	Left          time.Duration // until it is no longer fresh; 0 or less: only for responses that are marked stale
+	Usable        time.Duration // until it is too old for these, too
 }
 
-// Later is the entry as it stands after d.
+// Later returns the entry as it will be after d.
 func (e Entry) Later(d time.Duration) Entry {
 	e.Age, e.Left, e.Usable = e.Age+d, e.Left-d, e.Usable-d
 	return e
 }
 
-// ahead is how far an observation may lie ahead of the clocks. What lies further ahead was written by a clock that was wrong,
-// and would keep every true quote out.
+// ahead is how far an observation may be ahead of the clocks. One further ahead is due to a wrong clock, and would keep every
+// correct quote out.
 const ahead = 5 * time.Minute
 
-// putScript stores a value unless a newer one is there: then that one stays, its time starts anew, and it is the answer.
-// Whatever else the key holds (another format, another type, a quote from the future) is overwritten. In the same step it gives
-// a lock back.
+// putScript stores a value, unless the key holds a newer one: that one stays, and its age starts again at 0. A value that is not
+// ours (another format or type, a quote from the future) is overwritten. In the same step the script releases a lock.
 //
-// KEYS: the entry, and perhaps the lock. ARGV: rank, writer's time, rest, time to live (ms), furthest time ahead (µs), and what the
-// lock holds if it is still the caller's. The answer is the value that is there now.
+// KEYS: the entry, and optionally the lock. ARGV: rank, writer's time, rest, time to live (ms), furthest time ahead (µs), and the
+// caller's token of the lock. The reply is the value that the key now holds.
 var putScript = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
@@ -76,16 +75,16 @@ if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[6] then redis.call('DEL', KEYS
 return value
 `)
 
-// Lookup is a read of entries on a pipeline that somebody else runs, which must have happened before the entries are asked for.
+// Lookup is a read of entries on a pipeline. The caller must run the pipeline before it calls [Lookup.Entry].
 type Lookup struct {
 	cache    *Cache
 	provider string
 	symbols  []market.Symbol
 	values   []*redis.StringCmd
-	clock    *redis.TimeCmd // one for all
+	clock    *redis.TimeCmd // one for all symbols
 }
 
-// Queue puts the reads of entries on p.
+// Queue queues the reads of entries on p.
 func (c *Cache) Queue(ctx context.Context, p redis.Pipeliner, provider string, symbols ...market.Symbol) *Lookup {
 	l := &Lookup{c, provider, symbols, make([]*redis.StringCmd, len(symbols)), nil}
 	for i, s := range symbols {
@@ -95,7 +94,7 @@ func (c *Cache) Queue(ctx context.Context, p redis.Pipeliner, provider string, s
 	return l
 }
 
-// Get reads a series' entry in a round trip of its own; for the rest see [Lookup.Entry].
+// Get reads the entry of a series in a round trip of its own. Results are those of [Lookup.Entry].
 func (c *Cache) Get(ctx context.Context, provider string, symbol market.Symbol) (e Entry, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
@@ -105,8 +104,8 @@ func (c *Cache) Get(ctx context.Context, provider string, symbol market.Symbol) 
 	return l.Entry(0)
 }
 
-// Entry is the entry of the i-th symbol; found is false if there is none. An error means that Redis did not answer, or with
-// something that is not ours: to a caller both are a miss.
+// Entry returns the entry of the i-th symbol; found is false if there is none. An error means that Redis did not answer, or that
+// the value is not ours; callers treat both as a miss.
 func (l *Lookup) Entry(i int) (e Entry, found bool, err error) {
 	text, err := l.values[i].Result()
 	if errors.Is(err, redis.Nil) {
@@ -124,8 +123,7 @@ func (l *Lookup) Entry(i int) (e Entry, found bool, err error) {
 		return Entry{}, false, l.failed(i, err)
 	}
 	v.quote.Provider, v.quote.Symbol = l.provider, l.symbols[i]
-	// Either clock may be set back, and an age must not run backwards: the greater age counts. Where both are behind, nobody
-	// can tell how old the value is.
+	// Either clock may be set back, and an age must not decrease: the greater age counts. If both are behind, the age is unknown.
 	c := l.cache
 	age := max(clock.Sub(v.redis), c.now().Sub(v.writer))
 	if age < -c.fresh || age >= c.stale {
@@ -134,15 +132,15 @@ func (l *Lookup) Entry(i int) (e Entry, found bool, err error) {
 	return c.entry(v, max(age, 0)), true, nil
 }
 
-// failed names the series: whoever logs the error may not have it at hand.
+// failed adds the series to err, because the code that logs it may not know it.
 func (l *Lookup) failed(i int, err error) error {
 	return fmt.Errorf("read cache of %s:%s: %w", l.provider, l.symbols[i], err)
 }
 
-// Lock is a key that is to be deleted if it still holds Token; the zero Lock is none.
+// Lock is a key that is deleted if it still holds Token; the zero Lock means no lock.
 type Lock struct{ Key, Token string }
 
-// Put offers a quote and returns the entry that is then in the cache: the offered one or a newer one.
+// Put stores a quote, unless the cache has a newer one, and returns the entry that the cache then holds.
 func (c *Cache) Put(ctx context.Context, q market.Quote, id uuid.UUID) (Entry, error) {
 	return c.put(ctx, q, id, Lock{})
 }
@@ -154,14 +152,14 @@ func (c *Cache) put(ctx context.Context, q market.Quote, id uuid.UUID, l Lock) (
 	return c.kept(putScript.Run(ctx, c.client, keys, args...), q)
 }
 
-// Offer queues a Put on p, which somebody else runs; answer returns its result after that. l is given back in the same step as the
-// quote is there, so that whoever takes it next sees the quote; after an error it may not be.
+// Offer queues a Put on p. After the caller has run p, answer returns the result. l is released in the same step that stores the
+// quote, so that its next holder sees the quote; after an error it may still be held.
 func (c *Cache) Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID, l Lock) (answer func(ctx context.Context) (Entry, error)) {
 	keys, args := c.arguments(q, id, l)
 	put := putScript.EvalSha(ctx, p, keys, args...)
 	return func(ctx context.Context) (Entry, error) {
 		if redis.HasErrorPrefix(put.Err(), "NOSCRIPT") {
-			return c.put(ctx, q, id, l) // loads it, too
+			return c.put(ctx, q, id, l) // loads the script, too
 		}
 		return c.kept(put, q)
 	}

@@ -22,7 +22,7 @@ const (
 	stale = 10 * time.Minute
 )
 
-// bundle is a cache and the Redis below it; the keys it writes begin with prefix.
+// bundle is a cache and its Redis; keys begin with prefix.
 type bundle struct {
 	cache  *pricecache.Cache
 	client *redis.Client
@@ -51,7 +51,7 @@ func (b bundle) put(t *testing.T, q market.Quote, id uuid.UUID) pricecache.Entry
 	return e
 }
 
-// backdate makes the value look as if it had been put so much earlier, on both clocks.
+// backdate moves the times of the value back by d, on both clocks.
 func (b bundle) backdate(t *testing.T, d time.Duration) {
 	t.Helper()
 	key := b.prefix + "yfinance:AAPL"
@@ -77,10 +77,10 @@ var (
 	high = uuid.MustParse("ff000000-0000-7000-8000-000000000000")
 )
 
-// suite holds for every Redis.
+// suite tests the cache on any Redis.
 func suite(t *testing.T, setup func(t *testing.T) bundle) {
 	t.Helper()
-	t.Run("what is put comes back exactly", func(t *testing.T) {
+	t.Run("a quote is read exactly as put", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		for _, price := range []string{"150.25", "0.000000000000000001", "12345678901234567890.123456789012345678", "1e3"} {
@@ -90,11 +90,11 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 			require.Equal(t, q, b.get(t).Quote)
 		}
 	})
-	t.Run("never older over newer", func(t *testing.T) {
+	t.Run("an older quote does not replace a newer one", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		b.put(t, quote(t, "2", 2000), low)
-		require.Equal(t, quote(t, "2", 2000), b.put(t, quote(t, "1", 1999), high).Quote, "the newer stays and is the answer")
+		require.Equal(t, quote(t, "2", 2000), b.put(t, quote(t, "1", 1999), high).Quote, "the newer one stays and is returned")
 		require.Equal(t, quote(t, "3", 2000), b.put(t, quote(t, "3", 2000), high).Quote, "the id breaks the tie")
 		require.Equal(t, quote(t, "3", 2000), b.get(t).Quote)
 		require.Equal(t, high, b.get(t).RawResponseID)
@@ -117,7 +117,7 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 			}
 		}
 	})
-	t.Run("an older quote starts the newer one's time anew", func(t *testing.T) {
+	t.Run("an older quote makes the newer one fresh again", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		b.put(t, quote(t, "2", 2000), low)
@@ -127,7 +127,7 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		require.InDelta(t, fresh, b.get(t).Left, float64(5*time.Second))
 		require.InDelta(t, stale, b.client.PTTL(t.Context(), b.prefix+"yfinance:AAPL").Val(), float64(5*time.Second))
 	})
-	t.Run("of quotes without a time the later fetch wins", func(t *testing.T) {
+	t.Run("of two undated quotes the later fetch wins", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		request := quote(t, "1", 1710930607_000000) // stamped at receipt
@@ -137,10 +137,10 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		first, second := uuid.MustParse("018e5b9a-11d8-7000-8000-000000000000"), uuid.MustParse("018e5b9a-15c0-7000-8000-000000000000")
 		b.put(t, request, first)
 		require.Equal(t, "2", b.put(t, poll, second).Quote.Price.String())
-		require.Equal(t, poll.ObservedAt, b.get(t).Quote.ObservedAt, "the answer shows the time of its price point")
+		require.Equal(t, poll.ObservedAt, b.get(t).Quote.ObservedAt, "the entry has the time of its price point")
 		require.Equal(t, "2", b.put(t, request, first).Quote.Price.String(), "in whatever order they arrive")
 	})
-	t.Run("a quote from the future keeps nobody out", func(t *testing.T) {
+	t.Run("a quote from the future does not keep others out", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		b.put(t, quote(t, "2", time.Now().Add(time.Minute).UnixMicro()), low)
@@ -149,7 +149,7 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		require.Equal(t, "1", b.put(t, quote(t, "1", time.Now().UnixMicro()), high).Quote.Price.String())
 		require.Equal(t, "1", b.get(t).Quote.Price.String())
 	})
-	t.Run("a value has its own time, whatever the key's time to live", func(t *testing.T) {
+	t.Run("the age does not depend on the key's time to live", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		b.put(t, quote(t, "2", 2000), low)
@@ -165,7 +165,7 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		require.NoError(t, err)
 		require.False(t, found)
 	})
-	t.Run("what is not ours is an error, and overwritten", func(t *testing.T) {
+	t.Run("a foreign value is an error and is overwritten", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		for _, junk := range []string{
@@ -190,28 +190,28 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		b.put(t, quote(t, "2", 2000), low)
 		require.Equal(t, quote(t, "2", 2000), b.get(t).Quote)
 	})
-	t.Run("an offer rides on another's pipeline", func(t *testing.T) {
+	t.Run("an offer on the caller's pipeline", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		p := b.client.Pipeline()
 		answer := b.cache.Offer(t.Context(), p, quote(t, "2", 2000), low, pricecache.Lock{})
-		_, _ = p.Exec(t.Context()) // the script is not there yet: answer sends it
+		_, _ = p.Exec(t.Context()) // the script is not loaded yet: answer sends it
 		e, err := answer(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, quote(t, "2", 2000), e.Quote)
 		require.Equal(t, fresh, e.Left)
 		require.Equal(t, quote(t, "2", 2000), b.get(t).Quote)
 	})
-	t.Run("an offer gives a lock back that is the caller's", func(t *testing.T) {
+	t.Run("an offer releases only the caller's lock", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		lock := b.prefix + "lock"
-		for range 2 { // the first time the script is not there yet
+		for range 2 { // the first time the script is not loaded yet
 			for token, left := range map[string]int64{"mine": 0, "another's": 1} {
 				require.NoError(t, b.client.Set(t.Context(), lock, token, 0).Err())
 				p := b.client.Pipeline()
 				answer := b.cache.Offer(t.Context(), p, quote(t, "2", 2000), low, pricecache.Lock{Key: lock, Token: "mine"})
-				_, _ = p.Exec(t.Context()) // answer tells
+				_, _ = p.Exec(t.Context()) // answer returns the error
 				e, err := answer(t.Context())
 				require.NoError(t, err)
 				require.Equal(t, quote(t, "2", 2000), e.Quote)
@@ -219,7 +219,7 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 			}
 		}
 	})
-	t.Run("reads ride on another's pipeline", func(t *testing.T) { t.Parallel(); rides(t, setup(t)) })
+	t.Run("reads on the caller's pipeline", func(t *testing.T) { t.Parallel(); rides(t, setup(t)) })
 }
 
 func rides(t *testing.T, b bundle) {
@@ -227,14 +227,14 @@ func rides(t *testing.T, b bundle) {
 	b.put(t, quote(t, "2", 2000), low)
 	p := b.client.Pipeline()
 	looked := b.cache.Queue(t.Context(), p, "yfinance", "AAPL", "NONE")
-	require.Equal(t, 3, p.Len(), "the clock is asked once")
+	require.Equal(t, 3, p.Len(), "the clock is read once")
 	_, err := p.Exec(t.Context())
 	require.ErrorIs(t, err, redis.Nil)
 	require.NoError(t, b.client.Del(t.Context(), b.prefix+"yfinance:AAPL").Err())
 	e, found, err := looked.Entry(0)
 	require.NoError(t, err)
 	require.True(t, found)
-	require.Equal(t, quote(t, "2", 2000), e.Quote, "the answer of then, without a round trip")
+	require.Equal(t, quote(t, "2", 2000), e.Quote, "the reply of the pipeline, without another round trip")
 	_, found, err = looked.Entry(1)
 	require.NoError(t, err)
 	require.False(t, found)
@@ -245,7 +245,7 @@ func TestCache(t *testing.T) {
 	suite(t, func(t *testing.T) bundle { t.Helper(); b, _ := setup(t); return b })
 }
 
-func TestTroubleIsAnErrorNotAnEntry(t *testing.T) {
+func TestUnavailableRedisIsAnError(t *testing.T) {
 	t.Parallel()
 	b, server := setup(t)
 	server.Close()
@@ -254,7 +254,7 @@ func TestTroubleIsAnErrorNotAnEntry(t *testing.T) {
 	require.False(t, found)
 	p := b.client.Pipeline()
 	looked := b.cache.Queue(t.Context(), p, "yfinance", "AAPL")
-	_, _ = p.Exec(t.Context()) // the entry tells
+	_, _ = p.Exec(t.Context()) // Entry returns the error
 	_, found, err = looked.Entry(0)
 	require.Error(t, err)
 	require.False(t, found)

@@ -12,12 +12,12 @@ import (
 	"marketdata/shared/market"
 )
 
-// A value is text without separators where lengths are fixed: the format's tag, the rank (a time of 20 digits and the raw
-// response's id of 36), when it was put on Redis's clock and on the writer's, observed_at, the price's digits, and after a
-// space the currency. All times are microseconds since 1970 in 20 digits. Ranks order as text. Symbol and provider are in
-// the key.
+// A value is text, without separators between fields of fixed length: the format's tag, the rank (a time of 20 digits and the raw
+// response's id of 36), the times of the Put on Redis' clock and on the writer's, observed_at, the price's digits, and after a
+// space the currency. All times are microseconds since 1970 in 20 digits. Ranks compare as text. Symbol and provider are in the
+// key.
 //
-// The value carries its own time, because a time to live that is read by a second command may belong to another value.
+// The value has its own time, because a time to live that is read by a second command may belong to another value.
 const (
 	tag        = "q2:"
 	timeLength = 20
@@ -27,8 +27,8 @@ const (
 	timesEnd   = writerEnd + timeLength
 )
 
-// rank is the head of a value. A quote without a time of its own ranks by when it was received, which its id (version 7)
-// says: a poll stamps such a quote with its period, and would lose to one that was fetched before it.
+// rank returns the head of a value. An undated quote ranks by the time of its id (version 7), when it was received: poll sets the
+// observation time of such a quote to its period, so it would lose to one that was fetched before it.
 func rank(q market.Quote, id uuid.UUID) string {
 	at := q.ObservedAt
 	if q.Undated && id.Version() == 7 {
@@ -37,7 +37,7 @@ func rank(q market.Quote, id uuid.UUID) string {
 	return tag + digits(at) + id.String()
 }
 
-// rest is the end of a value, after the times at which it was put.
+// rest returns the end of a value, after the times of the Put.
 func rest(q market.Quote) string { return digits(q.ObservedAt) + q.Price.String() + " " + q.Currency }
 
 func digits(t time.Time) string { return fmt.Sprintf("%020d", t.UnixMicro()) }
@@ -48,7 +48,7 @@ var errForeign = errors.New("cache entry is not ours")
 type value struct {
 	quote         market.Quote // without symbol and provider
 	id            uuid.UUID
-	redis, writer time.Time // when it was put, on each clock
+	redis, writer time.Time // of the Put, on each clock
 }
 
 func decode(text string) (value, error) {

@@ -45,8 +45,8 @@ func TestGoldenEvent(t *testing.T) {
 	require.Equal(t, golden(t), got)
 }
 
-// The schema names the members that Decode requires, with the code's own patterns.
-func TestSchemaIsTheCode(t *testing.T) {
+// The schema requires the same members as Decode, with the same patterns.
+func TestSchemaMatchesTheCode(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("schema.json")
 	require.NoError(t, err)
@@ -92,5 +92,5 @@ func TestReadmeListsTheRefusals(t *testing.T) {
 			listed = append(listed, r)
 		}
 	}
-	require.Equal(t, priceevent.Refusals[:len(priceevent.Refusals)-3], listed, "those that compute-ma itself can give")
+	require.Equal(t, priceevent.Refusals[:len(priceevent.Refusals)-3], listed, "those that compute-ma itself can write")
 }

@@ -20,13 +20,11 @@ func ExampleEncode() {
 	fmt.Println(err)
 	fmt.Println(m.Key, m.Headers["ce_type"], m.Headers["ce_id"])
 	fmt.Println(string(m.Value))
-	// Output:
-	// <nil>
-	// AAPL marketdata.price.observed.v1 0190f5d8-0000-7000-8000-000000000001:AAPL:1710930600000000
+	// Output: <nil> AAPL marketdata.price.observed.v1 0190f5d8-0000-7000-8000-000000000001:AAPL:1710930600000000
 	// {"symbol":"AAPL","price":150.25,"timestamp":"2024-03-20T10:30:00Z","source":"yfinance","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}
 }
 
-// An event that is refused says why, with a code that operators find in the dead letter.
+// The error of a refused event has the code that operators find in the dead letter.
 func ExampleDecode() {
 	_, err := priceevent.Decode([]byte(`{"symbol":"AAPL","price":"150.25"}`), 0, time.Now())
 	reason, _ := priceevent.Explain(fault.CodeOf(err))

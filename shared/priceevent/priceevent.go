@@ -1,7 +1,7 @@
 // Package priceevent is the format of a price event: encode, decode, validate. It does no I/O.
 //
-// An event travels as a binary-mode CloudEvent on the Kafka topic price-events, key = symbol. Producers call [Encode],
-// consumers [Decode]; both sides apply [Observation.Validate], so that what is stored is what can be consumed.
+// An event is a CloudEvent in binary mode on the Kafka topic price-events, with the symbol as key. Producers call [Encode],
+// consumers [Decode]. Both sides apply the rules of [Observation.Validate], so that every event that is stored can be consumed.
 package priceevent
 
 import (
@@ -31,7 +31,7 @@ const (
 	DeadLetterTopic = "price-events-dlq"
 )
 
-// MaxAhead is how far a timestamp may lie in the future of our clock.
+// MaxAhead is how far a timestamp may be ahead of our clock.
 const MaxAhead = 24 * time.Hour
 
 // Observation is one price observed at a provider.
@@ -39,13 +39,13 @@ type Observation struct {
 	Symbol        market.Symbol
 	Provider      string
 	Price         market.Price
-	ObservedAt    time.Time // UTC, cut to microseconds: what Postgres can hold
+	ObservedAt    time.Time // UTC, truncated to microseconds as in Postgres
 	RawResponseID uuid.UUID
 	Correction    int // CloudEvent extension "correction": greater wins; 0 if absent
 }
 
-// CompareRank orders observations of one point: of several the greatest counts, whatever the order in which they come.
-// Rank = (correction, raw_response_id as 16 bytes, price), compared always, also at equal price.
+// CompareRank compares observations of one point: of several, the one with the greatest rank counts, in whatever order they
+// arrive. The rank is (correction, raw_response_id as 16 bytes, price).
 func (o Observation) CompareRank(p Observation) int {
 	if c := cmp.Compare(o.Correction, p.Correction); c != 0 {
 		return c
@@ -56,7 +56,7 @@ func (o Observation) CompareRank(p Observation) int {
 	return o.Price.Cmp(p.Price)
 }
 
-// body is the JSON value of the event. Unknown members are allowed and ignored.
+// body is the JSON value of the event. Unknown members are ignored.
 type body struct {
 	Symbol        string       `json:"symbol"`
 	Price         market.Price `json:"price"`
@@ -72,12 +72,12 @@ type Message struct {
 	Headers map[string]string // content-type and ce_* headers (CloudEvents Kafka binding, binary content mode)
 }
 
-// ID is the CloudEvents id: the same observation of the same raw response has the same id wherever it is published.
+// ID returns the CloudEvents id. An observation of a raw response always has the same id, wherever it is published.
 func (o Observation) ID() string {
 	return fmt.Sprintf("%s:%s:%d", o.RawResponseID, o.Symbol, o.ObservedAt.UnixMicro())
 }
 
-// Encode makes the Kafka message of an observation.
+// Encode returns the Kafka message of an observation.
 func Encode(o Observation) (Message, error) {
 	stamp := o.ObservedAt.UTC().Format(time.RFC3339Nano)
 	value, err := json.Marshal(body{string(o.Symbol), o.Price, stamp, o.Provider, o.RawResponseID.String()})
@@ -100,9 +100,9 @@ func Encode(o Observation) (Message, error) {
 	}, nil
 }
 
-// Decode reads the JSON value of an event and validates it against our clock. All errors are Invalid with one of the codes
-// of [Refusals]: the same bytes can never succeed (a timestamp too far ahead could, in time, but by then it is a lie about
-// the past).
+// Decode reads the JSON value of an event and validates it; now is the time on our clock. All errors are Invalid with one of the
+// codes of [Refusals]: the same bytes can never succeed. (A timestamp too far ahead could later, but it would be wrong then,
+// too.)
 func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	if len(data) == 0 {
 		return Observation{}, fault.New(fault.Invalid, CodeNoData, "event has no data")
@@ -129,7 +129,7 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	if o.Price, err = market.ParsePrice(m.price); err != nil {
 		return Observation{}, err
 	}
-	// Parse alone does not look at the brackets of {…}: any two characters would do.
+	// Parse alone accepts any two characters in place of the brackets of {…}.
 	if o.RawResponseID, err = uuid.Parse(m.texts[3].value); err != nil || uuid.Validate(m.texts[3].value) != nil {
 		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "raw_response_id is not a UUID")
 	}
@@ -143,21 +143,21 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 // textMembers are the members that must be strings.
 var textMembers = [...]string{"symbol", "timestamp", "source", "raw_response_id"}
 
-// members are those of the body that count.
+// members are the members of the body that are read.
 type members struct {
 	texts [len(textMembers)]text
-	price string // the JSON value as it stands; empty: absent
+	price string // the JSON value, unchanged; empty if absent
 }
 
 type text struct {
 	value string
-	given bool // it is there, and a string
+	given bool // present, and a string
 }
 
 func notJSON() error { return fault.New(fault.Invalid, CodeUndecodable, "data is not JSON") }
 
-// decodeMembers reads exactly one JSON object. Names are compared exactly, which encoding/json into a struct would not do; of
-// a name that is repeated the last counts, as there.
+// decodeMembers reads exactly one JSON object. Names are compared exactly, unlike in encoding/json with a struct. If a name is
+// repeated, the last one counts, as in encoding/json.
 func decodeMembers(data []byte) (members, error) {
 	var m members
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -175,8 +175,8 @@ func decodeMembers(data []byte) (members, error) {
 		if err != nil {
 			return m, notJSON()
 		}
-		called := name.String()
-		i := slices.Index(textMembers[:], called)
+		member := name.String()
+		i := slices.Index(textMembers[:], member)
 		if i >= 0 && dec.PeekKind() == '"' {
 			token, err := dec.ReadToken()
 			if err != nil {
@@ -191,7 +191,7 @@ func decodeMembers(data []byte) (members, error) {
 			return m, notJSON()
 		case i >= 0:
 			m.texts[i] = text{}
-		case called == "price":
+		case member == "price":
 			m.price = string(value)
 		}
 	}
@@ -201,14 +201,14 @@ func decodeMembers(data []byte) (members, error) {
 	return m, nil
 }
 
-// atEnd reports that nothing but white space follows.
+// atEnd reports whether nothing but white space follows.
 func atEnd(dec *jsontext.Decoder) bool {
 	_, err := dec.ReadToken()
 	return errors.Is(err, io.EOF)
 }
 
-// Validate checks what a type cannot: the ingest side calls it before it stores, so that nothing is stored that the
-// consumer would refuse. Errors are Invalid.
+// Validate checks an observation by the rules of [Decode]. The ingest side calls it before it stores a quote, so that nothing is
+// stored that the consumer would refuse. Errors are Invalid.
 func (o Observation) Validate(now time.Time) error {
 	if _, err := market.ParseSymbol(string(o.Symbol)); err != nil {
 		return err
@@ -222,7 +222,7 @@ func (o Observation) Validate(now time.Time) error {
 	return o.validateRest(now)
 }
 
-// validateRest checks what is not checked by parsing.
+// validateRest checks the rules that parsing does not check.
 func (o Observation) validateRest(now time.Time) error {
 	if o.ObservedAt.Before(time.Unix(0, 0)) {
 		return fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is before 1970")

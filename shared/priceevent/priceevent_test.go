@@ -47,29 +47,29 @@ func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	with := func(old, repl string) string { return strings.Replace(valid, old, repl, 1) }
 	cases := map[string]struct{ data, code string }{
-		"no data":             {"", "no_data"},
-		"bytes":               {"\x00\xff\x01", "undecodable"},
-		"truncated":           {valid[:40], "undecodable"},
-		"two documents":       {valid + valid, "undecodable"},
-		"array":               {"[]", "invalid_schema"},
-		"null":                {"null", "invalid_schema"},
-		"number":              {"5", "invalid_schema"},
-		"missing price":       {with(`"price":150.250,`, ""), "invalid_schema"},
-		"other case of name":  {with(`"symbol"`, `"Symbol"`), "invalid_schema"},
-		"symbol null":         {with(`"aapl"`, `null`), "invalid_schema"},
-		"symbol number":       {with(`"aapl"`, `5`), "invalid_schema"},
-		"symbol empty":        {with(`"aapl"`, `""`), "invalid_symbol"},
-		"price string":        {with(`150.250`, `"150.25"`), "invalid_price"},
-		"price null":          {with(`150.250`, `null`), "invalid_price"},
-		"price zero":          {with(`150.250`, `0`), "invalid_price"},
-		"price negative":      {with(`150.250`, `-1`), "invalid_price"},
-		"price huge exponent": {with(`150.250`, `1e999999999`), "invalid_price"},
-		"source upper case":   {with(`alpha_vantage`, `Alpha`), "invalid_provider"},
-		"id no uuid":          {with(`0190f5d8`, `xxxx`), "invalid_schema"},
-		"id in no brackets":   {with(`"0190f5d8-0000-7000-8000-000000000001"`, `"x0190f5d8-0000-7000-8000-000000000001x"`), "invalid_schema"},
-		"time wrong":          {with(`2024-03-20T12`, `2024-13-20T12`), "invalid_timestamp"},
-		"before 1970":         {with(`2024-03-20T12`, `1969-03-20T12`), "invalid_timestamp"},
-		"over a day ahead":    {with(`2024-03-20T12`, `2024-03-21T15`), "invalid_timestamp"},
+		"no data":              {"", "no_data"},
+		"bytes":                {"\x00\xff\x01", "undecodable"},
+		"truncated":            {valid[:40], "undecodable"},
+		"two documents":        {valid + valid, "undecodable"},
+		"array":                {"[]", "invalid_schema"},
+		"null":                 {"null", "invalid_schema"},
+		"number":               {"5", "invalid_schema"},
+		"missing price":        {with(`"price":150.250,`, ""), "invalid_schema"},
+		"other case of name":   {with(`"symbol"`, `"Symbol"`), "invalid_schema"},
+		"symbol null":          {with(`"aapl"`, `null`), "invalid_schema"},
+		"symbol number":        {with(`"aapl"`, `5`), "invalid_schema"},
+		"symbol empty":         {with(`"aapl"`, `""`), "invalid_symbol"},
+		"price string":         {with(`150.250`, `"150.25"`), "invalid_price"},
+		"price null":           {with(`150.250`, `null`), "invalid_price"},
+		"price zero":           {with(`150.250`, `0`), "invalid_price"},
+		"price negative":       {with(`150.250`, `-1`), "invalid_price"},
+		"price huge exponent":  {with(`150.250`, `1e999999999`), "invalid_price"},
+		"source upper case":    {with(`alpha_vantage`, `Alpha`), "invalid_provider"},
+		"id not a uuid":        {with(`0190f5d8`, `xxxx`), "invalid_schema"},
+		"id in wrong brackets": {with(`"0190f5d8-0000-7000-8000-000000000001"`, `"x0190f5d8-0000-7000-8000-000000000001x"`), "invalid_schema"},
+		"time wrong":           {with(`2024-03-20T12`, `2024-13-20T12`), "invalid_timestamp"},
+		"before 1970":          {with(`2024-03-20T12`, `1969-03-20T12`), "invalid_timestamp"},
+		"over a day ahead":     {with(`2024-03-20T12`, `2024-03-21T15`), "invalid_timestamp"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-func TestTimestampsAreRFC3339NoMoreNoLess(t *testing.T) {
+func TestTimestampsAreExactlyRFC3339(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"2024-03-20t10:30:00z": "2024-03-20T10:30:00Z", "2024-03-20T10:30:00.123456789123Z": "2024-03-20T10:30:00.123456Z",
@@ -120,7 +120,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// A hostile body must cost no more than its length: deep nesting ends the decoding, not the process.
+// The cost of a hostile body is bounded by its length: deep nesting fails the decoding, not the process.
 func TestDecodeBoundsNesting(t *testing.T) {
 	t.Parallel()
 	for _, open := range []string{"[", `{"a":`} {
@@ -129,7 +129,7 @@ func TestDecodeBoundsNesting(t *testing.T) {
 	}
 }
 
-// The decoder against the standard library's: the same bodies are JSON, and of a repeated name the last counts.
+// The decoder agrees with the standard library's on what is JSON, and on repeated names, of which the last counts.
 func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	f.Add([]byte(valid))
 	f.Add([]byte(`{"symbol":"A","symbol":"B","Symbol":"C"} `))

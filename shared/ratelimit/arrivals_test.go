@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// model is the promise itself: every admission ever made, and nothing clever.
+// model implements the rule naively: it keeps every admission.
 type model struct{ admitted []time.Time }
 
 // inWindow counts the admissions in the window that ends at now.
@@ -30,7 +30,7 @@ func (m *model) allows(now time.Time, limits []Limit) bool {
 	return true
 }
 
-// noWindowHoldsMore looks at every window [t, t+Window) that begins with an admission: no other can hold more.
+// noWindowHoldsMore checks every window [t, t+Window) that begins with an admission: no other window can hold more.
 func (m *model) noWindowHoldsMore(t *testing.T, l Limit) {
 	t.Helper()
 	for i := l.N; i < len(m.admitted); i++ {
@@ -38,8 +38,8 @@ func (m *model) noWindowHoldsMore(t *testing.T, l Limit) {
 	}
 }
 
-// The promise over random arrivals: bursts, lulls, and the very edges of windows, a microsecond before and after them.
-// No window holds more than N; no call is refused while every limit has room.
+// testRandomArrivals checks the rule with random arrivals: bursts, pauses, and the edges of windows to the microsecond. No window
+// holds more than N; no request is refused while every limit has room.
 func testRandomArrivals(t *testing.T, s subject) {
 	t.Helper()
 	for seed, limits := range [][]Limit{
@@ -85,7 +85,7 @@ func testRandomArrivals(t *testing.T, s subject) {
 	}
 }
 
-// arrival is the time until the next call.
+// arrival returns the time until the next request.
 func arrival(rng *rand.Rand, now time.Time, m *model, limits []Limit) time.Duration {
 	window := limits[rng.IntN(len(limits))].Window
 	switch rng.IntN(5) {

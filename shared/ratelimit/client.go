@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// Proxies are the networks whose X-Forwarded-For entries are believed. It decodes from comma-separated CIDRs or
-// addresses; empty: no proxy is believed.
+// Proxies holds the networks whose X-Forwarded-For entries are trusted. It decodes from comma-separated CIDRs or addresses; empty
+// trusts no proxy.
 type Proxies struct {
 	networks []netip.Prefix
 	err      error
 }
 
-// UnmarshalText never fails: faults wait for [Config.Validate].
+// UnmarshalText never fails: [Config.Validate] reports errors.
 func (p *Proxies) UnmarshalText(text []byte) error {
 	*p = Proxies{}
 	var errs []error
@@ -27,7 +27,7 @@ func (p *Proxies) UnmarshalText(text []byte) error {
 		}
 		n, err := parseNetwork(part)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("TRUSTED_PROXIES: %q is no network", part))
+			errs = append(errs, fmt.Errorf("TRUSTED_PROXIES: %q is not an address or a CIDR", part))
 			continue
 		}
 		p.networks = append(p.networks, n)
@@ -36,7 +36,7 @@ func (p *Proxies) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// parseNetwork reads an address or a CIDR. IPv4 in IPv6 notation is IPv4, as it is in the addresses compared with it.
+// parseNetwork reads an address or a CIDR. IPv4 in IPv6 notation becomes IPv4, as in the addresses that it is compared with.
 func parseNetwork(text string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
 		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
@@ -60,10 +60,9 @@ func (p *Proxies) trust(a netip.Addr) bool {
 	return false
 }
 
-// address names the client of a request by its address: from the connection's peer leftwards through X-Forwarded-For
-// past trusted proxies to the first that is not trusted; all trusted: the left-most. An untrusted peer is itself the
-// client. An entry that is no address ends the walk at the hop before. IPv6 clients are their /64. Never the header
-// Forwarded, which Knative's queue-proxy makes of what the client sent.
+// address returns the address of a request's client: the first address that is not trusted, from the connection's peer leftwards
+// through X-Forwarded-For, or the left-most if all are trusted. An invalid entry ends the walk at the hop before. An IPv6 client is
+// its /64. The header Forwarded is ignored: Knative's queue-proxy builds it from what the client sent.
 func (p *Proxies) address(r *http.Request) string {
 	current, ok := parseHop(r.RemoteAddr)
 	if !ok {
@@ -85,7 +84,7 @@ func (p *Proxies) address(r *http.Request) string {
 	return current.String()
 }
 
-// parseHop reads an address with or without a port, the IPv6 one with or without brackets.
+// parseHop reads an address with or without a port; IPv6 with or without brackets.
 func parseHop(s string) (netip.Addr, bool) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return a.Unmap(), true

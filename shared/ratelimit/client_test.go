@@ -28,9 +28,9 @@ func TestClientAddress(t *testing.T) {
 		"no spaces":                      {"127.0.0.1:1", []string{"203.0.113.9,10.1.2.3"}, "203.0.113.9"},
 		"port stripped":                  {"127.0.0.1:1", []string{"203.0.113.9:1234"}, "203.0.113.9"},
 		"port of a proxy stripped":       {"127.0.0.1:1", []string{"203.0.113.9, 10.0.0.7:80"}, "203.0.113.9"},
-		"garbage ends the walk":          {"127.0.0.1:1", []string{"203.0.113.9, banana, 10.0.0.7"}, "10.0.0.7"},
-		"garbage next to the peer":       {"127.0.0.1:1", []string{"203.0.113.9, unknown"}, "127.0.0.1"},
-		"garbage left of the client":     {"127.0.0.1:1", []string{"banana, 203.0.113.9"}, "203.0.113.9"},
+		"invalid entry ends the walk":    {"127.0.0.1:1", []string{"203.0.113.9, banana, 10.0.0.7"}, "10.0.0.7"},
+		"invalid next to the peer":       {"127.0.0.1:1", []string{"203.0.113.9, unknown"}, "127.0.0.1"},
+		"invalid left of the client":     {"127.0.0.1:1", []string{"banana, 203.0.113.9"}, "203.0.113.9"},
 		"empty entry ends the walk":      {"127.0.0.1:1", []string{"203.0.113.9,,10.0.0.7"}, "10.0.0.7"},
 		"empty header":                   {"127.0.0.1:1", []string{""}, "127.0.0.1"},
 		"all trusted: left-most":         {"127.0.0.1:1", []string{"10.0.0.1, 10.0.0.2"}, "10.0.0.1"},
@@ -44,7 +44,7 @@ func TestClientAddress(t *testing.T) {
 		"mapped ipv4 is ipv4":            {"[::ffff:203.0.113.9]:1", nil, "203.0.113.9"},
 		"mapped ipv4 proxy is trusted":   {"[::ffff:10.0.0.1]:1", []string{"203.0.113.9"}, "203.0.113.9"},
 		"mapped network is trusted":      {"172.20.0.1:1", []string{"203.0.113.9"}, "203.0.113.9"},
-		"no network peer":                {"@", []string{"203.0.113.9"}, "unknown"},
+		"peer is not an address":         {"@", []string{"203.0.113.9"}, "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

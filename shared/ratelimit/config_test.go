@@ -38,7 +38,7 @@ func TestLimitText(t *testing.T) {
 	}
 }
 
-func TestConfigReportsAllFaultsAtOnceAndRepeatsNoKey(t *testing.T) {
+func TestConfigReportsAllErrorsWithoutKeys(t *testing.T) {
 	t.Parallel()
 	hash := strings.Repeat("ab", 32)
 	var c Config
@@ -47,8 +47,8 @@ func TestConfigReportsAllFaultsAtOnceAndRepeatsNoKey(t *testing.T) {
 	c.MaxCopies, c.Timeout = 0, 0
 	err := c.Validate()
 	for _, want := range []string{
-		"RATE_LIMIT_DEFAULT", "RATE_LIMIT_TIMEOUT", "MAX_COPIES", `"banana" is no network`, `"10.0.0.0/33"`, `"fe80::1%eth0"`,
-		"entry 2 ", "entry 3 ", "entry 4 ", "entry 5 ", "entry 6 repeats a key, or gives a name another limit", "entry 7 repeats", "entry 8 ", "entry 9 ",
+		"RATE_LIMIT_DEFAULT", "RATE_LIMIT_TIMEOUT", "MAX_COPIES", `"banana" is not an address or a CIDR`, `"10.0.0.0/33"`, `"fe80::1%eth0"`,
+		"entry 2 ", "entry 3 ", "entry 4 ", "entry 5 ", "entry 6 repeats a key or has a different limit for its name", "entry 7 repeats", "entry 8 ", "entry 9 ",
 	} {
 		require.ErrorContains(t, err, want)
 	}
@@ -66,7 +66,7 @@ func TestConfigReportsAllFaultsAtOnceAndRepeatsNoKey(t *testing.T) {
 	require.NoError(t, ok.Validate())
 }
 
-func TestMemoryForgetsClientsThatCanBeRefusedNoMore(t *testing.T) {
+func TestMemoryForgetsExpiredClients(t *testing.T) {
 	t.Parallel()
 	now := start
 	m := NewMemory(func() time.Time { return now })
@@ -75,6 +75,6 @@ func TestMemoryForgetsClientsThatCanBeRefusedNoMore(t *testing.T) {
 		now = now.Add(time.Second)
 	}
 	require.LessOrEqual(t, len(m.logs), sweepAbove)
-	require.Contains(t, m.logs, fmt.Sprint(3*sweepAbove-3600), "an hour's clients are kept")
+	require.Contains(t, m.logs, fmt.Sprint(3*sweepAbove-3600), "clients of the last hour are kept")
 	require.False(t, m.take(fmt.Sprint(3*sweepAbove-1), []Limit{{1, time.Minute}}).Allowed)
 }

@@ -15,15 +15,15 @@ import (
 	"marketdata/shared/redisclient"
 )
 
-// subject is a store on a clock that the test moves.
+// subject is a store whose clock the test controls.
 type subject struct {
 	Store
-	advance func(time.Duration) // back, too
-	// running clocks go on by themselves: durations are right to within slack, and edges are not met exactly.
+	advance func(time.Duration) // may be negative
+	// running means that the clock also runs by itself: durations are accurate to slack, and edges are not hit exactly.
 	running bool
 }
 
-// slack is what a running clock may have gone on by the time a test looks.
+// slack is the most that a running clock may advance by itself between two steps of a test.
 const slack = time.Second
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -47,7 +47,7 @@ func clientOf(tb testing.TB, addr string) *redis.Client {
 	return client
 }
 
-// clockOf moves the server's clock. Redis expires by absolute time; miniredis must be told, and only counts forward.
+// clockOf returns a function that moves the server's clock. miniredis expires keys only when told to, and only forwards.
 func clockOf(server *miniredis.Miniredis) func(time.Duration) {
 	now, furthest := start, start
 	server.SetTime(now)
@@ -71,19 +71,19 @@ func TestRedisConformsOnMiniredis(t *testing.T) {
 	conforms(t, miniredisSubject)
 }
 
-// conforms is what every store must do.
+// conforms tests what every store must do.
 func conforms(t *testing.T, open func(*testing.T) subject) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, subject){
-		"random arrivals agree with the definition":              testRandomArrivals,
-		"several limits admit all or nothing":                    testSeveralLimits,
-		"a refused call passes after Reset, not a moment before": testReset,
-		"the wait in whole seconds is exact":                     testSeconds,
-		"a clock set back a little stands still":                 testClockBack,
-		"a clock set back far makes nobody wait for it":          testClockFarBack,
-		"a lowered limit holds at once":                          testLoweredLimit,
-		"clients at once get exactly the limit":                  testConcurrent,
-		"clients have logs of their own":                         testKeys,
+		"random arrivals match the rule":                       testRandomArrivals,
+		"several limits admit all or nothing":                  testSeveralLimits,
+		"a refused request passes after Reset, and not before": testReset,
+		"the wait in whole seconds is exact":                   testSeconds,
+		"time stands still if the clock goes back a little":    testClockBack,
+		"a clock that goes back far does not extend the wait":  testClockFarBack,
+		"a lowered limit applies at once":                      testLoweredLimit,
+		"concurrent requests get exactly the limit":            testConcurrent,
+		"clients have logs of their own":                       testKeys,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -120,7 +120,7 @@ func testSeveralLimits(t *testing.T, s subject) {
 	for range 5 {
 		d = s.take(t, limits...)
 		require.False(t, d.Allowed)
-		require.Equal(t, []int{0, 2, 3}, d.Left, "what one limit refuses counts for none")
+		require.Equal(t, []int{0, 2, 3}, d.Left, "a request that one limit refuses counts for none")
 	}
 	for range 2 {
 		s.advance(11 * time.Second)
@@ -130,7 +130,7 @@ func testSeveralLimits(t *testing.T, s subject) {
 	d = s.take(t, limits...)
 	require.False(t, d.Allowed)
 	require.Equal(t, []int{1, 0, 1}, d.Left)
-	s.sameWait(t, 27*time.Second, d.Reset) // the limit that waits longest
+	s.sameWait(t, 27*time.Second, d.Reset) // the longest wait of all limits
 	s.advance(28 * time.Second)
 	d = s.take(t, limits...)
 	require.True(t, d.Allowed)
@@ -165,10 +165,10 @@ func testReset(t *testing.T, s subject) {
 		require.Equal(t, time.Microsecond, s.take(t, limit).Reset)
 		s.advance(time.Microsecond)
 	}
-	require.True(t, s.take(t, limit).Allowed, "the instant itself passes")
+	require.True(t, s.take(t, limit).Allowed, "at the instant itself it passes")
 }
 
-// What clients get is the wait rounded up to whole seconds: one second earlier is refused, then a call passes.
+// Clients get the wait rounded up to whole seconds: a request a second earlier is refused, then one passes.
 func testSeconds(t *testing.T, s subject) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -180,7 +180,7 @@ func testSeconds(t *testing.T, s subject) {
 			d = s.take(t, limit)
 		}
 		if s.running && math.Ceil(d.Reset.Seconds())-d.Reset.Seconds() > 0.5 {
-			continue // too near an edge for a clock that runs on
+			continue // too near an edge for a running clock
 		}
 		s.advance(time.Duration(d.Seconds()-1) * time.Second)
 		require.False(t, s.take(t, limit).Allowed)
@@ -204,7 +204,7 @@ func testClockBack(t *testing.T, s subject) {
 	s.advance(slack)
 	require.True(t, s.take(t, limit).Allowed)
 
-	// With room left it is admitted at once, as if at the newest.
+	// With room left, a request is admitted at once, at the time of the newest admission.
 	s.advance(10 * time.Minute)
 	require.True(t, s.take(t, limit).Allowed)
 	s.advance(-10 * time.Second)
@@ -223,7 +223,7 @@ func testClockFarBack(t *testing.T, s subject) {
 	require.True(t, s.take(t, limit).Allowed)
 	s.advance(-365 * day)
 	d := s.take(t, limit)
-	require.False(t, d.Allowed, "no more in any minute of real time")
+	require.False(t, d.Allowed, "at most the limit in any minute of real time")
 	s.sameWait(t, time.Minute, d.Reset)
 	s.advance(time.Minute)
 	require.True(t, s.take(t, limit).Allowed)
@@ -238,7 +238,7 @@ func testLoweredLimit(t *testing.T, s subject) {
 	d := s.take(t, Limit{2, time.Minute})
 	require.False(t, d.Allowed)
 	require.Equal(t, []int{0}, d.Left)
-	s.sameWait(t, 40*time.Second, d.Reset) // when but one of the five is left in the window
+	s.sameWait(t, 40*time.Second, d.Reset) // then only one of the five is left in the window
 	s.advance(d.Reset - slack)
 	require.False(t, s.take(t, Limit{2, time.Minute}).Allowed)
 	s.advance(slack)

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Keys are the API keys that are known, by the SHA-256 of what clients send. They decode from comma-separated
-// name:sha256[:5/1m], the hash in hex; with a limit a key has that instead of each route's own. The same name may have
-// several keys, so that a client can change its key without a gap. It never prints what it holds.
+// Keys holds the known API keys, as SHA-256 of what clients send. It decodes from comma-separated name:sha256[:5/1m], the hash in
+// hex; an optional limit replaces the limit of each route. A name may have several keys, so that a client can rotate its key
+// without an interruption. Keys prints as REDACTED.
 type Keys struct {
 	keys []apiKey
 	err  error
@@ -24,10 +24,10 @@ type apiKey struct {
 	own  Limit // zero: none
 }
 
-// keyHeader is where clients send their key.
+// keyHeader is the header that carries a client's key.
 const keyHeader = "X-API-Key"
 
-// UnmarshalText never fails: faults wait for [Config.Validate], and do not repeat what they found.
+// UnmarshalText never fails: [Config.Validate] reports errors, which do not contain the entries.
 func (k *Keys) UnmarshalText(text []byte) error {
 	*k = Keys{}
 	if len(strings.TrimSpace(string(text))) == 0 {
@@ -40,7 +40,7 @@ func (k *Keys) UnmarshalText(text []byte) error {
 		case !ok:
 			errs = append(errs, fmt.Errorf("API_KEYS: entry %d is not name:sha256 or name:sha256:5/1m", i+1))
 		case k.conflict(key):
-			errs = append(errs, fmt.Errorf("API_KEYS: entry %d repeats a key, or gives a name another limit", i+1))
+			errs = append(errs, fmt.Errorf("API_KEYS: entry %d repeats a key or has a different limit for its name", i+1))
 		default:
 			k.keys = append(k.keys, key)
 		}
@@ -63,7 +63,7 @@ func parseKey(entry string) (apiKey, bool) {
 	return key, err == nil
 }
 
-// isKeyName reports 1 to 64 of A-Z a-z 0-9 . _ - .
+// isKeyName reports whether name is 1 to 64 of A-Z a-z 0-9 . _ -
 func isKeyName(name string) bool {
 	other := func(c rune) bool {
 		return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
@@ -71,7 +71,7 @@ func isKeyName(name string) bool {
 	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, other)
 }
 
-// conflict: one key is one client's, and one client has one limit.
+// conflict reports whether a known entry has the same key, or the same name with another limit.
 func (k *Keys) conflict(key apiKey) bool {
 	for _, other := range k.keys {
 		if other.sum == key.sum || (other.name == key.name && other.own != key.own) {
@@ -81,13 +81,13 @@ func (k *Keys) conflict(key apiKey) bool {
 	return false
 }
 
-// find gives the known key that a request was sent with. All are compared, in constant time.
+// find returns the known key that a request was sent with. It compares all keys, each in constant time.
 func (k *Keys) find(h http.Header) (apiKey, bool) {
 	if len(k.keys) == 0 {
 		return apiKey{}, false
 	}
 	sent := h.Get(keyHeader)
-	if sent == "" { // an entry made from no key at all opens nothing
+	if sent == "" { // an entry with the hash of an empty key admits no request
 		return apiKey{}, false
 	}
 	sum, found := sha256.Sum256([]byte(sent)), -1
@@ -102,10 +102,10 @@ func (k *Keys) find(h http.Header) (apiKey, bool) {
 	return k.keys[found], true
 }
 
-// Required reports whether routes ask for a key.
+// Required reports whether routes require a key.
 func (k *Keys) Required() bool { return len(k.keys) > 0 }
 
-// String hides the hashes: a weak key could be guessed from its hash.
+// String hides the hashes, because a weak key can be guessed from its hash.
 func (Keys) String() string { return "REDACTED" }
 
 // GoString hides the hashes from %#v.

@@ -39,7 +39,7 @@ func TestAPIKeys(t *testing.T) {
 		require.Equal(t, "unauthorized", code(t, w))
 		require.Contains(t, w.Header().Get("WWW-Authenticate"), keyHeader)
 		require.NotContains(t, w.Body.String(), "unknown")
-		require.Equal(t, strconv.Itoa(1-i), w.Header().Get("X-RateLimit-Remaining"), "guesses count for the address")
+		require.Equal(t, strconv.Itoa(1-i), w.Header().Get("X-RateLimit-Remaining"), "guesses count against the address")
 	}
 	require.Empty(t, client)
 	require.Equal(t, http.StatusTooManyRequests, post("/things").Code)

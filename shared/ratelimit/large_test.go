@@ -35,7 +35,7 @@ func TestLargeLimitsAreKeptInParts(t *testing.T) {
 			require.Equal(t, l, kept)
 			continue
 		}
-		parts := int((l.Window + kept.Window - 1) / kept.Window) // that a window can meet
+		parts := int((l.Window + kept.Window - 1) / kept.Window) // that a window can overlap
 		require.LessOrEqual(t, parts*kept.N, l.N, "%v as %v", l, kept)
 		if kept.Window > 10*time.Microsecond {
 			require.Greater(t, parts*kept.N, l.N*9/10, "%v as %v", l, kept)
@@ -44,7 +44,7 @@ func TestLargeLimitsAreKeptInParts(t *testing.T) {
 	}
 }
 
-// heap gives the bytes in use.
+// heap returns the bytes in use.
 func heap() int {
 	runtime.GC()
 	var m runtime.MemStats
@@ -68,7 +68,7 @@ func TestMemoryStaysSmallUnderALimitOfMillions(t *testing.T) { //nolint:parallel
 	runtime.KeepAlive(m)
 }
 
-// Clients that are gone are forgotten by what they hold, not only by their number.
+// Expired logs are deleted because of their size, too, not only because of their number.
 func TestMemoryForgetsLargeLogs(t *testing.T) { //nolint:paralleltest // measures the heap
 	now := start
 	m := NewMemory(func() time.Time { return now })

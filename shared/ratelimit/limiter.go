@@ -17,13 +17,13 @@ import (
 	"marketdata/shared/redisclient"
 )
 
-// Limiter decides with Redis while it answers. While it does not, each replica decides alone: by the same rule with its
-// share of the limits. A client's limit is divided by the most replicas there may be, so that all of them together admit
-// about the limit; callers of [Limiter.Take] bring shares of their own. Safe for concurrent use.
+// Limiter decides with Redis. While Redis is unavailable it is degraded: each replica decides alone, by the same rule with its
+// share of the limits. A client's limit is divided by the most replicas of a function, so that all of them together admit about
+// the limit; callers of [Limiter.Take] pass their own shares. Safe for concurrent use.
 //
-// Waiting for a connection and opening one do not count as silence of Redis, see [pulse]. A replica decides alone once
-// Redis is silent, refuses connections or answers with an error, and asks again at most once per [probeEvery], with one
-// request; the first decision that Redis makes ends it.
+// The limiter becomes degraded when Redis is silent, refuses connections or returns an error. Waiting for a connection and
+// opening one do not count as silence, see [pulse]. While degraded, it tries Redis with one request at a time, at most once per
+// [probeEvery]; the first decision by Redis ends the mode.
 type Limiter struct {
 	client   *redis.Client
 	shared   *Redis
@@ -33,17 +33,17 @@ type Limiter struct {
 	now      func() time.Time
 	log      *slog.Logger
 	metrics  *metrics.Set
-	decided  *metrics.Counter // decisions of this replica alone
+	decided  *metrics.Counter // decisions while degraded
 	degraded atomic.Bool
 	session  atomic.Pointer[session]
-	probe    sync.Mutex // held by the request that asks while Redis is away
+	probe    sync.Mutex // held by the request that tries Redis while degraded
 	mu       sync.Mutex // serializes changes of the mode
-	probeAt  time.Time  // when a request may ask again; guarded by mu
+	probeAt  time.Time  // when the next request may try Redis; guarded by mu
 }
 
-// session lasts while Redis answers. Its end frees the requests that wait for a connection.
+// session is a period in which Redis answers. Its end releases the requests that wait for a connection.
 type session struct {
-	ctx    context.Context //nolint:containedctx // what it bounds is the session, not a call
+	ctx    context.Context //nolint:containedctx // it bounds the session, not a call
 	cancel context.CancelFunc
 }
 
@@ -52,32 +52,30 @@ func newSession() *session {
 	return &session{ctx, cancel}
 }
 
-// probeEvery is how often a replica that decides alone asks whether Redis is back. It also bounds how often the mode can
-// change while Redis comes and goes.
+// probeEvery is the interval at which a degraded replica tries Redis. It also bounds how often the mode can change.
 const probeEvery = time.Second
 
-// awayWait is the Reset of a share that admits nothing: nobody knows when Redis will be back. It is longer than a tick of
-// poll has for its calls, so that the tick goes on with other providers instead of waiting.
-const awayWait = 30 * time.Second
+// outageWait is the Reset of a share of zero, a guess at when Redis will be back. It is longer than the time that a tick of poll
+// has for its calls, so that the tick continues with other providers instead of waiting.
+const outageWait = 30 * time.Second
 
-// patience is how long a request waits while Redis answers others.
+// patience is how long a request waits for its answer while Redis answers others.
 const patience = 2 * time.Second
 
-// dialPatience is how many timeouts opening a connection may take: several round trips where there is TLS or a password.
+// dialPatience is the number of timeouts that opening a connection may take: TLS and a password need several round trips.
 const dialPatience = 5
 
 var (
-	errAway = errors.New("redis is known to be away")
-	// errBusy: Redis answers others, but not this request. Deciding alone would admit more than the limit.
+	errDown = errors.New("redis is unavailable")
+	// errBusy means that Redis answers other requests but not this one. Deciding alone would admit more than the limit.
 	errBusy = errors.New("redis is busy")
 )
 
-// New makes a limiter with connections of its own, opened with the settings of client. It does not connect. Close it
-// after use.
+// New returns a limiter with connections of its own, with the settings of client. It does not connect. Close it after use.
 func New(client *redis.Client, c Config, log *slog.Logger) *Limiter {
 	options := *client.Options()
-	options.MaxRetries = -1       // the options of an open client say 0, which would mean the default of 3
-	options.PipelinePoolSize = -1 // likewise: one pool
+	options.MaxRetries = -1       // no retries; an open client's options have 0, which would mean the default of 3
+	options.PipelinePoolSize = -1 // one pool; again, 0 would mean the default
 	p := &pulse{timeout: c.Timeout, patience: max(patience, c.Timeout)}
 	options.Dialer = p.watch(options.Dialer)
 	options.DialTimeout = dialPatience * c.Timeout
@@ -97,33 +95,33 @@ func New(client *redis.Client, c Config, log *slog.Logger) *Limiter {
 	return l
 }
 
-// Close closes the connections. Nobody may use the limiter afterwards.
+// Close closes the connections. The limiter must not be used afterwards.
 func (l *Limiter) Close() error {
 	l.shared.Close()
 	return l.client.Close()
 }
 
-// Observe shows the limiter's metrics with those of set; call it once.
+// Observe adds the limiter's metrics to set. Call it once.
 func (l *Limiter) Observe(set *metrics.Set) { set.RegisterMetricsWriter(l.metrics.WritePrometheus) }
 
-// refusals counts requests refused for want of a slot.
+// refusals returns the counter of requests that a limit refused.
 func (l *Limiter) refusals(policy string) *metrics.Counter {
 	return l.metrics.GetOrCreateCounter(fmt.Sprintf("limiter_refusals_total{policy=%q}", policy))
 }
 
-// warmTimeout is the readiness probe's patience with a Redis that does not answer.
+// warmTimeout is how long the readiness probe waits for Redis.
 const warmTimeout = 500 * time.Millisecond
 
-// Warm opens the connection to Redis and loads the script: /readyz calls it, so that no request pays for either.
+// Warm opens a connection to Redis and loads the script. /readyz calls it, so that no request has to wait for either.
 func (l *Limiter) Warm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
 	defer cancel()
 	return l.shared.Load(ctx)
 }
 
-// Take decides one request of key, for which all limits must have room. While this replica decides alone, it goes by its
-// shares instead, one for each limit, and what Redis admitted for it before counts against them, too. A share with an N of
-// 0 admits nothing until Redis is back.
+// Take decides one request of key, for which all limits must have room. While degraded, it uses this replica's shares instead,
+// one for each limit; requests that Redis admitted for this replica count against them, too. A share with N = 0 admits nothing
+// until Redis is back.
 func (l *Limiter) Take(ctx context.Context, key string, limits, shares []Limit) Decision {
 	d, err := l.ask(ctx, nil, key, limits)
 	switch {
@@ -133,13 +131,13 @@ func (l *Limiter) Take(ctx context.Context, key string, limits, shares []Limit) 
 		return l.alone(key, shares)
 	}
 	if d.Allowed {
-		l.local.take(key, limits) // only to have it in the log
+		l.local.take(key, limits) // records the admission
 	}
 	return d
 }
 
-// ask lets Redis decide, in one round trip with the commands that ride queues. An error means that it did not: the
-// commands then have an error each. The request counts even if its client, which ctx is about, goes away.
+// ask lets Redis decide, in one round trip with the commands that ride queues. If it returns an error, Redis did not decide, and
+// each of the commands has an error. The request counts even if its client goes away and ctx ends.
 func (l *Limiter) ask(ctx context.Context, ride func(redis.Pipeliner), key string, limits []Limit) (Decision, error) {
 	if l.degraded.Load() {
 		return l.askAgain(ctx, ride, key, limits)
@@ -148,15 +146,15 @@ func (l *Limiter) ask(ctx context.Context, ride func(redis.Pipeliner), key strin
 	d, err := l.shared.TakeWith(s.ctx, ride, key, limits...)
 	beats := l.pulse.beats.Load()
 	if err != nil && s.ctx.Err() == nil && l.lost(err) {
-		// A connection broke, or its answer is lost while Redis answers others. If the script ran it counts twice: that errs
-		// on the side of refusing, where deciding alone would admit more than the limit.
+		// The connection broke, or Redis answers on others but not on this one. If the script ran, the request counts twice. That
+		// refuses too much, while deciding alone would admit too much.
 		d, err = l.shared.TakeWith(s.ctx, ride, key, limits...)
 	}
 	switch {
 	case err == nil:
 		return d, nil
-	case s.ctx.Err() != nil: // ended meanwhile, by a request that knew more
-		return Decision{}, errAway
+	case s.ctx.Err() != nil: // another request has found Redis unavailable
+		return Decision{}, errDown
 	case l.busy(err, beats):
 		return Decision{}, fmt.Errorf("%w: %w", errBusy, err)
 	}
@@ -164,16 +162,16 @@ func (l *Limiter) ask(ctx context.Context, ride func(redis.Pipeliner), key strin
 	return Decision{}, err
 }
 
-// askAgain asks a Redis that was away, if it is time to.
+// askAgain tries Redis while degraded, if it is time to.
 func (l *Limiter) askAgain(ctx context.Context, ride func(redis.Pipeliner), key string, limits []Limit) (Decision, error) {
 	if !l.probe.TryLock() {
 		l.failRider(ride)
-		return Decision{}, errAway
+		return Decision{}, errDown
 	}
 	defer l.probe.Unlock()
 	if !l.mayProbe() {
 		l.failRider(ride)
-		return Decision{}, errAway
+		return Decision{}, errDown
 	}
 	d, err := l.shared.TakeWith(context.WithoutCancel(ctx), ride, key, limits...)
 	if err != nil {
@@ -183,7 +181,7 @@ func (l *Limiter) askAgain(ctx context.Context, ride func(redis.Pipeliner), key 
 	return d, nil
 }
 
-// mayProbe reports whether it is time to ask again, which it then is not for another [probeEvery].
+// mayProbe reports whether Redis may be tried now. If so, the next time is [probeEvery] later.
 func (l *Limiter) mayProbe() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -195,7 +193,7 @@ func (l *Limiter) mayProbe() bool {
 	return true
 }
 
-// lost reports an error that says more about a connection than about Redis.
+// lost reports whether err is a failure of one connection rather than of Redis.
 func (l *Limiter) lost(err error) bool {
 	switch {
 	case isReply(err), errors.Is(err, redis.ErrPoolTimeout):
@@ -206,7 +204,7 @@ func (l *Limiter) lost(err error) bool {
 	return true
 }
 
-// busy reports an error of a Redis that answers others. beats is the pulse's count when the failed attempt began.
+// busy reports whether Redis answered others during the attempt that failed with err. beats is the pulse's count before it.
 func (l *Limiter) busy(err error, beats int64) bool {
 	switch {
 	case isReply(err):
@@ -217,7 +215,7 @@ func (l *Limiter) busy(err error, beats int64) bool {
 	return l.pulse.beats.Load() != beats
 }
 
-// isReply reports an error that Redis itself answered with, such as OOM, READONLY or LOADING.
+// isReply reports whether err is an error reply of Redis, such as OOM, READONLY or LOADING.
 func isReply(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply)
@@ -228,30 +226,30 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// failRider gives the commands that ride would send the answer of a Redis that is away.
+// failRider fails the commands that ride queues with errDown.
 func (l *Limiter) failRider(ride func(redis.Pipeliner)) {
 	if ride != nil {
-		redisclient.Fail(l.client, ride, errAway)
+		redisclient.Fail(l.client, ride, errDown)
 	}
 }
 
-// clientShare is what this replica admits alone of a client's limit: at least one, so that no client is shut out.
+// clientShare returns this replica's share of a client's limit, at least one, so that no client is locked out.
 func (l *Limiter) clientShare(limit Limit) Limit {
 	return Limit{max(limit.N/l.config.MaxCopies, 1), limit.Window}
 }
 
-// alone decides with this replica's share of each limit.
+// alone decides by this replica's share of each limit.
 func (l *Limiter) alone(key string, shares []Limit) Decision {
 	l.decided.Inc()
 	if slices.ContainsFunc(shares, func(s Limit) bool { return s.N < 1 }) {
-		return Decision{Left: make([]int, len(shares)), Reset: awayWait, Degraded: true}
+		return Decision{Left: make([]int, len(shares)), Reset: outageWait, Degraded: true}
 	}
 	d := l.local.take(key, shares)
 	d.Degraded = true
 	return d
 }
 
-// became changes the mode, if that is news. A change is one log line.
+// became sets the mode. It writes one log line if the mode changes.
 func (l *Limiter) became(ctx context.Context, degraded bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -262,10 +260,10 @@ func (l *Limiter) became(ctx context.Context, degraded bool, err error) {
 		l.session.Load().cancel()
 		l.probeAt = l.now().Add(probeEvery)
 		l.degraded.Store(true)
-		l.log.WarnContext(ctx, "limits are decided by this replica alone", "err", err)
+		l.log.WarnContext(ctx, "redis is unavailable: this replica enforces its share of the limits", "err", err)
 		return
 	}
 	l.session.Store(newSession())
 	l.degraded.Store(false)
-	l.log.InfoContext(ctx, "limits are shared again")
+	l.log.InfoContext(ctx, "redis is back: limits are shared again")
 }

@@ -17,14 +17,14 @@ import (
 	"marketdata/shared/testenv/scrape"
 )
 
-// forever is a time budget that no test uses up: what must not wait would hang.
+// forever is a timeout that no test reaches: a request that waits for it hangs the test.
 const forever = 5 * time.Minute
 
-// newLimiter makes one copy's limiter whose own clock stands still.
-func newLimiter(t *testing.T, client *redis.Client, timeout time.Duration, copies int) (*Limiter, *bytes.Buffer) {
+// newLimiter returns the limiter of one replica, with a local clock that stands still.
+func newLimiter(t *testing.T, client *redis.Client, timeout time.Duration, replicas int) (*Limiter, *bytes.Buffer) {
 	t.Helper()
 	var logs bytes.Buffer
-	l := New(client, Config{Timeout: timeout, MaxCopies: copies}, slog.New(slog.NewTextHandler(&logs, nil)))
+	l := New(client, Config{Timeout: timeout, MaxCopies: replicas}, slog.New(slog.NewTextHandler(&logs, nil)))
 	l.local = NewMemory(func() time.Time { return start })
 	l.now = alwaysDue()
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
@@ -43,13 +43,13 @@ func takeOne(ctx context.Context, l *Limiter, key string, limit Limit) Decision 
 	return d
 }
 
-// alwaysDue is a clock on which a probe is due at each look.
+// alwaysDue returns a clock that advances by probeEvery at each call.
 func alwaysDue() func() time.Time {
 	var looks atomic.Int64
 	return func() time.Time { return start.Add(time.Duration(looks.Add(1)) * probeEvery) }
 }
 
-// metric sums the metrics of that name.
+// metric returns the sum of the metrics of that name.
 func metric(t *testing.T, l *Limiter, name string) (sum float64) {
 	t.Helper()
 	for series, value := range scrape.Values(t, l.metrics.WritePrometheus) {
@@ -60,7 +60,7 @@ func metric(t *testing.T, l *Limiter, name string) (sum float64) {
 	return sum
 }
 
-func TestLimiterDecidesAloneWhileRedisIsGone(t *testing.T) {
+func TestLimiterDecidesAloneWhileRedisIsUnavailable(t *testing.T) {
 	t.Parallel()
 	_, net, client, _ := newNetwork(t)
 	l, logs := newLimiter(t, client, forever, 2)
@@ -72,19 +72,19 @@ func TestLimiterDecidesAloneWhileRedisIsGone(t *testing.T) {
 	for i := range 4 {
 		d = takeOne(t.Context(), l, "c", limit)
 		require.True(t, d.Degraded)
-		require.Equal(t, i < 2, d.Allowed, "5 divided by 2 copies")
+		require.Equal(t, i < 2, d.Allowed, "5 divided by 2 replicas")
 	}
 	require.Equal(t, []int{0}, d.Left)
 	require.InDelta(t, 1, metric(t, l, "limiter_degraded"), 0)
 	require.InDelta(t, 4, metric(t, l, "limiter_degraded_decisions_total"), 0)
-	require.Equal(t, 1, strings.Count(logs.String(), "limits are decided by this replica alone"))
+	require.Equal(t, 1, strings.Count(logs.String(), "redis is unavailable: this replica enforces its share of the limits"))
 	require.NotContains(t, logs.String(), "shared again")
 	require.True(t, takeOne(t.Context(), l, "other", Limit{1, time.Minute}).Allowed, "a share is at least one")
 	require.False(t, takeOne(t.Context(), l, "other", Limit{1, time.Minute}).Allowed)
 
 	net.set(false, false)
 	d = takeOne(t.Context(), l, "c", limit)
-	require.Equal(t, Decision{Allowed: true, Left: []int{3}, Reset: time.Minute}, d, "exact again: Redis kept its memory")
+	require.Equal(t, Decision{Allowed: true, Left: []int{3}, Reset: time.Minute}, d, "exact again: Redis kept its data")
 	require.InDelta(t, 0, metric(t, l, "limiter_degraded"), 0)
 	require.Equal(t, 1, strings.Count(logs.String(), "limits are shared again"))
 	require.NotContains(t, logs.String(), "level=ERROR")
@@ -99,12 +99,12 @@ func TestLimiterDoesNotWaitLongForASlowRedis(t *testing.T) {
 	began := time.Now()
 	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 	require.GreaterOrEqual(t, time.Since(began), 50*time.Millisecond)
-	require.Error(t, l.Warm(t.Context()), "and /readyz does not wait either")
-	require.Less(t, time.Since(began), 5*time.Second, "whatever else this machine does")
+	require.Error(t, l.Warm(t.Context()), "/readyz does not wait long either")
+	require.Less(t, time.Since(began), 5*time.Second, "with a margin for a busy machine")
 }
 
-// Of many requests that find Redis away only one waits for it.
-func TestLimiterAsksOnceAtATimeWhetherRedisIsBack(t *testing.T) {
+// While the limiter is degraded, only one of many requests waits for Redis.
+func TestLimiterProbesWithOneRequestAtATime(t *testing.T) {
 	t.Parallel()
 	_, net, client, _ := newNetwork(t)
 	l, logs := newLimiter(t, client, forever, 1)
@@ -112,7 +112,7 @@ func TestLimiterAsksOnceAtATimeWhetherRedisIsBack(t *testing.T) {
 	net.set(true, false)
 	require.True(t, takeOne(t.Context(), l, "c", Limit{1, time.Minute}).Degraded)
 
-	net.set(false, true) // reachable, and silent for ever
+	net.set(false, true) // reachable but silent
 	probe := make(chan Decision, 1)
 	go func() { probe <- takeOne(context.WithoutCancel(t.Context()), l, "c", Limit{1, time.Minute}) }()
 	<-net.muted
@@ -127,36 +127,36 @@ func TestLimiterAsksOnceAtATimeWhetherRedisIsBack(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.Empty(t, probe, "the one that asks still waits")
-	require.Empty(t, net.muted, "nobody else asked")
+	require.Empty(t, probe, "the probe still waits")
+	require.Empty(t, net.muted, "no other request tried")
 	net.set(true, true)
 	require.True(t, (<-probe).Degraded)
 	net.set(false, false)
 	require.False(t, takeOne(t.Context(), l, "c", Limit{1, time.Minute}).Degraded)
-	require.Equal(t, 2, strings.Count(logs.String(), "\n"), "a line for each change")
+	require.Equal(t, 2, strings.Count(logs.String(), "\n"), "one line for each change")
 }
 
-func TestLimiterCountsARequestWhoseClientWentAway(t *testing.T) {
+func TestLimiterCountsACancelledRequest(t *testing.T) {
 	t.Parallel()
 	_, _, client, _ := newNetwork(t)
 	l, logs := newLimiter(t, client, forever, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Equal(t, Decision{Allowed: true, Left: []int{1}, Reset: time.Minute}, takeOne(ctx, l, "c", Limit{2, time.Minute}))
-	require.Empty(t, logs.String(), "that is no trouble of Redis'")
+	require.Empty(t, logs.String(), "this is not an error of Redis")
 }
 
-// A loss of Redis admits at most copies × share more than the limit; a loss of its memory at most the limit once more.
+// An outage of Redis admits at most replicas × share more than the limit; a loss of its data at most the limit once more.
 func TestLimiterKeepsItsBoundThroughOutages(t *testing.T) {
 	t.Parallel()
-	const copies, share = 3, 2
+	const replicas, share = 3, 2
 	limit := Limit{8, time.Minute}
-	for name, memoryLost := range map[string]bool{"memory kept": false, "memory lost": true} {
+	for name, dataLost := range map[string]bool{"data kept": false, "data lost": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, net, _, _ := newNetwork(t)
 			var all []*Limiter
-			for range copies {
+			for range replicas {
 				l, _ := newLimiter(t, net.client(t), forever, 4)
 				all = append(all, l)
 			}
@@ -172,21 +172,21 @@ func TestLimiterKeepsItsBoundThroughOutages(t *testing.T) {
 			}
 			flood()
 			require.Equal(t, limit.N, admitted)
-			for range 3 { // however often it comes and goes
+			for range 3 { // the bound does not depend on the number of outages
 				net.set(true, false)
 				flood()
-				require.Equal(t, limit.N+copies*share, admitted)
+				require.Equal(t, limit.N+replicas*share, admitted)
 				net.set(false, false)
 				flood()
-				require.Equal(t, limit.N+copies*share, admitted)
+				require.Equal(t, limit.N+replicas*share, admitted)
 			}
-			if memoryLost {
+			if dataLost {
 				net.set(true, false)
 				flood()
 				server.FlushAll()
 				net.set(false, false)
 				flood()
-				require.Equal(t, 2*limit.N+copies*share, admitted)
+				require.Equal(t, 2*limit.N+replicas*share, admitted)
 			}
 			for _, l := range all {
 				require.False(t, takeOne(t.Context(), l, "c", limit).Degraded)
@@ -195,7 +195,7 @@ func TestLimiterKeepsItsBoundThroughOutages(t *testing.T) {
 	}
 }
 
-func TestLimiterCopiesAtOnceAdmitExactlyTheLimit(t *testing.T) {
+func TestLimiterReplicasAdmitExactlyTheLimit(t *testing.T) {
 	t.Parallel()
 	_, net, _, _ := newNetwork(t)
 	admitted := make(chan bool, 60)
@@ -216,8 +216,8 @@ func TestLimiterCopiesAtOnceAdmitExactlyTheLimit(t *testing.T) {
 	require.Equal(t, 5, n)
 }
 
-// Several limits, for which the caller says what this replica may admit alone.
-func TestLimiterGoesByTheSharesItIsGiven(t *testing.T) {
+// Take uses the shares of its caller while Redis is unavailable.
+func TestLimiterUsesTheGivenShares(t *testing.T) {
 	t.Parallel()
 	limits := []Limit{{6, time.Minute}, {20, time.Hour}}
 	shares := []Limit{{2, time.Minute}, {20, time.Hour}}
@@ -229,15 +229,15 @@ func TestLimiterGoesByTheSharesItIsGiven(t *testing.T) {
 		require.True(t, d.Degraded)
 		require.Equal(t, i < 2, d.Allowed)
 	}
-	require.Equal(t, Decision{Left: []int{0, 0}, Reset: awayWait, Degraded: true},
-		l.Take(t.Context(), "none", limits, []Limit{{0, time.Minute}, {20, time.Hour}}), "a share of none is not rounded up")
+	require.Equal(t, Decision{Left: []int{0, 0}, Reset: outageWait, Degraded: true},
+		l.Take(t.Context(), "none", limits, []Limit{{0, time.Minute}, {20, time.Hour}}), "a share of zero is not rounded up")
 
 	net.set(false, false)
 	d := l.Take(t.Context(), "none", limits, []Limit{{0, time.Minute}, {20, time.Hour}})
 	require.Equal(t, Decision{Allowed: true, Left: []int{5, 19}, Reset: time.Minute}, d, "Redis is back")
 }
 
-// What Redis admitted for a replica counts against the share that it has once Redis is gone.
+// Requests that Redis admitted for a replica count against its share during an outage.
 func TestLimiterSharesCountWhatRedisAdmitted(t *testing.T) {
 	t.Parallel()
 	limits, shares := []Limit{{8, time.Minute}}, []Limit{{3, time.Minute}}

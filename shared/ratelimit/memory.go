@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Memory is a Store for one process. Make it with [NewMemory].
+// Memory is a Store for one process. Create it with [NewMemory].
 type Memory struct {
 	now     func() time.Time
 	mu      sync.Mutex
 	logs    map[string]*memoryLog
 	held    int // admissions in all logs
-	sweepAt int // number of logs at which those with nothing left in their window are forgotten
-	holdAt  int // number of admissions at which they are
+	sweepAt int // number of logs at which expired logs are deleted
+	holdAt  int // number of admissions at which they are, too
 }
 
 type memoryLog struct {
@@ -21,13 +21,13 @@ type memoryLog struct {
 	expires  time.Time
 }
 
-// How many clients, and how many of their admissions, are remembered before any client is forgotten.
+// Least numbers of logs and of admissions before expired logs are deleted.
 const (
 	sweepAbove = 10_000
 	holdAbove  = 250_000 // 6 MB
 )
 
-// NewMemory makes an empty store on the clock now.
+// NewMemory returns an empty store that uses the clock now.
 func NewMemory(now func() time.Time) *Memory {
 	return &Memory{now: now, logs: map[string]*memoryLog{}, sweepAt: sweepAbove, holdAt: holdAbove}
 }
@@ -52,15 +52,15 @@ func (m *Memory) take(key string, limits []Limit) Decision {
 	l.admitted, d = admit(l.admitted, now, limits)
 	m.held += len(l.admitted)
 	for _, limit := range limits {
-		if n := len(l.admitted); n > 0 { // the newest may lie ahead of a clock that went back
+		if n := len(l.admitted); n > 0 { // the newest may be ahead of the clock, if that went back
 			l.expires = later(l.expires, l.admitted[n-1].Add(limit.kept().Window))
 		}
 	}
 	return d
 }
 
-// sweep forgets the logs that can refuse nobody any more. The next sweep waits until there is twice as much as this one
-// leaves, so that a flood of clients costs each of them a constant share.
+// sweep deletes expired logs, which can refuse no request. The next sweep waits until there is twice as much as this one leaves, so
+// that its cost per request is constant even in a flood of clients.
 func (m *Memory) sweep(now time.Time) {
 	if len(m.logs) < m.sweepAt && m.held < m.holdAt {
 		return

@@ -16,30 +16,30 @@ import (
 
 // Policy is one named limit on a route. Routes with the same name share it.
 type Policy struct {
-	Name  string // as in the header RateLimit-Policy: letters, digits and what needs no escape there
+	Name  string // as in the header RateLimit-Policy: letters, digits and other characters that need no escape there
 	Limit Limit
-	// FailClosed answers 503 instead of letting this replica decide alone: for routes that create paid work.
+	// FailClosed routes answer 503 while Redis is unavailable, instead of deciding alone: for routes that create paid work.
 	FailClosed bool
 	// Guarded routes have an access control of their own and need no API key.
 	Guarded bool
 }
 
-// Gate limits a route. Every request that comes to it counts once, whatever its answer; refusals do not count. The limit's headers
-// are on every answer (draft-ietf-httpapi-ratelimit-headers-11, and the X-RateLimit names that most clients read); a refusal is
-// 429 with Retry-After, the whole second at which a call passes again. With API keys configured a request without a known one
-// counts for its address and is 401. Safe for concurrent use.
+// Gate limits a route. Every admitted request counts once, whatever its response; refused requests do not count. Every response
+// has the limit's headers (draft-ietf-httpapi-ratelimit-headers-11, and the X-RateLimit names that most clients read). A refusal
+// is 429 with Retry-After, the time until a request can pass, in whole seconds. If API keys are configured, a request without a
+// known one is 401 and counts against its address. Safe for concurrent use.
 type Gate struct {
 	limiter *Limiter
 	policy  Policy
 }
 
-// Gate makes the gate of a policy.
+// Gate returns the gate of a policy.
 func (l *Limiter) Gate(p Policy) *Gate {
-	l.refusals(p.Name) // an alert on an increase needs the zero before it
+	l.refusals(p.Name) // exposes 0: an alert on an increase needs a value before it
 	return &Gate{l, p}
 }
 
-// Middleware puts a gate before a route. It decides before the request is validated.
+// Middleware returns a middleware that puts a gate before a route. The gate decides before the request is validated.
 func (l *Limiter) Middleware(p Policy) service.Middleware {
 	g := l.Gate(p)
 	return func(next http.Handler) http.Handler {
@@ -51,15 +51,15 @@ func (l *Limiter) Middleware(p Policy) service.Middleware {
 	}
 }
 
-// Admit lets a request pass, or answers it. client is whom it was charged to, see [Client].
+// Admit decides a request. If it returns false, it has written the response. client is the client that was charged, see [Client].
 //
-// ride queues commands of the route's own on the pipeline that carries the check, so that both are one round trip; nil: none. They
-// run before the request is admitted, so they must only read. Once Admit returns each of them has its answer, or an error where
-// Redis gave none; ride may be called more than once, and what it queued last counts.
+// ride queues commands of the route on the pipeline that carries the check, so that both take one round trip; it may be nil. The
+// commands run before the request is admitted, so they must only read. When Admit returns, each of them has its reply, or an
+// error if Redis sent none. ride may be called more than once; the commands of the last call count.
 func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pipeliner)) (client string, ok bool) {
 	l, p := g.limiter, g.policy
 	key, known := l.config.APIKeys.find(r.Header)
-	client, limit := "key:"+key.name, key.own // no address begins like that
+	client, limit := "key:"+key.name, key.own // no address begins with "key:"
 	if !known {
 		client = l.config.TrustedProxies.address(r)
 	}
@@ -72,8 +72,8 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pip
 	case err != nil:
 	case !d.Allowed:
 		l.refusals(p.Name).Inc()
-		kept := limit.kept() // by which it was refused
-		err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is spent", kept.N, kept.WindowText()).After(d.Reset)
+		kept := limit.kept() // the limit that was enforced
+		err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is used up", kept.N, kept.WindowText()).After(d.Reset)
 	case !known && !p.Guarded && l.config.APIKeys.Required():
 		w.Header().Set("WWW-Authenticate", `ApiKey realm="marketdata", header="`+keyHeader+`"`)
 		err = fault.New(fault.Invalid, "unauthorized", "send a known API key as the header %s", keyHeader)
@@ -84,7 +84,7 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pip
 	return client, err == nil
 }
 
-// decide gives the decision. An error is a limiter that must not decide alone.
+// decide returns the decision, with an error if it needs Redis and Redis did not decide.
 func (l *Limiter) decide(ctx context.Context, ride func(redis.Pipeliner), p Policy, key string, limit Limit) (Decision, error) {
 	d, err := l.ask(ctx, ride, key, []Limit{limit})
 	switch {
@@ -93,21 +93,21 @@ func (l *Limiter) decide(ctx context.Context, ride func(redis.Pipeliner), p Poli
 	case p.FailClosed || errors.Is(err, errBusy):
 		again := time.Second
 		return Decision{Left: []int{0}, Reset: again, Degraded: true},
-			fault.Wrap(err, fault.Unavailable, "limiter_unavailable", "the limit cannot be checked now").After(again)
+			fault.Wrap(err, fault.Unavailable, "limiter_unavailable", "the limit cannot be checked at the moment").After(again)
 	}
 	return l.alone(key, []Limit{l.clientShare(limit)}), nil
 }
 
 type clientKey struct{}
 
-// Client returns the client that the limiter charged for this request: "key:" and the name of the API key, else the
-// address. Empty on a route without a limit.
+// Client returns the client that the limiter charged for this request: "key:" and the name of the API key, or else the address.
+// It is empty on a route without a limit.
 func Client(ctx context.Context) string {
 	client, _ := ctx.Value(clientKey{}).(string)
 	return client
 }
 
-// setHeaders writes under the names' canonical forms, which spares each request the library's conversion.
+// setHeaders sets the headers by their canonical names, which saves a conversion per request.
 func setHeaders(h http.Header, name string, limit Limit, d Decision) {
 	window := int((limit.Window + time.Second - 1) / time.Second)
 	quota, left, reset := strconv.Itoa(limit.N), strconv.Itoa(d.Left[0]), strconv.Itoa(d.Seconds())

@@ -25,7 +25,7 @@ import (
 	"marketdata/shared/service"
 )
 
-// site is a function with one limited route, POST /things, whose Redis lies behind a network.
+// site is a function with one limited route, POST /things, that reaches Redis through a network.
 type site struct {
 	http    http.Handler
 	srv     *service.Service
@@ -34,8 +34,8 @@ type site struct {
 	net     *network
 	redis   *miniredis.Miniredis
 	advance func(time.Duration)
-	fail    error                 // what the route's handler answers
-	seen    func(context.Context) // called by it
+	fail    error                 // returned by the route's handler
+	seen    func(context.Context) // called by the handler
 }
 
 type question struct {
@@ -96,7 +96,7 @@ func code(t *testing.T, w *httptest.ResponseRecorder) string {
 	return p.Code
 }
 
-func TestHeadersAsTheDraftWritesThem(t *testing.T) {
+func TestHeadersFollowTheDraft(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
 	w := s.post("/things", `{"n":1}`)
@@ -113,14 +113,14 @@ func TestHeadersAsTheDraftWritesThem(t *testing.T) {
 	w = s.post("/things", `{"n":1}`)
 	require.Equal(t, http.StatusTooManyRequests, w.Code)
 	require.Equal(t, "rate_limited", code(t, w))
-	require.Contains(t, w.Body.String(), "the limit of 2 requests in 1m is spent")
+	require.Contains(t, w.Body.String(), "the limit of 2 requests in 1m is used up")
 	require.Equal(t, "50", w.Header().Get("Retry-After"), "49.9 s, rounded up")
 	require.Equal(t, `"things";r=0;t=50`, w.Header().Get("RateLimit"))
 	require.Equal(t, "50", w.Header().Get("X-RateLimit-Reset"))
 	require.InDelta(t, 1, metric(t, s.limiter, "limiter_refusals_total"), 0)
 }
 
-// Every routed request counts once, whatever its answer, and its answer has the headers, whatever it is.
+// Every request of a limited route counts once, whatever its response, and every response has the headers.
 func TestEveryRoutedRequestCountsOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{100, time.Minute}))
@@ -133,7 +133,7 @@ func TestEveryRoutedRequestCountsOnce(t *testing.T) {
 	}{
 		"served":            {"/things", `{"n":1}`, nil, nil, 200},
 		"invalid body":      {"/things", `{"n":0}`, nil, nil, 400},
-		"no JSON":           {"/things", `{`, nil, nil, 400},
+		"invalid JSON":      {"/things", `{`, nil, nil, 400},
 		"unknown parameter": {"/things?x=1", `{"n":1}`, nil, nil, 400},
 		"media type":        {"/things", `{"n":1}`, []string{"Content-Type", "text/xml"}, nil, 415},
 		"too large":         {"/things", strings.Repeat(" ", 2<<20), nil, nil, 413},
@@ -175,8 +175,8 @@ func TestEveryRoutedRequestCountsOnce(t *testing.T) {
 	require.Equal(t, strconv.Itoa(left-1), s.post("/things", `{"n":1}`).Header().Get("X-RateLimit-Remaining"))
 }
 
-// Random arrivals of one client through HTTP: of any window of a minute at most five were served, and who comes back
-// after Retry-After seconds is served, while a second earlier is too early.
+// Random arrivals of one client over HTTP: at most five are served in any window of a minute. A request after Retry-After seconds
+// is served; one a second earlier is refused.
 func TestRetryAfterIsExactThroughHTTP(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{5, time.Minute}))
@@ -212,7 +212,7 @@ func TestRetryAfterIsExactThroughHTTP(t *testing.T) {
 	m.noWindowHoldsMore(t, Limit{5, time.Minute})
 }
 
-func TestRedisGone(t *testing.T) {
+func TestRedisUnavailable(t *testing.T) {
 	t.Parallel()
 	closed := Policy{Name: "closed", Limit: Limit{4, time.Minute}, FailClosed: true}
 	s := newSite(t, Config{MaxCopies: 2}, things(Limit{4, time.Minute}), closed)
@@ -242,7 +242,7 @@ func TestRedisGone(t *testing.T) {
 	require.Equal(t, "3", w.Header().Get("X-RateLimit-Remaining"))
 }
 
-func TestReadsRideInTheSameRoundTrip(t *testing.T) {
+func TestReadsShareTheRoundTrip(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{10, time.Minute}))
 	require.NoError(t, s.limiter.Warm(t.Context()))
@@ -272,12 +272,12 @@ func TestReadsRideInTheSameRoundTrip(t *testing.T) {
 
 	gate = s.limiter.Gate(Policy{Name: "ridden", Limit: Limit{2, time.Minute}})
 	s.advance(time.Minute)
-	for _, mute := range []bool{true, false} { // away, and known to be away
+	for _, mute := range []bool{true, false} { // unavailable, and then known to be
 		s.net.set(true, mute)
 		got, ok = admit("k")
 		require.True(t, ok)
 		require.Error(t, got.Err())
-		require.NotErrorIs(t, got.Err(), redis.Nil, "away is not absent")
+		require.NotErrorIs(t, got.Err(), redis.Nil, "an error is not a missing key")
 	}
 }
 

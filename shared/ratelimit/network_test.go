@@ -17,23 +17,23 @@ import (
 	"marketdata/shared/redisclient"
 )
 
-// network lies between a client and its Redis, which it can make unreachable or mute.
+// network is between a client and its Redis, which it can make unreachable or mute.
 type network struct {
 	addr   string
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
-	away   bool          // no connection is taken, and those that are open end
-	mute   bool          // what is sent never arrives
-	muted  chan struct{} // told of each write that did not arrive
+	down   bool          // new connections are refused, and open ones were closed
+	mute   bool          // writes are lost
+	muted  chan struct{} // receives one value for each lost write
 	writes atomic.Int64
-	pool   int // connections of a client; 0: no bound that matters
+	pool   int // most connections of a client; 0: unlimited
 
-	slowDial time.Duration                         // what a connection takes to open
-	slow     func(conn, write int64) time.Duration // what a write takes to arrive; nil: nothing
+	slowDial time.Duration                         // time to open a connection
+	slow     func(conn, write int64) time.Duration // delay of a write; nil: none
 	opened   atomic.Int64
 }
 
-// newNetwork makes a Redis on a clock that the test moves, and a client that reaches it through the network.
+// newNetwork starts a Redis whose clock the test controls, and returns a client that reaches it through the network.
 func newNetwork(t *testing.T) (server *miniredis.Miniredis, n *network, client *redis.Client, advance func(time.Duration)) {
 	t.Helper()
 	server = miniredis.RunT(t)
@@ -41,7 +41,7 @@ func newNetwork(t *testing.T) (server *miniredis.Miniredis, n *network, client *
 	return server, n, n.client(t), clockOf(server)
 }
 
-// client is one copy's client, with the product's settings.
+// client returns the client of one replica, with production settings.
 func (n *network) client(t *testing.T) *redis.Client {
 	t.Helper()
 	opened, err := redisclient.Open("redis://" + n.addr)
@@ -49,8 +49,8 @@ func (n *network) client(t *testing.T) *redis.Client {
 	options := *opened.Options()
 	require.NoError(t, opened.Close())
 	options.Dialer = n.dial
-	options.MaxRetries = -1 // an open client's options say 0, the default of 3
-	// After as many failures the library looks but once a second whether the server is back: no test waits for that.
+	options.MaxRetries = -1 // no retries; an open client's options have 0, which would mean the default of 3
+	// After PoolSize failed dials, go-redis tries the server only once a second, for which no test waits.
 	options.PoolSize = 10_000
 	if n.pool > 0 {
 		options.PoolSize = n.pool
@@ -66,7 +66,7 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.away {
+	if n.down {
 		return nil, errors.New("connection refused")
 	}
 	inner, err := (&net.Dialer{}).DialContext(ctx, "tcp", n.addr)
@@ -77,11 +77,11 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return &conn{Conn: inner, n: n, id: n.opened.Add(1)}, nil
 }
 
-func (n *network) set(away, mute bool) {
+func (n *network) set(down, mute bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.away, n.mute = away, mute
-	if away {
+	n.down, n.mute = down, mute
+	if down {
 		for c := range n.conns {
 			_ = c.Close()
 			delete(n.conns, c)
@@ -89,7 +89,7 @@ func (n *network) set(away, mute bool) {
 	}
 }
 
-// cut ends every connection; new ones are taken.
+// cut closes all connections. New ones are accepted.
 func (n *network) cut() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -102,7 +102,7 @@ func (n *network) cut() {
 type conn struct {
 	net.Conn
 	n      *network
-	id     int64 // counts connections
+	id     int64 // from 1
 	writes int64
 }
 

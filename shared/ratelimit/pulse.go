@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// pulse tells a Redis that is silent from one that is busy. A single late answer proves nothing: this process may have
-// been starved of CPU, or the answer may stand in a queue. Redis is silent once no connection of the limiter has received
-// anything for the timeout, and a second look half as long finds nothing either.
+// pulse distinguishes a silent Redis from a busy one. A single late reply proves nothing: this process may have been starved of
+// CPU, or the reply may be queued. Redis is silent if no connection of the limiter has received anything for the timeout, and
+// none does in a second wait of half that time.
 type pulse struct {
 	timeout  time.Duration
-	patience time.Duration // how long a request waits for a connection or an answer while Redis answers others
+	patience time.Duration // how long a request waits for a connection or a reply while Redis answers others
 	heard    atomic.Int64  // when a connection last received something, in nanoseconds since start
-	beats    atomic.Int64  // how often one did
+	beats    atomic.Int64  // how often that happened
 }
 
 var processStart = time.Now()
@@ -35,7 +35,7 @@ func (p *pulse) alive() bool {
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// watch makes connections that keep the pulse.
+// watch returns a dialer whose connections update the pulse.
 func (p *pulse) watch(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		inner, err := dial(ctx, network, addr)
@@ -50,22 +50,22 @@ func (p *pulse) watch(dial dialFunc) dialFunc {
 	}
 }
 
-// watchedConn is used by one goroutine at a time, as the pool hands it out. Its read deadline is a time to look, not to
-// give up: a read goes on while Redis has a pulse, within the patience.
+// watchedConn is used by one goroutine at a time, as the pool hands it out. At its read deadline it checks the pulse: the read
+// continues while Redis has one, within the patience.
 type watchedConn struct {
 	net.Conn
 	pulse  *pulse
-	asked  time.Time // when the answer that is read now was asked for
-	looked bool      // the second look is under way
+	asked  time.Time // when the wait for the current reply began
+	looked bool      // the second wait has begun
 }
 
-// watchedSocket lets the pool see whether an idle connection was closed, which it looks up in the socket.
+// watchedSocket exposes the socket, in which the pool looks whether an idle connection was closed.
 type watchedSocket struct {
 	*watchedConn
 	syscall.Conn
 }
 
-// SetReadDeadline begins the wait for an answer.
+// SetReadDeadline begins the wait for a reply.
 func (c *watchedConn) SetReadDeadline(t time.Time) error {
 	c.asked, c.looked = time.Now(), false
 	return c.Conn.SetReadDeadline(t)
@@ -83,7 +83,7 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// goOn reports whether to read again after the deadline, which it moves.
+// goOn reports whether to read again after the deadline. If so, it extends the deadline.
 func (c *watchedConn) goOn() bool {
 	now, wait := time.Now(), c.pulse.timeout
 	switch {

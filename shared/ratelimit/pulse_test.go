@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// burst asks each limiter n times at once and counts what is admitted and what is decided alone.
+// burst sends n concurrent requests to each limiter, and returns how many were admitted and how many were decided without Redis.
 func burst(t *testing.T, all []*Limiter, n int, limit Limit) (admitted, alone int64) {
 	t.Helper()
 	var in, degraded atomic.Int64
@@ -34,8 +34,8 @@ func burst(t *testing.T, all []*Limiter, n int, limit Limit) (admitted, alone in
 	return in.Load(), degraded.Load()
 }
 
-// Opening connections, waiting for one and a slow answer may take many timeouts together: Redis answers, so it decides.
-func TestLimiterAdmitsExactlyTheLimitHoweverLongABurstWaits(t *testing.T) {
+// Opening a connection, waiting for one and a slow reply may together take many timeouts. Redis answers, so Redis decides.
+func TestLimiterAdmitsExactlyTheLimitInASlowBurst(t *testing.T) {
 	t.Parallel()
 	const timeout = 400 * time.Millisecond
 	_, net, _, _ := newNetwork(t)
@@ -44,7 +44,7 @@ func TestLimiterAdmitsExactlyTheLimitHoweverLongABurstWaits(t *testing.T) {
 	var all []*Limiter
 	for range 4 {
 		l, logs := newLimiter(t, net.client(t), timeout, 4)
-		t.Cleanup(func() { require.Empty(t, logs.String(), "nothing became of it") })
+		t.Cleanup(func() { require.Empty(t, logs.String(), "the mode did not change") })
 		all = append(all, l)
 	}
 	admitted, alone := burst(t, all, 25, Limit{5, time.Minute})
@@ -52,8 +52,8 @@ func TestLimiterAdmitsExactlyTheLimitHoweverLongABurstWaits(t *testing.T) {
 	require.Zero(t, alone)
 }
 
-// One connection is stuck while others are answered: that says nothing about Redis.
-func TestLimiterWaitsForALateAnswerWhileOthersAreAnswered(t *testing.T) {
+// A single connection that hangs does not mean that Redis is silent.
+func TestLimiterWaitsForALateReplyWhileOthersAreAnswered(t *testing.T) {
 	t.Parallel()
 	const timeout = 200 * time.Millisecond
 	_, net, client, _ := newNetwork(t)
@@ -72,7 +72,7 @@ func TestLimiterWaitsForALateAnswerWhileOthersAreAnswered(t *testing.T) {
 	for {
 		select {
 		case d := <-late:
-			require.Equal(t, Decision{Allowed: true, Left: []int{4}, Reset: time.Minute}, d, "decided by Redis, and counted once")
+			require.Equal(t, Decision{Allowed: true, Left: []int{4}, Reset: time.Minute}, d, "Redis decided it and counted it once")
 			require.Empty(t, logs.String())
 			return
 		case <-ticker.C:
@@ -81,7 +81,7 @@ func TestLimiterWaitsForALateAnswerWhileOthersAreAnswered(t *testing.T) {
 	}
 }
 
-func TestLimiterSurvivesConnectionsThatBreak(t *testing.T) {
+func TestLimiterSurvivesBrokenConnections(t *testing.T) {
 	t.Parallel()
 	_, net, client, _ := newNetwork(t)
 	l, logs := newLimiter(t, client, forever, 4)
@@ -94,7 +94,7 @@ func TestLimiterSurvivesConnectionsThatBreak(t *testing.T) {
 }
 
 // Once one request finds Redis silent, those that wait for a connection are decided at once.
-func TestLimiterSilenceOfRedisFreesAllThatWait(t *testing.T) {
+func TestLimiterReleasesWaitingRequestsIfRedisIsSilent(t *testing.T) {
 	t.Parallel()
 	_, net, _, _ := newNetwork(t)
 	net.pool = 1
@@ -106,11 +106,11 @@ func TestLimiterSilenceOfRedisFreesAllThatWait(t *testing.T) {
 	admitted, alone := burst(t, []*Limiter{l}, 50, Limit{8, time.Minute})
 	require.EqualValues(t, 2, admitted)
 	require.EqualValues(t, 50, alone)
-	require.Less(t, net.writes.Load()-before, int64(10), "one asked, and few had begun to before it knew")
+	require.Less(t, net.writes.Load()-before, int64(10), "few requests were sent before the first one timed out")
 	require.Equal(t, 1, strings.Count(logs.String(), "\n"))
 }
 
-func TestLimiterAsksAnAbsentRedisOnceASecond(t *testing.T) {
+func TestLimiterProbesOnceASecond(t *testing.T) {
 	t.Parallel()
 	_, net, client, _ := newNetwork(t)
 	l, logs := newLimiter(t, client, forever, 4)
@@ -118,7 +118,7 @@ func TestLimiterAsksAnAbsentRedisOnceASecond(t *testing.T) {
 	l.now = func() time.Time { return now }
 	net.set(true, false)
 	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
-	for range 100 { // it comes and goes
+	for range 100 { // Redis is up and down
 		net.set(false, false)
 		require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 		net.set(true, false)
@@ -126,7 +126,7 @@ func TestLimiterAsksAnAbsentRedisOnceASecond(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(logs.String(), "\n"))
 	now = now.Add(probeEvery)
-	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded, "asked, and still away")
+	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded, "probed, and still unavailable")
 	net.set(false, false)
 	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 	now = now.Add(probeEvery)
@@ -134,13 +134,13 @@ func TestLimiterAsksAnAbsentRedisOnceASecond(t *testing.T) {
 	require.Equal(t, 2, strings.Count(logs.String(), "\n"))
 }
 
-// A request that a busy Redis never comes to is refused for now: deciding alone would admit more than the limit.
-func TestLimiterRefusesWhatABusyRedisDoesNotAnswer(t *testing.T) {
+// A request that a busy Redis does not answer is refused: deciding alone would admit more than the limit.
+func TestLimiterRefusesIfRedisIsBusy(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{Timeout: 300 * time.Millisecond}, things(Limit{5, time.Minute}))
 	s.limiter.pulse.patience = 600 * time.Millisecond
 	s.net.slow = func(conn, write int64) time.Duration {
-		if conn == 1 && write <= 2 { // those of Warm
+		if conn == 1 && write <= 2 { // the writes of Warm
 			return 0
 		}
 		return forever
@@ -148,7 +148,7 @@ func TestLimiterRefusesWhatABusyRedisDoesNotAnswer(t *testing.T) {
 	require.NoError(t, s.limiter.Warm(t.Context()))
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() { // what others are answered
+	wg.Go(func() { // replies to other requests
 		for {
 			select {
 			case <-stop:

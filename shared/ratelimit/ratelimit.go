@@ -1,10 +1,9 @@
-// Package ratelimit limits clients exactly: no window [t, t+Window), however placed, admits more than N, over all replicas
-// of all functions together, and nobody is refused while fewer than N admissions lie in the window that ends now.
+// Package ratelimit limits clients exactly: no window [t, t+Window) admits more than N requests, over all replicas of all
+// functions, and no request is refused while the window that ends now holds fewer than N admissions.
 //
-// It keeps a log of the last admissions of each client. The rule is a pure function ([admit]); Redis keeps the logs for
-// all replicas together ([Redis]), memory keeps them for one process ([Memory]). [Limiter] asks the one and falls back on
-// the other; [Limiter.Middleware] puts it before a route. Package budget limits our own calls of providers by the same
-// rule. README.md tells the whole story.
+// It keeps a log of the last admissions of each client. The rule is a pure function ([admit]). [Redis] keeps the logs for all
+// replicas, [Memory] for one process. [Limiter] uses the first and falls back on the second; [Limiter.Middleware] puts it before a
+// route. Package budget limits our own calls to providers by the same rule. README.md describes all of it.
 package ratelimit
 
 import (
@@ -17,8 +16,8 @@ import (
 	"time"
 )
 
-// Limit admits at most N requests in any Window. It decodes from text such as "5/1m" or "25/1d". The zero Limit is none:
-// it is what a text that cannot be read decodes to, and a config refuses it.
+// Limit admits at most N requests in any Window. It decodes from text such as "5/1m" or "25/1d". The zero Limit means no limit;
+// invalid text decodes to it, and [Config.Validate] rejects it.
 type Limit struct {
 	N      int
 	Window time.Duration // whole milliseconds, up to a year
@@ -30,7 +29,7 @@ const (
 	maxN      = 1 << 30
 )
 
-// ParseLimit reads N/duration, the duration as Go writes it or in whole days ("1d").
+// ParseLimit reads N/duration, with the duration in Go's notation or in whole days ("1d").
 func ParseLimit(text string) (Limit, error) {
 	bad := fmt.Errorf("%q is not of the form 5/1m", text)
 	n, window, found := strings.Cut(strings.TrimSpace(text), "/")
@@ -53,14 +52,14 @@ func parseWindow(text string) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// UnmarshalText never fails, because the environment's decoder would end at the first fault: what cannot be read becomes
-// the zero Limit, which [Limit.Check] refuses together with all other faults.
+// UnmarshalText never fails, because the decoder of the environment would stop at the first error. Invalid text becomes the zero
+// Limit, for which [Limit.Check] returns an error.
 func (l *Limit) UnmarshalText(text []byte) error {
 	*l, _ = ParseLimit(string(text))
 	return nil
 }
 
-// Check is the fault of a variable that holds no limit.
+// Check returns an error that names the variable if l is not a valid limit.
 func (l Limit) Check(variable string) error {
 	if l.N < 1 || l.Window <= 0 {
 		return fmt.Errorf("%s is not of the form 5/1m", variable)
@@ -68,10 +67,10 @@ func (l Limit) Check(variable string) error {
 	return nil
 }
 
-// String gives the form that [ParseLimit] reads.
+// String returns the form that [ParseLimit] reads.
 func (l Limit) String() string { return strconv.Itoa(l.N) + "/" + l.WindowText() }
 
-// WindowText gives the window alone: 1s, 5m, 1d.
+// WindowText returns the window alone: 1s, 5m, 1d.
 func (l Limit) WindowText() string {
 	for _, unit := range []struct {
 		d    time.Duration
@@ -84,12 +83,13 @@ func (l Limit) WindowText() string {
 	return l.Window.String()
 }
 
-// maxLog is the most admissions that the limits of a log make it hold.
+// maxLog is the most admissions that a log holds.
 const maxLog = 100_000
 
-// kept is the limit as it is enforced. One above [maxLog] is kept in equal parts of its window, because a log of millions
-// takes hundreds of megabytes: 10000000/1m as 100000/600ms. The parts of a window together never admit more than N, and a
-// little less if they are uneven: N is rounded down, the window up to a microsecond. A burst has to fit into a part.
+// kept returns the limit as it is enforced. One above [maxLog] is split into equal parts of its window, because a log of millions
+// takes hundreds of megabytes: 10000000/1m becomes 100000/600ms. The parts of a window together never admit more than N, and
+// slightly less if the division leaves a remainder: N is rounded down, the window up to a microsecond. A burst has to fit into a
+// part.
 func (l Limit) kept() Limit {
 	if l.N <= maxLog {
 		return l
@@ -99,31 +99,31 @@ func (l Limit) kept() Limit {
 	return Limit{l.N / parts, (window + time.Microsecond - 1).Truncate(time.Microsecond)}
 }
 
-// Decision is the answer for one request.
+// Decision is the outcome of one request.
 type Decision struct {
 	Allowed bool
 	Left    []int // admissions left at this instant under each limit, in the order of the limits
-	// Reset is the time until the next slot is freed: of a refused request, until one passes; of an admitted one, until
-	// its first limit frees the oldest slot that is taken.
+	// Reset is the time until the next slot is freed: for a refused request, until a request can pass; for an admitted one, until
+	// the oldest slot of the first limit is freed.
 	Reset    time.Duration
 	Degraded bool // decided by this process alone
 }
 
-// Seconds is Reset in whole seconds, rounded up: a second earlier is too early.
+// Seconds returns Reset in whole seconds, rounded up.
 func (d Decision) Seconds() int { return int(math.Ceil(d.Reset.Seconds())) }
 
-// Store decides and, if all limits admit, records the admission, as one atomic step: a refusal leaves no trace. Safe for
-// concurrent use.
+// Store decides a request and, if all limits admit it, records the admission, in one atomic step. A refusal changes nothing. Safe
+// for concurrent use.
 type Store interface {
 	Take(ctx context.Context, key string, limits ...Limit) (Decision, error)
 }
 
-// admit decides a request at clock from the log of admissions, oldest first, and returns the new log. It is what
-// takeScript does in Redis.
+// admit decides a request at clock from the log of admissions, oldest first, and returns the new log. takeScript does the same in
+// Redis.
 //
-// An admission at a is in no window with one at a+Window or later. The clock never runs backwards: until it has caught
-// up with the newest admission, time stands still there. A clock that is behind by more than the longest window was
-// wrong before; then what lies ahead of it counts as admitted now, so that nobody waits longer than two windows.
+// Admissions at a and at a+Window or later share no window. Time never runs backwards: while the clock is behind the newest
+// admission, the time is that of the admission. If the clock is behind by more than the longest window, it was wrong before;
+// admissions in its future then count as admitted now, so that no client waits longer than two windows.
 func admit(log []time.Time, clock time.Time, limits []Limit) ([]time.Time, Decision) {
 	var longest time.Duration
 	for _, l := range limits {
@@ -136,7 +136,7 @@ func admit(log []time.Time, clock time.Time, limits []Limit) ([]time.Time, Decis
 		}
 		now = log[n-1]
 	}
-	// older counts the admissions that lie a window or more back.
+	// older counts the admissions that are a window or more ago.
 	older := func(window time.Duration) int {
 		return sort.Search(len(log), func(i int) bool { return now.Sub(log[i]) < window })
 	}

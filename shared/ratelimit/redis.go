@@ -10,19 +10,20 @@ import (
 	"marketdata/shared/redisclient"
 )
 
-// takeScript is [admit] on a Redis list of admission times in microseconds, on Redis' clock: one step for all replicas.
+// takeScript is [admit] on a Redis list of admission times in microseconds, on the clock of Redis: one atomic step for all
+// replicas.
 //
-// KEYS[1] is the log; ARGV holds N and window (microseconds) of each limit. The answer is allowed (0 or 1), reset
-// (microseconds), and what is left under each limit. Numbers up to 2^53 are exact in Lua, which the clock in
-// microseconds stays below until the year 2255. What is no list of numbers is not ours and holds no admission; left
-// alone it would keep the client from every limit. The key lives one second longer than it can refuse anybody.
+// KEYS[1] is the log; ARGV holds N and window (microseconds) of each limit. The reply is allowed (0 or 1), reset (microseconds),
+// and the requests left under each limit. Numbers up to 2^53 are exact in Lua; the clock in microseconds stays below that until
+// the year 2255. A key that is not a list of numbers is not ours and is replaced: every later script would fail on it. The key
+// expires one second after it can no longer refuse a request.
 var takeScript = redis.NewScript(`
 local key, longest = KEYS[1], 0
 for i = 2, #ARGV, 2 do longest = math.max(longest, tonumber(ARGV[i])) end
 local t = redis.call('TIME')
 local clock = t[1] * 1000000 + t[2]
 
--- LINDEX answers false for no key and an error for a key of another type.
+-- LINDEX returns false if there is no key, and an error for a key of another type.
 local last = redis.pcall('LINDEX', key, -1)
 local newest = type(last) == 'string' and tonumber(last)
 if last and not newest then redis.call('DEL', key) end
@@ -33,7 +34,7 @@ local function at(i)
   return seen[i]
 end
 
--- Time stands still until the clock has caught up with the newest, unless the clock was wrong before.
+-- The time is that of the newest admission until the clock has caught up, unless the clock was wrong before.
 local now = math.max(clock, newest or 0)
 if now - clock > longest then
   now = clock
@@ -44,7 +45,7 @@ if now - clock > longest then
   end
 end
 
--- How many admissions lie a window or more back: the log is sorted.
+-- The number of admissions that are a window or more ago. The log is sorted.
 local function older(window)
   if length == 0 or now - at(0) < window then return 0 end
   local low, high = 0, length
@@ -78,18 +79,18 @@ for i, n in ipairs(left) do answer[i + 2] = n - allowed end
 return answer
 `)
 
-// Redis is a Store shared by all replicas. The client must not retry by itself (MaxRetries -1): a script that ran but whose
-// answer was lost would count twice.
+// Redis is a Store shared by all replicas. The client must not retry by itself (MaxRetries -1): a request whose reply was lost
+// would count twice.
 type Redis struct {
 	client  *redis.Client
 	batches *redisclient.Batcher
 	prefix  string
 }
 
-// batchTimeout bounds one round trip. The connections of a limiter give up long before: see pulse.
+// batchTimeout bounds one round trip. The connections of a limiter time out long before, see [pulse].
 const batchTimeout = 5 * time.Second
 
-// NewRedis keeps the logs under keys that begin with prefix. Close it after use.
+// NewRedis returns a store that keeps the logs under keys that begin with prefix. Close it after use.
 func NewRedis(client *redis.Client, prefix string) *Redis {
 	return &Redis{client, redisclient.NewBatcher(client, batchTimeout), prefix}
 }
@@ -102,8 +103,8 @@ func (s *Redis) Take(ctx context.Context, key string, limits ...Limit) (Decision
 	return s.TakeWith(ctx, nil, key, limits...)
 }
 
-// TakeWith is Take in one round trip with commands that ride queues on the same pipeline (nil: none). Whatever happens,
-// each of them has its answer or an error afterwards, and none was sent twice.
+// TakeWith is Take in one round trip with the commands that ride queues on the same pipeline; ride may be nil. Afterwards each of
+// them has its reply or an error, and none was sent twice.
 func (s *Redis) TakeWith(ctx context.Context, ride func(redis.Pipeliner), key string, limits ...Limit) (Decision, error) {
 	keys, args := []string{s.prefix + key}, make([]any, 0, 2*len(limits))
 	for _, l := range limits {
@@ -129,7 +130,7 @@ func decision(taken *redis.Cmd, limits int) (Decision, error) {
 		return Decision{}, fmt.Errorf("take: %w", err)
 	}
 	if len(v) != 2+limits {
-		return Decision{}, fmt.Errorf("take: %d values in the answer", len(v))
+		return Decision{}, fmt.Errorf("take: %d values in the reply", len(v))
 	}
 	d := Decision{Allowed: v[0] == 1, Reset: time.Duration(v[1]) * time.Microsecond, Left: make([]int, limits)}
 	for i := range d.Left {
@@ -138,7 +139,7 @@ func decision(taken *redis.Cmd, limits int) (Decision, error) {
 	return d, nil
 }
 
-// Load opens a connection and sends the script to Redis, so that no request pays for either.
+// Load opens a connection and loads the script into Redis, so that no request has to wait for either.
 func (s *Redis) Load(ctx context.Context) error {
 	if err := takeScript.Load(ctx, s.client).Err(); err != nil {
 		return fmt.Errorf("load limiter script: %w", err)

@@ -18,8 +18,7 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// shiftScript makes time pass for a log: all that was admitted lies further back. The clock of a real server is nobody's
-// to set.
+// shiftScript makes time pass for a log by moving its admissions back, because the clock of a real server cannot be set.
 var shiftScript = redis.NewScript(`
 local log = redis.call('LRANGE', KEYS[1], 0, -1)
 for i, stamp in ipairs(log) do
@@ -43,7 +42,7 @@ func TestRedisConforms(t *testing.T) {
 	})
 }
 
-// BenchmarkTake is one decision of a client with room and of one without, one by one and from many at once.
+// BenchmarkTake measures a decision for a client with room and for one without, sequentially and in parallel.
 func BenchmarkTake(b *testing.B) {
 	client, prefix := testenv.Redis(b)
 	for name, store := range map[string]Store{"memory": NewMemory(time.Now), "redis": NewRedis(client, prefix)} {
@@ -71,8 +70,8 @@ func BenchmarkTake(b *testing.B) {
 	}
 }
 
-// BenchmarkMiddleware is a limited request whose handler uses what rode with the limit check, and below it what that
-// costs at least: the same pipeline without the limiter around it.
+// BenchmarkMiddleware measures a limited request whose handler reads Redis in the round trip of the limit check ("limited"), and
+// the same pipeline without the limiter ("bare").
 func BenchmarkMiddleware(b *testing.B) {
 	opened, prefix := testenv.Redis(b)
 	client, err := redisclient.Open("redis://" + opened.Options().Addr)
@@ -90,7 +89,7 @@ func BenchmarkMiddleware(b *testing.B) {
 		if _, ok := gate.Admit(w, r, func(p redis.Pipeliner) { got = p.Get(r.Context(), prefix+"cached") }); ok && got.Val() != "value" {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
-		_, _ = w.Write([]byte("{}")) // a recorder takes all
+		_, _ = w.Write([]byte("{}")) // a recorder never fails
 	})
 	require.NoError(b, limiter.Warm(b.Context()))
 
@@ -101,7 +100,7 @@ func BenchmarkMiddleware(b *testing.B) {
 		if err != nil || !d.Allowed || got.Val() != "value" {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
-		_, _ = w.Write([]byte("{}")) // a recorder takes all
+		_, _ = w.Write([]byte("{}")) // a recorder never fails
 	})
 	for name, h := range map[string]http.Handler{"limited": srv.Handler(), "bare": bare} {
 		b.Run(name, func(b *testing.B) {

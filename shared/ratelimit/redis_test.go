@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRedisMemoryLostAdmitsTheLimitOnceMore(t *testing.T) {
+func TestRedisDataLossAdmitsTheLimitOnceMore(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
 	s := subject{Store: NewRedis(clientOf(t, server.Addr()), "t:"), advance: clockOf(server)}
@@ -23,7 +23,7 @@ func TestRedisMemoryLostAdmitsTheLimitOnceMore(t *testing.T) {
 	}
 }
 
-// What is not ours under our key must not keep a client from every limit, or from none.
+// A foreign value under a client's key is replaced.
 func TestRedisKeyOfAnotherTypeIsReplaced(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*testing.T, *miniredis.Miniredis){
@@ -34,7 +34,7 @@ func TestRedisKeyOfAnotherTypeIsReplaced(t *testing.T) {
 			_, err := m.SAdd("t:client", "a")
 			require.NoError(t, err)
 		},
-		"list of no numbers": func(t *testing.T, m *miniredis.Miniredis) {
+		"list of other text": func(t *testing.T, m *miniredis.Miniredis) {
 			t.Helper()
 			_, err := m.Push("t:client", "a", "b", "")
 			require.NoError(t, err)
@@ -52,7 +52,7 @@ func TestRedisKeyOfAnotherTypeIsReplaced(t *testing.T) {
 	}
 }
 
-func TestRedisKeysLiveNoLongerThanTheyCanRefuse(t *testing.T) {
+func TestRedisKeysExpire(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
 	s := subject{Store: NewRedis(clientOf(t, server.Addr()), "t:"), advance: clockOf(server)}
@@ -68,16 +68,17 @@ func TestRedisKeysLiveNoLongerThanTheyCanRefuse(t *testing.T) {
 	s.take(t, Limit{1, time.Second}, Limit{2, time.Minute})
 	list, err = server.List("t:client")
 	require.NoError(t, err)
-	require.Len(t, list, 2, "what no window can hold is dropped")
+	require.Len(t, list, 2, "admissions outside all windows are dropped")
 	s.advance(-20 * time.Second)
 	s.take(t, Limit{3, time.Minute})
-	require.Equal(t, 81*time.Second, server.TTL("t:client"), "the newest admission lies 20 s ahead of the clock")
+	require.Equal(t, 81*time.Second, server.TTL("t:client"), "the newest admission is 20 s ahead of the clock")
 	s.advance(102 * time.Second)
 	require.False(t, server.Exists("t:client"))
 }
 
-// A server that was restarted or flushed does not know the script: it is sent again, and what rode with it is not.
-func TestScriptFlushedTakesOnceAndRidesOnce(t *testing.T) {
+// A server that was restarted or flushed does not know the script. The script is sent again, but the commands that rode with it
+// are not.
+func TestFlushedScriptIsSentAgainAlone(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
 	client := clientOf(t, server.Addr())
@@ -89,7 +90,7 @@ func TestScriptFlushedTakesOnceAndRidesOnce(t *testing.T) {
 		d, err := store.TakeWith(t.Context(), func(p redis.Pipeliner) { counter = p.Incr(t.Context(), "rides") }, "client", Limit{2, time.Minute})
 		require.NoError(t, err)
 		require.Equal(t, i < 2, d.Allowed)
-		require.EqualValues(t, i+1, counter.Val(), "the rider's answer is that of the first run")
+		require.EqualValues(t, i+1, counter.Val(), "the command ran once")
 	}
 	list, err := server.List("t:client")
 	require.NoError(t, err)
@@ -115,5 +116,5 @@ func TestRedisErrorsAreErrors(t *testing.T) {
 	_, err = store.TakeWith(t.Context(), func(p redis.Pipeliner) { value = p.Get(t.Context(), "k") }, "client", Limit{2, time.Minute})
 	require.Error(t, err)
 	require.Error(t, value.Err())
-	require.NotErrorIs(t, value.Err(), redis.Nil, "away is not absent")
+	require.NotErrorIs(t, value.Err(), redis.Nil, "an error is not a missing key")
 }

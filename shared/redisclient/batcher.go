@@ -9,8 +9,8 @@ import (
 	"marketdata/shared/coalesce"
 )
 
-// Batcher sends the commands of callers that come at the same time as one pipeline: under load most of what a command costs,
-// here and in Redis, is a system call each way. A lone caller's commands are sent at once. Safe for concurrent use.
+// Batcher sends the commands of concurrent callers as one pipeline: under load, most of the cost of a command, here and in Redis,
+// is a system call each way. A lone caller's commands are sent at once. Safe for concurrent use.
 type Batcher struct {
 	client    *redis.Client
 	coalescer *coalesce.Coalescer[batched, struct{}]
@@ -23,13 +23,13 @@ type batched struct {
 
 const (
 	batchCallers = 200
-	batchQueue   = 100_000 // more requests than a function ever has under way
-	// batchOverlap is when a pipeline is late, many times what one takes: a packet that is lost, or a connection being opened, must
-	// not hold up everybody.
+	batchQueue   = 100_000 // more requests than a function ever has in flight
+	// batchOverlap is the time after which a pipeline is late, many times what one takes: a lost packet, or a connection that is being
+	// opened, must not delay all callers.
 	batchOverlap = 5 * time.Millisecond
 )
 
-// NewBatcher batches commands for client. timeout bounds one pipeline. Close it after use.
+// NewBatcher returns a Batcher for client. timeout bounds one pipeline. Close it after use.
 func NewBatcher(client *redis.Client, timeout time.Duration) *Batcher {
 	b := &Batcher{client: client}
 	b.coalescer = coalesce.New(b.send, coalesce.Options{
@@ -38,10 +38,10 @@ func NewBatcher(client *redis.Client, timeout time.Duration) *Batcher {
 	return b
 }
 
-// Do runs the commands that queue puts on a pipeline, in their order but among those of other callers. Whatever happens, each
-// of them has its answer or an error afterwards, and none was sent twice. What still waits when ctx ends is not sent; what is on
-// its way is waited for. queue may be called by another goroutine, and returns before Do does; it may be called again if its
-// first commands were not sent.
+// Do runs the commands that queue puts on a pipeline, in order, between those of other callers. Afterwards each of them has its
+// reply or an error, and none was sent twice. If ctx ends while they still wait, they are not sent; Do waits for commands in
+// flight. queue may be called by another goroutine, and returns before Do does. It is called again if the commands of the first
+// call were not sent.
 func (b *Batcher) Do(ctx context.Context, queue func(redis.Pipeliner)) {
 	if _, err := b.coalescer.Do(context.WithoutCancel(ctx), batched{ctx, queue}); err != nil {
 		Fail(b.client, queue, err)
@@ -61,10 +61,10 @@ func (b *Batcher) send(ctx context.Context, all []batched) ([]struct{}, error) {
 	return make([]struct{}, len(all)), nil
 }
 
-// Close sends what waits. Commands that come afterwards fail.
+// Close sends waiting commands. Later ones fail.
 func (b *Batcher) Close() { b.coalescer.Close() }
 
-// Fail gives the commands that queue would send an error, and sends none.
+// Fail sets err on the commands that queue puts on a pipeline, and sends none of them.
 func Fail(client *redis.Client, queue func(redis.Pipeliner), err error) {
 	p := client.Pipeline()
 	queue(p)

@@ -17,7 +17,7 @@ import (
 	"marketdata/shared/redisclient"
 )
 
-// pipelines counts those that a client sends.
+// pipelines counts the pipelines that a client sends.
 type pipelines struct{ n atomic.Int64 }
 
 func (*pipelines) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -46,15 +46,15 @@ func newBatcher(t *testing.T, url string, hooks ...redis.Hook) *redisclient.Batc
 	return b
 }
 
-func TestBatchedCallersGetTheirOwnAnswers(t *testing.T) {
+func TestBatchedCallersGetTheirOwnReplies(t *testing.T) {
 	t.Parallel()
 	s := miniredis.RunT(t)
 	var sent pipelines
 	b := newBatcher(t, "redis://"+s.Addr(), &sent)
 	const callers = 500
-	require.NoError(t, s.Set("text", "no number"))
+	require.NoError(t, s.Set("text", "not a number"))
 	var wg sync.WaitGroup
-	answers := make([]*redis.StringCmd, callers)
+	replies := make([]*redis.StringCmd, callers)
 	wrong := make([]*redis.IntCmd, callers)
 	for i := range callers {
 		wg.Go(func() {
@@ -62,14 +62,14 @@ func TestBatchedCallersGetTheirOwnAnswers(t *testing.T) {
 			b.Do(t.Context(), func(p redis.Pipeliner) {
 				p.Set(t.Context(), key, i, 0)
 				wrong[i] = p.Incr(t.Context(), "text")
-				answers[i] = p.Get(t.Context(), key)
+				replies[i] = p.Get(t.Context(), key)
 			})
 		})
 	}
 	wg.Wait()
 	for i := range callers {
-		require.Equal(t, strconv.Itoa(i), answers[i].Val())
-		require.ErrorContains(t, wrong[i].Err(), "not an integer", "one command's error is nobody else's")
+		require.Equal(t, strconv.Itoa(i), replies[i].Val())
+		require.ErrorContains(t, wrong[i].Err(), "not an integer", "an error of one command does not affect others")
 	}
 	require.Less(t, sent.n.Load(), int64(callers/2))
 }
@@ -94,7 +94,7 @@ func held(t *testing.T, s *miniredis.Miniredis, b *redisclient.Batcher) (release
 	return func() { close(free); <-done }
 }
 
-func TestACallerThatLeavesBeforeItsTurnSendsNothing(t *testing.T) {
+func TestCancelledWaitingCallerSendsNothing(t *testing.T) {
 	t.Parallel()
 	s := miniredis.RunT(t)
 	b := newBatcher(t, "redis://"+s.Addr())

@@ -11,10 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Open makes a client; it does not connect. It never retries by itself (a limiter script whose answer was lost would
-// count twice), keeps to the context's deadline, and fails at once where nobody listens. An empty URL gives a client
-// whose every command fails, for functions that can do without Redis. The error never contains the URL, which may hold a
-// password.
+// Open returns a client; it does not connect. The client never retries by itself (a limiter script whose reply was lost would count
+// twice), respects the context's deadline, and fails at once if the connection is refused. For an empty URL, every command of the
+// client fails: functions can run without Redis. The error never contains the URL, which may hold a password.
 func Open(url string) (*redis.Client, error) {
 	silence()
 	options := &redis.Options{}
@@ -29,19 +28,19 @@ func Open(url string) (*redis.Client, error) {
 		}
 	}
 	options.MaxRetries = -1
-	options.DialerRetries = 1 // more would wait in between, for longer than any request may
+	options.DialerRetries = 1 // the waits between more of them exceed the timeout of any request
 	options.ContextTimeoutEnabled = true
 	options.DialTimeout = time.Second
 	options.ReadTimeout = time.Second
 	options.WriteTimeout = time.Second
-	options.Protocol = 2                                           // nothing of RESP3 is used, and its push messages cost a look before each command
-	options.DisableIdentity = true                                 // one round trip less on connecting
-	options.ReadBufferSize, options.WriteBufferSize = 4<<10, 4<<10 // a batch of 50 prices; more is more calls, not more time
-	options.PipelinePoolSize = -1                                  // one pool: the connection that /readyz opened serves the first request's pipeline
+	options.Protocol = 2                                           // RESP3 is not needed, and its push messages cost a check before each command
+	options.DisableIdentity = true                                 // saves a round trip per connection
+	options.ReadBufferSize, options.WriteBufferSize = 4<<10, 4<<10 // a batch of 50 prices; longer ones take more system calls, but not more time
+	options.PipelinePoolSize = -1                                  // one pool: the first request's pipeline uses the connection that /readyz opened
 	return redis.NewClient(options), nil
 }
 
-// silence ends the library's own logging, which is no JSON: its errors reach the callers, and they log them.
+// silence turns off the library's own logging, which is not JSON. Callers get its errors and log them.
 var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
 
 type silent struct{}

@@ -18,7 +18,7 @@ func TestOpenShowsNoPassword(t *testing.T) {
 	require.NotContains(t, err.Error(), "hunter2")
 }
 
-func TestNothingIsTriedTwice(t *testing.T) {
+func TestClientDoesNotRetry(t *testing.T) {
 	t.Parallel()
 	s := miniredis.RunT(t)
 	client, err := redisclient.Open("redis://" + s.Addr() + "/0?max_retries=3")
@@ -30,15 +30,15 @@ func TestNothingIsTriedTwice(t *testing.T) {
 	pipe.Get(t.Context(), "k")
 	_, err = pipe.Exec(t.Context())
 	require.ErrorIs(t, err, redis.Nil)
-	require.Equal(t, before, s.TotalConnectionCount(), "pipelines use the connections that are open")
-	asked := 0
+	require.Equal(t, before, s.TotalConnectionCount(), "pipelines use open connections")
+	calls := 0
 	s.Server().SetPreHook(func(p *server.Peer, _ string, _ ...string) bool {
-		asked++
-		p.WriteError("LOADING Redis is loading the dataset in memory") // an answer that the library would try again
+		calls++
+		p.WriteError("LOADING Redis is loading the dataset in memory") // a reply after which the library would retry
 		return true
 	})
 	require.ErrorContains(t, client.Incr(t.Context(), "n").Err(), "LOADING")
-	require.Equal(t, 1, asked)
+	require.Equal(t, 1, calls)
 }
 
 func TestWithoutURLEveryCommandFails(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package secret is the type of configuration values that must not be seen. It stands at the bottom, beside fault: the
-// functions' configs need it (as service.Secret), and so do the provider adapters, which know nothing of package service.
+// Package secret is the type of configuration values that must not be shown. Like fault, it is at the bottom: the functions'
+// configs use it (as service.Secret), and so do the provider adapters, which do not import package service.
 package secret
 
 import (
@@ -7,14 +7,14 @@ import (
 	"io"
 )
 
-// Value is a text that prints as REDACTED wherever it is formatted or marshalled; string(v) gives it away. fmt cannot
-// call methods of an unexported field: keep a Value in exported fields, or out of structs that may be printed.
+// Value is a text that is formatted and marshalled as REDACTED; string(v) returns the text. fmt cannot call methods of an
+// unexported field: keep a Value in exported fields, or out of structs that may be printed.
 type Value string
 
 const redacted = "REDACTED"
 
-// Format hides the value from every verb of fmt, the wrong ones included.
-func (Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) } // fmt has nowhere to report to
+// Format hides the value from all verbs of fmt, including wrong ones.
+func (Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) } // fmt.Formatter returns no error
 
 // String hides the value.
 func (Value) String() string { return redacted }

@@ -13,7 +13,7 @@ import (
 	"marketdata/shared/secret"
 )
 
-func TestNothingPrintsAValue(t *testing.T) {
+func TestValueIsNeverPrinted(t *testing.T) {
 	t.Parallel()
 	config := struct{ Key secret.Value }{"hunter2hunter2"}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
@@ -33,7 +33,7 @@ func TestNothingPrintsAValue(t *testing.T) {
 	require.Equal(t, "hunter2hunter2", string(config.Key))
 }
 
-func TestTheEnvironmentSetsAValue(t *testing.T) {
+func TestValueFromTheEnvironment(t *testing.T) {
 	t.Setenv("SOME_KEY", "hunter2hunter2")
 	var config struct {
 		Key secret.Value `envconfig:"SOME_KEY"`

@@ -17,17 +17,17 @@ import (
 	"marketdata/shared/testenv/wire"
 )
 
-// Program is a server under load, for benchmarks that run several in turn, round by round, so that what drifts on the
-// machine drops out of their ratios.
+// Program is a server under load, for benchmarks that run several in turn, round by round, so that drift of the machine cancels
+// out in their ratios.
 type Program struct {
 	URL     string    // with a trailing slash
-	Rates   []float64 // answers a second, of each round
+	Rates   []float64 // responses per second, of each round
 	Medians []float64 // milliseconds
 	Tails   []float64 // 99th percentile, milliseconds
 }
 
-// StartProgram runs a command on a free port of loopback (HOST, PORT) until the benchmark ends, its log in a file, and
-// returns once /readyz answers. It must end with 0 at SIGTERM.
+// StartProgram runs a command on a free loopback port (HOST, PORT) until the benchmark ends, with its log in a file. It returns
+// once /readyz succeeds. The command must exit with 0 on SIGTERM.
 func StartProgram(tb testing.TB, name, path string, env ...string) *Program {
 	tb.Helper()
 	port := FreePort(tb)
@@ -58,8 +58,8 @@ func StartProgram(tb testing.TB, name, path string, env ...string) *Program {
 	return p
 }
 
-// Load keeps so many requests in flight for the time of a round, and notes the rate and the latency of the answers. next makes one
-// request (see [wire.Request]) and is called by several goroutines at once; check sees each answer's status and X-Cache.
+// Load keeps inFlight requests in flight for one round, and records rate and latency of the responses. next returns a request (see
+// [wire.Request]) and is called concurrently; check gets status and X-Cache of each response.
 func (p *Program) Load(tb testing.TB, inFlight int, round time.Duration, next func(i int) []byte, check func(status int, cache string) error) {
 	tb.Helper()
 	got, err := wire.Load(tb.Context(), p.URL, inFlight, round, next, check)
@@ -69,17 +69,17 @@ func (p *Program) Load(tb testing.TB, inFlight int, round time.Duration, next fu
 	p.Tails = append(p.Tails, got.P99.Seconds()*1000)
 }
 
-// Forget drops the rounds so far: a warm-up.
+// Forget drops the rounds so far, for a warm-up.
 func (p *Program) Forget() { p.Rates, p.Medians, p.Tails = nil, nil, nil }
 
-// Median of values, the upper one of an even number.
+// Median returns the median of values; of an even number, the upper of the middle two.
 func Median(values []float64) float64 {
 	sorted := slices.Clone(values)
 	slices.Sort(sorted)
 	return sorted[len(sorted)/2]
 }
 
-// Ratio is the median of the rounds' ratios of p's rate to q's.
+// Ratio returns the median over rounds of the ratio of p's rate to q's.
 func Ratio(p, q *Program) float64 {
 	all := make([]float64, len(p.Rates))
 	for i := range all {

@@ -1,6 +1,6 @@
-// Package testenv gives tests real services: a Postgres database, a Redis namespace, Kafka topics of their own. It is
-// for tests only. The servers are those of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS; where one is missing
-// the test fails and says how to get it, so that a suite without services never looks green.
+// Package testenv provides tests with real services: a Postgres database, a Redis prefix and Kafka topics of their own. It is for
+// tests only. The servers are those of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS. If one is not set, the test fails
+// with the remedy, so that a suite without services never passes.
 package testenv
 
 import (
@@ -26,17 +26,17 @@ import (
 	"marketdata/shared/postgres/migrations"
 )
 
-// need returns the variable's value or fails the test with the remedy.
+// need returns the variable's value, or fails the test with the remedy.
 func need(tb testing.TB, name string) string {
 	tb.Helper()
-	value := os.Getenv(name) //nolint:forbidigo // the one place where tests learn of their services
+	value := os.Getenv(name) //nolint:forbidigo // the only place where tests read their services
 	if value == "" {
-		tb.Fatalf("%s is not set: run 'make test', which starts the services, or set it to a server of yours", name)
+		tb.Fatalf("%s is not set: run 'make test', which starts the services, or set it to a server of your own", name)
 	}
 	return value
 }
 
-// FreePort asks the kernel for a port of loopback that nobody has, for a process that the test starts.
+// FreePort returns a free loopback port, for a process that the test starts.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
 	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
@@ -47,7 +47,7 @@ func FreePort(tb testing.TB) int {
 	return addr.Port
 }
 
-// PostgresURL makes a migrated database for this test and gives its URL; it is dropped at the end. Databases are cloned
+// PostgresURL creates a migrated database for this test, which is dropped at its end, and returns the URL. Databases are cloned
 // from a template that is migrated once for each version of the schema.
 func PostgresURL(tb testing.TB) string {
 	tb.Helper()
@@ -59,7 +59,7 @@ func PostgresURL(tb testing.TB) string {
 	template, err := ensureTemplate(ctx, conn, server)
 	require.NoError(tb, err)
 	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	// Copying a template takes an exclusive hold of it: one test at a time, over all test processes.
+	// Only one session may clone a template at a time, over all test processes.
 	_, err = conn.Exec(ctx, "select pg_advisory_lock(7306)")
 	require.NoError(tb, err)
 	_, err = conn.Exec(ctx, "create database "+name+" template "+template+" strategy=file_copy")
@@ -115,7 +115,7 @@ func ensureTemplate(ctx context.Context, conn *pgx.Conn, server string) (string,
 	if err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", name).Scan(&exists); err != nil || exists {
 		return name, err
 	}
-	building := name + "_building" // renamed once whole: a killed test run leaves no half template
+	building := name + "_building" // renamed when complete: a killed test run leaves no partial template
 	for _, q := range []string{"drop database if exists " + building, "create database " + building} {
 		if _, err := conn.Exec(ctx, q); err != nil {
 			return "", err
@@ -139,7 +139,7 @@ func withDatabase(tb testing.TB, server, name string) string {
 	return url
 }
 
-// Redis gives a client of the shared server and a key prefix of this test's own; keys under it are removed at the end.
+// Redis returns a client of the shared server and a key prefix for this test. Keys with it are deleted at the test's end.
 func Redis(tb testing.TB) (client *redis.Client, prefix string) {
 	tb.Helper()
 	options, err := redis.ParseURL(need(tb, "REDIS_URL"))
@@ -157,13 +157,13 @@ func Redis(tb testing.TB) (client *redis.Client, prefix string) {
 	return client, prefix
 }
 
-// Kafka gives the bootstrap servers.
+// Kafka returns the bootstrap servers.
 func Kafka(tb testing.TB) string {
 	tb.Helper()
 	return need(tb, "KAFKA_BOOTSTRAP_SERVERS")
 }
 
-// Topic makes a topic of this test's own and removes it at the end.
+// Topic creates a topic for this test, which is deleted at its end.
 func Topic(tb testing.TB, servers string, partitions int) string {
 	tb.Helper()
 	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": servers, "enable.metrics.push": false})
@@ -182,29 +182,29 @@ func Topic(tb testing.TB, servers string, partitions int) string {
 	return name
 }
 
-// EachRecord reads a topic from its beginning, in order of arrival within each partition, until see has seen enough. A topic
-// that holds too little fails the test.
+// EachRecord reads a topic from its beginning, in offset order within each partition, until see returns false. It fails the test if
+// there are no more records.
 func EachRecord(tb testing.TB, servers, topic string, see func(value []byte) (more bool)) {
 	tb.Helper()
 	consumer := newConsumer(tb, servers, topic)
 	defer consumer.Close() //nolint:errcheck // nothing depends on it
 	for {
-		m, err := consumer.ReadMessage(20_000_000_000) // 20 s: only a failure waits that long
-		require.NoError(tb, err, "the topic holds no more records")
+		m, err := consumer.ReadMessage(20_000_000_000) // 20 s, reached only if the test fails
+		require.NoError(tb, err, "the topic has no more records")
 		if !see(m.Value) {
 			return
 		}
 	}
 }
 
-// Records reads n records of a topic from its beginning, in order of arrival within each partition.
+// Records reads n records of a topic from its beginning, in offset order within each partition.
 func Records(tb testing.TB, servers, topic string, n int) []*kafka.Message {
 	tb.Helper()
 	consumer := newConsumer(tb, servers, topic)
 	defer consumer.Close() //nolint:errcheck // nothing depends on it
 	var out []*kafka.Message
 	for len(out) < n {
-		m, err := consumer.ReadMessage(20_000_000_000) // 20 s: only a failure waits that long
+		m, err := consumer.ReadMessage(20_000_000_000) // 20 s, reached only if the test fails
 		require.NoError(tb, err, "%d of %d records", len(out), n)
 		out = append(out, m)
 	}

@@ -5,7 +5,7 @@ import (
 	"net/url"
 )
 
-// replaceDatabase names another database in a Postgres URL.
+// replaceDatabase replaces the database in a Postgres URL.
 func replaceDatabase(server, name string) (string, error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme == "" {

@@ -1,7 +1,7 @@
-// Package timerange reads the start and end of a history query. Every history of every function reads them this way.
+// Package timerange reads the start and end of a history query, for all functions.
 //
-// A bound is an RFC 3339 instant, a date (its beginning, in UTC), or milliseconds since 1970. Start is inclusive, end is
-// exclusive. Bounds are compared exactly, however many digits they have. Start at [Parse].
+// A bound is an RFC 3339 instant, a date (its beginning, in UTC), or milliseconds since 1970. The start is inclusive, the end
+// exclusive. Bounds are compared exactly, with any number of digits. Start at [Parse].
 package timerange
 
 import (
@@ -13,18 +13,18 @@ import (
 	"marketdata/shared/fault"
 )
 
-// Range selects the instants t with From <= t < To. Both are whole microseconds: stored times are, so a bound between
-// two microseconds selects the same as the later of them.
+// Range selects the instants t with From <= t < To. Both are whole microseconds, as stored times are: a bound between two
+// microseconds selects the same instants as the later of them.
 type Range struct{ From, To time.Time }
 
-// What an absent start and an absent end mean: no series reaches them.
+// Values of an absent start and an absent end. No series reaches them.
 var (
 	first = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
 	last  = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// Parse reads start and end; empty text leaves that side open. Errors are Invalid with code "invalid_parameter": a bound
-// that cannot be read, and a start that is not before its end.
+// Parse reads start and end; an empty text leaves that side open. Errors are Invalid with code "invalid_parameter": an invalid
+// bound, or a start that is not before the end.
 func Parse(start, end string) (Range, error) {
 	from, err := parseBound("start", start, first)
 	if err != nil {
@@ -40,7 +40,7 @@ func Parse(start, end string) (Range, error) {
 	return Range{from.up(), to.up()}, nil
 }
 
-// bound is an instant of any precision: whole microseconds, and the decimal digits that follow them, without trailing zeros.
+// bound is an instant of any precision: whole microseconds, and the decimal digits after them, without trailing zeros.
 type bound struct {
 	at   time.Time
 	rest string
@@ -50,7 +50,7 @@ func (b bound) before(other bound) bool {
 	return b.at.Before(other.at) || b.at.Equal(other.at) && b.rest < other.rest
 }
 
-// up is the first whole microsecond that is not before b.
+// up returns b rounded up to a whole microsecond.
 func (b bound) up() time.Time {
 	if b.rest != "" {
 		return b.at.Add(time.Microsecond)
@@ -58,8 +58,8 @@ func (b bound) up() time.Time {
 	return b.at
 }
 
-// The number of digits of milliseconds. Fewer are no milliseconds but a year, a date without dashes, or seconds, and would
-// silently select everything.
+// Limits of the number of digits of milliseconds. Fewer digits are a year, a date without dashes, or seconds, which would select
+// everything if they were read as milliseconds.
 const (
 	fewestDigits = 11 // 26 April 1970
 	mostDigits   = 15
@@ -83,7 +83,7 @@ func parseBound(name, text string, absent time.Time) (bound, error) {
 	return bound{t.Truncate(time.Microsecond), below(text)}, nil
 }
 
-// below gives the digits of a well-formed time that follow its microseconds.
+// below returns the digits after the microseconds of a valid time.
 func below(text string) string {
 	_, fraction, _ := strings.Cut(text, ".")
 	if end := strings.IndexFunc(fraction, func(c rune) bool { return c < '0' || c > '9' }); end >= 0 {
@@ -94,15 +94,15 @@ func below(text string) string {
 
 var errForm = errors.New("not an RFC 3339 time")
 
-// ParseRFC3339 reads a time as RFC 3339 section 5.6 has it, no more and no less. time.Parse takes what is none (an hour of
-// one digit, a comma, an offset of 24 hours) and refuses what is one (t and z in lower case, leap seconds). The answer is
-// UTC; digits beyond nanoseconds are cut. A leap second is the second after it, as in POSIX time.
+// ParseRFC3339 reads a time exactly as RFC 3339 section 5.6 defines it. time.Parse accepts invalid times (an hour of one digit, a
+// comma, an offset of 24 hours) and refuses valid ones (t and z in lower case, leap seconds). The result is in UTC; digits beyond
+// nanoseconds are dropped. A leap second becomes the second after it, as in POSIX time.
 func ParseRFC3339(text string) (time.Time, error) {
 	const form = "0000-00-00T00:00:00"
 	if len(text) <= len(form) || !matches(form, text[:len(form)]) {
 		return time.Time{}, errForm
 	}
-	offset := strings.LastIndexAny(text, "Zz+-") // the date's dashes are there, whatever follows
+	offset := strings.LastIndexAny(text, "Zz+-") // at least 0: the date has dashes
 	fraction, zone := text[len(form):max(offset, len(form))], strings.ToUpper(text[offset:])
 	if zone != "Z" && (!matches("+00:00", "+"+zone[1:]) || zone[1:3] > "23" || zone[4:] > "59") {
 		return time.Time{}, errForm
@@ -115,7 +115,7 @@ func ParseRFC3339(text string) (time.Time, error) {
 	if leap {
 		clock = clock[:len("00:00")] + ":59"
 	}
-	// What is left for the library to refuse: months, days and clock times that do not exist.
+	// The library refuses months, days and clock times that do not exist.
 	t, err := time.Parse(time.RFC3339Nano, text[:len("0000-00-00")]+"T"+clock+fraction+zone)
 	if err != nil {
 		return time.Time{}, errForm
@@ -130,7 +130,7 @@ func ParseRFC3339(text string) (time.Time, error) {
 	return t, nil
 }
 
-// matches reports whether text has the form: a digit for each 0, T or t for T, each other byte itself.
+// matches reports whether text has the form: a digit for each 0, T or t for T, and otherwise the same byte.
 func matches(form, text string) bool {
 	if len(text) != len(form) {
 		return false

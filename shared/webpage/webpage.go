@@ -1,5 +1,5 @@
-// Package webpage serves the product's own pages: static files from the binary, under a policy that lets them load nothing
-// from elsewhere and run nothing inline. It also holds the design tokens that all pages share ("tokens.css").
+// Package webpage serves the product's own pages: static files from the binary, with a policy that forbids resources of other
+// sites and inline code. It also has the design tokens that all pages share ("tokens.css").
 package webpage
 
 import (
@@ -16,11 +16,11 @@ import (
 //go:embed tokens.css
 var tokens []byte
 
-// policy is the Content-Security-Policy of every page. Pages show hostile payloads: even if one became markup, it could load
-// nothing and run nothing.
+// policy is the Content-Security-Policy of every page. Pages show untrusted payloads: even if one became markup, it could neither
+// load nor run anything.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// mediaTypes are written out because package mime reads the host's tables, which differ. A file of another kind is not served.
+// mediaTypes are explicit because package mime reads tables of the host, which differ. Other files are not served.
 var mediaTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".js":   "text/javascript; charset=utf-8",
@@ -28,8 +28,8 @@ var mediaTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// Handle serves the file index.html at the pattern index, and all other files, with tokens.css, below the path dir, which ends
-// with a slash. The files are public: a page that shows secrets has to ask for them with credentials of its own.
+// Handle serves index.html at the pattern index, and the other files and tokens.css below the path dir, which ends with a slash.
+// The files are public: a page that shows secrets must request them with credentials.
 func Handle(mux *http.ServeMux, index, dir string, files fs.FS) {
 	mux.HandleFunc("GET "+index, func(w http.ResponseWriter, r *http.Request) { serve(w, r, files, "index.html") })
 	mux.HandleFunc("GET "+dir+"{file}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, files, r.PathValue("file")) })
@@ -48,7 +48,7 @@ func serve(w http.ResponseWriter, r *http.Request, files fs.FS, name string) {
 	sum := sha256.Sum256(content)
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
-	h.Set("Cache-Control", "no-cache") // a new release shows at once; what has not changed costs a 304
+	h.Set("Cache-Control", "no-cache") // a new release is visible at once; unchanged files cost a 304
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -1,8 +1,8 @@
-// Package alphavantage reads quotes from Alpha Vantage's GLOBAL_QUOTE. It needs a key, which Alpha Vantage takes in the
-// query only.
+// Package alphavantage reads quotes from Alpha Vantage's GLOBAL_QUOTE. It needs a key, which Alpha Vantage accepts in the query
+// only.
 //
-// Symbols are Alpha Vantage's own: AAPL, TSCO.LON, SHOP.TRT. The answer has no time but a day, so a quote carries the
-// time of its receipt; it names no currency.
+// Symbols are Alpha Vantage's own: AAPL, TSCO.LON, SHOP.TRT. The response has a date but no time, so a quote has its receive
+// time. It has no currency.
 package alphavantage
 
 import (
@@ -25,31 +25,31 @@ type Provider struct {
 	entitlement string
 }
 
-// Entitlements are the values of the parameter of that name, which premium plans need to get US quotes that are fresher
-// than the last close. Empty: the parameter is not sent.
+// Entitlements are the values of the parameter of that name, with which premium plans get US quotes that are newer than the last
+// close. If it is empty, the parameter is not sent.
 var Entitlements = []string{"", "delayed", "realtime"}
 
-// New makes the adapter. entitlement is one of [Entitlements].
+// New returns the adapter. entitlement is one of [Entitlements].
 func New(c upstream.Config, entitlement string) *Provider {
 	return &Provider{upstream.New(c, upstream.KeyPlace{Query: "apikey"}), entitlement}
 }
 
-// Name is "alpha_vantage".
+// Name returns "alpha_vantage".
 func (p *Provider) Name() string { return Name }
 
 type reply struct {
 	Price *json.Number `json:"05. price"`
-	// An unknown symbol is a quote without any member, even this one.
+	// Absent, like all members, for an unknown symbol.
 	Symbol *string `json:"01. symbol"`
 }
 
-// quoteName is the name of the quote's member. With an entitlement it goes on: "Global Quote - DATA DELAYED BY 15 MINUTES".
+// quoteName begins the name of the quote's member. With an entitlement that is "Global Quote - DATA DELAYED BY 15 MINUTES".
 const quoteName = "Global Quote"
 
-// refusals are the names under which Alpha Vantage refuses, with status 200.
+// refusals are the members with which Alpha Vantage refuses a call, with status 200.
 var refusals = []string{"Error Message", "Note", "Information"}
 
-// Latest reads the price of the last trade that the key's plan shows.
+// Latest returns the price of the last trade that the key's plan includes.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
 	query := url.Values{"function": {"GLOBAL_QUOTE"}, "symbol": {string(symbol)}}
 	if p.entitlement != "" {
@@ -81,7 +81,7 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	case err != nil:
 		return market.Quote{}, err
 	case r == nil:
-		return market.Quote{}, upstream.Malformed(nil, "the answer is not a quote")
+		return market.Quote{}, upstream.Malformed(nil, "the response is not a quote")
 	case r.Symbol == nil && r.Price == nil:
 		return market.Quote{}, upstream.NotFound(symbol)
 	}
@@ -92,12 +92,12 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt, Undated: true}, nil
 }
 
-// quoteOf gives the quote among the answer's members; nil if there is none.
+// quoteOf returns the quote among the response's members; nil if there is none.
 func quoteOf(members map[string]json.RawMessage) (r *reply, err error) {
 	for name, value := range members {
 		if strings.HasPrefix(name, quoteName) {
 			if err := json.Unmarshal(value, &r); err != nil {
-				return nil, upstream.Malformed(err, "the answer is not the JSON of this provider")
+				return nil, upstream.Malformed(err, "the response is not the provider's JSON")
 			}
 			return r, nil
 		}
@@ -105,9 +105,9 @@ func quoteOf(members map[string]json.RawMessage) (r *reply, err error) {
 	return nil, nil //nolint:nilnil // see above
 }
 
-// refusal classifies by the text: the same text has come under different names over the years, and almost every text
-// offers premium plans and mentions the limit per day. Order matters: the text about bursts speaks of both limits, the
-// one about the day of one. (A wrong key is told the text about the day, too: nothing tells the two apart.)
+// refusal classifies a refusal by its text: the same text has had different member names over the years, and almost every text
+// offers premium plans and mentions the limit per day. Order matters: the text about bursts mentions both limits, the text about
+// the day only one. (The response to a wrong key may have the text about the day, too; the two cannot be distinguished.)
 func refusal(a upstream.Answer, text string) error {
 	text = strings.ToLower(text)
 	has := func(part string) bool { return strings.Contains(text, part) }
@@ -121,7 +121,7 @@ func refusal(a upstream.Answer, text string) error {
 	case has("per day"):
 		return a.LimitedToday()
 	}
-	return upstream.Malformed(nil, "the provider refuses the call in words we do not know")
+	return upstream.Malformed(nil, "the provider refuses the call with an unknown message")
 }
 
 var _ market.Provider = (*Provider)(nil)

@@ -1,7 +1,7 @@
 // Package binance reads prices from Binance's spot API, /api/v3/ticker/price. It needs no key.
 //
-// Symbols are Binance's own: BTCUSDT, not BTC-USD, and nothing translates one into the other: a dollar is not a tether.
-// The answer has no time, so a quote carries the time of its receipt; it names no currency.
+// Symbols are Binance's own: BTCUSDT, not BTC-USD. They are not translated, because a tether is not a dollar. The response has no
+// time, so a quote has its receive time. It has no currency.
 package binance
 
 import (
@@ -23,29 +23,29 @@ const Name = "binance"
 const (
 	codeLimit    = -1003 // too much request weight used; with status 418 the address is banned
 	codeOrders   = -1015 // another limit
-	codeCharset  = -1100 // characters that no symbol of Binance has
+	codeCharset  = -1100 // characters that are not valid in Binance's symbols
 	codeNoSymbol = -1121
 )
 
-// passing are the codes of troubles of Binance's own, which come with statuses in 4xx too: unknown, disconnected,
-// unexpected answer, timeout, overloaded, shutting down.
-var passing = []int{-1000, -1001, -1006, -1007, -1008, -1016}
+// transient are the codes of transient errors, which may have a 4xx status: unknown, disconnected, unexpected response, timeout,
+// overloaded, shutting down.
+var transient = []int{-1000, -1001, -1006, -1007, -1008, -1016}
 
 // Provider is a market.Provider.
 type Provider struct{ client *upstream.Client }
 
-// New makes the adapter.
+// New returns the adapter.
 func New(c upstream.Config) *Provider { return &Provider{upstream.New(c, upstream.KeyPlace{})} }
 
-// Name is "binance".
+// Name returns "binance".
 func (p *Provider) Name() string { return Name }
 
 type reply struct {
 	Price *json.Number `json:"price"`
-	Code  int          `json:"code"` // negative; a refusal by the law of the caller's country has 0
+	Code  int          `json:"code"` // negative; 0 if the caller's country is not served
 }
 
-// Latest reads the price of the last trade.
+// Latest returns the price of the last trade.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
 	answer, err := p.client.Get(ctx, "/api/v3/ticker/price", url.Values{"symbol": {string(symbol)}})
 	if err != nil {
@@ -60,16 +60,16 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	broken := a.Decode(&r)
 	switch {
 	case r.Code == codeLimit, r.Code == codeOrders, a.Status == http.StatusTeapot:
-		return market.Quote{}, a.Limited(time.Minute) // a ban is longer, and says so in Retry-After
+		return market.Quote{}, a.Limited(time.Minute) // a ban is longer, and has a Retry-After
 	case r.Code == codeNoSymbol, r.Code == codeCharset:
 		return market.Quote{}, upstream.NotFound(symbol)
-	case slices.Contains(passing, r.Code):
+	case slices.Contains(transient, r.Code):
 		return market.Quote{}, a.Unavailable()
-	case a.Status == http.StatusUnavailableForLegalReasons: // from where we call
+	case a.Status == http.StatusUnavailableForLegalReasons: // the caller's country is not served
 		return market.Quote{}, upstream.Refused()
 	case a.Status == http.StatusForbidden && broken != nil:
-		// The firewall's web page: a limit was passed, or it dislikes the address (docs: HTTP return codes). No key of
-		// ours is refused, there is none.
+		// The firewall's web page: a limit is exceeded, or the address is blocked (docs: HTTP return codes). There is no key that
+		// could be refused.
 		return market.Quote{}, a.Limited(time.Minute)
 	}
 	if err := a.StatusError(); err != nil {

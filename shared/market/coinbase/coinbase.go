@@ -1,6 +1,6 @@
 // Package coinbase reads prices from Coinbase Exchange, /products/{id}/ticker. It needs no key.
 //
-// Symbols are Coinbase's product ids: BTC-USD, not BTCUSDT. The answer names no currency.
+// Symbols are Coinbase's product ids: BTC-USD, not BTCUSDT. The response has no currency.
 package coinbase
 
 import (
@@ -20,10 +20,10 @@ const Name = "coinbase"
 // Provider is a market.Provider.
 type Provider struct{ client *upstream.Client }
 
-// New makes the adapter.
+// New returns the adapter.
 func New(c upstream.Config) *Provider { return &Provider{upstream.New(c, upstream.KeyPlace{})} }
 
-// Name is "coinbase".
+// Name returns "coinbase".
 func (p *Provider) Name() string { return Name }
 
 type reply struct {
@@ -32,7 +32,7 @@ type reply struct {
 	Message string       `json:"message"`
 }
 
-// Latest reads the price of the last trade.
+// Latest returns the price of the last trade.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
 	segment, err := upstream.PathSegment(symbol)
 	if err != nil {
@@ -48,7 +48,7 @@ func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quo
 
 func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if a.Status == http.StatusTooManyRequests {
-		return market.Quote{}, a.Limited(time.Second) // the limit of public calls is some per second
+		return market.Quote{}, a.Limited(time.Second) // the limit of public calls is per second
 	}
 	if err := a.StatusError(http.StatusNotFound, http.StatusBadRequest); err != nil {
 		return market.Quote{}, err
@@ -61,7 +61,7 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	case message == "notfound", message == "product not found", message == "not allowed for delisted products": // on 404 and 400
 		return market.Quote{}, upstream.NotFound(symbol)
 	case a.Status != http.StatusOK || r.Time == nil:
-		return market.Quote{}, upstream.Malformed(nil, "the answer is not a ticker")
+		return market.Quote{}, upstream.Malformed(nil, "the response is not a ticker")
 	}
 	price, err := upstream.Price(r.Price)
 	if err != nil {

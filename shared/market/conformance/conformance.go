@@ -1,9 +1,9 @@
-// Package conformance is what every provider adapter must pass; it is for tests only. An adapter's test is one short
-// file that fills an [Adapter] and calls [Run]. The cases are asked of two sides: the fake exchange, which misbehaves on
-// request, and answers recorded from the provider, each a file in the adapter's testdata.
+// Package conformance is the test suite that every provider adapter must pass; it is for tests only. An adapter's test is one
+// short file that fills in an [Adapter] and calls [Run]. The suite calls the adapter against the fake exchange, which misbehaves
+// on request, and against responses recorded from the provider, each a file in the adapter's testdata.
 //
-// Start at [Run]: its parts are in exchange.go (each kind of fault), recorded.go (captured answers, and what becomes of
-// them when they are cut, spoilt or extended), transport.go (time, size, connections) and secrecy.go (the key).
+// Start at [Run]. Its parts are in exchange.go (each kind of fault), recorded.go (recorded responses, also truncated, damaged or
+// extended), transport.go (time, size, connections) and secrecy.go (the key).
 package conformance
 
 import (
@@ -26,56 +26,56 @@ import (
 	"marketdata/shared/secret"
 )
 
-// key is the one that adapters get: nothing else in an answer looks like it.
+// key is the adapters' API key; nothing else in a response looks like it.
 const key = "Zx81KEYq7w3TopSecret"
 
 // patience is a timeout that only a failure reaches.
 const patience = 20 * time.Second
 
-// Adapter says what is particular about one adapter.
+// Adapter describes one adapter.
 type Adapter struct {
 	Name string
 	New  func(upstream.Config) market.Provider
-	// Exchange makes a fake exchange, which serves the adapter's provider under /Name, and /_admin/faults.
+	// Exchange returns a fake exchange, which serves the adapter's provider under /Name, and /_admin/faults.
 	Exchange func() http.Handler
-	Symbol   market.Symbol // one that the exchange trades
+	Symbol   market.Symbol // traded by the exchange
 
-	// Key says where the request must carry the key; both empty: the provider needs none.
+	// Key is the part of the request that must carry the key; empty if the provider needs none.
 	Key struct {
 		Header, Prefix string
 		Query          string
 	}
-	TimeGiven bool   // quotes carry the provider's time, not ours
-	Currency  string // of the exchange's quotes; empty: the provider does not say
-	DayLimit  bool   // the provider has a limit per day, and tells it from others
-	// Codes are the outcomes of faults that differ from the usual ones, by kind.
+	TimeGiven bool   // quotes have the provider's time, not ours
+	Currency  string // of the exchange's quotes; empty if the provider returns none
+	DayLimit  bool   // the provider has a limit per day, and distinguishes it from others
+	// Codes are the error codes of faults, by kind, where they differ from the usual ones.
 	Codes map[string]string
 
 	// Price is the text before the price's value in testdata/ok.http, such as `"price":`.
 	Price string
-	// Seconds is the text before the quote's time, for a provider that gives it in seconds since 1970; else empty.
+	// Seconds is the text before the quote's time, for a provider that returns it in seconds since 1970; otherwise empty.
 	Seconds string
-	// Recorded says what comes of each file in testdata: an HTTP response as it was captured, head and body.
+	// Recorded has the outcome of each file in testdata, which is a captured HTTP response with header and body.
 	Recorded map[string]Want
 }
 
-// Want is the outcome of one answer: a quote, or an error.
+// Want is the expected outcome of one response: a quote, or an error.
 type Want struct {
 	Price      string
 	ObservedAt time.Time // zero: the receive time
 	Currency   string
 
 	Code     string        // of the error
-	Wait     time.Duration // the error's; 0: does not matter
-	Midnight bool          // the error's wait ends at midnight UTC
+	Wait     time.Duration // RetryAfter of the error; 0: any
+	Midnight bool          // RetryAfter ends at midnight UTC
 }
 
-// Run asks everything of the adapter.
+// Run runs the suite on the adapter.
 func Run(t *testing.T, a Adapter) {
 	t.Helper()
 	t.Run("exchange", func(t *testing.T) { t.Parallel(); a.exchange(t) })
 	t.Run("recorded", func(t *testing.T) { t.Parallel(); a.recorded(t) })
-	t.Run("spoilt", func(t *testing.T) { t.Parallel(); a.spoilt(t) })
+	t.Run("damaged", func(t *testing.T) { t.Parallel(); a.damaged(t) })
 	t.Run("transport", func(t *testing.T) { t.Parallel(); a.transport(t) })
 	t.Run("secrecy", func(t *testing.T) { t.Parallel(); a.secrecy(t) })
 }
@@ -87,7 +87,7 @@ type result struct {
 	err   error
 }
 
-// adapter makes the adapter over a server that ends with the test.
+// adapter returns the adapter for a server that ends with the test.
 func (a Adapter) adapter(t *testing.T, h http.Handler, path, key string, timeout time.Duration) market.Provider {
 	t.Helper()
 	server := httptest.NewUnstartedServer(h)
@@ -98,22 +98,22 @@ func (a Adapter) adapter(t *testing.T, h http.Handler, path, key string, timeout
 	return a.New(upstream.Config{BaseURL: server.URL + path, Key: secret.Value(key), Timeout: timeout})
 }
 
-// serve is adapter over a server that answers at any path.
+// serve returns the adapter for a server with one handler for all paths.
 func (a Adapter) serve(t *testing.T, h http.HandlerFunc) market.Provider {
 	t.Helper()
 	return a.adapter(t, h, "/base/", key, patience)
 }
 
-// ask calls Latest and checks what holds of every outcome.
+// ask calls Latest and checks what every outcome must satisfy.
 func (a Adapter) ask(ctx context.Context, t *testing.T, p market.Provider, symbol market.Symbol) result {
 	t.Helper()
 	var r result
 	r.quote, r.resp, r.err = p.Latest(ctx, symbol)
 	notShown(t, p, r)
 	if r.err != nil {
-		require.Zero(t, r.quote, "an error comes without a quote")
+		require.Zero(t, r.quote, "an error has no quote")
 		f, ok := fault.As(fmt.Errorf("wrapped: %w", r.err))
-		require.True(t, ok, "%v is no fault", r.err)
+		require.True(t, ok, "%v is not a fault", r.err)
 		kind := fault.Unavailable
 		if f.Code == "symbol_not_found" {
 			kind = fault.NotFound
@@ -137,14 +137,14 @@ func (a Adapter) ask(ctx context.Context, t *testing.T, p market.Provider, symbo
 	return r
 }
 
-// notShown looks for the key wherever an outcome may be printed, logged or stored.
+// notShown checks that the key does not appear where an outcome may be printed, logged or stored.
 func notShown(t *testing.T, p market.Provider, r result) {
 	t.Helper()
 	var out bytes.Buffer
 	for _, log := range []*slog.Logger{slog.New(slog.NewJSONHandler(&out, nil)), slog.New(slog.NewTextHandler(&out, nil))} {
 		log.Warn("fetch failed", "err", r.err, "quote", r.quote, "status", r.resp.Status, "provider", p)
 	}
-	for err := r.err; err != nil; err = errors.Unwrap(err) { // a cause may be logged by itself
+	for err := r.err; err != nil; err = errors.Unwrap(err) { // a cause may be logged alone
 		_, _ = fmt.Fprintf(&out, "%v %+v %#v\n", err, err, err)
 	}
 	_, _ = fmt.Fprintf(&out, "%v %+v %#v %+v\n", p, p, p, r.quote)
@@ -152,7 +152,7 @@ func notShown(t *testing.T, p market.Provider, r result) {
 	require.NotContains(t, strings.ToLower(out.String()), strings.ToLower(key))
 }
 
-// check compares an outcome with what was wanted.
+// check compares an outcome with the expected one.
 func (w Want) check(t *testing.T, r result) {
 	t.Helper()
 	if w.Code != "" {

@@ -13,7 +13,7 @@ import (
 	"marketdata/shared/market"
 )
 
-// usual are the outcomes of the exchange's faults; an empty one is a quote.
+// usual has the error codes of the exchange's faults; an empty one means a quote.
 var usual = map[string]string{
 	"extra_fields": "", "unknown_symbol": "symbol_not_found",
 	"bad_key": "provider_auth", "no_key": "provider_auth", "not_entitled": "provider_auth",
@@ -22,7 +22,7 @@ var usual = map[string]string{
 	"oversized": "provider_malformed", "timeout": "provider_timeout", "error_5xx": "provider_unavailable",
 }
 
-// exchange asks for each kind of fault once, and then for a quote.
+// exchange fetches each kind of fault once, and then a quote.
 func (a Adapter) exchange(t *testing.T) {
 	t.Helper()
 	for kind, code := range usual {
@@ -51,7 +51,7 @@ func (a Adapter) exchange(t *testing.T) {
 			a.quoted(t, r)
 		})
 	}
-	t.Run("a symbol that nobody trades", func(t *testing.T) {
+	t.Run("an unknown symbol", func(t *testing.T) {
 		t.Parallel()
 		p := a.adapter(t, a.Exchange(), "/"+a.Name, key, patience)
 		for _, symbol := range []market.Symbol{"NOPE", "^NO.PE", "NO/PE", "NO:PE=X", "N&PE", "N+PE", "N/../PE"} {
@@ -77,7 +77,7 @@ func (a Adapter) exchange(t *testing.T) {
 	})
 }
 
-// quoted checks a quote of the exchange, whose clock is ours.
+// quoted checks a quote of the exchange, which uses our clock.
 func (a Adapter) quoted(t *testing.T, r result) {
 	t.Helper()
 	require.NoError(t, r.err)

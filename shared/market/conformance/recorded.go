@@ -18,14 +18,14 @@ import (
 	"marketdata/shared/fault"
 )
 
-// recording is an HTTP response as it was captured.
+// recording is a captured HTTP response.
 type recording struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// record reads a file of testdata. Header names of transport are absent: the test's server makes its own.
+// record reads a file of testdata. The files have no transport headers: the test server sets its own.
 func record(t *testing.T, name string) recording {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", name)) //nolint:gosec // a file of the test
@@ -44,15 +44,15 @@ func (c recording) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(c.status)
-	_, _ = w.Write(c.body) // an error means that the caller went away
+	_, _ = w.Write(c.body) // an error means that the client disconnected
 }
 
-// recorded plays every file of testdata; a file that nothing is said about, or a word about no file, is a mistake.
+// recorded plays every file of testdata. Each file must have an entry in Recorded, and each entry a file.
 func (a Adapter) recorded(t *testing.T) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "*.http"))
 	require.NoError(t, err)
-	require.Len(t, files, len(a.Recorded), "each recording has its outcome")
+	require.Len(t, files, len(a.Recorded), "each recording has an expected outcome")
 	require.Contains(t, a.Recorded, "ok.http")
 	for name, want := range a.Recorded {
 		t.Run(name, func(t *testing.T) {
@@ -62,14 +62,14 @@ func (a Adapter) recorded(t *testing.T) {
 	}
 }
 
-// notPrices are values that no quote may be made of.
+// notPrices are values that are not valid prices.
 var notPrices = []string{
 	`null`, `0`, `"0"`, `0.0000`, `"0.0000"`, `-1`, `"-1.5"`, `1e400`, `"1e400"`, `1e-400`, `123456789012345678901`, `0.1234567890123456789`,
 	`"NaN"`, `"Infinity"`, `"-Infinity"`, `""`, `"N/D"`, `true`, `{}`, `[]`, `[1]`, `"1,234.5"`, `"0x10"`, `" 12"`, `"12 "`, `"+12"`, `".5"`, `"٣"`,
 }
 
-// spoilt makes of the good recording what a provider may make of it some day.
-func (a Adapter) spoilt(t *testing.T) {
+// damaged plays variants of the good recording that a provider may send some day.
+func (a Adapter) damaged(t *testing.T) {
 	t.Helper()
 	ok, want := record(t, "ok.http"), a.Recorded["ok.http"]
 	var current atomic.Pointer[recording]
@@ -87,12 +87,12 @@ func (a Adapter) spoilt(t *testing.T) {
 	require.Len(t, value.FindAll(ok.body, -1), 1, "Price is the text before the price's value")
 	priced := func(text string) []byte { return value.ReplaceAllLiteral(ok.body, []byte(a.Price+text)) }
 
-	t.Run("cut at any byte it is no quote", func(t *testing.T) {
+	t.Run("a truncated response is not a quote", func(t *testing.T) {
 		for n := range ok.body {
 			malformed(t, string(ok.body[:n]))
 		}
 	})
-	t.Run("what is no price makes no quote", func(t *testing.T) {
+	t.Run("an invalid price is not a quote", func(t *testing.T) {
 		for _, text := range notPrices {
 			malformed(t, string(priced(text)))
 		}
@@ -112,10 +112,10 @@ func (a Adapter) spoilt(t *testing.T) {
 		require.NotEqual(t, ok.body, more)
 		want.check(t, ask(t, http.StatusOK, more))
 	})
-	t.Run("a byte order mark is no part of the answer", func(t *testing.T) {
+	t.Run("a byte order mark is ignored", func(t *testing.T) {
 		want.check(t, ask(t, http.StatusOK, append([]byte("\ufeff"), ok.body...)))
 	})
-	t.Run("a time has many forms, and some are none", func(t *testing.T) {
+	t.Run("forms of a time", func(t *testing.T) {
 		if a.Seconds == "" {
 			return
 		}
@@ -134,7 +134,7 @@ func (a Adapter) spoilt(t *testing.T) {
 			require.Equal(t, "provider_malformed", fault.CodeOf(timed(text).err), text)
 		}
 	})
-	t.Run("what is no data of the provider is no quote", func(t *testing.T) {
+	t.Run("other data are not a quote", func(t *testing.T) {
 		for _, body := range []string{
 			"", " ", "null", "[]", "{}", `"ok"`, "1", "<html></html>", "<!DOCTYPE html>\n<p>Sign in", "Too Many Requests", "\x00\xff",
 			string(ok.body) + string(ok.body), "[" + string(ok.body) + "]",
@@ -142,7 +142,7 @@ func (a Adapter) spoilt(t *testing.T) {
 			malformed(t, body)
 		}
 	})
-	t.Run("the status is heard", func(t *testing.T) {
+	t.Run("statuses", func(t *testing.T) {
 		for _, status := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, 520} {
 			for _, body := range []string{"<html>", "", "upstream connect error", "{}"} {
 				require.Equal(t, "provider_unavailable", fault.CodeOf(ask(t, status, []byte(body)).err), fmt.Sprint(status, body))
@@ -152,7 +152,7 @@ func (a Adapter) spoilt(t *testing.T) {
 			require.Equal(t, "provider_rate_limited", fault.CodeOf(ask(t, http.StatusTooManyRequests, []byte(body)).err), body)
 		}
 		for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusNotFound} {
-			// A page is not the provider's word: with a wrong address every symbol would be "not found".
+			// A web page is not from the provider's API: with a wrong base URL, every symbol would be "not found".
 			require.Equal(t, "provider_malformed", fault.CodeOf(ask(t, status, []byte("<html>")).err), status)
 		}
 	})

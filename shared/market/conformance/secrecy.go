@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// secrecy checks that the key goes to the provider, where it belongs in the request, and nowhere else: ask looks for it
-// in all that comes back from servers that echo it.
+// secrecy checks that the key is sent to the provider in its place, and appears nowhere else: ask looks for it in every outcome of
+// servers that echo it.
 func (a Adapter) secrecy(t *testing.T) {
 	t.Helper()
 	t.Run("the key's place", func(t *testing.T) {
@@ -27,7 +27,7 @@ func (a Adapter) secrecy(t *testing.T) {
 		switch {
 		case a.Key.Header != "":
 			require.Equal(t, a.Key.Prefix+key, seen.Header.Get(a.Key.Header))
-			require.NotContains(t, seen.URL.String(), key, "a header is enough")
+			require.NotContains(t, seen.URL.String(), key, "the key is only in the header")
 		case a.Key.Query != "":
 			require.Equal(t, key, seen.URL.Query().Get(a.Key.Query))
 		default:
@@ -48,18 +48,18 @@ func (a Adapter) secrecy(t *testing.T) {
 		extended := strings.Replace(string(ok.body), "{", `{"zz_echo":"`+key+`","zz_request":ECHO,`, 1)
 		for _, body = range []string{
 			extended, "ECHO", "<html>ECHO " + url.QueryEscape(key), key, `{"Information":"` + key + `","message":"` + key + `","code":"` + key + `"}`,
-			strings.ReplaceAll(string(ok.body), `":`, `":"`+key+`","x":`), // in the place of every value
+			strings.ReplaceAll(string(ok.body), `":`, `":"`+key+`","x":`), // before every value
 		} {
 			for _, status = range []int{200, 302, 400, 401, 403, 404, 418, 429, 451, 500, 503} {
 				r := a.ask(t.Context(), t, p, a.Symbol)
 				if body == extended && status == http.StatusOK {
 					require.NoError(t, r.err)
-					require.Contains(t, string(r.resp.Body), "REDACTED", "what is stored is masked")
+					require.Contains(t, string(r.resp.Body), "REDACTED", "the stored body is masked")
 				}
 			}
 		}
 	})
-	t.Run("an answer that is not HTTP", func(t *testing.T) {
+	t.Run("a response that is not HTTP", func(t *testing.T) {
 		t.Parallel()
 		p := a.serve(t, func(w http.ResponseWriter, r *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()

@@ -29,7 +29,7 @@ func (a Adapter) transport(t *testing.T) {
 		p := a.adapter(t, http.HandlerFunc(stall), "", key, 100*time.Millisecond)
 		require.Equal(t, "provider_timeout", fault.CodeOf(a.ask(t.Context(), t, p, a.Symbol).err))
 	})
-	t.Run("the context's end ends the call", func(t *testing.T) {
+	t.Run("cancelled", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		p := a.serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -37,15 +37,15 @@ func (a Adapter) transport(t *testing.T) {
 			stall(w, r)
 		})
 		require.ErrorIs(t, a.ask(ctx, t, p, a.Symbol).err, context.Canceled)
-		require.ErrorIs(t, a.ask(ctx, t, p, a.Symbol).err, context.Canceled, "nor does it begin")
+		require.ErrorIs(t, a.ask(ctx, t, p, a.Symbol).err, context.Canceled, "the call does not begin")
 	})
 	t.Run("oversized", func(t *testing.T) {
 		t.Parallel()
-		ok := record(t, "ok.http") // and spaces: what is cut off is not missed
+		ok := record(t, "ok.http") // with spaces, so that the limit alone can refuse it
 		p := a.serve(t, recording{ok.status, ok.header, append(ok.body, strings.Repeat(" ", 2<<20)...)}.ServeHTTP)
 		require.Equal(t, "provider_malformed", fault.CodeOf(a.ask(t.Context(), t, p, a.Symbol).err))
 	})
-	t.Run("a refusal counts however its body ends", func(t *testing.T) {
+	t.Run("a refusal with an oversized or truncated body", func(t *testing.T) {
 		t.Parallel()
 		for _, end := range []string{strings.Repeat(" ", 2<<20), "cut"} {
 			p := a.serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -80,7 +80,7 @@ func (a Adapter) transport(t *testing.T) {
 			}
 		}
 	})
-	t.Run("nobody there", func(t *testing.T) {
+	t.Run("no provider", func(t *testing.T) {
 		t.Parallel()
 		p := a.adapter(t, http.NotFoundHandler(), "/", key, patience)
 		require.Equal(t, "provider_malformed", fault.CodeOf(a.ask(t.Context(), t, p, a.Symbol).err))
@@ -100,11 +100,11 @@ func (a Adapter) transport(t *testing.T) {
 		require.Equal(t, http.MethodGet, seen[0].Method)
 		require.True(t, strings.HasPrefix(seen[0].URL.Path, "/base/"), seen[0].URL.Path)
 		require.NotContains(t, seen[0].URL.Path, "//")
-		require.Contains(t, seen[0].URL.String(), string(a.Symbol), "the symbol goes as it is")
+		require.Contains(t, seen[0].URL.String(), string(a.Symbol), "the symbol is sent unchanged")
 		require.NotEmpty(t, seen[0].UserAgent())
 	})
-	// Whatever the symbol, the request stays what the adapter meant: the symbol arrives whole, in its place.
-	t.Run("a symbol cannot bend the request", func(t *testing.T) {
+	// For any symbol, the rest of the request is unchanged, and the symbol arrives whole in its place.
+	t.Run("a symbol cannot change the request", func(t *testing.T) {
 		t.Parallel()
 		ok := record(t, "ok.http")
 		var seen *http.Request
@@ -133,7 +133,7 @@ func (a Adapter) transport(t *testing.T) {
 			for name, values := range usual.URL.Query() {
 				require.Equal(t, swap(values[0]), seen.URL.Query().Get(name), symbol)
 			}
-			// Servers that read a path's escapes as a query's must see the same.
+			// Servers that decode a path as a query must see the same.
 			again, err := url.QueryUnescape(seen.URL.EscapedPath())
 			require.NoError(t, err)
 			require.Equal(t, seen.URL.Path, again)

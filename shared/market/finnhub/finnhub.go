@@ -1,6 +1,6 @@
 // Package finnhub reads quotes from Finnhub's /quote. It needs a key, sent in a header.
 //
-// Symbols are Finnhub's own: AAPL, BINANCE:BTCUSDT, OANDA:EUR_USD. The answer names no currency.
+// Symbols are Finnhub's own: AAPL, BINANCE:BTCUSDT, OANDA:EUR_USD. The response has no currency.
 package finnhub
 
 import (
@@ -22,12 +22,12 @@ const Name = "finnhub"
 // Provider is a market.Provider.
 type Provider struct{ client *upstream.Client }
 
-// New makes the adapter.
+// New returns the adapter.
 func New(c upstream.Config) *Provider {
 	return &Provider{upstream.New(c, upstream.KeyPlace{Header: "X-Finnhub-Token"})}
 }
 
-// Name is "finnhub".
+// Name returns "finnhub".
 func (p *Provider) Name() string { return Name }
 
 type reply struct {
@@ -35,8 +35,8 @@ type reply struct {
 	Time    *json.Number `json:"t"` // seconds since 1970
 }
 
-// Latest reads the current price. An unknown symbol is a quote of zeros, with status 200; so is, now and then, a known
-// one while Finnhub is overloaded (Finnhub-API issue 54): "not found" must not be remembered for long.
+// Latest returns the current price. The response for an unknown symbol is a quote of zeros with status 200, and sometimes for a
+// known one while Finnhub is overloaded (Finnhub-API issue 54). So symbol_not_found must not be cached for long.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
 	answer, err := p.client.Get(ctx, "/api/v1/quote", url.Values{"symbol": {string(symbol)}})
 	if err != nil {
@@ -55,7 +55,7 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	if r.Time.String() == "0" {
 		return market.Quote{}, upstream.NotFound(symbol)
 	}
-	// Before the market opens c may be 0 beside real prices (issue 88): that is no price.
+	// Before the market opens, c may be 0 while other members have prices (issue 88). Then there is no price.
 	price, err := upstream.Price(r.Current)
 	if err != nil {
 		return market.Quote{}, err
@@ -67,9 +67,9 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: at}, nil
 }
 
-// refusal classifies an answer that is no quote. The same sentences have come with statuses 200, 400, 401, 403, 404 and
-// 422, under "error", as a bare JSON string and as plain text: where the status does not say that the provider is down or
-// its limit spent, the sentence says more than the status.
+// refusal classifies a response that is not a quote. The same messages have had statuses 200, 400, 401, 403, 404 and 422, in the
+// member "error", as a JSON string and as plain text. Unless the status means that the provider is down or its limit exceeded,
+// the message decides.
 func refusal(symbol market.Symbol, a upstream.Answer, broken error) error {
 	text := strings.ToLower(string(a.Body))
 	has := func(parts ...string) bool {
@@ -91,7 +91,7 @@ func refusal(symbol market.Symbol, a upstream.Answer, broken error) error {
 	if broken != nil {
 		return broken
 	}
-	return upstream.Malformed(nil, "the answer is not a quote")
+	return upstream.Malformed(nil, "the response is not a quote")
 }
 
 var _ market.Provider = (*Provider)(nil)

@@ -43,8 +43,8 @@ func TestConformance(t *testing.T) {
 	conformance.Run(t, a)
 }
 
-// The sentence decides, whatever status and form it comes in.
-func TestRefusalsAreKnownByTheirWords(t *testing.T) {
+// The message decides, whatever its status and form.
+func TestRefusalsAreClassifiedByMessage(t *testing.T) {
 	t.Parallel()
 	type answer struct {
 		status int
@@ -64,7 +64,7 @@ func TestRefusalsAreKnownByTheirWords(t *testing.T) {
 		"You don’t have access to this resource":    "provider_auth",
 		"Invalid API key.":                          "provider_auth",
 		"API limit reached. Please try again later": "provider_rate_limited",
-		"Something nobody has seen":                 "provider_malformed",
+		"Something new":                             "provider_malformed",
 	} {
 		for _, status := range []int{200, 400, 404, 422} {
 			for _, body := range []string{`{"error":"` + text + `"}`, `"` + text + `"`, text, `{"s":"no_data","error":"` + text + `"}`} {
@@ -75,7 +75,7 @@ func TestRefusalsAreKnownByTheirWords(t *testing.T) {
 		}
 	}
 	for status, code := range map[int]string{401: "provider_auth", 402: "provider_auth", 403: "provider_auth", 429: "provider_rate_limited", 500: "provider_unavailable"} {
-		current = answer{status, `{"error":"Something nobody has seen"}`}
+		current = answer{status, `{"error":"Something new"}`}
 		_, _, err := p.Latest(t.Context(), "RY.TO")
 		require.Equal(t, code, fault.CodeOf(err), status)
 	}

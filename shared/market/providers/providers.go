@@ -1,4 +1,4 @@
-// Package providers makes the provider adapters that the environment configures.
+// Package providers creates the provider adapters from the environment.
 package providers
 
 import (
@@ -22,10 +22,10 @@ import (
 	"marketdata/shared/secret"
 )
 
-// Config is the providers' part of a function's environment. A provider without its key exists, and answers provider_auth without
-// a call.
+// Config is the providers' part of a function's environment. A provider whose key is missing exists, but returns provider_auth
+// without a call.
 type Config struct {
-	Timeout     time.Duration       `envconfig:"PROVIDER_TIMEOUT" default:"5s"` // one upstream call, whole
+	Timeout     time.Duration       `envconfig:"PROVIDER_TIMEOUT" default:"5s"` // of one whole call to a provider
 	Entitlement string              `envconfig:"ALPHA_VANTAGE_ENTITLEMENT"`     // of a premium plan: delayed or realtime
 	Each        map[string]Settings `ignored:"true"`                            // by name; filled by [Config.Load]
 }
@@ -36,7 +36,7 @@ type Settings struct {
 	APIKey  secret.Value `split_words:"true"`
 }
 
-// adapters make the adapter of each provider in [market.Catalog].
+// adapters has the constructor of each provider in [market.Catalog].
 var adapters = map[string]func(upstream.Config, Config) market.Provider{
 	yfinance.Name:     func(u upstream.Config, _ Config) market.Provider { return yfinance.New(u) },
 	alphavantage.Name: func(u upstream.Config, c Config) market.Provider { return alphavantage.New(u, c.Entitlement) },
@@ -62,7 +62,7 @@ func (c *Config) Load() error {
 	return nil
 }
 
-// Validate reports all faults at once. It shows no value: a URL may hold a password, a key is one.
+// Validate reports all errors at once. They contain no values: a URL may hold a password, and keys are secret.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Timeout <= 0 || c.Timeout > time.Minute {
@@ -74,7 +74,7 @@ func (c Config) Validate() error {
 			errs = append(errs, errors.New(variable+"_BASE_URL must be an http or https URL without user, query or fragment"))
 		}
 		if strings.ContainsFunc(string(s.APIKey), func(r rune) bool { return r <= ' ' || r > '~' }) {
-			errs = append(errs, errors.New(variable+"_API_KEY has spaces, line ends or other characters that no key has"))
+			errs = append(errs, errors.New(variable+"_API_KEY has spaces, line breaks or other characters that are not valid in a key"))
 		}
 	}
 	if !slices.Contains(alphavantage.Entitlements, c.Entitlement) {
@@ -89,7 +89,7 @@ func usableBase(text string) bool {
 		u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
-// Chain returns what provider=auto tries, in order: the configured names, or first and then all others by name.
+// Chain returns the providers that provider=auto tries, in order: the configured ones, or else first and then all others by name.
 func Chain(configured []string, first string) []string {
 	if len(configured) > 0 {
 		return configured
@@ -99,7 +99,7 @@ func Chain(configured []string, first string) []string {
 	return append([]string{first}, rest...)
 }
 
-// New makes every adapter, by name.
+// New returns all adapters, by name.
 func New(c Config) map[string]market.Provider {
 	all := map[string]market.Provider{}
 	for name, adapter := range adapters {

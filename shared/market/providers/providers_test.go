@@ -14,7 +14,7 @@ import (
 	"marketdata/shared/market/providers"
 )
 
-// fromEnvironment clears what this machine has set for providers, and sets what is given.
+// fromEnvironment clears the providers' variables, sets the given ones, and loads the config.
 func fromEnvironment(t *testing.T, given map[string]string) providers.Config {
 	t.Helper()
 	for _, v := range os.Environ() {
@@ -33,7 +33,7 @@ func fromEnvironment(t *testing.T, given map[string]string) providers.Config {
 	return c
 }
 
-func TestEveryProviderIsThereByDefault(t *testing.T) { //nolint:paralleltest // touches the environment
+func TestAllProvidersExistByDefault(t *testing.T) { //nolint:paralleltest // touches the environment
 	c := fromEnvironment(t, nil)
 	require.NoError(t, c.Validate())
 	names := []string{"yfinance", "alpha_vantage", "finnhub", "twelve_data", "binance", "coinbase"}
@@ -51,7 +51,7 @@ func TestEveryProviderIsThereByDefault(t *testing.T) { //nolint:paralleltest // 
 	}
 }
 
-func TestFaultsAreReportedAtOnceAndShowNoValue(t *testing.T) { //nolint:paralleltest // touches the environment
+func TestValidateReportsAllErrorsWithoutValues(t *testing.T) { //nolint:paralleltest // touches the environment
 	c := fromEnvironment(t, map[string]string{
 		"PROVIDER_TIMEOUT": "0s", "YFINANCE_BASE_URL": "", "ALPHA_VANTAGE_BASE_URL": "http://user:hunter2@host", "FINNHUB_BASE_URL": "ftp://hunter2",
 		"TWELVE_DATA_BASE_URL": "http://h/?hunter2", "BINANCE_BASE_URL": "hunter2", "COINBASE_BASE_URL": "http://\x7fhunter2",
@@ -70,8 +70,8 @@ func TestFaultsAreReportedAtOnceAndShowNoValue(t *testing.T) { //nolint:parallel
 	require.NotContains(t, err.Error(), "nter2")
 }
 
-// The variables of others are not a provider's: envconfig would fall back on the name without its prefix.
-func TestAVariableWithoutPrefixIsNobodys(t *testing.T) { //nolint:paralleltest // touches the environment
+// envconfig could fall back on a variable without the provider's prefix, which belongs to another program.
+func TestVariablesWithoutPrefixAreIgnored(t *testing.T) { //nolint:paralleltest // touches the environment
 	c := fromEnvironment(t, map[string]string{"API_KEY": "stray", "BASE_URL": "http://stray", "YFINANCE_API_KEY": "stray", "FINNHUB_API_KEY": "mine"})
 	require.NoError(t, c.Validate())
 	for name, s := range c.Each {

@@ -1,5 +1,5 @@
-// Package twelvedata reads quotes from Twelve Data's /quote: unlike /price it tells time and currency, at the same cost
-// of one credit. It needs a key, sent in a header.
+// Package twelvedata reads quotes from Twelve Data's /quote. Unlike /price it returns time and currency, at the same cost of one
+// credit. It needs a key, sent in a header.
 //
 // Symbols are Twelve Data's own: AAPL, BTC/USD, TSCO:LSE.
 package twelvedata
@@ -21,19 +21,19 @@ const Name = "twelve_data"
 // Provider is a market.Provider.
 type Provider struct{ client *upstream.Client }
 
-// New makes the adapter.
+// New returns the adapter.
 func New(c upstream.Config) *Provider {
 	return &Provider{upstream.New(c, upstream.KeyPlace{Header: "Authorization", Prefix: "apikey "})}
 }
 
-// Name is "twelve_data".
+// Name returns "twelve_data".
 func (p *Provider) Name() string { return Name }
 
 type reply struct {
-	Close    *json.Number `json:"close"` // of the bar that is under way: the latest price
+	Close    *json.Number `json:"close"` // of the current bar: the latest price
 	Currency string       `json:"currency"`
-	// LastQuoteAt is when the price was quoted, in seconds since 1970. The members timestamp and datetime are of no use:
-	// they say when the bar began, which for the daily bar of this call is a date.
+	// LastQuoteAt is when the price was quoted, in seconds since 1970. The members timestamp and datetime are not used: they are the
+	// start of the bar, which for the daily bar of this call is a date.
 	LastQuoteAt *json.Number `json:"last_quote_at"`
 
 	Code    int    `json:"code"` // of a refusal, as an HTTP status
@@ -41,7 +41,7 @@ type reply struct {
 	Message string `json:"message"`
 }
 
-// Latest reads the latest price.
+// Latest returns the latest price.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
 	answer, err := p.client.Get(ctx, "/quote", url.Values{"symbol": {string(symbol)}})
 	if err != nil {
@@ -54,7 +54,7 @@ func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quo
 func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	var r reply
 	if err := a.Decode(&r); err != nil {
-		// Not Twelve Data itself, but something before it: then the status is all there is.
+		// The response is from a proxy, not from Twelve Data: only the status counts.
 		if status := a.StatusError(); status != nil {
 			return market.Quote{}, status
 		}
@@ -81,7 +81,7 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	return q, nil
 }
 
-// refusal believes the body's code and not the HTTP status, which is often 200.
+// refusal classifies by the code in the body, because the HTTP status is often 200.
 func refusal(symbol market.Symbol, a upstream.Answer, r reply) error {
 	message := strings.ToLower(r.Message)
 	has := func(part string) bool { return strings.Contains(message, part) }

@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 		Price: `"close":`, Seconds: `"last_quote_at":`,
 		Recorded: map[string]conformance.Want{
 			"ok.http":                    {Price: "335.59", ObservedAt: time.Unix(1789761540, 0).UTC(), Currency: "USD"},
-			"ok_without_time.http":       {Price: "335.59"}, // its date is none
+			"ok_without_time.http":       {Price: "335.59"}, // a date is not a time
 			"unknown_symbol.http":        {Code: "symbol_not_found"},
 			"unknown_symbol_on_200.http": {Code: "symbol_not_found"},
 			"unknown_symbol_400.http":    {Code: "symbol_not_found"},

@@ -1,7 +1,7 @@
-// Package upstream is the HTTP client of the provider adapters: bounded in body and time, silent about keys, and never
-// sending a request twice.
+// Package upstream is the HTTP client of the provider adapters. It bounds body size and time, hides keys, and never sends a request
+// twice.
 //
-// An adapter makes one [Client] for its provider, asks with [Client.Get], and turns the [Answer] into a quote or an error.
+// An adapter creates one [Client] for its provider, calls [Client.Get], and converts the [Answer] into a quote or an error.
 package upstream
 
 import (
@@ -20,26 +20,26 @@ import (
 )
 
 const (
-	maxBody   = 1 << 20  // bytes; the largest real answer is some tens of kilobytes
+	maxBody   = 1 << 20  // bytes; the largest real response has some tens of kilobytes
 	maxHeader = 64 << 10 // bytes
 )
 
-// Config says where a provider is and how it is asked.
+// Config is the address, key and timeout of a provider.
 type Config struct {
 	BaseURL string        // with or without a trailing slash
-	Key     secret.Value  // empty: there is none
-	Timeout time.Duration // of one call, whole
+	Key     secret.Value  // empty: no key
+	Timeout time.Duration // of one whole call
 }
 
-// KeyPlace is where a provider takes its key. The zero KeyPlace: it needs none.
+// KeyPlace is the part of the request that carries the key. The zero KeyPlace means that the provider needs no key.
 type KeyPlace struct {
-	Header string // name of a header, whose value is Prefix and the key
+	Header string // name of a header; its value is Prefix and the key
 	Prefix string
-	Query  string // name of a query parameter, for a provider that takes no header: proxies on the way see it
+	Query  string // name of a query parameter, for a provider that accepts no header: proxies may log it
 }
 
-// Client calls one provider. Safe for concurrent use. It keeps the key in closures: fmt prints unexported fields without
-// asking their methods.
+// Client calls one provider. Safe for concurrent use. It keeps the key in closures, because fmt prints unexported fields without
+// calling their methods.
 type Client struct {
 	baseURL   string
 	timeout   time.Duration
@@ -49,7 +49,7 @@ type Client struct {
 	now       func() time.Time
 }
 
-// New makes a client whose every call ends within the timeout.
+// New returns a client. Each of its calls ends within the timeout.
 func New(c Config, place KeyPlace) *Client {
 	return &Client{
 		baseURL: strings.TrimRight(c.BaseURL, "/"), timeout: c.Timeout, transport: newTransport(nil),
@@ -57,7 +57,7 @@ func New(c Config, place KeyPlace) *Client {
 	}
 }
 
-// authorizer puts the key into a request; it fails where a key is needed and there is none.
+// authorizer returns a function that adds the key to a request. It fails if the provider needs a key and there is none.
 func authorizer(key string, place KeyPlace) func(*http.Request) error {
 	return func(r *http.Request) error {
 		switch {
@@ -75,11 +75,10 @@ func authorizer(key string, place KeyPlace) func(*http.Request) error {
 	}
 }
 
-// Get asks for path, already escaped and beginning with a slash, under the base URL. Redirects are not followed: a
-// provider that redirects has moved, and a key must not travel to where an answer points. A request is tried again, once,
-// only if no byte of it was sent. No error shows the URL or the key. Errors are Unavailable: provider_auth without a
-// call if the provider needs a key and there is none, provider_timeout, provider_unavailable, and provider_malformed for
-// an answer over 1 MiB.
+// Get requests path, which is escaped and begins with a slash, under the base URL. It does not follow redirects, because the key
+// must not be sent to an address in a response. It retries once, and only if no byte of the request was sent. Errors do not
+// contain the URL or the key. They are Unavailable: provider_auth, without a call, if the provider needs a key and there is none;
+// provider_timeout; provider_unavailable; and provider_malformed for a response over 1 MiB.
 func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -91,15 +90,15 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer
 	if err != nil {
 		return Answer{}, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to the end or given up
+	defer resp.Body.Close() //nolint:errcheck // read to the end, or not needed
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch refused := resp.StatusCode != http.StatusOK; {
 	case err != nil && (!refused || errors.Is(ctx.Err(), context.Canceled)):
 		return Answer{}, c.transportError(err)
 	case len(body) > maxBody && !refused:
-		return Answer{}, Malformed(nil, "the answer is larger than 1 MiB")
+		return Answer{}, Malformed(nil, "the response is larger than 1 MiB")
 	}
-	body = body[:min(len(body), maxBody)] // a refusal's status counts even if its body breaks off
+	body = body[:min(len(body), maxBody)] // the status of a refusal counts even if its body is cut
 	now := c.now().UTC()
 	return Answer{
 		Response:   market.Response{Status: resp.StatusCode, Body: c.mask(body), ReceivedAt: now},
@@ -107,8 +106,9 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer
 	}, nil
 }
 
-// PathSegment escapes a symbol for one segment of a path. NotFound, for providers whose symbols never contain a slash: a
-// server or a proxy on the way may decode the slash before it routes, and answer for another path.
+// PathSegment escapes a symbol for one segment of a path. It is for providers whose symbols contain no slash, and returns
+// NotFound if there is one: a server or a proxy may decode an escaped slash before it routes the request, and so respond for
+// another path.
 func PathSegment(symbol market.Symbol) (string, error) {
 	if strings.Contains(string(symbol), "/") {
 		return "", NotFound(symbol)
@@ -116,15 +116,15 @@ func PathSegment(symbol market.Symbol) (string, error) {
 	return pathEscapes.Replace(url.PathEscape(string(symbol))), nil
 }
 
-// pathEscapes escapes what a path may contain as it is, but servers have read as a query's.
+// pathEscapes escapes characters that are valid in a path, but that some servers decode as in a query.
 var pathEscapes = strings.NewReplacer("&", "%26", "+", "%2B")
 
-// send makes the request and gives the response's head.
+// send sends the request and returns the response with an unread body.
 func (c *Client) send(ctx context.Context, target string) (*http.Response, error) {
 	for last := false; ; last = true {
 		req, wire, err := newRequest(ctx, target)
 		if err != nil {
-			return nil, fault.New(fault.Internal, "internal", "the provider's address is not usable")
+			return nil, fault.New(fault.Internal, "internal", "the provider's URL is not valid")
 		}
 		if err := c.authorize(req); err != nil {
 			return nil, err
@@ -143,7 +143,7 @@ func (c *Client) send(ctx context.Context, target string) (*http.Response, error
 func (c *Client) transportError(err error) error {
 	var timeout net.Error
 	slow := errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout())
-	// net/http quotes what it could not parse, and a server may have echoed the key in it.
+	// net/http quotes a response that it cannot parse, in which the server may have echoed the key.
 	if masked := c.mask([]byte(err.Error())); string(masked) != err.Error() {
 		err = errors.New(string(masked))
 	}

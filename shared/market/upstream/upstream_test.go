@@ -26,11 +26,11 @@ func serve(t *testing.T, place KeyPlace, k string, handler http.HandlerFunc) *Cl
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	c := New(Config{BaseURL: server.URL, Key: secret.Value(k), Timeout: 20 * time.Second}, place)
-	t.Cleanup(c.transport.CloseIdleConnections) // before the server closes, which waits for them
+	t.Cleanup(c.transport.CloseIdleConnections) // before the server closes, which waits for idle connections
 	return c
 }
 
-func TestKeyGoesWhereTheProviderTakesIt(t *testing.T) {
+func TestKeyIsSentInItsPlace(t *testing.T) {
 	t.Parallel()
 	var seen *http.Request
 	handler := func(_ http.ResponseWriter, r *http.Request) { seen = r }
@@ -79,11 +79,11 @@ func TestEchoesOfTheKeyAreMasked(t *testing.T) {
 	require.Equal(t, string(body), string(newMask("")(body)))
 	require.Equal(t, string(body), string(newMask("longerthanthat")(body)))
 	require.JSONEq(t, `{"price":150.25,"x":"REDACTED","y":"demonstration"}`, string(newMask("demo")(body)))
-	require.Equal(t, string(body), string(newMask("0.2")(body)), "a price's digits are no echo")
+	require.Equal(t, string(body), string(newMask("0.2")(body)), "the digits of a price are not an echo")
 }
 
-// Whatever a server sends back, and however the client is printed, the key is not in it.
-func TestKeyIsInNothingThatComesOut(t *testing.T) {
+// No response, error or printed client contains the key.
+func TestKeyIsNeverShown(t *testing.T) {
 	t.Parallel()
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		echo := r.URL.String() + " " + r.Header.Get("X-Token") + " " + key
@@ -151,7 +151,7 @@ func TestTimeIsBounded(t *testing.T) {
 	}
 }
 
-func TestCutBodyIsNoAnswer(t *testing.T) {
+func TestTruncatedBodyIsUnavailable(t *testing.T) {
 	t.Parallel()
 	c := serve(t, KeyPlace{}, "", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
@@ -167,7 +167,7 @@ func TestStatuses(t *testing.T) {
 		code string
 		wait time.Duration
 	}{
-		200: {}, 418: {}, // named below as the adapter's own
+		200: {}, 418: {}, // passed below as the adapter's own
 		429: {"provider_rate_limited", time.Minute},
 		401: {"provider_auth", 0}, 403: {"provider_auth", 0},
 		500: {"provider_unavailable", 2 * time.Second}, 503: {"provider_unavailable", 2 * time.Second}, 999: {"provider_unavailable", 2 * time.Second},
@@ -205,7 +205,7 @@ func TestWaits(t *testing.T) {
 	require.Equal(t, 59*time.Minute+30*time.Second-5, wait(a.LimitedToday()))
 	require.Equal(t, time.Second, wait(a.Limited(time.Second)))
 	a.RetryAfter = 12 * time.Second
-	require.Equal(t, 12*time.Second, wait(a.LimitedToday()), "what the provider says itself goes first")
+	require.Equal(t, 12*time.Second, wait(a.LimitedToday()), "the provider's own Retry-After has priority")
 	a = Answer{Response: market.Response{ReceivedAt: time.Date(2026, 9, 30, 0, 0, 0, 0, time.UTC)}}
 	require.Equal(t, 24*time.Hour, wait(a.LimitedToday()))
 }

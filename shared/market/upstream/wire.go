@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// idleTimeout is half of what the shortest-tempered balancers wait (60 s): we close an idle connection before the other
-// side does, since a request that meets its closing is lost and not repeated.
+// idleTimeout is half the shortest idle timeout of common load balancers (60 s). We close an idle connection before the other side
+// does: a request that is sent while the connection is being closed is lost, and is not retried.
 const idleTimeout = 30 * time.Second
 
-// redialPause is how long a refused connection is left alone before the one retry: a server that restarts is back.
+// redialPause is the wait before the retry of a refused connection. It suffices for a server that restarts.
 const redialPause = 50 * time.Millisecond
 
-// newTransport speaks HTTP/1.1 only: HTTP/2 sends a request again on its own when a server refuses the stream. roots are
-// who vouches for providers; nil: the system's.
+// newTransport returns a transport for HTTP/1.1 only, because HTTP/2 resends a request if a server refuses the stream. roots are
+// the certificate authorities for providers; nil means those of the system.
 func newTransport(roots *x509.CertPool) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -29,7 +29,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		Proxy: http.ProxyFromEnvironment, Protocols: protocols, MaxResponseHeaderBytes: maxHeader,
 		MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTimeout,
 		DialContext: counting((&net.Dialer{}).DialContext),
-		// Above TLS, so that only the requests' bytes count, not the handshake's and not the farewell's.
+		// Above TLS, so that only bytes of requests count, not those of the handshake or the close.
 		DialTLSContext: counting((&tls.Dialer{Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}).DialContext),
 	}
 }
@@ -46,28 +46,28 @@ func counting(dial dialFunc) dialFunc {
 	}
 }
 
-// countedConn counts the bytes that were written.
+// countedConn counts the bytes written.
 type countedConn struct {
 	net.Conn
 	written atomic.Int64
 }
 
-// Write counts what the connection took, also of a write that failed.
+// Write counts the bytes that the connection accepted, even if the write failed.
 func (c *countedConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.written.Add(int64(n))
 	return n, err
 }
 
-// wire watches whether a request reached its connection.
+// wire records whether a request was sent on its connection.
 type wire struct {
-	conn   *countedConn // nil: it never got one
+	conn   *countedConn // nil: the request got none
 	before int64        // bytes written on conn before this request
 }
 
-// newRequest makes a GET that net/http will not repeat by itself. It repeats a GET on a reused connection whenever the
-// server hangs up, also if the server has read it; it never repeats a request with a body that it cannot rewind, and an
-// empty reader is such a body. On the wire the request has none.
+// newRequest returns a GET that net/http does not resend. It resends a GET on a reused connection whenever the server closes the
+// connection, even if the server has read the request. It never resends a request whose body it cannot rewind, such as an empty
+// reader. On the wire the request has no body.
 func newRequest(ctx context.Context, target string) (*http.Request, *wire, error) {
 	w := &wire{}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
@@ -77,14 +77,14 @@ func newRequest(ctx context.Context, target string) (*http.Request, *wire, error
 	}})
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, io.MultiReader())
 	if err != nil {
-		return nil, nil, err // its text holds the URL: the caller drops it
+		return nil, nil, err // the error contains the URL: the caller drops it
 	}
-	req.Header.Set("User-Agent", "Mozilla/5.0 (compatible; marketdata/1.0)") // Yahoo refuses clients that name none
+	req.Header.Set("User-Agent", "Mozilla/5.0 (compatible; marketdata/1.0)") // Yahoo refuses clients without one
 	req.Header.Set("Accept", "application/json")
 	return req, w, nil
 }
 
-// counted finds our connection, which lies under TLS where the way leads through a proxy.
+// counted finds our connection, which is below TLS if there is a proxy.
 func counted(conn net.Conn) *countedConn {
 	for {
 		switch c := conn.(type) {
@@ -98,8 +98,8 @@ func counted(conn net.Conn) *countedConn {
 	}
 }
 
-// unsent reports whether no byte of the failed request was sent: its dial failed, or the idle connection it was given
-// turned out to be closed before anything was written.
+// unsent reports whether no byte of the failed request was sent: its dial failed, or its idle connection was closed before anything
+// was written.
 func (w *wire) unsent(err error) bool {
 	if w.conn != nil {
 		return w.conn.written.Load() == w.before
@@ -108,7 +108,7 @@ func (w *wire) unsent(err error) bool {
 	return errors.As(err, &dial) && dial.Op == "dial"
 }
 
-// pause prepares the retry; false if the call's time is up. Where one idle connection was closed the others will be, too.
+// pause prepares the retry; false if the call's time is up. If one idle connection was closed, it drops the others, too.
 func (c *Client) pause(ctx context.Context, w *wire) bool {
 	if w.conn != nil {
 		c.transport.CloseIdleConnections()

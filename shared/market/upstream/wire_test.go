@@ -18,7 +18,7 @@ import (
 	"marketdata/shared/fault"
 )
 
-// line is a network whose dials and connections can fail.
+// line is a network on which dials and connections can fail.
 type line struct {
 	mu      sync.Mutex
 	refuse  int // dials to refuse
@@ -28,7 +28,7 @@ type line struct {
 
 type lineConn struct {
 	net.Conn
-	dead atomic.Bool // as an idle connection that the other side has closed: it takes no byte
+	dead atomic.Bool // like an idle connection that the other side has closed: writes fail
 }
 
 func (c *lineConn) Write(b []byte) (int, error) {
@@ -99,20 +99,20 @@ func TestClosedIdleConnectionIsReplaced(t *testing.T) {
 	require.EqualValues(t, 3, b.requests.Load())
 }
 
-// net/http alone would send such a request once more.
-func TestRequestThatWasSentIsNotRepeated(t *testing.T) {
+// net/http by itself would resend such a request.
+func TestSentRequestIsNotResent(t *testing.T) {
 	t.Parallel()
 	b := setupWire(t)
 	require.NoError(t, b.get(t))
 	b.hangUp.Store(true)
 	require.Equal(t, "provider_unavailable", fault.CodeOf(b.get(t)))
-	require.Equal(t, 1, b.line.dials, "on the reused connection")
+	require.Equal(t, 1, b.line.dials, "not resent on the reused connection")
 	require.EqualValues(t, 2, b.requests.Load())
 	require.Equal(t, "provider_unavailable", fault.CodeOf(b.get(t)))
-	require.EqualValues(t, 3, b.requests.Load(), "nor on a new one")
+	require.EqualValues(t, 3, b.requests.Load(), "not resent on a new one")
 }
 
-func TestRefusedDialIsTriedOnceMore(t *testing.T) {
+func TestRefusedDialIsRetriedOnce(t *testing.T) {
 	t.Parallel()
 	b := setupWire(t)
 	b.line.refuse = 1
@@ -128,7 +128,7 @@ func TestRefusedDialIsTriedOnceMore(t *testing.T) {
 	require.Zero(t, b.requests.Load())
 }
 
-func TestNoRetryAfterTheCallsTime(t *testing.T) {
+func TestNoRetryAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	b := setupWire(t)
 	b.client.timeout = redialPause / 2
@@ -151,7 +151,7 @@ func TestTLS(t *testing.T) {
 	t.Cleanup(server.Close)
 	c := New(Config{BaseURL: server.URL, Timeout: 20 * time.Second}, KeyPlace{})
 	_, err := c.Get(t.Context(), "/", nil)
-	require.Equal(t, "provider_unavailable", fault.CodeOf(err), "nobody we know vouches for this server")
+	require.Equal(t, "provider_unavailable", fault.CodeOf(err), "the server's certificate is not trusted")
 	require.Zero(t, requests.Load())
 
 	roots := x509.NewCertPool()
@@ -162,11 +162,11 @@ func TestTLS(t *testing.T) {
 	require.Equal(t, "HTTP/1.1", string(a.Body))
 	_, err = c.Get(t.Context(), "/", nil)
 	require.Equal(t, "provider_unavailable", fault.CodeOf(err))
-	require.EqualValues(t, 2, requests.Load(), "what was sent under TLS is not repeated either")
+	require.EqualValues(t, 2, requests.Load(), "a request over TLS is not resent either")
 }
 
-// A burst is served by the connections of the burst before it: to dial anew for each call costs more than the call.
-func TestABurstReusesItsConnections(t *testing.T) {
+// A burst reuses the connections of the burst before it: a dial costs more than the call.
+func TestBurstReusesConnections(t *testing.T) {
 	t.Parallel()
 	const calls = 50
 	var opened atomic.Int64

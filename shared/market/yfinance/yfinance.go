@@ -21,25 +21,25 @@ const Name = "yfinance"
 // Provider is a market.Provider.
 type Provider struct{ client *upstream.Client }
 
-// New makes the adapter.
+// New returns the adapter.
 func New(c upstream.Config) *Provider { return &Provider{upstream.New(c, upstream.KeyPlace{})} }
 
-// Name is "yfinance".
+// Name returns "yfinance".
 func (p *Provider) Name() string { return Name }
 
-// chart is what we read of the answer; unknown members are tolerated, since Yahoo adds some now and then.
+// chart has the members of the response that we read. Unknown ones are ignored, since Yahoo adds some now and then.
 type chart struct {
 	Chart *struct {
 		Result []struct {
 			Meta struct {
-				Currency           string       `json:"currency"` // GBp, in lower case, is pence
+				Currency           string       `json:"currency"` // GBp, with a lower-case p, is pence
 				RegularMarketPrice *json.Number `json:"regularMarketPrice"`
 				RegularMarketTime  *json.Number `json:"regularMarketTime"` // seconds since 1970
 			} `json:"meta"`
 		} `json:"result"`
 		Error *chartError `json:"error"`
 	} `json:"chart"`
-	Finance *struct { // some refusals come in this envelope
+	Finance *struct { // some refusals have this envelope
 		Error *chartError `json:"error"`
 	} `json:"finance"`
 }
@@ -48,13 +48,13 @@ type chartError struct {
 	Code string `json:"code"`
 }
 
-// Yahoo blocks an address, not a symbol, and for longer than a minute: asking again soon prolongs the block.
+// Yahoo blocks an address, not a symbol, and for longer than a minute. An early retry prolongs the block.
 const (
 	statusDenied = 999 // "Request denied", Yahoo's own status
 	blocked      = 15 * time.Minute
 )
 
-// Latest reads meta.regularMarketPrice: the arrays of the chart carry float32 noise and nulls.
+// Latest returns meta.regularMarketPrice, because the arrays of the chart have float32 noise and nulls.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
 	segment, err := upstream.PathSegment(symbol)
 	if err != nil {
@@ -69,7 +69,7 @@ func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quo
 }
 
 func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
-	// The wall against bots answers 429 in plain text, for unknown symbols too: the status speaks before the body.
+	// The bot protection responds 429 in plain text, for unknown symbols, too: the status is checked before the body.
 	if a.Status == statusDenied {
 		return market.Quote{}, a.Limited(blocked)
 	}
@@ -85,9 +85,9 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	}
 	switch {
 	case c.Chart == nil:
-		return market.Quote{}, upstream.Malformed(nil, "the answer is not a chart")
+		return market.Quote{}, upstream.Malformed(nil, "the response is not a chart")
 	case a.Status != http.StatusOK:
-		return market.Quote{}, upstream.Malformed(nil, "the provider answers with a status nobody expects")
+		return market.Quote{}, upstream.Malformed(nil, "the provider responded with an unexpected status")
 	case len(c.Chart.Result) == 0:
 		return market.Quote{}, upstream.Malformed(nil, "the chart is empty")
 	}
@@ -103,7 +103,7 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: at, Currency: meta.Currency}, nil
 }
 
-// refusal reads the error member, which comes on status 200 as well as on the status that fits it. nil: there is none.
+// refusal returns the error of the error member, which may have status 200 or a matching one; nil if there is none.
 func refusal(symbol market.Symbol, a upstream.Answer, c chart) error {
 	var code string
 	switch {
@@ -124,7 +124,7 @@ func refusal(symbol market.Symbol, a upstream.Answer, c chart) error {
 	case "internal server error", "internal-error", "service unavailable":
 		return a.Unavailable()
 	}
-	return upstream.Malformed(nil, "the provider answers with an error of its own")
+	return upstream.Malformed(nil, "the provider responded with an unknown error")
 }
 
 var _ market.Provider = (*Provider)(nil)

@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		Symbol:    "AAPL",
 		TimeGiven: true, Currency: "USD",
 		Price: `"regularMarketPrice":`, Seconds: `"regularMarketTime":`,
-		Codes: map[string]string{ // it has no keys: whom it does not like meets its wall
+		Codes: map[string]string{ // it has no keys: unwanted clients meet its bot protection
 			"bad_key": "provider_rate_limited", "no_key": "provider_rate_limited", "not_entitled": "provider_rate_limited",
 		},
 		Recorded: map[string]conformance.Want{

@@ -1,5 +1,4 @@
-// Package migrate applies the schema. It is apart from package postgres so that the functions do not link the
-// migration library.
+// Package migrate applies the schema. It is separate from package postgres so that functions do not link the migration library.
 package migrate
 
 import (
@@ -13,8 +12,8 @@ import (
 	"marketdata/shared/postgres/migrations"
 )
 
-// Up brings the database to the newest schema, under an advisory lock: several callers at once are safe, and a second
-// call changes nothing. Each migration is one transaction. The error never contains the URL.
+// Up migrates the database to the newest schema. It holds an advisory lock, so concurrent calls are safe; a second call changes
+// nothing. Each migration is one transaction. The error never contains the URL.
 func Up(ctx context.Context, databaseURL string) error {
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// at gives a database with the schema of an earlier version.
+// at returns a database with the schema of an earlier version.
 func at(t *testing.T, version int32) (url string, conn *pgx.Conn) {
 	t.Helper()
 	url = testenv.PostgresURL(t)
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close(t.Context()) }) // the database goes next
+	t.Cleanup(func() { _ = conn.Close(t.Context()) }) // the database is dropped next
 	_, err = conn.Exec(t.Context(), "drop schema public cascade; create schema public")
 	require.NoError(t, err)
 	m, err := tern.NewMigrator(t.Context(), conn, "public.schema_version")
@@ -30,7 +30,7 @@ func at(t *testing.T, version int32) (url string, conn *pgx.Conn) {
 	return url, conn
 }
 
-// dump gives the averages, a line each.
+// dump returns the averages, one per line.
 func dump(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
@@ -42,7 +42,7 @@ func dump(t *testing.T, conn *pgx.Conn) []string {
 	return lines
 }
 
-func TestAveragesKeepTheirValuesAsTheyMoveIntoTheSeriesRow(t *testing.T) {
+func TestMigrationKeepsAverages(t *testing.T) {
 	t.Parallel()
 	url, conn := at(t, 11)
 	_, err := conn.Exec(t.Context(), `
@@ -56,7 +56,7 @@ func TestAveragesKeepTheirValuesAsTheyMoveIntoTheSeriesRow(t *testing.T) {
 	before := dump(t, conn)
 	require.Len(t, before, 4)
 	_, err = conn.Exec(t.Context(), `insert into symbol_averages (symbol, provider, window_size, average, points_used, complete, as_of, oldest)
-		values ('B', 'p', 7, 9, 1, false, '2025-12-01Z', '2025-12-01Z')`) // of a window that was configured once
+		values ('B', 'p', 7, 9, 1, false, '2025-12-01Z', '2025-12-01Z')`) // of a window that is no longer configured
 	require.NoError(t, err)
 	require.NoError(t, migrate.Up(t.Context(), url))
 	require.Equal(t, before, dump(t, conn))

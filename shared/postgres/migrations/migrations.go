@@ -1,4 +1,4 @@
-// Package migrations embeds the schema: forward-only SQL files, applied in the order of their numbers.
+// Package migrations embeds the schema: forward-only SQL files, applied in numerical order.
 package migrations
 
 import "embed"

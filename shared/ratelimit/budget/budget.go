@@ -1,12 +1,12 @@
-// Package budget limits our calls of providers to what their plans allow, over all replicas of all functions.
+// Package budget limits our calls to providers to what their plans allow, over all replicas of all functions.
 //
-// All limits of a provider are decided at once, in the limiter's one script (package ratelimit): a call that one of them
-// refuses counts for none. Redis may lose its memory, and a day's budget is too dear to be spent twice: the calls of a
-// day are counted in Postgres, too, and both must have room. The two days are not the same. The limiter's 25/1d admits
-// 25 calls in any 24 hours, whenever the provider's day begins; Postgres counts calendar days of UTC, on its own clock.
-// While Redis keeps its memory the limiter is the stricter one, and Postgres never refuses.
+// All limits of a provider are checked at once, by the script of package ratelimit: a call that one of them refuses counts for
+// none. Redis may lose its data, and a day's budget is too valuable to be spent twice, so the calls of a day are also counted in
+// Postgres, and both must have room. The two days differ. The limiter's 25/1d admits 25 calls in any 24 hours, whenever the
+// provider's day begins; Postgres counts calendar days in UTC, on its own clock. While Redis keeps its data, the limiter is the
+// stricter of the two and Postgres never refuses.
 //
-// Without Redis each replica has its share of the plan, which is divided among all replicas of both functions.
+// Without Redis, each replica has its share of the plan, which is divided among all replicas of both functions.
 package budget
 
 import (
@@ -22,30 +22,30 @@ import (
 	"marketdata/shared/ratelimit"
 )
 
-// limiter decides one call under all limits at once; it never fails.
+// limiter decides a call under all limits at once. It never fails.
 type limiter interface {
 	Take(ctx context.Context, key string, limits, shares []ratelimit.Limit) ratelimit.Decision
 }
 
-// dayCounts keeps the calls of each UTC day where Redis cannot lose them.
+// dayCounts counts the calls of each UTC day, independently of Redis.
 type dayCounts interface {
-	// today gives the calls of today and the time left of it. Unavailable if the database does not answer.
+	// today returns the number of calls made today and the time left until midnight. Unavailable if the database does not answer.
 	today(ctx context.Context, provider string) (calls int, left time.Duration, err error)
-	// count adds a call; counted is false, and nothing is added, if the limit is spent.
+	// count adds a call. If the limit is reached, it adds nothing and returns false.
 	count(ctx context.Context, provider string, limit int) (counted bool, err error)
 }
 
-// Budgets are the budgets of all providers. Safe for concurrent use.
+// Budgets holds the budgets of all providers. Safe for concurrent use.
 type Budgets struct {
 	limits  map[string]Limits
-	shares  map[string][]ratelimit.Limit // of this replica, while it cannot ask Redis
+	shares  map[string][]ratelimit.Limit // of this replica, without Redis
 	limiter limiter
 	days    dayCounts
 	metrics *metrics.Set
 }
 
-// New makes the budgets on the limiter, which must be that of all other replicas. maxCopies is the most replicas that this
-// function may have (MAX_COPIES).
+// New returns the budgets. All replicas must use the same Redis in the limiter. maxCopies is the most replicas that this function
+// may have (MAX_COPIES).
 func New(c Config, maxCopies int, l *ratelimit.Limiter, pool postgres.DB, set *metrics.Set) *Budgets {
 	return newBudgets(c, maxCopies, l, &pgDays{pool}, set)
 }
@@ -61,10 +61,10 @@ func newBudgets(c Config, maxCopies int, l limiter, days dayCounts, set *metrics
 	return b
 }
 
-// Take spends one call of the provider's budget. provider_rate_limited (Unavailable) with the time after which a call
-// passes: it is spent, and nothing was counted. storage_unavailable (Unavailable): a day's count could not be read or
-// written, so nothing may be called. Without Redis each replica has its share of every limit, and RetryAfter is a guess
-// where that is none.
+// Take spends one call of the provider's budget. Errors are provider_rate_limited (Unavailable), with the time until a call is
+// possible, if the budget is spent: nothing was counted; and storage_unavailable (Unavailable) if the day's count could not be
+// read or written: the call must not be made. Without Redis, each replica has its share of every limit; if a share is zero,
+// RetryAfter is a guess.
 func (b *Budgets) Take(ctx context.Context, provider string) error {
 	limits := b.limits[provider]
 	if len(limits.all) == 0 {
@@ -73,7 +73,7 @@ func (b *Budgets) Take(ctx context.Context, provider string) error {
 	var calls int
 	var midnight time.Duration
 	if limits.day > 0 {
-		// A day that Postgres knows to be spent must not fill the limiter's log with calls that were never made.
+		// Once Postgres has counted the day's limit, do not fill the limiter's log with calls that are not made.
 		var err error
 		if calls, midnight, err = b.days.today(ctx, provider); err != nil {
 			return err
@@ -88,7 +88,7 @@ func (b *Budgets) Take(ctx context.Context, provider string) error {
 	switch {
 	case d.Allowed:
 	case d.Degraded && hasNone(b.shares[provider]):
-		return b.refuse(provider, d.Reset, "calls to %s pause until replicas can share its budget again: it is too small to divide")
+		return b.refuse(provider, d.Reset, "calls to %s are paused until replicas share its budget again: it is too small to divide")
 	case d.Degraded:
 		return b.refuse(provider, d.Reset, "this replica's share of the budget of calls to %s is spent")
 	default:
@@ -99,7 +99,7 @@ func (b *Budgets) Take(ctx context.Context, provider string) error {
 		if err != nil {
 			return err
 		}
-		if !counted { // others took the last calls since we looked
+		if !counted { // other replicas spent the last calls meanwhile
 			return b.spent(provider, midnight)
 		}
 	}
@@ -119,7 +119,7 @@ func (b *Budgets) observe(provider string, limits Limits, d ratelimit.Decision, 
 	}
 }
 
-// left is what a provider's budget had left at its last call.
+// left returns the gauge of what was left of a provider's budget at its last call.
 func (b *Budgets) left(provider, window string) *metrics.Gauge {
 	return b.metrics.GetOrCreateGauge(fmt.Sprintf("provider_budget_left{provider=%q,window=%q}", provider, window), nil)
 }
@@ -128,13 +128,13 @@ func (b *Budgets) spent(provider string, wait time.Duration) error {
 	return b.refuse(provider, wait, "the budget of calls to %s is spent")
 }
 
-// refuse gives the error of a call that must not be made; detail has a place for the provider's name.
+// refuse returns the error of a call that must not be made; detail is a format for the provider's name.
 func (b *Budgets) refuse(provider string, wait time.Duration, detail string) error {
 	b.metrics.GetOrCreateCounter(fmt.Sprintf("provider_budget_refusals_total{provider=%q}", provider)).Inc()
 	return fault.New(fault.Unavailable, "provider_rate_limited", detail, provider).After(wait)
 }
 
-// hasNone reports whether one of the shares is nothing.
+// hasNone reports whether one of the shares is zero.
 func hasNone(shares []ratelimit.Limit) bool {
 	return slices.ContainsFunc(shares, func(l ratelimit.Limit) bool { return l.N < 1 })
 }

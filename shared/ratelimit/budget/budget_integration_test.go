@@ -21,32 +21,32 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// fleet is several copies over one Redis and one database. The Redis is one of its own: it is made to lose its memory.
+// fleet is several replicas with one database and a Redis of their own, whose data the tests delete.
 type fleet struct {
-	copies []*Budgets
-	redis  *miniredis.Miniredis
-	pool   *pgxpool.Pool
+	replicas []*Budgets
+	redis    *miniredis.Miniredis
+	pool     *pgxpool.Pool
 }
 
-func newFleet(t *testing.T, copies int, alphaVantage string) *fleet {
+func newFleet(t *testing.T, replicas int, alphaVantage string) *fleet {
 	t.Helper()
 	f := &fleet{redis: miniredis.RunT(t), pool: testenv.Postgres(t)}
-	for range copies {
+	for range replicas {
 		client, err := redisclient.Open("redis://" + f.redis.Addr())
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		limiter := ratelimit.New(client, ratelimit.Config{Timeout: time.Minute, MaxCopies: 4}, slog.New(slog.DiscardHandler))
-		f.copies = append(f.copies, New(Config{Each: map[string]Limits{"alpha_vantage": limitsOf(t, alphaVantage)}}, 4, limiter, f.pool, metrics.NewSet()))
+		f.replicas = append(f.replicas, New(Config{Each: map[string]Limits{"alpha_vantage": limitsOf(t, alphaVantage)}}, 4, limiter, f.pool, metrics.NewSet()))
 	}
 	return f
 }
 
-// take asks n times in each copy at once and counts what may be called.
+// take makes n concurrent calls of Take in each replica, and returns how many were allowed.
 func (f *fleet) take(t *testing.T, n int) int {
 	t.Helper()
 	var allowed atomic.Int64
 	var wg sync.WaitGroup
-	for _, b := range f.copies {
+	for _, b := range f.replicas {
 		for range n {
 			wg.Go(func() {
 				switch err := b.Take(context.WithoutCancel(t.Context()), "alpha_vantage"); {
@@ -69,17 +69,17 @@ func (f *fleet) calls(t *testing.T) (n int) {
 	return n
 }
 
-func TestCopiesShareTheBudgetAndTheDayIsCountedInPostgres(t *testing.T) {
+func TestReplicasShareTheBudgetAndPostgresCountsTheDay(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, "5/1h,7/1d")
 	require.Equal(t, 5, f.take(t, 10))
-	require.Equal(t, 5, f.calls(t), "a refused call does not burn the day's count")
+	require.Equal(t, 5, f.calls(t), "a refused call does not count against the day")
 	f.redis.FlushAll()
-	require.Equal(t, 2, f.take(t, 10), "the day is not spent twice though Redis lost its memory")
+	require.Equal(t, 2, f.take(t, 10), "the day is not spent twice although Redis lost its data")
 	require.Equal(t, 7, f.calls(t))
 	before := f.redis.CommandCount()
 	require.Zero(t, f.take(t, 10))
-	require.Equal(t, before, f.redis.CommandCount(), "a day that is spent is not asked for in Redis")
+	require.Equal(t, before, f.redis.CommandCount(), "once the day is spent, Redis is not asked")
 }
 
 func TestYesterdayDoesNotCount(t *testing.T) {
@@ -89,7 +89,7 @@ func TestYesterdayDoesNotCount(t *testing.T) {
 	_, err := f.pool.Exec(t.Context(), q)
 	require.NoError(t, err)
 	require.Equal(t, 7, f.take(t, 10))
-	err = f.copies[0].Take(t.Context(), "alpha_vantage")
+	err = f.replicas[0].Take(t.Context(), "alpha_vantage")
 	spent, ok := fault.As(err)
 	require.True(t, ok)
 	require.Equal(t, "provider_rate_limited", spent.Code)
@@ -97,19 +97,19 @@ func TestYesterdayDoesNotCount(t *testing.T) {
 	require.LessOrEqual(t, spent.RetryAfter, 24*time.Hour, "until midnight in UTC")
 }
 
-func TestWithoutRedisEachCopyHasItsShareAndTheDayIsNotDivided(t *testing.T) {
+func TestWithoutRedisEachReplicaHasItsShareAndTheDayIsNotDivided(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, "17/1h,5/1d")
 	f.redis.Close()
-	require.Equal(t, 5, f.take(t, 10), "a share of 2 for each of three, of which Postgres admits 5 a day")
+	require.Equal(t, 5, f.take(t, 10), "3 replicas have a share of 2 each, and Postgres admits 5 per day")
 	require.Equal(t, 5, f.calls(t))
 }
 
-func TestWithoutPostgresNothingIsCalled(t *testing.T) {
+func TestWithoutPostgresNoCallIsAllowed(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, "5/1d")
 	f.pool.Close()
-	err := f.copies[0].Take(t.Context(), "alpha_vantage")
+	err := f.replicas[0].Take(t.Context(), "alpha_vantage")
 	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
 	require.False(t, f.redis.Exists("limit:budget:alpha_vantage"))
 }

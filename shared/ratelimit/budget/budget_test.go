@@ -15,7 +15,7 @@ import (
 	"marketdata/shared/testenv/scrape"
 )
 
-// steps are fakes that note in what order they are asked.
+// steps fakes the limiter and the day counts, and records the order of calls.
 type steps struct {
 	order    []string
 	decision ratelimit.Decision
@@ -52,11 +52,11 @@ func limitsOf(t *testing.T, text string) Limits {
 	return l
 }
 
-func TestOrderOfTheTwoCounts(t *testing.T) {
+func TestOrderOfLimiterAndDayCount(t *testing.T) {
 	t.Parallel()
 	yes := ratelimit.Decision{Allowed: true, Left: []int{0, 4, 20}, Reset: time.Second}
 	no := ratelimit.Decision{Left: []int{0, 4, 20}, Reset: 900 * time.Millisecond}
-	away := fault.New(fault.Unavailable, "storage_unavailable", "x")
+	down := fault.New(fault.Unavailable, "storage_unavailable", "x")
 	for name, c := range map[string]struct {
 		steps steps
 		order string
@@ -67,7 +67,7 @@ func TestOrderOfTheTwoCounts(t *testing.T) {
 		"the limiter refuses":          {steps{decision: no, calls: 3}, "look budget:alpha_vantage", "provider_rate_limited", 900 * time.Millisecond},
 		"the day is spent":             {steps{decision: yes, calls: 25}, "look", "provider_rate_limited", 7 * time.Hour},
 		"others spent it meanwhile":    {steps{decision: yes, calls: 24}, "look budget:alpha_vantage count", "provider_rate_limited", 7 * time.Hour},
-		"the database does not answer": {steps{decision: yes, err: away}, "look", "storage_unavailable", 0},
+		"the database does not answer": {steps{decision: yes, err: down}, "look", "storage_unavailable", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -114,7 +114,7 @@ func TestMetrics(t *testing.T) {
 	require.Error(t, b.Take(t.Context(), "alpha_vantage"))
 	require.Equal(t, map[string]float64{
 		left("1s"): 0, left("1m"): 3,
-		left("1d"): 0, // Postgres knows of more calls than a limiter whose Redis lost its memory
+		left("1d"): 0, // Postgres has counted more calls than the limiter
 		`provider_budget_refusals_total{provider="alpha_vantage"}`: 1,
 	}, scrape.Values(t, set.WritePrometheus))
 }
@@ -124,7 +124,7 @@ func TestConfig(t *testing.T) {
 	l := limitsOf(t, " 1/1s, 5/1m ,25/1d")
 	require.Equal(t, []ratelimit.Limit{{N: 1, Window: time.Second}, {N: 5, Window: time.Minute}, {N: 25, Window: 24 * time.Hour}}, l.all)
 	require.Equal(t, 25, l.day)
-	require.Zero(t, limitsOf(t, "9/2d").day, "only days are counted by day")
+	require.Zero(t, limitsOf(t, "9/2d").day, "only a limit of 1d is counted per day")
 	require.Empty(t, limitsOf(t, "off").all)
 	require.NoError(t, Config{Each: map[string]Limits{"yfinance": limitsOf(t, "off")}}.Validate())
 	c := Config{Each: map[string]Limits{}}

@@ -12,7 +12,7 @@ import (
 	"marketdata/shared/ratelimit"
 )
 
-// Config is the budgets' part of a function's environment: <NAME>_BUDGET of each provider, what it lets us call over all replicas.
+// Config is the budgets' part of a function's environment: <NAME>_BUDGET of each provider, for all replicas together.
 type Config struct {
 	Each map[string]Limits `ignored:"true"` // by name; filled by [Config.Load]
 }
@@ -36,25 +36,25 @@ func (c *Config) Load() error {
 // Limits reports whether calls of the provider are limited.
 func (c Config) Limits(provider string) bool { return len(c.Each[provider].all) > 0 }
 
-// Validate reports all faults at once.
+// Validate reports all errors at once.
 func (c Config) Validate() error {
 	var errs []error
 	for _, l := range market.Catalog {
 		if c.Each[l.Name].bad {
-			errs = append(errs, fmt.Errorf("%s_BUDGET is neither off nor limits such as 8/1m,800/1d, at most one of them of a day", strings.ToUpper(l.Name)))
+			errs = append(errs, fmt.Errorf("%s_BUDGET is neither off nor a list of limits such as 8/1m,800/1d, with at most one per day", strings.ToUpper(l.Name)))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Limits are all the limits of one provider. They decode from comma-separated limits, or "off": none.
+// Limits holds all limits of one provider. It decodes from comma-separated limits, or from "off": no limits.
 type Limits struct {
 	all []ratelimit.Limit
-	day int // calls a day; 0: no limit of a day
+	day int // calls per day; 0: no limit per day
 	bad bool
 }
 
-// UnmarshalText never fails: faults wait for [Config.Validate].
+// UnmarshalText never fails: [Config.Validate] reports errors.
 func (l *Limits) UnmarshalText(text []byte) error {
 	*l = Limits{}
 	if strings.TrimSpace(string(text)) == "off" {
@@ -76,9 +76,9 @@ func isDay(l ratelimit.Limit) bool { return l.Window == 24*time.Hour }
 // functions share the budgets: get-latest and poll.
 const functions = 2
 
-// shares is what one replica may do while it cannot ask Redis: of each limit an equal part for every replica of all
-// functions that share the budget. It is rounded down, so that together they never do more than the limit; a part of
-// nothing admits nothing. The day is not divided, because Postgres counts it for all of them.
+// shares returns the limits of one replica without Redis: each limit divided by the most replicas of all functions that share the
+// budget. Shares are rounded down, so that all replicas together stay within the limit; a share of zero admits nothing. A limit per
+// day is not divided, because Postgres counts the day for all replicas.
 func (l Limits) shares(maxCopies int) []ratelimit.Limit {
 	shares := make([]ratelimit.Limit, len(l.all))
 	for i, limit := range l.all {

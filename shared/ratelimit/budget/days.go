@@ -23,7 +23,7 @@ func (d *pgDays) today(ctx context.Context, provider string) (calls int, left ti
 	return calls, time.Duration(seconds * float64(time.Second)), nil
 }
 
-// count is one statement: of two at once the second sees the first's count.
+// count is one statement, so that of two concurrent calls the second sees the count of the first.
 func (d *pgDays) count(ctx context.Context, provider string, limit int) (counted bool, err error) {
 	const q = `
 		insert into provider_day_counts as c (provider, day, calls)

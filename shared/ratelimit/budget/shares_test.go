@@ -40,7 +40,7 @@ func (c *calendar) count(_ context.Context, _ string, limit int) (bool, error) {
 	return true, nil
 }
 
-// withoutRedis makes all replicas that may run at once, none of which reaches Redis.
+// withoutRedis returns as many replicas as may run, none of which reaches Redis.
 func withoutRedis(t *testing.T, plan string, maxCopies int) (replicas []*Budgets, days *calendar) {
 	t.Helper()
 	days = &calendar{map[time.Time]int{}}
@@ -49,8 +49,8 @@ func withoutRedis(t *testing.T, plan string, maxCopies int) (replicas []*Budgets
 	options := *opened.Options()
 	require.NoError(t, opened.Close())
 	options.Dialer = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
-	options.MaxRetries = -1    // an open client's options say 0, the default of 3
-	options.PoolSize = 100_000 // after as many failures the library dials in the background, and outlives the test
+	options.MaxRetries = -1    // no retries; an open client's options have 0, which would mean the default of 3
+	options.PoolSize = 100_000 // after as many failed dials, go-redis dials in the background, beyond the end of the test
 	for range functions * maxCopies {
 		client := redis.NewClient(&options)
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
@@ -61,21 +61,21 @@ func withoutRedis(t *testing.T, plan string, maxCopies int) (replicas []*Budgets
 	return replicas, days
 }
 
-// However calls arrive at the replicas of both functions, a plan holds without Redis: its windows because each replica has
-// its share, its day because Postgres counts it.
-func TestWithoutRedisAllReplicasTogetherKeepToThePlan(t *testing.T) {
+// Without Redis, all replicas of both functions stay within the plan: within its windows because each replica has its share, within
+// its day because Postgres counts it.
+func TestWithoutRedisAllReplicasStayWithinThePlan(t *testing.T) {
 	t.Parallel()
 	for i, plan := range []string{"60/1m", "8/1m,800/1d", "1/1s,5/1m,25/1d", "1200/1m", "7/1m,30/1d", "10/1s", "16/1h", "31/2h,90/2d"} {
 		for _, maxCopies := range []int{1, 4} {
 			t.Run(fmt.Sprint(plan, " over ", maxCopies), func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) { keepsToThePlan(t, plan, maxCopies, uint64(i)) })
+				synctest.Test(t, func(t *testing.T) { staysWithinThePlan(t, plan, maxCopies, uint64(i)) })
 			})
 		}
 	}
 }
 
-func keepsToThePlan(t *testing.T, plan string, maxCopies int, seed uint64) {
+func staysWithinThePlan(t *testing.T, plan string, maxCopies int, seed uint64) {
 	t.Helper()
 	limits := limitsOf(t, plan).all
 	replicas, days := withoutRedis(t, plan, maxCopies)
@@ -103,10 +103,10 @@ func keepsToThePlan(t *testing.T, plan string, maxCopies int, seed uint64) {
 	for _, calls := range days.calls {
 		require.LessOrEqual(t, calls, limitsOf(t, plan).day)
 	}
-	require.Equal(t, share > 0, len(made) > 0, "calls are made where there is a share")
+	require.Equal(t, share > 0, len(made) > 0, "calls are made if there is a share")
 }
 
-func TestWithoutRedisASpentShareAndNoShareAreDifferentProblems(t *testing.T) {
+func TestWithoutRedisASpentShareDiffersFromNoShare(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		plan   string
@@ -115,7 +115,7 @@ func TestWithoutRedisASpentShareAndNoShareAreDifferentProblems(t *testing.T) {
 		wait   time.Duration
 	}{
 		"a share":  {"17/1m,25/1d", 2, "this replica's share of the budget of calls to alpha_vantage is spent", time.Minute},
-		"no share": {"1/1s,50/1m,25/1d", 0, "calls to alpha_vantage pause until replicas can share its budget again: it is too small to divide", 30 * time.Second},
+		"no share": {"1/1s,50/1m,25/1d", 0, "calls to alpha_vantage are paused until replicas share its budget again: it is too small to divide", 30 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,13 +131,13 @@ func TestWithoutRedisASpentShareAndNoShareAreDifferentProblems(t *testing.T) {
 				require.Equal(t, "provider_rate_limited", f.Code)
 				require.Equal(t, c.detail, f.Detail)
 				require.Equal(t, c.wait, f.RetryAfter)
-				require.Equal(t, c.passes, days.calls[days.day()], "a refused call does not burn the day's count")
+				require.Equal(t, c.passes, days.calls[days.day()], "a refused call does not count against the day")
 			})
 		})
 	}
 }
 
-// What shares the budgets divides them. A third function that makes calls must be counted in functions.
+// The budgets are divided among the functions that make calls. The constant functions must be their number.
 func TestFunctionsThatShareTheBudgets(t *testing.T) {
 	t.Parallel()
 	mains, err := filepath.Glob("../../../functions/*/main.go")

@@ -1,4 +1,4 @@
-// Package scrape reads metrics in the text format of Prometheus, as tests want them. It needs no services.
+// Package scrape reads metrics in Prometheus' text format, for tests. It needs no services.
 package scrape
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Values gives what write writes by series, labels and all: http_requests_total{route="GET /",status="200"}.
+// Values returns the values that write writes, by series with labels: http_requests_total{route="GET /",status="200"}.
 func Values(tb testing.TB, write func(io.Writer)) map[string]float64 {
 	tb.Helper()
 	var text bytes.Buffer
@@ -28,7 +28,7 @@ func Values(tb testing.TB, write func(io.Writer)) map[string]float64 {
 		require.Positive(tb, at, line)
 		v, err := strconv.ParseFloat(line[at+1:], 64)
 		require.NoError(tb, err, line)
-		require.NotContains(tb, values, line[:at], "each series once")
+		require.NotContains(tb, values, line[:at], "a series is repeated")
 		values[line[:at]] = v
 	}
 	require.NoError(tb, lines.Err())

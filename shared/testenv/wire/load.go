@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// Result is what a load came to.
+// Result has the figures of a load.
 type Result struct {
-	Rate     float64 // answers a second
+	Rate     float64 // responses per second
 	P50, P99 time.Duration
 	Requests int
 }
 
-// Load sends requests with so many in flight until the time is over or next returns nil, and returns the rate and the latency of
-// the answers. next makes request i, counted from 0, and is called by several goroutines at once. check may be nil; its error
-// (or any error of a connection) ends the load.
+// Load keeps inFlight requests in flight for the time d or until next returns nil, and returns rate and latency of the responses.
+// next returns request i, counted from 0, and is called concurrently. check may be nil. An error of check or of a connection ends
+// the load.
 func Load(ctx context.Context, target string, inFlight int, d time.Duration, next func(i int) []byte, check func(status int, cache string) error) (Result, error) {
 	var (
 		counter atomic.Int64
@@ -53,7 +53,7 @@ func Load(ctx context.Context, target string, inFlight int, d time.Duration, nex
 	case failed != nil:
 		return Result{}, failed
 	case len(all) == 0:
-		return Result{}, fmt.Errorf("no request was answered")
+		return Result{}, fmt.Errorf("no request got a response")
 	}
 	slices.Sort(all)
 	return Result{
@@ -61,7 +61,7 @@ func Load(ctx context.Context, target string, inFlight int, d time.Duration, nex
 	}, nil
 }
 
-// drive sends one request after the other over one connection.
+// drive sends requests over one connection, one after the other.
 func drive(ctx context.Context, c *Conn, counter *atomic.Int64, next func(int) []byte, check func(int, string) error) ([]time.Duration, error) {
 	var took []time.Duration
 	for ctx.Err() == nil {

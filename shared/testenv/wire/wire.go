@@ -1,6 +1,5 @@
-// Package wire sends prepared HTTP/1.1 requests over keep-alive connections of its own. It is what load generators use in
-// place of net/http's client, which costs as much CPU as the server that it measures: on a small machine the generator would
-// then be the bottleneck.
+// Package wire sends prepared HTTP/1.1 requests over keep-alive connections of its own. Load generators use it in place of
+// net/http's client, which costs as much CPU as the measured server: on a small machine the generator would be the bottleneck.
 package wire
 
 import (
@@ -16,18 +15,18 @@ import (
 	"time"
 )
 
-// timeout bounds one request, from its first byte to the answer's last.
+// timeout bounds one request, from its first byte to the last one of the response.
 const timeout = 30 * time.Second
 
-// Conn is one keep-alive connection. It connects at the first request, and again after an error or when the server closed it.
-// Not safe for concurrent use: one request is in flight at a time.
+// Conn is one keep-alive connection. It connects on the first request, and reconnects after an error or when the server has
+// closed it. Not safe for concurrent use: one request is in flight at a time.
 type Conn struct {
 	address string
 	conn    net.Conn
 	r       *bufio.Reader
 }
 
-// New makes a connection to the host of an http:// URL.
+// New returns a connection to the host of an http:// URL. It does not connect.
 func New(target string) (*Conn, error) {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "http" || u.Host == "" {
@@ -40,7 +39,7 @@ func New(target string) (*Conn, error) {
 	return &Conn{address: address}, nil
 }
 
-// Do sends a whole request and reads the whole answer, whose body it drops. It returns the status and the X-Cache header.
+// Do sends a request and reads the whole response. It returns the status and the X-Cache header, and drops the body.
 func (c *Conn) Do(request []byte) (status int, cache string, err error) {
 	if c.conn == nil {
 		dialer := net.Dialer{Timeout: timeout}
@@ -65,11 +64,11 @@ func (c *Conn) exchange(request []byte) (status int, cache string, closes bool, 
 	}
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		return 0, "", true, fmt.Errorf("read answer: %w", err)
+		return 0, "", true, fmt.Errorf("read response: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	defer resp.Body.Close() //nolint:errcheck // read to the end below
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return 0, "", true, fmt.Errorf("read answer: %w", err)
+		return 0, "", true, fmt.Errorf("read response: %w", err)
 	}
 	return resp.StatusCode, resp.Header.Get("X-Cache"), resp.Close, nil
 }

@@ -14,7 +14,7 @@ import (
 	"marketdata/shared/testenv/wire"
 )
 
-func TestLoadSendsEachRequestOnceOverAsManyConnectionsAsAreInFlight(t *testing.T) {
+func TestLoadSendsEachRequestOnceOverInFlightConnections(t *testing.T) {
 	t.Parallel()
 	var requests, connections atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +46,7 @@ func TestLoadSendsEachRequestOnceOverAsManyConnectionsAsAreInFlight(t *testing.T
 	require.LessOrEqual(t, got.P50, got.P99)
 }
 
-func TestLoadEndsAtTheFirstAnswerThatIsNotExpected(t *testing.T) {
+func TestLoadEndsAtTheFirstUnexpectedResponse(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
@@ -54,7 +54,7 @@ func TestLoadEndsAtTheFirstAnswerThatIsNotExpected(t *testing.T) {
 	require.EqualError(t, err, "status 404, not 200")
 }
 
-func TestAConnectionThatTheServerClosesIsOpenedAgain(t *testing.T) {
+func TestClosedConnectionIsReopened(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }))
 	t.Cleanup(server.Close)
