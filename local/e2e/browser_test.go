@@ -148,7 +148,7 @@ func (b *browser) press(t *testing.T, keys string) {
 	b.ask(t, http.MethodPost, "/actions", map[string]any{"actions": []any{map[string]any{"type": "key", "id": "keyboard", "actions": actions}}})
 }
 
-// Keys as WebDriver names them.
+// WebDriver codes of keys.
 const (
 	keyTab    = "\uE004"
 	keyEnter  = "\uE007"

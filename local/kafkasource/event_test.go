@@ -160,7 +160,7 @@ func TestRequestHeaders(t *testing.T) {
 	require.True(t, strings.HasPrefix(h.Get("User-Agent"), "Vert.x-WebClient/"))
 }
 
-// Vert.x refuses control characters, so that the data plane would lose the event.
+// Vert.x refuses control characters, so the data plane loses such an event.
 func TestControlCharactersAreDeliveredAsQuestionMarks(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{"a\nb": "a?b", "\x00": "?", "\x7f": "?", "a\tb": "a\tb", "plain": "plain"} {

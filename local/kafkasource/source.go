@@ -78,7 +78,7 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 		"queued.min.messages": 2_000, "queued.max.messages.kbytes": 16 << 10,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("consumer of %s: %w", spec.Name, err)
+		return nil, fmt.Errorf("create consumer of %s: %w", spec.Name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Source{

@@ -129,7 +129,7 @@ func (pg *server) initialise(ctx context.Context) error {
 	defer os.Remove(pwfile) //nolint:errcheck // best effort: the folder is private
 	if pg.cred != nil {
 		if err := os.Chown(pwfile, int(pg.cred.Uid), int(pg.cred.Gid)); err != nil {
-			return fmt.Errorf("hand over password file: %w", err)
+			return fmt.Errorf("set owner of password file: %w", err)
 		}
 	}
 	return pg.run(ctx, "initdb", "--no-sync", "-D", pg.data, "-U", pgUser, "-E", "UTF8", "--locale=C",

@@ -184,7 +184,7 @@ func emptyFolder(dir string) error {
 			return err
 		}
 		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
-			return fmt.Errorf("hand over %s: %w", dir, err)
+			return fmt.Errorf("set owner of %s: %w", dir, err)
 		}
 	}
 	return nil

@@ -69,7 +69,7 @@ func (s *Services) startMiniredis(o Options) error {
 	if err := server.StartAddr("127.0.0.1:0"); err != nil {
 		return fmt.Errorf("start miniredis: %w", err)
 	}
-	// Its keys expire only by FastForward.
+	// Its keys expire only when FastForward is called.
 	const step = 100 * time.Millisecond
 	tick, done := time.NewTicker(step), make(chan struct{})
 	go func() {

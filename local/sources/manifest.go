@@ -103,7 +103,7 @@ type manifests struct {
 }
 
 // load reads the YAML files of the base folder and ignores other kinds. An unknown member in one of the event sources is an error,
-// because a cluster would drop it without a word.
+// because a cluster would silently drop it.
 func load(dir string) (manifests, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "base", "*.yaml"))
 	if err != nil || len(files) == 0 {
@@ -165,7 +165,7 @@ func (d *delivery) resolve() (kafkasource.Delivery, error) {
 	case "linear":
 		out.Exponential = false
 	default:
-		return out, fmt.Errorf("backoffPolicy %q is neither linear nor exponential", d.BackoffPolicy)
+		return out, fmt.Errorf("unknown backoffPolicy %q (linear or exponential)", d.BackoffPolicy)
 	}
 	var err error
 	if d.BackoffDelay != "" {
