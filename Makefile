@@ -1,19 +1,19 @@
-# Everything a developer runs. 'make' alone lists the targets.
+# All commands of a developer. 'make' alone lists the targets.
 SHELL       := /bin/sh
 LOCAL_DIR   ?= .local
 BIN         := $(LOCAL_DIR)/bin
 FUZZTIME    ?= 30s
 COMMA       := ,
 export LOCAL_DIR
-# The linter's own cache keeps the paths of the tree that filled it: another clone with the same files would be shown those,
-# and none of the exclusions by path would apply.
+# The linter's cache is per clone: it stores paths, so another clone with the same files would see the paths of this one, and
+# exclusions by path would not apply.
 export GOLANGCI_LINT_CACHE := $(abspath $(LOCAL_DIR))/cache/golangci-lint
-# One set of flags everywhere: another set would build the C parts anew.
+# One set of flags for all builds: with another set the C parts are built again.
 export GOFLAGS := -trimpath -buildvcs=false
 export CGO_ENABLED := 1
 
-# The programs are linked statically where the C compiler can: against musl, as deploy/Dockerfile does, where musl-gcc is
-# there (Debian: musl-tools), else against glibc. Without glibc's loader and start-up a function starts a fifth sooner.
+# The programs are linked statically if the C compiler supports it: against musl, as in deploy/Dockerfile, if musl-gcc is installed
+# (Debian: musl-tools), else against glibc. Without glibc's loader and start-up a function starts a fifth sooner.
 ifneq ($(shell command -v musl-gcc),)
 LINK := CC=musl-gcc go build -tags musl -ldflags '-linkmode external -extldflags "-static"'
 else ifeq ($(shell printf 'int main(void) { return 0; }' | $${CC:-cc} -static -Wl,--no-warnings -x c - -o /dev/null 2>/dev/null && echo yes),yes)
@@ -32,7 +32,7 @@ FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-tools: # what a build needs, each with its remedy
+tools: # check the build tools, and say how to install missing ones
 	@command -v go >/dev/null || { echo "make: Go is not installed: see https://go.dev/doc/install (1.26 or newer)" >&2; exit 1; }
 	@command -v $${CC:-cc} >/dev/null || { echo "make: no C compiler: install one (Debian: apt-get install gcc libc6-dev, macOS: xcode-select --install)" >&2; exit 1; }
 
@@ -45,13 +45,13 @@ build: tools ## build the functions and the local runtime into $(LOCAL_DIR)/bin
 run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real providers)
 	@exec env $(if $(LIVE),LIVE=$(LIVE)) $(if $(DEMO),DEMO=$(DEMO)) $(if $(COPIES),COPIES=$(COPIES)) $(BIN)/local
 
-test: build ## every test, on real Postgres, Redis and Kafka that it starts and stops (BROWSER=1: the page's, too, in Chromium)
+test: build ## run all tests on Postgres, Redis and Kafka, which it starts and stops (BROWSER=1: also those of the pages, in Chromium)
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser) -count=1 -shuffle=on $(TESTFLAGS) ./...
 
-test-unit: tools ## the tests that need nothing
-	@go test -p 4 -short -vet=off ./... # vet is part of lint, shuffling of "make test": so what did not change is not run again
+test-unit: tools ## run the tests that need no services
+	@go test -p 4 -short -vet=off ./... # cached: vet is part of "make lint", shuffling of "make test"
 
-race: build ## every test under the race detector
+race: build ## run all tests under the race detector
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -race -tags integration -count=1 ./...
 
 $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI):
@@ -60,23 +60,23 @@ $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI):
 	@GOBIN=$(abspath $(LOCAL_DIR)/tools) CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
 	@mv $(LOCAL_DIR)/tools/golangci-lint $@
 
-layout: # what is tracked at the top is what belongs there: no program that "go build" left
+layout: # only known files are tracked at the top level, no programs left by "go build"
 	@! git ls-files | cut -d/ -f1 | sort -u | grep -vxE '\..*|functions|shared|deploy|knative|local|docker-compose\.yml|go\.(mod|sum)|Makefile|README\.md|LICENSE' || \
 		{ echo "make: these do not belong at the top level" >&2; exit 1; }
 
-lint: layout tools $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## golangci-lint with the house rules
+lint: layout tools $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## run golangci-lint with the rules of .golangci.yml
 	@$(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) run ./...
 
 fmt: $(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) ## format the Go code
 	@$(LOCAL_DIR)/tools/golangci-lint-$(GOLANGCI) fmt ./...
 
 BENCH ?= .
-bench: build ## benchmarks of the hot paths (BENCH=regexp, PKG=folders, BENCH_LARGE=1: also on 10 million points)
+bench: build ## run the benchmarks (BENCH=regexp, PKG=folders, BENCH_LARGE=1: also with 10 million points)
 	@$(BIN)/local exec -durable -- env E2E_BIN_DIR=$(abspath $(BIN)) BENCH_LARGE=$(BENCH_LARGE) \
 		go test -tags integration -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m $(or $(PKG),./...)
 
 ROWS ?=
-load: build ## what the whole system carries under load, beside references of the same run (SHORT=1, ROWS="backlog poll")
+load: build ## load-test the whole system, with references from the same run (SHORT=1, ROWS="backlog poll")
 	@exec $(BIN)/local load $(if $(SHORT),-short) $(ROWS)
 
 fuzz: tools ## fuzz every decoder, each for FUZZTIME
@@ -86,23 +86,23 @@ fuzz: tools ## fuzz every decoder, each for FUZZTIME
 		done; \
 	done
 
-cover: build ## test coverage by package
+cover: build ## report test coverage by package
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration -count=1 -cover ./...
 
-incident: build ## play a bad day on the stack that is up: disorder, wrong prices, poison, an outage
+incident: build ## play an incident on the running stack: shuffled and wrong prices, poison, an outage
 	@exec $(BIN)/local incident
 
-images: ## container images of every program (TAG=latest)
+images: ## build the container images of all programs (TAG=latest)
 	@for program in $(addprefix functions/,$(FUNCTIONS)) deploy/migrate local; do \
 		docker build -q -f deploy/Dockerfile --build-arg PROGRAM=./$$program -t marketdata/$$(basename $$program):$(or $(TAG),latest) . || exit 1; \
 	done
 
-manifests-check: ## manifests against the code, and rendered where kubectl is there
+manifests-check: ## compare the manifests with the code, and render them if kubectl is installed
 	@go test -count=1 ./deploy
 	@if command -v kubectl >/dev/null; then for k in knative/base knative/overlays/production; do kubectl kustomize $$k >/dev/null || exit 1; done; fi
-	@echo "manifests are what the code expects"
+	@echo "manifests match the code"
 
-vuln: tools ## known vulnerabilities of what the programs call
+vuln: tools ## check the dependencies for known vulnerabilities
 	@go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...
 
 clean-local: ## remove the local runtime's data and builds
@@ -110,7 +110,7 @@ clean-local: ## remove the local runtime's data and builds
 	@rm -rf $(LOCAL_DIR)
 	@echo "removed $(LOCAL_DIR)"
 
-check: lint test ## what CI runs: linters, every test, manifests, tidy modules, and a guard against collapse
+check: lint test ## run what CI runs: linters, all tests, manifests, tidy modules, and a short load test
 	@go mod tidy -diff
 	@$(MAKE) --no-print-directory manifests-check
 	@$(MAKE) --no-print-directory load SHORT=1

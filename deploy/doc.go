@@ -1,2 +1,3 @@
-// Package deploy is tests alone: they hold the manifests to the code, which nobody else reads here before a cluster does.
+// Package deploy contains only tests. They compare manifests, configuration examples and READMEs with the code, since nothing else
+// reads them before they are deployed.
 package deploy

@@ -21,7 +21,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// functions are the folders of the functions.
+// functions returns the folder names of the functions.
 func functions(t *testing.T) (names []string) {
 	t.Helper()
 	mains, err := filepath.Glob("../functions/*/main.go")
@@ -33,20 +33,20 @@ func functions(t *testing.T) (names []string) {
 	return names
 }
 
-// variables are those of .env.example, with their defaults.
+// variables returns the variables of .env.example, with their defaults.
 func variables(t *testing.T) map[string]string {
 	t.Helper()
 	known := map[string]string{}
 	for _, line := range regexp.MustCompile(`(?m)^#?([A-Z][A-Z0-9_]+)=(\S*)`).FindAllStringSubmatch(read(t, "../.env.example"), -1) {
-		require.NotContains(t, known, line[1], "once")
+		require.NotContains(t, known, line[1], "listed twice")
 		known[line[1]] = line[2]
 	}
 	require.Greater(t, len(known), 30)
 	return known
 }
 
-// The variables are what the configs read, no more and no less, and the defaults are theirs.
-func TestEnvExampleIsWhatTheConfigsRead(t *testing.T) {
+// .env.example lists exactly the variables that the configs read, with the same defaults.
+func TestEnvExampleMatchesTheConfigs(t *testing.T) {
 	t.Parallel()
 	known, seen := variables(t), map[string]bool{}
 	tag := regexp.MustCompile("`envconfig:\"([A-Z][A-Z0-9_]*)\"(?: default:\"([^\"]*)\")?")
@@ -57,7 +57,7 @@ func TestEnvExampleIsWhatTheConfigsRead(t *testing.T) {
 			}
 			for _, found := range tag.FindAllStringSubmatch(read(t, path), -1) {
 				name, value := found[1], found[2]
-				if name == "CI" || name == "LOCAL_STACK" { // set by others, for us to see where we are
+				if name == "CI" || name == "LOCAL_STACK" { // set by the environment, not by users
 					continue
 				}
 				seen[name] = true
@@ -69,13 +69,13 @@ func TestEnvExampleIsWhatTheConfigsRead(t *testing.T) {
 			return nil
 		}))
 	}
-	for _, l := range market.Catalog { // their names are in no tag; providers_test.go has their defaults
+	for _, l := range market.Catalog { // not in envconfig tags; providers_test.go checks the defaults
 		for _, setting := range []string{"_BASE_URL", "_API_KEY", "_BUDGET"} {
 			seen[strings.ToUpper(l.Name)+setting] = setting != "_API_KEY" || l.Key
 		}
 	}
 	for name := range known {
-		require.True(t, seen[name], "nothing reads %s", name)
+		require.True(t, seen[name], "no config reads %s", name)
 	}
 }
 
@@ -113,7 +113,7 @@ func TestOpenFaaSStack(t *testing.T) {
 	}
 }
 
-// services gives the documents of a manifest, by kind and name.
+// documents returns the documents of a manifest, by kind and name.
 func documents(t *testing.T, path string) map[string]map[string]any {
 	t.Helper()
 	found := map[string]map[string]any{}
@@ -160,14 +160,14 @@ func TestKnativeManifests(t *testing.T) {
 	require.NoError(t, yaml.Unmarshal([]byte(read(t, "../knative/base/kustomization.yaml")), &kustomization))
 	files, err := filepath.Glob("../knative/base/*.yaml")
 	require.NoError(t, err)
-	require.Len(t, kustomization.Resources, len(files)-1, "every file but itself is a resource")
+	require.Len(t, kustomization.Resources, len(files)-1, "every other file is a resource")
 	for _, resource := range kustomization.Resources {
 		require.NotEmpty(t, documents(t, "../knative/base/"+resource))
 	}
 	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")
 }
 
-// Both platforms and the compose file must name what the code waits for.
+// The compose file, the runbook and the manifests have the same topics and consumer groups.
 func TestTopicsAreTheSameEverywhere(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"../docker-compose.yml", "RUNBOOK.md"} {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Migrations are numbered without a gap or a double: two that were written at the same time meet here, not in a database.
+// Migration numbers have no gaps and no duplicates. Two migrations that were written in parallel fail here, not in a database.
 func TestMigrationsAreNumbered(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../shared/postgres/migrations/*.sql")

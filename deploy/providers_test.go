@@ -11,7 +11,7 @@ import (
 	"marketdata/shared/ratelimit/budget"
 )
 
-// A provider is listed in several places, because some of them are no Go code. One that is left out of a list fails here.
+// A provider is listed in several files, some of which are not Go code. A provider that is missing in one of them fails here.
 func TestEveryProviderIsInEveryList(t *testing.T) {
 	t.Parallel()
 	example, compose, readme := read(t, "../.env.example"), read(t, "../docker-compose.yml"), read(t, "../README.md")
@@ -37,7 +37,7 @@ func TestEveryProviderIsInEveryList(t *testing.T) {
 	}
 }
 
-// A provider without a budget of its own would be called without any limit.
+// A provider without a budget would be called without any limit.
 func TestEveryProviderHasABudget(t *testing.T) {
 	t.Parallel()
 	var c budget.Config

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sharedImports returns what each shared package imports of the others, as go list knows it.
+// sharedImports returns the imports of each shared package among the others, from go list.
 func sharedImports(t *testing.T) map[string][]string {
 	t.Helper()
 	const prefix = "marketdata/shared/"
@@ -35,20 +35,20 @@ func sharedImports(t *testing.T) map[string][]string {
 
 var row = regexp.MustCompile(`(?m)^\| \[([a-z/0-9]+)\]\(([a-z/0-9]+)\) \| [^|]+ \| ?(.*)\|$`)
 
-func TestTheMapOfSharedIsTheCode(t *testing.T) {
+func TestTableOfSharedPackagesMatchesTheCode(t *testing.T) {
 	t.Parallel()
-	drawn := map[string][]string{}
+	listed := map[string][]string{}
 	for _, cells := range row.FindAllStringSubmatch(read(t, "../shared/README.md"), -1) {
 		require.Equal(t, cells[1], cells[2], "the link of %s", cells[1])
 		names := []string{}
 		for _, name := range strings.Fields(cells[3]) {
 			name = strings.Trim(name, "`")
-			require.Contains(t, drawn, name, "%s imports %s, which must stand above it", cells[1], name)
+			require.Contains(t, listed, name, "%s imports %s, which must be above it in the table", cells[1], name)
 			names = append(names, name)
 		}
-		drawn[cells[1]] = names
+		listed[cells[1]] = names
 	}
-	require.Equal(t, sharedImports(t), drawn)
+	require.Equal(t, sharedImports(t), listed)
 }
 
 func TestFunctionsImportNoFunction(t *testing.T) {
@@ -67,7 +67,7 @@ func TestFunctionsImportNoFunction(t *testing.T) {
 	}
 }
 
-// A table has one owner, which functions/README.md names.
+// functions/README.md names the owner of every table.
 func TestEveryTableHasAnOwner(t *testing.T) {
 	t.Parallel()
 	readme := read(t, "../functions/README.md")

@@ -13,31 +13,31 @@ import (
 	"marketdata/local/services"
 )
 
-// functionNames in the order in which they start.
+// functionNames lists the functions in the order in which they start.
 var functionNames = []string{"compute-ma", "dlq-inspector", "get-latest", "poll"}
 
 type config struct {
 	GatewayAddr  string `envconfig:"GATEWAY_ADDR" default:"localhost:8000"`
 	Dir          string `envconfig:"LOCAL_DIR" default:".local"`
-	Copies       string `envconfig:"COPIES"`                              // get-latest=3,compute-ma=2; 1 where not named
+	Copies       string `envconfig:"COPIES"`                              // replicas: get-latest=3,compute-ma=2; others have 1
 	Demo         bool   `envconfig:"DEMO" default:"1"`                    // polling jobs for the exchange's symbols
-	Live         bool   `envconfig:"LIVE"`                                // the real providers instead of the fake ones
-	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"`       // where the event sources' manifests are
-	ExchangeSeed uint64 `envconfig:"EXCHANGE_SEED" default:"1"`           // of the fake prices
-	ExchangeAddr string `envconfig:"EXCHANGE_ADDR" default:"127.0.0.1:0"` // of the fake providers
-	Symbols      int    `envconfig:"EXCHANGE_SYMBOLS"`                    // made-up instruments beside the real ones: LOAD0, LOAD1, …
+	Live         bool   `envconfig:"LIVE"`                                // use the real providers, not the fake ones
+	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"`       // manifests of the event sources
+	ExchangeSeed uint64 `envconfig:"EXCHANGE_SEED" default:"1"`           // seed of the fake prices
+	ExchangeAddr string `envconfig:"EXCHANGE_ADDR" default:"127.0.0.1:0"` // address of the fake providers
+	Symbols      int    `envconfig:"EXCHANGE_SYMBOLS"`                    // number of invented instruments: LOAD0, LOAD1, …
 	Install      bool   `envconfig:"LOCAL_INSTALL"`                       // may install Debian packages
-	CI           bool   `envconfig:"CI"`                                  // a disposable machine: may install too
+	CI           bool   `envconfig:"CI"`                                  // a disposable machine, which implies Install
 	LocalStack   string `envconfig:"LOCAL_STACK"`                         // set in a shell that sourced .local/env
 	DatabaseURL  string `envconfig:"DATABASE_URL"`
 	RedisURL     string `envconfig:"REDIS_URL"`
 	Kafka        string `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
 	DLQToken     string `envconfig:"DLQ_TOKEN"`
-	copies       map[string]int
+	replicas     map[string]int
 }
 
 func loadConfig() (config, error) {
-	// .env sets what the environment does not.
+	// The environment takes precedence over .env.
 	if err := godotenv.Load(); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return config{}, fmt.Errorf(".env: %w", err)
 	}
@@ -49,9 +49,9 @@ func loadConfig() (config, error) {
 }
 
 func (c *config) validate() error {
-	c.copies = map[string]int{}
+	c.replicas = map[string]int{}
 	for _, name := range functionNames {
-		c.copies[name] = 1
+		c.replicas[name] = 1
 	}
 	for _, part := range strings.Split(c.Copies, ",") {
 		if part = strings.TrimSpace(part); part == "" {
@@ -59,16 +59,16 @@ func (c *config) validate() error {
 		}
 		name, count, _ := strings.Cut(part, "=")
 		n, err := strconv.Atoi(count)
-		if _, known := c.copies[name]; !known || err != nil || n < 0 || n > 20 {
-			return fmt.Errorf("COPIES: %q is not of the form function=1..20, function one of %s", part, strings.Join(functionNames, " "))
+		if _, known := c.replicas[name]; !known || err != nil || n < 0 || n > 20 {
+			return fmt.Errorf("COPIES: invalid entry %q: want function=0..20, function one of %s", part, strings.Join(functionNames, " "))
 		}
-		c.copies[name] = n
+		c.replicas[name] = n
 	}
 	return nil
 }
 
-// services says which services are given and where the others keep their data. In a shell that sourced an earlier
-// stack's variables those name that stack's servers: they are ignored, and that is said.
+// services returns the options of the backing services. In a shell that sourced .local/env, the three service variables name the
+// servers of that stack, so they are ignored with a message.
 func (c *config) services(dir string, say func(string)) services.Options {
 	o := services.Options{
 		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(),

@@ -11,8 +11,8 @@ import (
 	"marketdata/local/services"
 )
 
-// execute runs a command with the three service variables set: to what the environment names, or to throw-away servers
-// that end with the command. -durable before -- keeps Postgres' default durability, which benchmarks want.
+// execute runs a command with the three service variables set: to the services that the environment names, or to throw-away servers
+// that stop with the command. -durable before -- keeps Postgres' default durability, for benchmarks.
 func execute(ctx context.Context, args []string) error {
 	durable := args[0] == "-durable"
 	if durable {
@@ -28,14 +28,14 @@ func execute(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	// Not under TMPDIR: Postgres' user may not be able to pass through it.
+	// Not under TMPDIR, which Postgres' user may be unable to enter.
 	dir, err := os.MkdirTemp("/var/tmp", "marketdata-exec-")
 	if err != nil {
-		return fmt.Errorf("make data folder: %w", err)
+		return fmt.Errorf("create data folder: %w", err)
 	}
 	defer os.RemoveAll(dir)                      //nolint:errcheck // best effort
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // Postgres' user must pass; what is in it is private
-		return fmt.Errorf("open data folder: %w", err)
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // Postgres' user must be able to enter it; its files are private
+		return fmt.Errorf("set mode of data folder: %w", err)
 	}
 	opts := cfg.services(dir, func(s string) { fmt.Fprintln(os.Stderr, s) })
 	opts.Durable = durable

@@ -11,7 +11,7 @@ import (
 	"marketdata/local/incident"
 )
 
-// playIncident plays a bad day on the stack that runs on the configured folder.
+// playIncident plays an incident on the running stack of the configured folder.
 func playIncident(ctx context.Context) error {
 	cfg, err := loadConfig()
 	if err != nil {
@@ -20,7 +20,7 @@ func playIncident(ctx context.Context) error {
 	file := filepath.Join(cfg.Dir, "env")
 	env, err := godotenv.Read(file)
 	if err != nil {
-		return fmt.Errorf("no stack is up on %s (there is no %s): 'make run' first", cfg.Dir, file)
+		return fmt.Errorf("no stack is running on %s (%s does not exist): start one with 'make run' first", cfg.Dir, file)
 	}
 	return incident.Play(ctx, incident.Stack{
 		Gateway: env["GATEWAY_URL"], GetLatest: env["GET_LATEST_URL"], Exchange: env["EXCHANGE_URL"], Kafka: env["KAFKA_BOOTSTRAP_SERVERS"],

@@ -11,10 +11,10 @@ import (
 	"marketdata/local/load"
 )
 
-// measure drives a system of its own and prints what it carries, or serves the references that it is measured beside.
+// measure runs the load test on a system of its own and prints the results, or serves the references that it compares with.
 func measure(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("local load", flag.ContinueOnError)
-	short := set.Bool("short", false, "a tenth of the size; fail if a figure is ten times worse than asked for")
+	short := set.Bool("short", false, "run at a tenth of the size, and fail if a figure is ten times worse than its target")
 	reference := set.String("reference", "", "serve the references on this address instead")
 	set.Usage = func() {
 		_, _ = fmt.Fprintf(set.Output(), "local load [-short] [row…]: rows are %s\n", strings.Join(load.Names(), ", "))

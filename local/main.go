@@ -1,10 +1,10 @@
-// Local runs the whole system on one machine: backing services, the four functions as processes of their own, the event
-// sources that a Knative cluster would have, fake price providers, and a gateway.
+// Local runs the whole system on one machine: backing services, the four functions as separate processes, the event sources of a
+// Knative cluster, fake price providers, and a gateway.
 //
 //	local                          run everything until Ctrl-C
-//	local incident                 play a bad day on the stack that is up
-//	local load [-short] [ROW…]     measure what a system of its own carries
-//	local exec [-durable] -- CMD   run CMD against fresh, throw-away services, and end with its exit status
+//	local incident                 play an incident on the running stack
+//	local load [-short] [ROW…]     load-test a system of its own
+//	local exec [-durable] -- CMD   run CMD with throw-away services, and exit with its status
 package main
 
 import (

@@ -25,7 +25,7 @@ import (
 	"marketdata/shared/service"
 )
 
-// parts that -only can choose from, in the order in which they start.
+// parts lists the values of -only, in the order in which the parts start.
 var parts = []string{"services", "exchange", "functions", "sources", "gateway"}
 
 // stack is a running system. Parts stop in the reverse order of their start.
@@ -35,19 +35,19 @@ type stack struct {
 	only   map[string]bool
 	stops  []func(context.Context)
 	env    envFile
-	urls   map[string][]string // functions' addresses
+	urls   map[string][]string // addresses of each function's replicas
 	gate   net.Listener
 	binDir string
 }
 
-// What a stop may take, whatever hangs: 15 s are promised. The supervisor gives the functions 10.5 s; services have the rest.
+// A stop takes at most 15 s, whatever hangs. The supervisor gives the functions 10.5 s; the services have the rest.
 const (
 	stopTimeout    = 14500 * time.Millisecond
 	sourcesTimeout = 3 * time.Second
 )
 
-// run starts the system, writes its addresses to LOCAL_DIR/env once it is ready, and waits for ctx to end. restore puts
-// the default handling of signals back, so that a second Ctrl-C ends the program at once.
+// run starts the system, writes its addresses to LOCAL_DIR/env once it is ready, and waits for ctx to end. restore restores the
+// default handling of signals, so that a second Ctrl-C ends the program at once.
 func run(ctx context.Context, restore func(), args []string) (err error) {
 	cfg, err := loadConfig()
 	if err != nil {
@@ -75,7 +75,7 @@ func run(ctx context.Context, restore func(), args []string) (err error) {
 	}()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil // stopped while starting: what failed failed because of that
+			return nil // interrupted during the start, which caused the error
 		}
 		return err
 	}
@@ -98,19 +98,19 @@ func (s *stack) flags(args []string) error {
 			continue
 		}
 		if _, known := s.only[p]; !known {
-			return fmt.Errorf("-only: %q is none of %s", p, strings.Join(parts, ","))
+			return fmt.Errorf("-only: unknown part %q (one of %s)", p, strings.Join(parts, ", "))
 		}
 		s.only[p] = true
 	}
 	return nil
 }
 
-// prepare does what can fail early: folder, lock, the gateway's port.
+// prepare takes what is most likely to be unavailable first: the folder, its lock, and the gateway's port.
 func (s *stack) prepare(ctx context.Context) (unlock func(), err error) {
 	if s.cfg.Dir, err = filepath.Abs(s.cfg.Dir); err != nil {
 		return nil, fmt.Errorf("LOCAL_DIR: %w", err)
 	}
-	if err := os.MkdirAll(s.cfg.Dir, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to pass through
+	if err := os.MkdirAll(s.cfg.Dir, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to enter it
 		return nil, fmt.Errorf("LOCAL_DIR: %w", err)
 	}
 	s.binDir = filepath.Join(s.cfg.Dir, "bin")
@@ -122,12 +122,12 @@ func (s *stack) prepare(ctx context.Context) (unlock func(), err error) {
 		return nil, fmt.Errorf("another stack runs on %s: stop it, or set LOCAL_DIR and GATEWAY_ADDR for this one", s.cfg.Dir)
 	}
 	unlock = func() { _ = lock.Close() }
-	_ = os.Remove(s.envPath()) // of a stack that was killed
+	_ = os.Remove(s.envPath()) // left by a stack that was killed
 	if s.only["gateway"] {
 		if s.gate, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.GatewayAddr); err != nil {
 			unlock()
 			if errors.Is(err, syscall.EADDRINUSE) {
-				return nil, fmt.Errorf("%s is taken by another program: stop that, or choose another port with GATEWAY_ADDR=localhost:8001", s.cfg.GatewayAddr)
+				return nil, fmt.Errorf("%s is taken by another program: stop it, or choose another port with GATEWAY_ADDR=localhost:8001", s.cfg.GatewayAddr)
 			}
 			return nil, fmt.Errorf("GATEWAY_ADDR: %w", err)
 		}
@@ -136,7 +136,7 @@ func (s *stack) prepare(ctx context.Context) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// gatewayURL keeps the configured name, and takes the port from the listener where any will do.
+// gatewayURL returns the gateway's URL: the configured host, with the port of the listener if the configured port is 0.
 func (s *stack) gatewayURL() string {
 	host, port, err := net.SplitHostPort(s.cfg.GatewayAddr)
 	if err == nil && port == "0" && s.gate != nil {
@@ -151,7 +151,7 @@ func (s *stack) gatewayURL() string {
 func (s *stack) envPath() string { return filepath.Join(s.cfg.Dir, "env") }
 
 func (s *stack) say(text string) {
-	_, _ = fmt.Fprintf(s.out, "%-15s %s\n", "local", text) // a closed terminal is no reason to stop
+	_, _ = fmt.Fprintf(s.out, "%-15s %s\n", "local", text) // a closed terminal must not stop the stack
 }
 
 func (s *stack) start(ctx context.Context) error {
@@ -201,7 +201,7 @@ func (s *stack) startServices(ctx context.Context) (*services.Services, error) {
 	}
 	s.stops = append(s.stops, backing.Close)
 	if err := migrate.Up(ctx, backing.DatabaseURL); err != nil {
-		return nil, fmt.Errorf("bring the schema up to date: %w", err)
+		return nil, fmt.Errorf("migrate the schema: %w", err)
 	}
 	s.say("schema is up to date")
 	return backing, nil
@@ -231,7 +231,7 @@ func (s *stack) startFunctions(ctx context.Context) (ready func(context.Context)
 	ready = func(context.Context) error { return nil }
 	if s.only["functions"] {
 		sup, err := supervisor.Start(ctx, supervisor.Options{
-			BinDir: s.binDir, Copies: s.cfg.copies, Order: functionNames, Env: s.functionEnv(), Out: s.out, Say: s.say,
+			BinDir: s.binDir, Copies: s.cfg.replicas, Order: functionNames, Env: s.functionEnv(), Out: s.out, Say: s.say,
 		})
 		if err != nil {
 			return nil, err
@@ -241,7 +241,7 @@ func (s *stack) startFunctions(ctx context.Context) (ready func(context.Context)
 	}
 	for _, name := range functionNames {
 		variable := supervisor.Variable(name)
-		if given := os.Getenv(variable); given != "" && !s.only["functions"] { //nolint:forbidigo // one variable for each function, read by pattern
+		if given := os.Getenv(variable); given != "" && !s.only["functions"] { //nolint:forbidigo // one variable for each function, whose name is computed
 			s.urls[name] = []string{given}
 		}
 		if list := s.urls[name]; len(list) > 0 {
@@ -261,7 +261,7 @@ func (s *stack) startSources(ctx context.Context, functionsReady func(context.Co
 			single[name] = list[0]
 		}
 		if s.only["functions"] {
-			// Several replicas stand behind one address on a platform, too: sources reach them through a balancer.
+			// As on a platform, the replicas of a function have one address: sources reach them through a load balancer.
 			for name := range single {
 				u, err := s.balance(ctx, s.urls[name])
 				if err != nil {
@@ -286,7 +286,7 @@ func (s *stack) startSources(ctx context.Context, functionsReady func(context.Co
 		if err := running.Ready(bounded); err != nil {
 			return err
 		}
-		s.say("sources: have their partitions")
+		s.say("sources: ready")
 	}
 	if err := functionsReady(bounded); err != nil {
 		return err
@@ -311,13 +311,13 @@ func (s *stack) logger(label string) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(supervisor.Readable(s.out, label), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
-// syncWriter keeps lines of several writers whole.
+// syncWriter serialises writes, so that lines of several writers do not mix.
 type syncWriter struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-// Write writes b at once.
+// Write writes b while no other write is in progress.
 func (s *syncWriter) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

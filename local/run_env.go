@@ -21,10 +21,10 @@ import (
 	"marketdata/local/exchange"
 )
 
-// envFile is what a shell sources to reach every part.
+// envFile holds the variables that a shell sources to reach every part of the stack.
 type envFile map[string]string
 
-// write puts the file in place whole, readable by its owner alone: it holds secrets.
+// write replaces the file atomically. Only its owner can read it, because it holds secrets.
 func (e envFile) write(path string) error {
 	names := make([]string, 0, len(e))
 	for name := range e {
@@ -45,7 +45,7 @@ func (e envFile) write(path string) error {
 	return nil
 }
 
-// dlqToken is the environment's, else one that is made once for this folder.
+// dlqToken returns the operator token of the environment, or else one that is generated once for this folder.
 func (s *stack) dlqToken() (string, error) {
 	if s.cfg.DLQToken != "" {
 		return s.cfg.DLQToken, nil
@@ -58,16 +58,16 @@ func (s *stack) dlqToken() (string, error) {
 	_, _ = rand.Read(raw) // never fails (crypto/rand since Go 1.24)
 	token := hex.EncodeToString(raw)
 	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("keep the dead letter token: %w", err)
+		return "", fmt.Errorf("store the dead letter token: %w", err)
 	}
 	return token, nil
 }
 
-// localKey is the provider key of a stack whose providers are the exchange, which takes any. It is no secret.
+// localKey is the provider key of a stack that uses the exchange, which accepts any key. It is not a secret.
 const localKey = "local-key-no-secret"
 
-// exchangeEnv points the functions at the exchange, with a key where the provider needs one. A base URL or a key that
-// the environment sets stays: whoever points a provider elsewhere has its key.
+// exchangeEnv points the functions at the exchange, with a key for each provider that needs one. Base URLs and keys of the
+// environment take precedence; a provider with its own base URL gets no key from here.
 func exchangeEnv(environ []string, exchangeURL string) []string {
 	given := map[string]bool{}
 	for _, v := range environ {
@@ -88,7 +88,7 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 	return env
 }
 
-// functionEnv is the environment of every function: all of ours, and where things are.
+// functionEnv returns the environment of the functions: our own, with the addresses of this stack.
 func (s *stack) functionEnv() []string {
 	env := append(append(s.freeCalls(), os.Environ()...),
 		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"],
@@ -99,8 +99,8 @@ func (s *stack) functionEnv() []string {
 	return env
 }
 
-// freeCalls turns the providers' budgets off where the exchange stands in for them. A budget that the environment sets
-// comes later, and the last one counts.
+// freeCalls turns the providers' budgets off if the exchange replaces them. It goes before the environment in the list, so that a
+// budget set there wins: the last value of a variable counts.
 func (s *stack) freeCalls() (env []string) {
 	if s.env["EXCHANGE_URL"] == "" || s.cfg.Live {
 		return nil
@@ -111,7 +111,7 @@ func (s *stack) freeCalls() (env []string) {
 	return env
 }
 
-// balance serves one address for several replicas, in turn, on loopback.
+// balance starts a round-robin load balancer on loopback and returns its URL.
 func (s *stack) balance(ctx context.Context, list []string) (string, error) {
 	if len(list) == 1 {
 		return list[0], nil
@@ -130,7 +130,7 @@ func (s *stack) balance(ctx context.Context, list []string) (string, error) {
 		return "", fmt.Errorf("balance: %w", err)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
-	// A connection that was opened but never used would hold up the function's shutdown for 5 s.
+	// A connection that was opened but never used would delay the function's shutdown by 5 s.
 	s.stops = append(s.stops, func(context.Context) { transport.CloseIdleConnections() })
 	s.serve(l, &httputil.ReverseProxy{
 		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(targets[next.Add(1)%uint64(len(targets))]) },
@@ -155,7 +155,7 @@ func (s *stack) banner(took time.Duration) {
 	}
 }
 
-// demo makes one polling job for each of the exchange's symbols, once for this folder, so that the page moves at once.
+// demo creates a polling job for each of the exchange's symbols, once for this folder, so that the page shows changing prices.
 func (s *stack) demo(ctx context.Context) {
 	marker := filepath.Join(s.cfg.Dir, "demo-jobs")
 	if _, err := os.Stat(marker); err == nil || !s.cfg.Demo || len(s.urls["poll"]) == 0 {
@@ -167,28 +167,28 @@ func (s *stack) demo(ctx context.Context) {
 			return
 		}
 	}
-	_ = os.WriteFile(marker, nil, 0o600) // without it the next start offers the same idempotency keys again
-	s.say("demo: every symbol of the exchange is polled each 5 s (DEMO=0 leaves that out)")
+	_ = os.WriteFile(marker, nil, 0o600) // if this fails, the next start sends the same idempotency keys again
+	s.say("demo: polling every symbol of the exchange every 5 s (DEMO=0 turns this off)")
 }
 
 func createJob(ctx context.Context, poll, symbol string) error {
 	body, err := json.Marshal(map[string]any{"symbols": []string{symbol}, "interval": 5, "provider": "yfinance"})
 	if err != nil {
-		return fmt.Errorf("job for %s: %w", symbol, err)
+		return fmt.Errorf("create job for %s: %w", symbol, err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, poll+"/prices/poll", bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("job for %s: %w", symbol, err)
+		return fmt.Errorf("create job for %s: %w", symbol, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Idempotency-Key", "demo-"+symbol)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("job for %s: %w", symbol, err)
+		return fmt.Errorf("create job for %s: %w", symbol, err)
 	}
-	_ = resp.Body.Close() // nothing in it is used
+	_ = resp.Body.Close() // the body is not used
 	if resp.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("job for %s: status %d", symbol, resp.StatusCode)
+		return fmt.Errorf("create job for %s: status %d", symbol, resp.StatusCode)
 	}
 	return nil
 }

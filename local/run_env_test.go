@@ -15,11 +15,11 @@ func TestExchangeEnv(t *testing.T) {
 		"FINNHUB_BASE_URL=" + base + "/finnhub", "FINNHUB_API_KEY=" + localKey,
 		"TWELVE_DATA_BASE_URL=" + base + "/twelve_data", "TWELVE_DATA_API_KEY=" + localKey,
 		"BINANCE_BASE_URL=" + base + "/binance", "COINBASE_BASE_URL=" + base + "/coinbase",
-	}, exchangeEnv([]string{"PATH=/bin", "YFINANCE_BASE_URL=", "FINNHUB_API_KEY="}, base), "empty is not set")
+	}, exchangeEnv([]string{"PATH=/bin", "YFINANCE_BASE_URL=", "FINNHUB_API_KEY="}, base), "an empty variable counts as unset")
 
 	env := exchangeEnv([]string{"FINNHUB_BASE_URL=http://mine", "ALPHA_VANTAGE_API_KEY=mine"}, base)
-	require.NotContains(t, env, "FINNHUB_BASE_URL="+base+"/finnhub", "what the environment points elsewhere stays so")
-	require.NotContains(t, env, "FINNHUB_API_KEY="+localKey, "and gets no key of ours")
+	require.NotContains(t, env, "FINNHUB_BASE_URL="+base+"/finnhub", "the base URL of the environment wins")
+	require.NotContains(t, env, "FINNHUB_API_KEY="+localKey, "a provider with its own base URL gets no key")
 	require.Contains(t, env, "ALPHA_VANTAGE_BASE_URL="+base+"/alpha_vantage")
-	require.NotContains(t, env, "ALPHA_VANTAGE_API_KEY="+localKey, "a key of the user's own reaches the functions")
+	require.NotContains(t, env, "ALPHA_VANTAGE_API_KEY="+localKey, "the key of the environment wins")
 }

@@ -1,5 +1,5 @@
-// Migrate brings the database of DATABASE_URL to the newest schema. It runs as a job before a rollout, never at a
-// function's start: a schema change must not race with copies that come and go.
+// Migrate applies the migrations to the database of DATABASE_URL. It runs as a job before a rollout, never when a function starts: a
+// schema change must not race with replicas that start and stop.
 package main
 
 import (
@@ -34,7 +34,7 @@ func run(ctx context.Context) error {
 	if err := envconfig.Process("", &c); err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
-	if c.DatabaseURL == "" { // set but empty, which envconfig's required lets pass: the client's own defaults are no database of ours
+	if c.DatabaseURL == "" { // envconfig's required accepts an empty value; the client would then connect to its default database
 		return errors.New("config: DATABASE_URL is empty")
 	}
 	if err := migrate.Up(ctx, string(c.DatabaseURL)); err != nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestNoDatabaseIsNeverTakenForSomeDatabase(t *testing.T) {
+func TestEmptyDatabaseURLIsAnError(t *testing.T) {
 	t.Setenv("DATABASE_URL", "")
 	require.ErrorContains(t, run(t.Context()), "DATABASE_URL is empty")
 }

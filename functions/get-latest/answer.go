@@ -20,29 +20,29 @@ import (
 
 type priceBody struct {
 	Symbol         string     `json:"symbol" example:"AAPL"`
-	Price          api.Number `json:"price" doc:"Exact digits as the provider gave them"`
+	Price          api.Number `json:"price" doc:"Exact digits, as the provider sent them"`
 	Timestamp      time.Time  `json:"timestamp" doc:"When the provider observed the price"`
 	Provider       string     `json:"provider" example:"yfinance"`
-	Currency       string     `json:"currency,omitempty" doc:"As the provider names it; minor units (GBp) are not divided"`
+	Currency       string     `json:"currency,omitempty" doc:"The provider's name for it; prices in minor units (GBp) are not converted"`
 	Stale          bool       `json:"stale,omitempty" doc:"The provider failed; this is an older price"`
-	FallbackFrom   string     `json:"fallback_from,omitempty" doc:"With provider=auto: the first of the chain, if another answered in its place"`
-	FallbackReason string     `json:"fallback_reason,omitempty" doc:"The code of what kept it from answering"`
+	FallbackFrom   string     `json:"fallback_from,omitempty" doc:"With provider=auto: the first provider of the chain, if another one answered instead"`
+	FallbackReason string     `json:"fallback_reason,omitempty" doc:"The code of its error"`
 }
 
 type batchBody struct {
 	Prices map[string]priceBody        `json:"prices" doc:"By symbol"`
-	Errors map[string]*problem.Problem `json:"errors" doc:"By symbol, as it was given"`
+	Errors map[string]*problem.Problem `json:"errors" doc:"By symbol, as the request spelled it"`
 }
 
 // answer is a price, or the prices of a batch.
 type answer struct {
-	how  string           // as X-Cache
-	last pricecache.Entry // whose age and lifetime count
-	tag  string           // empty: the answer has no name
+	how  string           // the value of X-Cache
+	last pricecache.Entry // determines Age and max-age
+	tag  string           // the ETag; empty for none
 	body any
 }
 
-// batch answers several symbols as one.
+// batch combines the results of several symbols into one answer.
 func batch(ctx context.Context, q latestRequest, results []result) answer {
 	body := batchBody{Prices: map[string]priceBody{}, Errors: map[string]*problem.Problem{}}
 	for text, err := range q.refused {
@@ -58,12 +58,12 @@ func batch(ctx context.Context, q latestRequest, results []result) answer {
 		body.Prices[symbol] = bodyOf(r.found)
 		a.how = worse(a.how, r.found.how)
 		a.last.Age, a.last.Left = max(a.last.Age, r.found.entry.Age), min(a.last.Left, r.found.entry.Left)
-		tags.Write([]byte(symbol + etag(r.found))) // a hash takes everything
+		tags.Write([]byte(symbol + etag(r.found)))
 	}
 	a.tag, a.body = `"`+hex.EncodeToString(tags.Sum(nil)[:16])+`"`, body
 	if len(body.Errors) > 0 {
 		a.how = worse(a.how, "MISS")
-		a.last.Left, a.tag = 0, "" // problems are of the moment, and name their request
+		a.last.Left, a.tag = 0, "" // problems must not be cached: they contain the request ID
 	}
 	return a
 }
@@ -78,8 +78,8 @@ func worse(a, b string) string {
 	return "HIT"
 }
 
-// write sends the body only if the client does not hold it. max-age counts from the fetch (RFC 9111 section 4.2): caches subtract
-// Age themselves. What is no longer fresh has none left, whatever its age.
+// write sends the answer, or 304 if the client already has it. max-age counts from the fetch, because caches subtract Age
+// themselves (RFC 9111 section 4.2); it is 0 if the price is no longer fresh.
 func (a answer) write(w http.ResponseWriter, held []string, private bool) error {
 	lifetime, control := 0, "max-age="
 	if a.last.Left > 0 {
@@ -96,7 +96,7 @@ func (a answer) write(w http.ResponseWriter, held []string, private bool) error 
 		}
 		status, text = http.StatusOK, append(text, '\n')
 	}
-	header := w.Header() // by the names' canonical forms, which spares their conversion
+	header := w.Header() // set by canonical names, which saves converting them
 	header["X-Cache"] = []string{a.how}
 	header["Age"] = []string{strconv.Itoa(int(a.last.Age.Seconds()))}
 	header["Cache-Control"] = []string{control + strconv.Itoa(lifetime)}
@@ -111,20 +111,20 @@ func (a answer) write(w http.ResponseWriter, held []string, private bool) error 
 	if text != nil {
 		_, _ = w.Write(text) // an error means that the client went away
 	}
-	// Flushed, the answer is on its way before the request is counted and logged.
+	// Send the answer before the request is counted and logged.
 	_ = http.NewResponseController(w).Flush()
 	return nil
 }
 
-// encode writes what most answers are, one price, by hand: what the library's reflection costs the first time is a fifth of the time
-// from exec to the first hit. A test holds both equal.
+// encode encodes a single price, which most answers are, by hand: on its first use, encoding/json's reflection takes a fifth of the
+// time from exec to the first hit. A test checks that both encodings are equal.
 func encode(body any) ([]byte, error) {
 	b, single := body.(priceBody)
 	if !single || strings.ContainsFunc(b.Currency, needsEscape) {
 		return json.Marshal(body)
 	}
 	text := make([]byte, 0, 192)
-	member := func(name, value string) { // the values' characters, but for the currency's, are known to need no escape
+	member := func(name, value string) { // no value needs escaping: the currency is checked above, the others are validated
 		if value != "" {
 			text = append(append(append(append(append(text, `,"`...), name...), `":"`...), value...), '"')
 		}
@@ -153,7 +153,7 @@ func bodyOf(f found) priceBody {
 	}
 }
 
-// etag names a body: the quote, and what else the body says.
+// etag returns the entity tag of a single price. It covers all that the body depends on.
 func etag(f found) string {
 	tag := `"` + f.entry.RawResponseID.String()
 	if f.how == "STALE" {
@@ -165,7 +165,7 @@ func etag(f found) string {
 	return tag + `"`
 }
 
-// matches reads If-None-Match (RFC 9110 section 13.1.2): a list of entity tags, compared weakly, or * for any.
+// matches reports whether If-None-Match lists tag or is * (RFC 9110 section 13.1.2). Tags are compared weakly.
 func matches(lines []string, tag string) bool {
 	for _, line := range lines {
 		if strings.Trim(line, " \t") == "*" {
@@ -175,7 +175,7 @@ func matches(lines []string, tag string) bool {
 			first, quoted := strings.CutPrefix(strings.TrimPrefix(line, "W/"), `"`)
 			opaque, rest, closed := strings.Cut(first, `"`)
 			if !quoted || !closed {
-				break // no list of tags: it says nothing
+				break // not a list of entity tags: ignore the rest
 			}
 			if opaque == strings.Trim(tag, `"`) {
 				return true

@@ -23,7 +23,7 @@ type config struct {
 	DefaultProvider string          `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
 	ProviderChain   []string        `envconfig:"PROVIDER_CHAIN"`          // what provider=auto tries, in order; empty: all
 	CacheTTL        time.Duration   `envconfig:"CACHE_TTL" default:"60s"` // how long a quote is fresh
-	StaleTTL        time.Duration   `envconfig:"STALE_TTL" default:"10m"` // how long it may stand in for a provider that fails
+	StaleTTL        time.Duration   `envconfig:"STALE_TTL" default:"10m"` // how long a quote may be answered while the provider fails
 }
 
 func loadConfig() (config, error) {
@@ -35,7 +35,7 @@ func loadConfig() (config, error) {
 	return c, err
 }
 
-// Validate reports every fault at once.
+// Validate reports all invalid settings at once.
 func (c config) Validate() error {
 	errs := []error{
 		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.Budgets.Validate(), c.LatestLimit.Check("RATE_LIMIT_LATEST"),
@@ -49,5 +49,5 @@ func (c config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxTTL bounds how long a quote is kept in the cache.
+// maxTTL is the longest time that a quote may be kept in the cache.
 const maxTTL = 366 * 24 * time.Hour

@@ -26,14 +26,14 @@ type handler struct {
 	points          points
 	known           func(provider string) bool
 	defaultProvider string
-	private         bool // clients need API keys, so shared caches must not answer for us
+	private         bool // clients need API keys, so shared caches must not store answers
 }
 
 func (h *handler) routes(routes *api.API, history service.Middleware) {
 	api.Mount[latestQuery, latestAnswer](routes, latestOperation, http.HandlerFunc(h.latest))
 	api.Handle(routes, huma.Operation{
 		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
-		Summary: "The stored prices of an instrument, in pages",
+		Summary: "Stored prices of an instrument, in pages",
 		Errors:  []int{400, 429, 500, 503},
 	}, h.history, history)
 	routes.Document(describe)
@@ -42,16 +42,16 @@ func (h *handler) routes(routes *api.API, history service.Middleware) {
 var latestOperation = huma.Operation{
 	OperationID: "latest-price", Method: http.MethodGet, Path: "/prices/latest", Tags: []string{"prices"},
 	Summary:     "The latest price of an instrument, or of several",
-	Description: "Give symbol or symbols. A batch always answers 200: each symbol is in prices or in errors, and one that fails leaves the others alone.",
+	Description: "Pass either symbol or symbols. A batch always answers 200: each symbol is in prices or in errors, and a symbol that fails does not affect the others.",
 	Parameters: []*huma.Param{{
-		Name: "If-None-Match", In: "header", Description: "ETags of the prices that the client has",
+		Name: "If-None-Match", In: "header", Description: "ETags of the prices that the client already has",
 		Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}},
 	}},
 	Errors: []int{400, 404, 429, 500, 502, 503, 504},
 }
 
-// describe says in the document what the library cannot know: the shapes of an answer that is written as bytes, and the codes
-// of each error status.
+// describe adds what huma cannot derive to the OpenAPI document: the schemas of an answer that is written as bytes, and the
+// codes of each error status.
 func describe(doc *huma.OpenAPI) {
 	latest, history := doc.Paths["/prices/latest"].Get, doc.Paths["/prices/history"].Get
 	one := doc.Components.Schemas.Schema(reflect.TypeFor[priceBody](), true, "Price")
@@ -71,7 +71,7 @@ func describe(doc *huma.OpenAPI) {
 		known.Enum = append(known.Enum, name)
 	}
 	for status, text := range map[int]string{
-		200: "The price, or the prices", 304: "The client has this price: its ETag is in If-None-Match",
+		200: "The price, or the prices of a batch", 304: "The client already has this answer: its ETag is in If-None-Match",
 		400: "invalid_symbol, unknown_provider or invalid_parameter", 404: "symbol_not_found", 429: "rate_limited", 500: "internal",
 		502: "provider_malformed or provider_auth", 503: "provider_rate_limited, provider_unavailable or storage_unavailable",
 		504: "provider_timeout",
@@ -85,23 +85,23 @@ func describe(doc *huma.OpenAPI) {
 	}
 }
 
-// latestQuery and latestAnswer are the document's side of [latestRequest] and [answer].
+// latestQuery and latestAnswer describe [latestRequest] and [answer] in the OpenAPI document.
 type latestQuery struct {
-	Symbol   string   `query:"symbol" doc:"Instrument, such as AAPL: 1 to 32 of A-Z 0-9 . - ^ = / : _ & + (the last two escaped, as %26 and %2B); lower case is raised"`
-	Symbols  []string `query:"symbols" maxItems:"50" doc:"Instruments of a batch, separated by commas; duplicates are folded"`
-	Provider string   `query:"provider" doc:"Provider, DEFAULT_PROVIDER if absent; auto: the first of PROVIDER_CHAIN that answers"`
+	Symbol   string   `query:"symbol" doc:"Instrument, such as AAPL: 1 to 32 of A-Z 0-9 . - ^ = / : _ & + (the last two escaped, as %26 and %2B); lower case is converted to upper case"`
+	Symbols  []string `query:"symbols" maxItems:"50" doc:"Instruments of a batch, separated by commas; duplicates are ignored"`
+	Provider string   `query:"provider" doc:"Provider; DEFAULT_PROVIDER if absent; auto: the first of PROVIDER_CHAIN that answers"`
 }
 
 type latestAnswer struct {
-	Cache        string `header:"X-Cache" doc:"HIT, MISS or STALE; of a batch the worst, where a symbol that failed counts as MISS"`
-	Age          int    `header:"Age" doc:"Seconds since the price was fetched; of a batch the most"`
-	CacheControl string `header:"Cache-Control" doc:"max-age: seconds from the fetch for which the price is fresh (a cache subtracts Age); 0 if it is stale or a symbol of a batch failed. private where clients need an API key"`
-	ETag         string `header:"ETag" doc:"Names this answer; absent if a symbol of a batch failed"`
+	Cache        string `header:"X-Cache" doc:"HIT, MISS or STALE; for a batch the worst of its symbols, where a failed symbol counts as MISS"`
+	Age          int    `header:"Age" doc:"Seconds since the price was fetched; for a batch, since the oldest fetch"`
+	CacheControl string `header:"Cache-Control" doc:"max-age: seconds from the fetch for which the price is fresh (caches subtract Age); 0 if it is stale or a symbol of a batch failed. private if clients need an API key"`
+	ETag         string `header:"ETag" doc:"Identifies this answer; absent if a symbol of a batch failed"`
 	Body         []byte
 }
 
-// latest answers GET /prices/latest. The cache is read in the round trip of the limit check, so a hit costs one; a request that
-// makes no sense counts, too.
+// latest answers GET /prices/latest. The cache is read in the round trip of the limit check, so a hit costs a single round trip.
+// Invalid requests count towards the limit, too.
 func (h *handler) latest(w http.ResponseWriter, r *http.Request) {
 	q, err := h.read(r)
 	var cached *pricecache.Lookup

@@ -73,10 +73,10 @@ func resultOf(t *testing.T, provider string, symbol market.Symbol, price string)
 	}}
 }
 
-// openGate admits everybody, and lets reads ride as the limiter does.
+// openGate admits every request, and runs the caller's reads in a pipeline as the limiter does.
 type openGate struct {
 	client *redis.Client
-	ridden int // commands of the last request
+	ridden int // commands in the last pipeline
 }
 
 func (g *openGate) Admit(_ http.ResponseWriter, r *http.Request, ride func(redis.Pipeliner)) (client string, ok bool) {
@@ -93,7 +93,7 @@ type bundle struct {
 	gate    *openGate
 	fetch   *fakeFetch
 	redis   *miniredis.Miniredis
-	clock   time.Time // of Redis
+	clock   time.Time // Redis' clock
 	client  *redis.Client
 	handler *handler
 	service *service.Service
@@ -125,7 +125,7 @@ func setup(t *testing.T) *bundle {
 	return b
 }
 
-// failing makes every provider that is named fail.
+// failing makes providers fail with errs; the others return a price.
 func (b *bundle) failing(t *testing.T, errs map[string]error) {
 	t.Helper()
 	b.fetch.mu.Lock()
@@ -138,7 +138,7 @@ func (b *bundle) failing(t *testing.T, errs map[string]error) {
 	}
 }
 
-// later lets time pass in Redis.
+// later moves Redis' clock forward.
 func (b *bundle) later(d time.Duration) {
 	b.clock = b.clock.Add(d)
 	b.redis.SetTime(b.clock)
@@ -166,12 +166,12 @@ func outage(code string) error {
 
 var notFound = fault.New(fault.NotFound, "symbol_not_found", "x")
 
-func TestMissAnswersTheDocumentedBody(t *testing.T) {
+func TestMissReturnsTheDocumentedBody(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	w, _ := b.get(t, "/prices/latest?symbol=aapl&provider=yfinance")
 	require.Equal(t, http.StatusOK, w.Code)
-	//nolint:testifylint // byte for byte: JSONEq would let the digits pass through float64
+	//nolint:testifylint // byte for byte: JSONEq would convert the digits to float64
 	require.Equal(t, `{"symbol":"AAPL","price":150.250000000000000001,"timestamp":"2024-03-20T10:30:00Z","provider":"yfinance"}`+"\n", w.Body.String())
 	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
 	require.Equal(t, "MISS", w.Header().Get("X-Cache"))
@@ -218,7 +218,7 @@ func TestIfNoneMatch(t *testing.T) {
 	}
 }
 
-func TestOldPriceIsNeverShownAsFresh(t *testing.T) {
+func TestOldPriceIsMarkedStale(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.get(t, "/prices/latest?symbol=AAPL")
@@ -231,23 +231,23 @@ func TestOldPriceIsNeverShownAsFresh(t *testing.T) {
 		require.Equal(t, true, body["stale"])
 		require.Equal(t, "max-age=0", w.Header().Get("Cache-Control"))
 		require.GreaterOrEqual(t, w.Header().Get("Age"), "90")
-		require.Equal(t, `"`+rawID.String()+`-stale"`, w.Header().Get("ETag"), "another body than the fresh one's")
+		require.Equal(t, `"`+rawID.String()+`-stale"`, w.Header().Get("ETag"), "the body differs from the fresh one")
 		b.later(2 * time.Second)
 	}
 	b.failing(t, map[string]error{"yfinance": notFound})
 	w, _ := b.get(t, "/prices/latest?symbol=AAPL")
-	require.Equal(t, http.StatusNotFound, w.Code, "a symbol that is gone is no outage")
+	require.Equal(t, http.StatusNotFound, w.Code, "an unknown symbol is not an outage")
 	b.later(2 * time.Second)
 	b.failing(t, map[string]error{"yfinance": outage("storage_unavailable")})
 	w, _ = b.get(t, "/prices/latest?symbol=AAPL")
-	require.Equal(t, http.StatusServiceUnavailable, w.Code, "nor is our own")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, "an error of our own storage")
 	b.later(10 * time.Minute)
 	b.failing(t, map[string]error{"yfinance": outage("provider_timeout")})
 	w, _ = b.get(t, "/prices/latest?symbol=AAPL")
-	require.Equal(t, http.StatusGatewayTimeout, w.Code, "too old to stand in")
+	require.Equal(t, http.StatusGatewayTimeout, w.Code, "older than STALE_TTL")
 }
 
-func TestCacheTroubleNeverFailsARequest(t *testing.T) {
+func TestCacheErrorFailsNoRequest(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.redis.Close()
@@ -289,7 +289,7 @@ func TestErrors(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			b.failing(t, map[string]error{"yfinance": c.err})
-			for range 2 { // the second time from what the first one left
+			for range 2 { // the second time with the state that the first request left
 				w, body := b.get(t, "/prices/latest?"+c.query, "X-Request-ID", "abc")
 				require.Equal(t, c.status, w.Code, w.Body.String())
 				require.Equal(t, c.code, body["code"])
@@ -306,7 +306,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Every status that the route answers with is in the document, with its codes.
+// The OpenAPI document has every status of the route, with its codes.
 func TestDocumentNamesEveryCode(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -329,7 +329,7 @@ func TestDocumentNamesEveryCode(t *testing.T) {
 	}
 }
 
-func TestAutoTakesTheFirstThatAnswers(t *testing.T) {
+func TestAutoReturnsTheFirstPriceOfTheChain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	w, body := b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
@@ -346,39 +346,39 @@ func TestAutoTakesTheFirstThatAnswers(t *testing.T) {
 	require.Equal(t, "binance", body["provider"])
 	require.Equal(t, "yfinance", body["fallback_from"])
 	require.Equal(t, "provider_timeout", body["fallback_reason"])
-	require.NotContains(t, body, "stale", "a fresh price of another beats an old one of the first")
-	require.NotEqual(t, plain, w.Header().Get("ETag"), "another body")
+	require.NotContains(t, body, "stale", "a fresh price of another provider wins over an old one of the first")
+	require.NotEqual(t, plain, w.Header().Get("ETag"), "the body differs")
 
 	w, body = b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
 	require.Equal(t, "HIT", w.Header().Get("X-Cache"))
 	require.Equal(t, "binance", body["provider"])
 	require.Equal(t, "yfinance", body["fallback_from"])
-	require.Equal(t, 2, b.fetch.count("yfinance AAPL"), "its error answers for 2 s")
+	require.Equal(t, 2, b.fetch.count("yfinance AAPL"), "its error is shared for 2 s")
 	require.Equal(t, 1, b.fetch.count("binance AAPL"))
 
 	b.later(2 * time.Minute)
 	b.failing(t, map[string]error{"yfinance": notFound, "finnhub": outage("provider_unavailable"), "binance": outage("provider_auth")})
 	w, body = b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
 	require.Equal(t, "STALE", w.Header().Get("X-Cache"))
-	require.Equal(t, "yfinance", body["provider"], "the first of the chain that has one")
+	require.Equal(t, "yfinance", body["provider"], "the first provider of the chain with a cached price")
 	require.Equal(t, true, body["stale"])
 	require.NotContains(t, body, "fallback_from")
 }
 
-func TestAutoGivesTheMostUsefulError(t *testing.T) {
+func TestAutoReturnsTheMostUsefulError(t *testing.T) {
 	t.Parallel()
 	auth, malformed, limited, away := outage("provider_auth"), outage("provider_malformed"), outage("provider_rate_limited"), outage("provider_unavailable")
 	cases := map[string]struct {
 		errs []error
 		code string
 	}{
-		"nobody has it":                        {[]error{notFound, notFound, notFound}, "symbol_not_found"},
-		"who did not answer might":             {[]error{notFound, limited, notFound}, "provider_rate_limited"},
-		"our key says nothing of the symbol":   {[]error{auth, notFound, malformed}, "symbol_not_found"},
-		"malformed before auth":                {[]error{auth, malformed, auth}, "provider_malformed"},
-		"the first of equals":                  {[]error{away, limited, auth}, "provider_unavailable"},
-		"storage ends it":                      {[]error{notFound, outage("storage_unavailable"), away}, "storage_unavailable"},
-		"a defect is seen if there is no else": {[]error{auth, auth, errors.New("defect")}, "provider_auth"},
+		"no provider has the symbol":        {[]error{notFound, notFound, notFound}, "symbol_not_found"},
+		"a retryable error over not found":  {[]error{notFound, limited, notFound}, "provider_rate_limited"},
+		"not found over auth and malformed": {[]error{auth, notFound, malformed}, "symbol_not_found"},
+		"malformed over auth":               {[]error{auth, malformed, auth}, "provider_malformed"},
+		"the first of equals":               {[]error{away, limited, auth}, "provider_unavailable"},
+		"a storage error ends the chain":    {[]error{notFound, outage("storage_unavailable"), away}, "storage_unavailable"},
+		"an unknown error ranks no higher":  {[]error{auth, auth, errors.New("defect")}, "provider_auth"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -411,7 +411,7 @@ func TestBatch(t *testing.T) {
 	require.Equal(t, 1, b.fetch.count("yfinance MSFT"))
 }
 
-// X-Cache of a batch is the worst of its symbols, and a symbol without a price was no hit.
+// X-Cache of a batch is the worst of its symbols; a symbol without a price counts as a miss.
 func TestXCacheOfABatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -433,8 +433,8 @@ func TestXCacheOfABatch(t *testing.T) {
 	}
 }
 
-// A cache between us and the client may keep an answer as long as its age leaves it fresh, and no longer: RFC 9111 section 4.2.
-func TestAgeAndLifetimeAgree(t *testing.T) {
+// A cache between us and the client keeps an answer until max-age minus Age has passed (RFC 9111 section 4.2).
+func TestMaxAgeCountsFromTheFetch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.get(t, "/prices/latest?symbols=AAPL,MSFT")
@@ -450,8 +450,8 @@ func TestAgeAndLifetimeAgree(t *testing.T) {
 	require.Equal(t, "59", w.Header().Get("Age"))
 }
 
-// Where clients need a key, no shared cache may answer those who have none.
-func TestAnswersToKeysArePrivate(t *testing.T) {
+// If clients need an API key, a shared cache must not answer clients without one.
+func TestAnswersArePrivateIfKeysAreNeeded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.handler.private = true
@@ -483,7 +483,7 @@ func TestHeadIsGetWithoutABody(t *testing.T) {
 	}
 }
 
-func TestOneBadSymbolFailsNoOther(t *testing.T) {
+func TestBadSymbolDoesNotFailOthers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
@@ -511,7 +511,7 @@ func TestOneBadSymbolFailsNoOther(t *testing.T) {
 	require.Empty(t, w.Header().Get("ETag"))
 }
 
-func TestBatchIsFetchedInParallel(t *testing.T) {
+func TestBatchIsFetchedConcurrently(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var mu sync.Mutex
@@ -520,9 +520,9 @@ func TestBatchIsFetchedInParallel(t *testing.T) {
 	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
 		mu.Lock()
 		running++
-		if most = max(most, running); running == together {
+		if most = max(most, running); running == batchConcurrency {
 			close(all)
-			running = -1000 // once
+			running = -1000 // close only once
 		}
 		mu.Unlock()
 		<-all
@@ -534,10 +534,10 @@ func TestBatchIsFetchedInParallel(t *testing.T) {
 	}
 	_, body := b.get(t, "/prices/latest?symbols="+strings.Join(symbols, ","))
 	require.Len(t, body["prices"], maxSymbols)
-	require.Equal(t, together, most)
+	require.Equal(t, batchConcurrency, most)
 }
 
-func TestAHitIsOneRoundTrip(t *testing.T) {
+func TestHitIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.get(t, "/prices/latest?symbols=AAPL,MSFT")
@@ -570,8 +570,9 @@ func TestLookupsAreCounted(t *testing.T) {
 	}
 }
 
-// What the document refuses is refused, and what it lets pass is refused only for what it cannot say.
-func TestRequestsAreReadAsDocumented(t *testing.T) {
+// The hand-written parser refuses all requests that the OpenAPI document refuses. Others are refused only by rules that the document
+// cannot express.
+func TestRequestsAreParsedAsDocumented(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	documented := service.New(service.Config{}, slog.New(slog.DiscardHandler))
@@ -585,7 +586,7 @@ func TestRequestsAreReadAsDocumented(t *testing.T) {
 		h.ServeHTTP(w, r)
 		return w
 	}
-	beyond := map[string]string{ // code of what only we refuse
+	beyond := map[string]string{ // requests that only our parser refuses, with the code
 		"": "invalid_parameter", "symbol=AAPL&symbols=MSFT": "invalid_parameter", "symbol=A+B": "invalid_symbol", "symbol=AAPL&provider=nobody": "unknown_provider",
 		"symbol=" + strings.Repeat("A", 33): "invalid_symbol", "symbols=AAPL&provider=AUTO": "unknown_provider",
 	}
@@ -615,8 +616,8 @@ func TestRequestsAreReadAsDocumented(t *testing.T) {
 	}
 }
 
-// The encoding by hand is the library's, byte for byte.
-func TestOnePriceIsEncodedAsTheLibraryDoes(t *testing.T) {
+// The hand-written encoder and encoding/json agree byte for byte.
+func TestPriceIsEncodedAsByTheLibrary(t *testing.T) {
 	t.Parallel()
 	pick := func(of ...string) string { return of[rand.IntN(len(of))] }
 	for range 2000 {

@@ -30,12 +30,12 @@ type span struct {
 
 type historyQuery struct {
 	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
-	Provider  string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
+	Provider  string `query:"provider" doc:"Provider of the series; DEFAULT_PROVIDER if absent"`
 	Start     string `query:"start" doc:"First instant, inclusive: RFC 3339, a date (its beginning, UTC), or milliseconds since 1970"`
 	End       string `query:"end" doc:"Last instant, exclusive: RFC 3339, a date (its beginning, UTC), or milliseconds since 1970"`
-	Order     string `query:"order" enum:"asc,desc" default:"asc" doc:"Of the observation times"`
-	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Prices on a page"`
-	PageToken string `query:"page_token" maxLength:"64" doc:"next_page_token of the page before, with the same query"`
+	Order     string `query:"order" enum:"asc,desc" default:"asc" doc:"Order of the observation times"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Prices per page"`
+	PageToken string `query:"page_token" maxLength:"64" doc:"next_page_token of the previous page, with the same query"`
 }
 
 type historyAnswer struct{ Body historyBody }
@@ -44,17 +44,17 @@ type historyBody struct {
 	Symbol        string      `json:"symbol" example:"AAPL"`
 	Provider      string      `json:"provider" example:"yfinance"`
 	Prices        []pointBody `json:"prices"`
-	NextPageToken *string     `json:"next_page_token" nullable:"true" doc:"null at the end"`
+	NextPageToken *string     `json:"next_page_token" nullable:"true" doc:"null on the last page"`
 }
 
 type pointBody struct {
 	Timestamp     time.Time  `json:"timestamp" doc:"When the provider observed the price"`
 	Price         api.Number `json:"price" doc:"Exact digits"`
-	RawResponseID uuid.UUID  `json:"raw_response_id" format:"uuid" doc:"Of the answer it came from"`
+	RawResponseID uuid.UUID  `json:"raw_response_id" format:"uuid" doc:"ID of the provider's response that the price came from"`
 }
 
-// history pages through stored prices. A token stands for the last observation time of its page, so pages stay right
-// whatever is stored meanwhile.
+// history pages through stored prices. A page token holds the last observation time of its page, so points that are stored
+// between two requests neither shift nor repeat others.
 func (h *handler) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
 	q, err := h.spanOf(in)
 	if err != nil {
@@ -101,7 +101,7 @@ func (h *handler) spanOf(in *historyQuery) (span, error) {
 		return span{}, err
 	}
 	if q.provider == auto {
-		return span{}, fault.New(fault.Invalid, "invalid_provider", "a series has one provider: name it")
+		return span{}, fault.New(fault.Invalid, "invalid_provider", "provider auto has no history: name a provider")
 	}
 	if q.Range, err = timerange.Parse(in.Start, in.End); err != nil {
 		return span{}, err
@@ -109,8 +109,8 @@ func (h *handler) spanOf(in *historyQuery) (span, error) {
 	return q, nil
 }
 
-// A token is the time in microseconds and a digest of the query it belongs to. It is no secret: a forged one shows
-// nothing that another start would not.
+// newToken returns a page token: the last time of the page in microseconds, and a digest of its query. It needs no signature: a
+// forged token shows nothing that another start would not.
 func newToken(last time.Time, q span) string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(last.UnixMicro()))
 	return base64.RawURLEncoding.EncodeToString(append(b, q.digest()...))
@@ -119,14 +119,14 @@ func newToken(last time.Time, q span) string {
 func readToken(token string, q span) (time.Time, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != 16 {
-		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token is invalid")
 	}
 	if string(b[8:]) != string(q.digest()) {
 		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token belongs to another query")
 	}
-	last := time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC() //nolint:gosec // the bits, whatever the sign
+	last := time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC() //nolint:gosec // may be negative, before 1970
 	if last.Before(q.From) || !last.Before(q.To) {
-		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of ours")
+		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token is invalid")
 	}
 	return last, nil
 }

@@ -36,8 +36,8 @@ func (s series) history(t *testing.T) pointsFunc {
 	}
 }
 
-// Whatever the order and the size of pages: together they are the series, each point once.
-func TestPagesTogetherAreTheSeries(t *testing.T) {
+// For any order and page size, the pages together hold each point of the series once.
+func TestPagesCoverTheSeries(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	at := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
@@ -120,7 +120,7 @@ func TestHistoryRefuses(t *testing.T) {
 		require.Equal(t, code, body["code"], query)
 	}
 	w, _ := b.get(t, "/prices/history?symbol=AAPL&limit=2&page_token="+token)
-	require.Equal(t, http.StatusOK, w.Code, "pages may differ in size")
+	require.Equal(t, http.StatusOK, w.Code, "the page size may change between pages")
 }
 
 func TestBoundsOfASpan(t *testing.T) {
@@ -144,7 +144,7 @@ func TestBoundsOfASpan(t *testing.T) {
 	}
 }
 
-// FuzzPageToken: a token is refused or it is one that this query could have given; nothing panics.
+// FuzzPageToken checks that a token is either refused or one that this query could have returned, and that nothing panics.
 func FuzzPageToken(f *testing.F) {
 	open, err := timerange.Parse("", "")
 	require.NoError(f, err)

@@ -1,8 +1,8 @@
-// Get-latest answers the latest price of an instrument, and its history.
+// Get-latest serves the latest price of an instrument, and its history.
 //
-// GET /prices/latest looks into the cache; on a miss one request of all that wait, over all replicas, fetches from the
-// provider, stores the raw response and the price event in one transaction, answers, and publishes the event. Delivery: a
-// price that was answered is stored, and its event is published at least once. GET /prices/history reads price_points.
+// GET /prices/latest reads the cache. On a miss, one of the waiting requests, over all replicas, fetches from the provider, stores
+// the raw response and the price event in one transaction, answers, and publishes the event. A price that was answered is stored,
+// and its event is published at least once. GET /prices/history reads price_points.
 package main
 
 import (
@@ -58,7 +58,7 @@ func run(ctx context.Context) error {
 
 	limiter := ratelimit.New(cache, cfg.Limits, log)
 	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	// Without Redis every request is a miss and limits are this replica's own, but there is an answer.
+	// Optional: without Redis every request is a miss and each replica has its own limits, but requests are answered.
 	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
 	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check(priceevent.Topic)}, warm)
 	limiter.Observe(srv.Metrics)

@@ -18,18 +18,18 @@ import (
 	"marketdata/shared/pricecache"
 )
 
-// auto is the provider's name for "whichever of the chain answers first".
+// auto is the provider name that stands for the first provider of the chain that answers.
 const auto = "auto"
 
-// together is how many symbols of one batch are looked up at a time.
-const together = 8
+// batchConcurrency is the number of symbols of a batch that are looked up at the same time.
+const batchConcurrency = 8
 
 type fetcher interface {
 	Fetch(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error)
 	Known(provider string) bool
 }
 
-// prices finds prices: in the cache, else at the provider, else in the cache once more, marked as stale.
+// prices finds prices: fresh ones in the cache, else at the provider, else stale ones in the cache.
 type prices struct {
 	cache   *pricecache.Cache
 	flights *flight.Group
@@ -38,15 +38,14 @@ type prices struct {
 	lookups lookups
 }
 
-// found is a price and the way it was found.
+// found is a price and where it came from.
 type found struct {
-	entry pricecache.Entry
-	how   string // HIT, MISS or STALE
-	// The provider that should have answered, and the code of what kept it from that; empty if it did.
-	fallbackFrom, fallbackReason string
+	entry                        pricecache.Entry
+	how                          string // HIT, MISS or STALE
+	fallbackFrom, fallbackReason string // the first provider of the chain and the code of its error, if another one answered
 }
 
-// fetchWith is what a flight does: fetch, store, publish. The flight then puts the quote into the cache.
+// fetchWith returns the fetch function of the flights: f fetches, stores and publishes. The flight then writes the cache.
 func fetchWith(f fetcher) flight.Fetch {
 	return func(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error) {
 		r, err := f.Fetch(ctx, provider, symbol)
@@ -54,7 +53,7 @@ func fetchWith(f fetcher) flight.Fetch {
 	}
 }
 
-// providers are those that a request for provider asks, in their order.
+// providers returns the providers that a request for provider asks, in order.
 func (p *prices) providers(provider string) []string {
 	if provider == auto {
 		return p.chain
@@ -62,7 +61,7 @@ func (p *prices) providers(provider string) []string {
 	return []string{provider}
 }
 
-// queue puts the reads that [prices.find] and [prices.findAll] begin with on a pipeline.
+// queue adds the cache reads that [prices.find] and [prices.findAll] start from to a pipeline.
 func (p *prices) queue(ctx context.Context, pipe redis.Pipeliner, provider string, symbols []market.Symbol) *pricecache.Lookup {
 	if provider == auto {
 		provider = p.chain[0]
@@ -70,9 +69,9 @@ func (p *prices) queue(ctx context.Context, pipe redis.Pipeliner, provider strin
 	return p.cache.Queue(ctx, pipe, provider, symbols...)
 }
 
-// find gives the latest price of a symbol, within [flight.Group.MaxWait] whatever happens; cached is what the cache has of the
-// first provider. With provider auto it tries the chain in order, and its error is the most useful of theirs (see [usefulness]).
-// While providers fail, a cached price that is not too old is answered as STALE. Errors are those of [ingest.Ingester.Fetch] and
+// find returns the latest price of a symbol. It always ends within [flight.Group.MaxWait]. cached is the cache entry of the first
+// provider. With provider auto, find tries the chain in order and returns the most useful of the errors (see [usefulness]). If
+// providers fail, it returns a cached price that is not too old as STALE. Errors are those of [ingest.Ingester.Fetch] and
 // [flight.Group.Do].
 func (p *prices) find(ctx context.Context, provider string, symbol market.Symbol, cached pricecache.Entry) (found, error) {
 	f, err := found{entry: cached, how: "HIT"}, error(nil)
@@ -89,16 +88,16 @@ func (p *prices) count(how string) {
 		p.lookups.hit.Inc()
 	case "STALE":
 		p.lookups.stale.Inc()
-	default: // a miss, fetched or not
+	default: // a miss, even if the fetch failed
 		p.lookups.miss.Inc()
 	}
 }
 
-// cached gives an entry of a lookup, the zero Entry if there is none: a cache that is away is a miss.
+// cached returns entry i of a lookup, or the zero Entry if there is none. A cache that cannot be read is a miss.
 func (p *prices) cached(ctx context.Context, l *pricecache.Lookup, i int) pricecache.Entry {
 	entry, _, err := l.Entry(i)
 	if err != nil {
-		p.log.WarnContext(ctx, "cache not read", "err", err)
+		p.log.WarnContext(ctx, "could not read the cache", "err", err)
 	}
 	return entry
 }
@@ -108,7 +107,7 @@ type failure struct {
 	err      error
 }
 
-// refresh asks the chain's providers; old is what the cache has of the first.
+// refresh asks the providers of the chain in order; old is the cache entry of the first.
 func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symbol, old pricecache.Entry) (found, error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, p.flights.MaxWait())
@@ -118,13 +117,13 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 		if i > 0 {
 			entry, _, err := p.cache.Get(ctx, provider, symbol)
 			if err != nil {
-				p.log.WarnContext(ctx, "cache not read", "err", err)
+				p.log.WarnContext(ctx, "could not read the cache", "err", err)
 			}
 			if entry.Left > 0 {
 				return fallback(found{entry: entry, how: "HIT"}, failures), nil
 			}
 			if old.Usable <= 0 {
-				old = entry.Later(-time.Since(began)) // as if it had been read when old was
+				old = entry.Later(-time.Since(began)) // as of the time at which old was read
 			}
 		}
 		entry, err := p.flights.Do(ctx, provider, symbol)
@@ -139,7 +138,7 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 	err := mostUseful(failures)
 	old = old.Later(time.Since(began))
 	if old.Usable > 0 && upstreamFailed(err) {
-		p.log.WarnContext(ctx, "stale price answered", "err", err, "symbol", symbol, "provider", old.Quote.Provider)
+		p.log.WarnContext(ctx, "answered with a stale price", "err", err, "symbol", symbol, "provider", old.Quote.Provider)
 		stale := found{entry: old, how: "STALE"}
 		if old.Quote.Provider != chain[0] {
 			stale = fallback(stale, failures)
@@ -156,18 +155,19 @@ func fallback(f found, failures []failure) found {
 	return f
 }
 
-// upstreamFailed reports an error that an older price may stand in for: not one of ours, and not a symbol that is gone.
+// upstreamFailed reports an error for which an older price may be answered instead: one of the provider, not our own, and not an
+// unknown symbol.
 func upstreamFailed(err error) bool {
 	return fault.KindOf(err) == fault.Unavailable && fault.CodeOf(err) != "storage_unavailable"
 }
 
-// usefulness orders errors by what the client can do about them: try again, else correct the symbol, else tell us.
+// usefulness ranks errors by what the client can do about them: retry, else correct the symbol, else report it.
 func usefulness(err error) int {
 	switch fault.CodeOf(err) {
 	case "storage_unavailable", "client_closed":
-		return 4 // the last there is, and no provider's
+		return 4 // ends the chain; no other provider can help
 	case "provider_rate_limited", "provider_unavailable", "provider_timeout":
-		return 3 // so that "not found" of one provider does not speak for another that did not answer
+		return 3 // the provider that did not answer may have the symbol that another one does not know
 	case "symbol_not_found":
 		return 2
 	case "provider_malformed":
@@ -176,7 +176,7 @@ func usefulness(err error) int {
 	return 0
 }
 
-// mostUseful gives the first of the most useful errors; there must be one.
+// mostUseful returns the most useful error, the first of equals. failures must not be empty.
 func mostUseful(failures []failure) error {
 	best := failures[0].err
 	for _, f := range failures[1:] {
@@ -193,18 +193,18 @@ type result struct {
 	err   error
 }
 
-// findAll finds several symbols at once, some at a time; each has a result of its own, in their order. cached is what the cache
-// has of them.
+// findAll finds the prices of several symbols concurrently, and returns their results in the order of symbols. cached holds their
+// cache entries.
 func (p *prices) findAll(ctx context.Context, provider string, symbols []market.Symbol, cached *pricecache.Lookup) []result {
 	ctx, cancel := context.WithTimeout(ctx, p.flights.MaxWait())
 	defer cancel()
 	results := make([]result, len(symbols))
-	places := make(chan struct{}, together)
+	slots := make(chan struct{}, batchConcurrency)
 	var wg sync.WaitGroup
 	for i, symbol := range symbols {
-		places <- struct{}{}
+		slots <- struct{}{}
 		wg.Go(func() {
-			defer func() { <-places }()
+			defer func() { <-slots }()
 			results[i].found, results[i].err = p.find(ctx, provider, symbol, p.cached(ctx, cached, i))
 		})
 	}
@@ -212,7 +212,7 @@ func (p *prices) findAll(ctx context.Context, provider string, symbols []market.
 	return results
 }
 
-// lookups counts prices looked up by what the cache gave.
+// lookups counts price lookups by result.
 type lookups struct{ hit, miss, stale *metrics.Counter }
 
 func newLookups(set *metrics.Set) lookups {

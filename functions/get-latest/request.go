@@ -9,20 +9,20 @@ import (
 	"marketdata/shared/market"
 )
 
-// maxSymbols bounds a batch.
+// maxSymbols is the largest number of symbols in a batch.
 const maxSymbols = 50
 
-// latestRequest is GET /prices/latest as it was asked.
+// latestRequest is a parsed GET /prices/latest.
 type latestRequest struct {
-	provider string          // one that is known, or auto
-	symbols  []market.Symbol // one, or those of a batch, each once
+	provider string          // a known provider, or auto
+	symbols  []market.Symbol // one, or those of a batch without duplicates
 	batch    bool
-	refused  map[string]error // of a batch, what is no symbol: by the text as it was given
-	held     []string         // If-None-Match, line by line
+	refused  map[string]error // invalid symbols of a batch, as the request spelled them
+	held     []string         // the lines of If-None-Match
 }
 
-// read reads a request. Errors are Invalid: invalid_parameter, unknown_provider, and of a single symbol invalid_symbol; the request
-// is then zero.
+// read parses a request. Errors are Invalid: invalid_parameter, unknown_provider, and for a single symbol invalid_symbol; the
+// request is then zero.
 func (h *handler) read(r *http.Request) (latestRequest, error) {
 	q := latestRequest{provider: h.defaultProvider}
 	var symbol, symbols string
@@ -35,7 +35,7 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 		case "provider":
 			q.provider = value
 		default:
-			return fault.New(fault.Invalid, "invalid_parameter", "there is no query parameter %.64q", name)
+			return fault.New(fault.Invalid, "invalid_parameter", "unknown query parameter %.64q", name)
 		}
 		return nil
 	})
@@ -47,9 +47,9 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 	}
 	switch {
 	case q.provider != auto && !h.known(q.provider):
-		return latestRequest{}, fault.New(fault.Invalid, "unknown_provider", "there is no provider of that name")
+		return latestRequest{}, fault.New(fault.Invalid, "unknown_provider", "unknown provider")
 	case (symbol == "") == (symbols == ""):
-		return latestRequest{}, fault.New(fault.Invalid, "invalid_parameter", "give either symbol or symbols")
+		return latestRequest{}, fault.New(fault.Invalid, "invalid_parameter", "pass either symbol or symbols")
 	case symbol != "":
 		one, err := market.ParseSymbol(symbol)
 		if err != nil {
@@ -61,10 +61,10 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 	return q.ofBatch(symbols)
 }
 
-// ofBatch adds the symbols of a list, separated by commas.
+// ofBatch adds the symbols of a comma-separated list.
 func (q latestRequest) ofBatch(list string) (latestRequest, error) {
 	if strings.Count(list, ",") >= maxSymbols {
-		return latestRequest{}, fault.New(fault.Invalid, "invalid_parameter", "symbols has more than %d", maxSymbols)
+		return latestRequest{}, fault.New(fault.Invalid, "invalid_parameter", "symbols has more than %d entries", maxSymbols)
 	}
 	q.batch, q.refused = true, map[string]error{}
 	seen := map[market.Symbol]bool{}

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A setting that cannot work is refused at start, by name and with what would do: not by every request afterwards.
-func TestSettingsThatCannotWorkAreRefusedAtStart(t *testing.T) {
+// An invalid setting fails the start, not every request afterwards; the error names it and says what is allowed.
+func TestInvalidSettingsFailTheStart(t *testing.T) {
 	for name, value := range map[string]string{
 		"DATABASE_URL": "postgres://localhost/x", "REDIS_URL": "redis://localhost", "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092",
 		"DEFAULT_PROVIDER": "coinbase", "API_KEYS": "", "TRUSTED_PROXIES": "",

@@ -23,10 +23,10 @@ import (
 	"marketdata/shared/testenv"
 )
 
-const starts = 99 // of each program, in turn; the figures are medians
+const starts = 99 // of each program, alternating; the figures are medians
 
-// firstAnswer runs a program and gives the time from exec to its first answer, in milliseconds. It tries to connect every
-// 50 µs, and asks by hand on the bare connection: an HTTP client would take the program's second processor while it starts.
+// firstAnswer runs a program and returns the time from exec to its first answer, in milliseconds. It tries to connect every
+// 50 µs, and writes the request to the bare connection: an HTTP client would compete with the program for CPU while it starts.
 func firstAnswer(b *testing.B, path string, env ...string) float64 {
 	b.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(b))
@@ -38,7 +38,7 @@ func firstAnswer(b *testing.B, path string, env ...string) float64 {
 	require.NoError(b, cmd.Start())
 	conn, err := net.Dial("tcp", address)
 	for ; err != nil; conn, err = net.Dial("tcp", address) {
-		require.Less(b, time.Since(began), 5*time.Second, "nobody listens: %v", err)
+		require.Less(b, time.Since(began), 5*time.Second, "nothing listens: %v", err)
 		<-time.After(50 * time.Microsecond)
 	}
 	_, err = io.WriteString(conn, "GET /prices/latest?symbol="+hitSymbol+"&provider=yfinance HTTP/1.1\r\nHost: "+address+"\r\n\r\n")
@@ -58,10 +58,10 @@ func firstAnswer(b *testing.B, path string, env ...string) float64 {
 	return took.Seconds() * 1000
 }
 
-// BenchmarkFirstHit measures what a client waits for after a scale-up from zero, where the price is in the cache: from exec
-// to the first hit, beside a hello-world server's first answer.
+// BenchmarkFirstHit measures how long a client waits for a cached price after a scale-up from zero: the time from exec to the first
+// hit, compared with the first answer of a hello-world server.
 func BenchmarkFirstHit(b *testing.B) {
-	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
+	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' puts the binaries
 	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
 	client, _ := testenv.Redis(b)
 	price, err := market.ParsePrice("150.25")
@@ -78,7 +78,7 @@ func BenchmarkFirstHit(b *testing.B) {
 		for i := range starts + 1 {
 			hit := firstAnswer(b, filepath.Join(bin, "get-latest"), "CACHE_TTL=1h", "STALE_TTL=1h", "RATE_LIMIT_LATEST="+hitLimit, "RATE_LIMIT_TIMEOUT=1s")
 			first := firstAnswer(b, hello)
-			if i > 0 { // the first time they come from disk
+			if i > 0 { // the first round reads the programs from disk
 				hits, hellos, ratios = append(hits, hit), append(hellos, first), append(ratios, hit/first)
 			}
 		}

@@ -12,7 +12,7 @@ import (
 	"marketdata/shared/postgres"
 )
 
-// readWait bounds one query.
+// readWait is the timeout of one query.
 const readWait = 5 * time.Second
 
 // pgPoints reads price_points, which compute-ma writes.
@@ -26,7 +26,7 @@ type point struct {
 	RawResponseID uuid.UUID
 }
 
-// Both are a walk along the primary key, whatever the series' length.
+// Both queries scan the primary key, so a page costs the same however long the series is.
 const (
 	ascendingQuery = `
 		select observed_at, price, raw_response_id
@@ -42,7 +42,7 @@ const (
 		limit $5`
 )
 
-// history reads up to limit points of a span, in its order. Errors are Unavailable.
+// history returns up to limit points of a span, in its order. Errors are Unavailable.
 func (s *pgPoints) history(ctx context.Context, q span, limit int) ([]point, error) {
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()

@@ -31,7 +31,7 @@ func TestHistoryReadsPricePoints(t *testing.T) {
 	q := span{symbol: "AAPL", provider: "yfinance", Range: timerange.Range{From: at(1), To: at(4)}}
 	got, err := store.history(t.Context(), q, 10)
 	require.NoError(t, err)
-	require.Len(t, got, 3, "start is inclusive, end is exclusive, and no other series shows")
+	require.Len(t, got, 3, "start is inclusive, end is exclusive, no other series is included")
 	require.Equal(t, "0.000000000000000001", got[0].Price.String())
 	require.Equal(t, "12345678901234567890.123456789012345678", got[1].Price.String())
 	require.Equal(t, at(3), got[2].ObservedAt.UTC())
@@ -48,8 +48,8 @@ func TestHistoryReadsPricePoints(t *testing.T) {
 	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
 }
 
-// A page costs what it shows, however long the series: a walk along the primary key, before and after statistics.
-func TestHistoryIsServedByTheIndex(t *testing.T) {
+// A page costs the same however long the series is: the plan scans the primary key, with and without statistics.
+func TestHistoryScansTheIndex(t *testing.T) {
 	t.Parallel()
 	pool := testenv.Postgres(t)
 	open, err := timerange.Parse("", "")

@@ -29,19 +29,19 @@ import (
 )
 
 const (
-	rounds    = 9 // of each program, in turn; the figures are medians
+	rounds    = 9 // of each program, alternating; the figures are medians
 	roundTime = 700 * time.Millisecond
-	serveAs   = "GET_LATEST_BENCHMARK_SERVES" // makes the test binary the bare handler instead of a test
-	hitLimit  = "1000/1s"                     // the limiter works on every hit, and refuses none of hitClients
+	serveAs   = "GET_LATEST_BENCHMARK_SERVES" // makes the test binary serve the bare handler instead of running tests
+	hitLimit  = "1000/1s"                     // high enough for the limiter to refuse none of hitClients
 	hitSymbol = "BENCH.HIT"
 )
 
-// hitClients share the load, as X-Forwarded-For tells them apart.
+// hitClients is the number of clients that share the load; X-Forwarded-For tells them apart.
 const hitClients = 1000
 
-// TestMain lets the test binary be the program that the built one is measured against.
+// TestMain runs the tests or, if serveAs is set, the bare handler that get-latest is compared with.
 func TestMain(m *testing.M) {
-	if os.Getenv(serveAs) == "" { //nolint:forbidigo // the benchmark's own switch, in no production code
+	if os.Getenv(serveAs) == "" { //nolint:forbidigo // a switch of the benchmark alone
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serveBare is what a hit cannot do without: net/http and the same round trip to Redis, a script, a GET and a TIME. It knows
+// serveBare does only what a hit cannot do without: net/http, and the same round trip to Redis (a script, a GET and a TIME). It has
 // no clients, headers, metrics, logs or JSON.
 func serveBare(ctx context.Context) error {
 	client, err := redisclient.Open(os.Getenv("REDIS_URL")) //nolint:forbidigo // as above
@@ -84,10 +84,10 @@ func serveBare(ctx context.Context) error {
 	return nil
 }
 
-// BenchmarkHit measures the built binary's cache hits, with limiter, headers, metrics and logs to a file, beside a bare
+// BenchmarkHit measures the built binary's cache hits, with limiter, headers, metrics and logs to a file, compared with a bare
 // handler that makes the same single round trip to Redis.
 func BenchmarkHit(b *testing.B) {
-	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
+	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' puts the binaries
 	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
 	client, _ := testenv.Redis(b)
 	price, err := market.ParsePrice("150.25")
@@ -125,7 +125,7 @@ func hitRequest(base string) []byte {
 }
 
 func isHit(status int, cache string) error {
-	if status != http.StatusOK || cache != "" && cache != "HIT" { // the bare handler says nothing of a cache
+	if status != http.StatusOK || cache != "" && cache != "HIT" { // the bare handler sends no X-Cache
 		return fmt.Errorf("status %d, X-Cache %q", status, cache)
 	}
 	return nil

@@ -25,12 +25,12 @@ import (
 
 const backlogSymbols = 100
 
-// A backlog with poison in it goes through while every process of the path is killed again and again: each good record is applied,
-// each poison one becomes one letter, byte for byte.
-func TestABacklogSurvivesKills(t *testing.T) {
+// A backlog with poison records is processed while every process of the path is killed repeatedly. Each good record is applied, and
+// each poison record becomes one letter, byte for byte.
+func TestBacklogSurvivesKills(t *testing.T) {
 	t.Parallel()
 	good := 20_000
-	if v := os.Getenv("E2E_BACKLOG"); v != "" { //nolint:forbidigo // the size of a run by hand
+	if v := os.Getenv("E2E_BACKLOG"); v != "" { //nolint:forbidigo // for manual runs of another size
 		var err error
 		good, err = strconv.Atoi(v)
 		require.NoError(t, err, "E2E_BACKLOG")
@@ -55,7 +55,7 @@ func TestABacklogSurvivesKills(t *testing.T) {
 		}
 		select {
 		case <-victims.C:
-			if kills++; kills == 2 || kills == 12 { // a new member waits until the group has given up the dead one, 10 s
+			if kills++; kills == 2 || kills == 12 { // rarely: a new member waits 10 s until the group has removed the dead one
 				sources.kill()
 				sources.start(t)
 			} else {
@@ -65,7 +65,7 @@ func TestABacklogSurvivesKills(t *testing.T) {
 			require.Failf(t, "not done", "after %d kills: points and letters are %s", kills, done)
 		}
 	}
-	t.Logf("%d records and %d poison ones with %d kills in %s", good, len(poison), kills, time.Since(began).Round(time.Second))
+	t.Logf("%d good and %d poison records with %d kills in %s", good, len(poison), kills, time.Since(began).Round(time.Second))
 	require.Equal(t, averages, s.rows(t, `
 		select format('%s %s %s', symbol, window_size, trim_scale(average))
 		from symbol_averages order by symbol collate "C", window_size`))
@@ -74,8 +74,8 @@ func TestABacklogSurvivesKills(t *testing.T) {
 	require.Equal(t, poison, letters)
 }
 
-// backlog makes good records, a hundredth as many poison ones among them, the averages that must come of them, and the values
-// of the poison ones, sorted.
+// backlog returns good records mixed with a hundredth as many poison records, the expected averages, and the sorted values of the
+// poison records.
 func backlog(random *rand.Rand, good int) (messages []*kafka.Message, averages, poison []string) {
 	points := map[string][]int64{} // prices in cents, by time
 	for i := range good {
@@ -100,7 +100,7 @@ func backlog(random *rand.Rand, good int) (messages []*kafka.Message, averages, 
 				sum += cents
 			}
 			mean := big.NewRat(sum, 100*window)
-			digits, _ := mean.FloatPrec() // windows of 5, 20 and 50: every expansion ends
+			digits, _ := mean.FloatPrec() // with windows of 5, 20 and 50 every expansion ends
 			averages = append(averages, fmt.Sprintf("%s %d %s", symbol, window, mean.FloatString(digits)))
 		}
 	}
@@ -108,15 +108,15 @@ func backlog(random *rand.Rand, good int) (messages []*kafka.Message, averages, 
 	return messages, averages, poison
 }
 
-// killOne kills a function's process; the supervisor starts it again.
+// killOne kills a function's process; the supervisor restarts it.
 func (s *stack) killOne(t *testing.T, function string) {
 	t.Helper()
 	for _, pid := range s.pids(t, function) {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone, from the kill before
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already, after the previous kill
 	}
 }
 
-// sourceProcess runs the event sources as a process of their own, so that they can be killed alone.
+// sourceProcess runs the event sources as a separate process, so that they can be killed alone.
 type sourceProcess struct {
 	stack *stack
 	cmd   *exec.Cmd
@@ -141,6 +141,6 @@ func (p *sourceProcess) start(t *testing.T) {
 }
 
 func (p *sourceProcess) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended
+	_ = p.cmd.Process.Kill() // it may be gone already
 	_ = p.cmd.Wait()         // killed
 }

@@ -19,12 +19,12 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// browser is Chromium behind the WebDriver protocol (W3C WebDriver).
+// browser controls Chromium over the W3C WebDriver protocol.
 type browser struct{ session string }
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	// Not t.TempDir: Chromium's processes write on for a moment after the session has ended.
+	// Not t.TempDir: Chromium's processes still write for a moment after the session has ended.
 	profile, err := os.MkdirTemp("", "marketdata-chromium-") //nolint:usetesting // see above
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -56,7 +56,7 @@ func newBrowser(t *testing.T) *browser {
 	return b
 }
 
-// ask sends a command and gives its value.
+// ask sends a command and returns its value.
 func (b *browser) ask(t *testing.T, method, command string, body any) json.RawMessage {
 	t.Helper()
 	value, err := b.tryAsk(method, command, body)
@@ -98,7 +98,7 @@ func (b *browser) open(t *testing.T, url string) {
 	b.ask(t, http.MethodPost, "/url", map[string]string{"url": url})
 }
 
-// element finds the first element of a selector.
+// element returns the path of the first element that matches a selector.
 func (b *browser) element(selector string) (path string, err error) {
 	value, err := b.tryAsk(http.MethodPost, "/element", map[string]string{"using": "css selector", "value": selector})
 	if err != nil {
@@ -125,7 +125,7 @@ func (b *browser) click(t *testing.T, selector string) {
 	}, 20*time.Second, 20*time.Millisecond, "%s", selector)
 }
 
-// write types into an element, once it can be typed into.
+// write waits until an element accepts text, and types into it.
 func (b *browser) write(t *testing.T, selector, text string) {
 	t.Helper()
 	var err error
@@ -138,7 +138,7 @@ func (b *browser) write(t *testing.T, selector, text string) {
 	}, 20*time.Second, 20*time.Millisecond, "%s", selector)
 }
 
-// press sends keys to whatever has the focus.
+// press sends keys to the focused element.
 func (b *browser) press(t *testing.T, keys string) {
 	t.Helper()
 	var actions []map[string]string
@@ -148,7 +148,7 @@ func (b *browser) press(t *testing.T, keys string) {
 	b.ask(t, http.MethodPost, "/actions", map[string]any{"actions": []any{map[string]any{"type": "key", "id": "keyboard", "actions": actions}}})
 }
 
-// Keys as WebDriver names them.
+// WebDriver codes of keys.
 const (
 	keyTab    = "\uE004"
 	keyEnter  = "\uE007"
@@ -166,7 +166,7 @@ func (b *browser) holds(t *testing.T, expression string) {
 	}, 20*time.Second, 20*time.Millisecond, "%s", expression)
 }
 
-// window sets the size of the page, touch and colour scheme as a phone or a desktop has them.
+// window sets the page's size, touch support and colour scheme, to emulate a phone or a desktop.
 func (b *browser) window(t *testing.T, width, height int, phone bool, scheme string) {
 	t.Helper()
 	b.devtools(t, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone})
@@ -179,7 +179,7 @@ func (b *browser) devtools(t *testing.T, command string, params any) {
 	b.ask(t, http.MethodPost, "/goog/cdp/execute", map[string]any{"cmd": command, "params": params})
 }
 
-// module runs a function body that has a module of the page as m.
+// module runs a function body with a module of the page as m.
 func (b *browser) module(t *testing.T, name, body string) string {
 	t.Helper()
 	script := fmt.Sprintf(`const done = arguments[0]; import("/dlq/page/%s").then(async (m) => { %s }).then(done, (e) => done("failed: " + e.message))`, name, body)
@@ -188,7 +188,7 @@ func (b *browser) module(t *testing.T, name, body string) string {
 	return fmt.Sprint(v)
 }
 
-// shows waits until an element that is on show has the text.
+// shows waits until the visible text of an element contains text.
 func (b *browser) shows(t *testing.T, selector, text string) {
 	t.Helper()
 	var last string

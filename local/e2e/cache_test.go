@@ -20,34 +20,34 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// clients is how many ask at once.
+// clients is the number of concurrent requests.
 const clients = 200
 
-// The cache over three copies, each part on the stack that the parts before have used.
+// The cache with three replicas. The subtests share one stack and run in order.
 func TestCache(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "COPIES=get-latest=3", "RATE_LIMIT_LATEST=10000/10ms", "PROVIDER_TIMEOUT=3s", "LOG_LEVEL=error")
-	copies := strings.Split(s.env["GET_LATEST_URLS"], ",")
-	require.Len(t, copies, 3)
+	replicas := strings.Split(s.env["GET_LATEST_URLS"], ",")
+	require.Len(t, replicas, 3)
 
-	t.Run("one call for an expired key", func(t *testing.T) { oneCall(t, s, copies) })                 //nolint:paralleltest // in order
-	t.Run("two if the copy that fetches is killed", func(t *testing.T) { killedHolder(t, s, copies) }) //nolint:paralleltest // in order
-	t.Run("an outage is called once in two seconds", func(t *testing.T) { outage(t, s, copies) })      //nolint:paralleltest // in order
-	t.Run("a silent Redis fails nobody", func(t *testing.T) { silentRedis(t, s) })                     //nolint:paralleltest // in order
-	t.Run("polls fill the cache", func(t *testing.T) { pollFills(t, s) })                              //nolint:paralleltest // in order
-	t.Run("a batch and the history through the gateway", func(t *testing.T) { batchAndHistory(t, s) }) //nolint:paralleltest // in order
+	t.Run("one call for an expired price", func(t *testing.T) { oneCall(t, s, replicas) })          //nolint:paralleltest // in order
+	t.Run("two calls if the holder is killed", func(t *testing.T) { killedHolder(t, s, replicas) }) //nolint:paralleltest // in order
+	t.Run("one call every two seconds in an outage", func(t *testing.T) { outage(t, s, replicas) }) //nolint:paralleltest // in order
+	t.Run("a silent Redis fails no request", func(t *testing.T) { silentRedis(t, s) })              //nolint:paralleltest // in order
+	t.Run("polls fill the cache", func(t *testing.T) { pollFills(t, s) })                           //nolint:paralleltest // in order
+	t.Run("batch and history through the gateway", func(t *testing.T) { batchAndHistory(t, s) })    //nolint:paralleltest // in order
 }
 
-// answer is what one client got.
+// answer is the response to one client.
 type answer struct {
 	status int
 	header http.Header
 	body   map[string]any
 }
 
-// askAll sends one request of each client, in turn to the copies, and calls during once all are on their way. The answer
-// of a client whose connection breaks is the zero answer.
-func askAll(t *testing.T, query string, copies []string, during func()) []answer {
+// askAll sends one request for each client, to the replicas in turn, and calls during once all are in flight. A client whose
+// connection breaks has the zero answer.
+func askAll(t *testing.T, query string, replicas []string, during func()) []answer {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: clients, MaxConnsPerHost: 0}
 	defer transport.CloseIdleConnections()
@@ -59,7 +59,7 @@ func askAll(t *testing.T, query string, copies []string, during func()) []answer
 	for i := range clients {
 		wg.Go(func() {
 			ctx := httptrace.WithClientTrace(t.Context(), trace)
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, copies[i%len(copies)]+"/prices/latest?"+query, nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, replicas[i%len(replicas)]+"/prices/latest?"+query, nil)
 			if err != nil {
 				return
 			}
@@ -69,7 +69,7 @@ func askAll(t *testing.T, query string, copies []string, during func()) []answer
 			}
 			defer resp.Body.Close() //nolint:errcheck // read whole
 			answers[i].status, answers[i].header = resp.StatusCode, resp.Header
-			_ = json.NewDecoder(resp.Body).Decode(&answers[i].body) // what is missing is seen below
+			_ = json.NewDecoder(resp.Body).Decode(&answers[i].body) // callers check the body
 		})
 	}
 	if during != nil {
@@ -80,7 +80,7 @@ func askAll(t *testing.T, query string, copies []string, during func()) []answer
 	return answers
 }
 
-// redis opens the stack's Redis.
+// redis returns a client of the stack's Redis.
 func (s *stack) redis(t *testing.T) *redis.Client {
 	t.Helper()
 	options, err := redis.ParseURL(s.env["REDIS_URL"])
@@ -90,13 +90,13 @@ func (s *stack) redis(t *testing.T) *redis.Client {
 	return client
 }
 
-// expire ends a price's freshness, as time would: its value says, in microseconds from byte 59 and from byte 79 on, when it was
-// put on Redis's clock and on the writer's.
+// expire makes a cached price stale, as time would. The entry holds, in microseconds from bytes 59 and 79 on, when it was stored by
+// Redis' clock and by the writer's.
 func (s *stack) expire(t *testing.T, symbol string) {
 	t.Helper()
 	client, key := s.redis(t), "price:yfinance:"+symbol
 	value, err := client.Get(t.Context(), key).Bytes()
-	require.NoError(t, err, "there is a price")
+	require.NoError(t, err, "a price is cached")
 	for _, at := range []int{59, 79} {
 		micros, err := strconv.ParseInt(string(value[at:at+20]), 10, 64)
 		require.NoError(t, err)
@@ -105,14 +105,14 @@ func (s *stack) expire(t *testing.T, symbol string) {
 	require.NoError(t, client.Set(t.Context(), key, value, redis.KeepTTL).Err())
 }
 
-func oneCall(t *testing.T, s *stack, copies []string) {
+func oneCall(t *testing.T, s *stack, replicas []string) {
 	t.Helper()
-	status, _, old := call(t, http.MethodGet, copies[0]+"/prices/latest?symbol=AAPL", "")
+	status, _, old := call(t, http.MethodGet, replicas[0]+"/prices/latest?symbol=AAPL", "")
 	require.Equal(t, http.StatusOK, status)
 	s.expire(t, "AAPL")
-	s.fault(t, "AAPL", "timeout", 1, 1500) // a slow answer
+	s.fault(t, "AAPL", "timeout", 1, 1500) // a slow response
 	before := s.calls(t, "AAPL")
-	answers := askAll(t, "symbol=AAPL", copies, nil)
+	answers := askAll(t, "symbol=AAPL", replicas, nil)
 	require.Equal(t, before+1, s.calls(t, "AAPL"))
 	for _, a := range answers {
 		require.Equal(t, http.StatusOK, a.status)
@@ -123,13 +123,13 @@ func oneCall(t *testing.T, s *stack, copies []string) {
 	require.Equal(t, []string{"2"}, s.rows(t, "select count(*)::text from raw_responses where symbol = 'AAPL'"))
 }
 
-func killedHolder(t *testing.T, s *stack, copies []string) {
+func killedHolder(t *testing.T, s *stack, replicas []string) {
 	t.Helper()
 	s.expire(t, "AAPL")
 	s.fault(t, "AAPL", "timeout", 1, 2500)
 	before := s.calls(t, "AAPL")
-	go func() { // copy 0 fetches; whoever asked it goes down with it
-		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, copies[0]+"/prices/latest?symbol=AAPL", nil)
+	go func() { // replica 0 fetches; this request fails when it is killed
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, replicas[0]+"/prices/latest?symbol=AAPL", nil)
 		if err == nil {
 			if resp, err := http.DefaultClient.Do(req); err == nil {
 				_ = resp.Body.Close()
@@ -138,7 +138,7 @@ func killedHolder(t *testing.T, s *stack, copies []string) {
 	}()
 	require.Eventually(t, func() bool { return s.calls(t, "AAPL") == before+1 }, 5*time.Second, 5*time.Millisecond)
 	began := time.Now()
-	answers := askAll(t, "symbol=AAPL", copies, func() { s.kill(t, "get-latest", copies[0]) })
+	answers := askAll(t, "symbol=AAPL", replicas, func() { s.kill(t, "get-latest", replicas[0]) })
 	lost := 0
 	for _, a := range answers {
 		if a.status == 0 {
@@ -148,18 +148,18 @@ func killedHolder(t *testing.T, s *stack, copies []string) {
 		require.Equal(t, http.StatusOK, a.status)
 		require.NotContains(t, a.body, "stale")
 	}
-	require.LessOrEqual(t, lost, clients/3+1, "those of the copy that died")
+	require.LessOrEqual(t, lost, clients/3+1, "the requests to the killed replica")
 	require.Equal(t, before+2, s.calls(t, "AAPL"))
-	require.Less(t, time.Since(began), 12*time.Second, "one lease, and a fetch")
-	ready(t, copies[0])
+	require.Less(t, time.Since(began), 12*time.Second, "one lease and one fetch")
+	ready(t, replicas[0])
 }
 
-func outage(t *testing.T, s *stack, copies []string) {
+func outage(t *testing.T, s *stack, replicas []string) {
 	t.Helper()
 	s.expire(t, "AAPL")
 	s.fault(t, "AAPL", "error_5xx", 0, 0)
 	before := s.calls(t, "AAPL")
-	for _, a := range askAll(t, "symbol=AAPL", copies, nil) {
+	for _, a := range askAll(t, "symbol=AAPL", replicas, nil) {
 		require.Equal(t, http.StatusOK, a.status)
 		require.Equal(t, "STALE", a.header.Get("X-Cache"))
 		require.Equal(t, true, a.body["stale"])
@@ -167,11 +167,11 @@ func outage(t *testing.T, s *stack, copies []string) {
 	}
 	require.Equal(t, before+1, s.calls(t, "AAPL"))
 
-	s.fault(t, "MSFT", "error_5xx", 0, 0) // of which the cache has nothing
+	s.fault(t, "MSFT", "error_5xx", 0, 0) // not cached
 	const rounds = 5 * time.Second
 	began := time.Now()
 	for time.Since(began) < rounds {
-		for _, a := range askAll(t, "symbol=MSFT", copies, nil) {
+		for _, a := range askAll(t, "symbol=MSFT", replicas, nil) {
 			require.Equal(t, http.StatusServiceUnavailable, a.status)
 			require.Equal(t, "provider_unavailable", a.body["code"])
 			require.NotEmpty(t, a.header.Get("Retry-After"))
@@ -183,22 +183,22 @@ func outage(t *testing.T, s *stack, copies []string) {
 	s.healthy(t)
 }
 
-// silentRedis runs one more copy, whose way to Redis can be held.
+// silentRedis runs another replica, which reaches Redis through a proxy that can hold its traffic.
 func silentRedis(t *testing.T, s *stack) {
 	t.Helper()
 	u, err := url.Parse(s.env["REDIS_URL"])
 	require.NoError(t, err)
-	way := newProxy(t, u.Host)
-	u.Host = way.addr
+	link := newProxy(t, u.Host)
+	u.Host = link.addr
 	address := s.function(t, "get-latest", "REDIS_URL="+u.String(), "RATE_LIMIT_LATEST=10000/10ms", "LOG_LEVEL=error")
 	ready(t, address)
-	way.hold()
+	link.hold()
 	began := time.Now()
 	status, body, header := call(t, http.MethodGet, address+"/prices/latest?symbol=IBM", "")
 	require.Equal(t, http.StatusOK, status, string(body))
 	require.Equal(t, "MISS", header.Get("X-Cache"))
 	require.Less(t, time.Since(began), 3*time.Second)
-	way.release()
+	link.release()
 	require.Eventually(t, func() bool {
 		status, _, header := call(t, http.MethodGet, address+"/prices/latest?symbol=IBM", "")
 		return status == http.StatusOK && header.Get("X-Cache") == "HIT"

@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What compute-ma has acknowledged is there after its database crashed, however soon. Commits do not wait for the disk one by
-// one: this is what the flush behind them is for.
-func TestAcknowledgedEventsOutliveACrashOfPostgres(t *testing.T) {
+// Events that compute-ma has acknowledged survive a crash of its database at any time. Commits do not wait for the disk one by one;
+// the flush behind them makes this safe.
+func TestAcknowledgedEventsSurviveACrashOfPostgres(t *testing.T) {
 	t.Parallel()
 	s := startParts(t, newDir(t), "services,functions")
 	target := s.env["COMPUTE_MA_URL"] + "/"
@@ -53,23 +53,23 @@ func TestAcknowledgedEventsOutliveACrashOfPostgres(t *testing.T) {
 		require.NoError(t, syscall.Kill(s.postmaster(t), syscall.SIGKILL))
 		close(end)
 		wg.Wait()
-		s.eventually(t, []string{"t"}, "select concat(pg_postmaster_start_time() > $1::timestamptz)", began[0]) // it is another server
+		s.eventually(t, []string{"t"}, "select concat(pg_postmaster_start_time() > $1::timestamptz)", began[0]) // a new server is running
 		ready(t, s.env["COMPUTE_MA_URL"])
-		there := map[string]bool{}
+		stored := map[string]bool{}
 		for _, line := range s.rows(t, `select to_char(observed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') from price_points where symbol = $1`, symbol) {
-			there[line] = true
+			stored[line] = true
 		}
 		var lost []string
 		for _, when := range acknowledged {
-			if !there[when] {
+			if !stored[when] {
 				lost = append(lost, when)
 			}
 		}
-		require.Empty(t, lost, "crash %d: of %d acknowledged, %d there", crash, len(acknowledged), len(there))
+		require.Empty(t, lost, "crash %d: %d acknowledged, %d stored", crash, len(acknowledged), len(stored))
 	}
 }
 
-// postEvent delivers a price event and gives the status; 0: no answer.
+// postEvent posts a price event and returns the status; 0: no response.
 func postEvent(target, symbol, when string) int {
 	body := fmt.Sprintf(`{"symbol":%q,"price":1.5,"timestamp":%q,"source":"test","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`, symbol, when)
 	req, err := http.NewRequest(http.MethodPost, target, strings.NewReader(body))
@@ -83,6 +83,6 @@ func postEvent(target, symbol, when string) int {
 	if err != nil {
 		return 0
 	}
-	_ = resp.Body.Close() // nothing in it is used
+	_ = resp.Body.Close() // the body is not used
 	return resp.StatusCode
 }

@@ -1,2 +1,3 @@
-// Package e2e is tests alone: they drive the built binaries through the local runtime, as a user does, by HTTP, Kafka and SQL.
+// Package e2e contains only tests. They run the built binaries in the local runtime and use them as a user does: over HTTP, Kafka and
+// SQL.
 package e2e

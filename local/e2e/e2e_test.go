@@ -32,12 +32,12 @@ func event(symbol, price, at, source string, id uuid.UUID) *kafka.Message {
 	}
 }
 
-// The whole system, once: each part of the test goes on with the stack that the parts before have used.
+// The whole system. The subtests share one stack and run in order.
 func TestPipeline(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "COPIES=compute-ma=2")
 
-	t.Run("a price comes in and its average goes out", func(t *testing.T) { //nolint:paralleltest // in order
+	t.Run("a fetched price reaches its average", func(t *testing.T) { //nolint:paralleltest // in order
 		status, price := s.get(t, "/prices/latest?symbol=AAPL&provider=yfinance")
 		require.Equal(t, http.StatusOK, status)
 		require.Equal(t, "AAPL", price["symbol"])
@@ -49,10 +49,10 @@ func TestPipeline(t *testing.T) {
 		require.Empty(t, s.rows(t, "select id::text from outbox"))
 	})
 
-	t.Run("the sixth request of a minute waits", func(t *testing.T) { //nolint:paralleltest // in order
+	t.Run("the sixth request of a minute is refused", func(t *testing.T) { //nolint:paralleltest // in order
 		for range 4 {
 			status, _, _ := call(t, http.MethodGet, s.env["GATEWAY_URL"]+"/prices/latest?symbol=AAPL", "", "X-Forwarded-For", uuid.NewString())
-			require.Equal(t, http.StatusOK, status, "what the client says of itself does not count")
+			require.Equal(t, http.StatusOK, status, "the client's own X-Forwarded-For is ignored")
 		}
 		status, body, header := call(t, http.MethodGet, s.env["GATEWAY_URL"]+"/prices/latest?symbol=AAPL", "")
 		require.Equal(t, http.StatusTooManyRequests, status)
@@ -60,22 +60,22 @@ func TestPipeline(t *testing.T) {
 		require.NotEmpty(t, header.Get("Retry-After"))
 	})
 
-	t.Run("closes in any order and repeated give exact means", func(t *testing.T) { closes(t, s) }) //nolint:paralleltest // in order
-	t.Run("published vectors come out exact", func(t *testing.T) { vectors(t, s) })                 //nolint:paralleltest // in order
-	t.Run("poison is kept, and does not stop what follows", func(t *testing.T) { poison(t, s) })    //nolint:paralleltest // in order
-	t.Run("a job polls", func(t *testing.T) { polling(t, s) })                                      //nolint:paralleltest // in order
-	t.Run("killed functions and database lose nothing", func(t *testing.T) { kills(t, s) })         //nolint:paralleltest // in order
-	t.Run("event routes are not public", func(t *testing.T) {                                       //nolint:paralleltest // in order
+	t.Run("shuffled and repeated closes give exact means", func(t *testing.T) { closes(t, s) })          //nolint:paralleltest // in order
+	t.Run("averages equal published test vectors", func(t *testing.T) { vectors(t, s) })                 //nolint:paralleltest // in order
+	t.Run("poison is dead-lettered and does not block", func(t *testing.T) { poison(t, s) })             //nolint:paralleltest // in order
+	t.Run("a job polls", func(t *testing.T) { polling(t, s) })                                           //nolint:paralleltest // in order
+	t.Run("no event is lost when functions and database are killed", func(t *testing.T) { kills(t, s) }) //nolint:paralleltest // in order
+	t.Run("event routes are not public", func(t *testing.T) {                                            //nolint:paralleltest // in order
 		for _, path := range []string{"/", "/dry-run"} {
 			status, _, _ := call(t, http.MethodPost, s.env["GATEWAY_URL"]+path, "{}")
 			require.Contains(t, []int{http.StatusNotFound, http.StatusMethodNotAllowed}, status)
 		}
 	})
-	t.Run("it stops whole and starts again with its data", func(t *testing.T) { restart(t, s) }) //nolint:paralleltest // in order
+	t.Run("the stack stops completely and restarts with its data", func(t *testing.T) { restart(t, s) }) //nolint:paralleltest // in order
 }
 
-// closes plays the real monthly closes as plain records, in order under one provider's name and shuffled with a third
-// twice under another: both must leave the same averages, equal to the exact means.
+// closes sends the real monthly closes as plain records: in order for one provider, and shuffled with a third of them repeated for
+// another. Both must have the same averages, equal to the exact means.
 func closes(t *testing.T, s *stack) {
 	t.Helper()
 	f, err := os.Open("../exchange/stocks.csv")
@@ -127,8 +127,7 @@ func closes(t *testing.T, s *stack) {
 	require.Equal(t, s.rows(t, all, "in_order"), s.rows(t, all, "shuffled"))
 }
 
-// vectors plays two published series, for each of their five-point averages under a symbol of its own with all that came
-// before it, shuffled.
+// vectors sends two published series, shuffled. Each of their five-point averages has a symbol of its own, with all points up to it.
 func vectors(t *testing.T, s *stack) {
 	t.Helper()
 	raw, err := os.ReadFile("../../functions/compute-ma/internal/series/testdata/talib_close252.txt")
@@ -210,12 +209,12 @@ func poison(t *testing.T, s *stack) {
 
 	replay := func(code, request string) (int, string) {
 		status, body, _ := call(t, http.MethodPost, s.env["GATEWAY_URL"]+"/dlq/messages/"+ids[code]+"/replay", request, append(auth, "Content-Type", "application/json")...)
-		_ = json.Unmarshal(body, &letter) // a problem document has no status text
+		_ = json.Unmarshal(body, &letter) // a problem document leaves the status unchanged
 		return status, string(body)
 	}
 	status, text := replay("invalid_price", `{"reason":"as it was"}`)
 	require.Equal(t, http.StatusOK, status, text)
-	require.Equal(t, "open", letter.Status, "the same bytes are refused again")
+	require.Equal(t, "open", letter.Status, "unchanged bytes are refused again")
 	status, text = replay("invalid_price", `{"value":"{\"symbol\":\"WRONG\"}"}`)
 	require.Equal(t, http.StatusBadRequest, status, text)
 	corrected, err := json.Marshal(map[string]string{"value": strings.Replace(string(wrong), `"12.5"`, `12.5`, 1), "reason": "price is a number"})
@@ -250,7 +249,7 @@ func polling(t *testing.T, s *stack) {
 	require.Equal(t, http.StatusNoContent, status)
 }
 
-// kills kills one copy of compute-ma, then the other, then Postgres, while records flow; at the end every record counts
+// kills kills one replica of compute-ma, then the other, then Postgres, while records are produced. At the end every record counts
 // once.
 func kills(t *testing.T, s *stack) {
 	t.Helper()
@@ -297,7 +296,7 @@ func restart(t *testing.T, s *stack) {
 		require.Empty(t, s.pids(t, name))
 	}
 
-	// A stack whose runtime is killed leaves nothing that blocks the next start.
+	// A stack whose runtime was killed does not block the next start.
 	second := start(t, s.dir)
 	require.NoError(t, second.cmd.Process.Kill())
 	<-second.done
@@ -308,8 +307,8 @@ func restart(t *testing.T, s *stack) {
 	stopPaused(t, third)
 }
 
-// stopPaused stops a stack whose database is paused, with a request and half a request under way: 15 s are promised, and
-// nothing is left, paused or not.
+// stopPaused stops a stack whose database is paused, with a complete and an incomplete request in flight. It must stop within 15 s
+// and leave no process behind.
 func stopPaused(t *testing.T, s *stack) {
 	t.Helper()
 	s.pool.Close()
@@ -326,7 +325,7 @@ func stopPaused(t *testing.T, s *stack) {
 	}
 	half, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.env["GATEWAY_URL"], "http://"))
 	require.NoError(t, err)
-	defer half.Close() //nolint:errcheck // nothing comes back
+	defer half.Close() //nolint:errcheck // there is no response
 	_, err = half.Write([]byte("POST /prices/poll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"))
 	require.NoError(t, err)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.env["COMPUTE_MA_URL"]+"/averages/latest?symbol=AAPL", nil)
@@ -335,7 +334,7 @@ func stopPaused(t *testing.T, s *stack) {
 	go func() {
 		defer close(answered)
 		if resp, err := http.DefaultClient.Do(req); err == nil {
-			_ = resp.Body.Close() // whatever it is
+			_ = resp.Body.Close() // any response will do
 		}
 	}()
 	began := time.Now()

@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestEveryErrorCode brings about every code of the README's table over HTTP, on the running system, and compares status and
-// problem document with what the table says. A code that the table has and this test has not, or the other way round, fails.
+// TestEveryErrorCode provokes every code of the README's table over HTTP on the running system, and compares status and problem
+// document with the table. It fails if the table and the test do not have the same codes.
 func TestEveryErrorCode(t *testing.T) {
 	t.Parallel()
 	e := &errorCodes{documented: documentedErrors(t), seen: map[string]bool{}}
@@ -36,19 +36,19 @@ func TestEveryErrorCode(t *testing.T) {
 			return
 		}
 	}
-	e.seen["internal"] = true // needs a defect: package service brings one about
+	e.seen["internal"] = true // needs a defect; the tests of package service provoke it
 	for code := range e.documented {
-		require.True(t, e.seen[code], "documented, and never seen: %s", code)
+		require.True(t, e.seen[code], "documented but never seen: %s", code)
 	}
 }
 
 type errorCodes struct {
 	*stack
-	documented map[string]string // statuses by code, as the table has them
+	documented map[string]string // statuses by code, from the table
 	seen       map[string]bool
 }
 
-// documentedErrors reads the README's table. A row may give several statuses for several codes, in the same order, or one.
+// documentedErrors reads the README's table. A row has one status for all of its codes, or one for each group in the same order.
 func documentedErrors(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
@@ -73,7 +73,7 @@ func documentedErrors(t *testing.T) map[string]string {
 	return codes
 }
 
-// want sends a request and expects the code, with the status that the table gives it.
+// want sends a request and expects the code with its status in the table.
 func (e *errorCodes) want(t *testing.T, code, method, url, body string, header ...string) {
 	t.Helper()
 	status, answer, h := call(t, method, url, body, header...)
@@ -124,7 +124,7 @@ func (e *errorCodes) getLatest(t *testing.T) {
 		e.misbehave(t, e.env["EXCHANGE_URL"], "finnhub", "AMZN", kind)
 		want(code, "symbol=AMZN&provider=finnhub")
 		e.healthy(t)
-		// The error answers for two seconds, unless somebody removes it.
+		// The error is shared for two seconds unless it is removed.
 		require.NoError(t, cache.Del(t.Context(), "flight:failure:finnhub:AMZN").Err())
 	}
 	tx, err := e.pool.Begin(t.Context())
@@ -161,7 +161,7 @@ func (e *errorCodes) computeMA(t *testing.T) {
 	base := e.env["GATEWAY_URL"] + "/averages/latest?"
 	e.want(t, "average_not_found", http.MethodGet, base+"symbol=NEVER", "")
 	e.want(t, "invalid_provider", http.MethodGet, base+"symbol=AMZN&provider=NO", "")
-	// A replay is told its true verdict.
+	// A replay gets its verdict as the status.
 	for code, value := range map[string]string{
 		"undecodable": "{", "no_data": "", "invalid_schema": `{}`,
 		"invalid_price":     `{"symbol":"A","price":0,"timestamp":"2024-01-01T00:00:00Z","source":"s","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`,
@@ -189,7 +189,7 @@ func (e *errorCodes) inspector(t *testing.T) {
 	e.want(t, "message_not_found", http.MethodGet, base+"/dlq/messages/0190f5d8-0000-7000-8000-000000000003", "", operator...)
 	e.want(t, "not_discarded", http.MethodPost, base+letter+"/restore", "{}", operator...)
 
-	// The function that takes replays is the test's: first it is away, then it takes longer than the replay's lease.
+	// The target of replays: first it is unreachable, then it takes longer than the replay's lease.
 	var inspector string
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, err := e.pool.Exec(t.Context(), "update dead_letters set replay_expires_at = now() - interval '1 second' where status = 'replaying'")
@@ -204,7 +204,7 @@ func (e *errorCodes) inspector(t *testing.T) {
 	ready(t, away, inspector)
 	e.want(t, "replay_failed", http.MethodPost, away+letter+"/replay", "{}", operator...)
 	e.want(t, "replay_lost", http.MethodPost, inspector+letter+"/replay", "{}", operator...)
-	_, err := e.pool.Exec(t.Context(), "update dead_letters set replay_count = 1") // verdicts alone count, and there was none
+	_, err := e.pool.Exec(t.Context(), "update dead_letters set replay_count = 1") // only verdicts count, and there was none
 	require.NoError(t, err)
 	e.want(t, "replay_limit", http.MethodPost, away+letter+"/replay", "{}", operator...)
 	_, err = e.pool.Exec(t.Context(), "update dead_letters set exact = false, replay_count = 0")
@@ -228,9 +228,9 @@ func (e *errorCodes) common(t *testing.T) {
 		e.want(t, "method_not_allowed", http.MethodPut, e.env[function]+"/healthz", "")
 	}
 	e.want(t, "foreign_origin", http.MethodPost, gateway+"/prices/poll", `{"symbols":["AMZN"]}`, "Content-Type", "text/plain", "Origin", "https://evil.example.com")
-	status, body, header := halfABody(t, e.env["POLL_URL"])
+	status, body, header := incompleteBody(t, e.env["POLL_URL"])
 	e.check(t, "incomplete_request", status, body, header)
-	// The supervisor starts what was killed again: whoever asks in between is told so.
+	// The supervisor restarts a killed function. A request before that gets function_unavailable.
 	require.Eventually(t, func() bool {
 		e.kill(t, "compute-ma", e.env["COMPUTE_MA_URL"])
 		status, body, header := call(t, http.MethodGet, gateway+"/averages/latest?symbol=AMZN", "")
@@ -243,8 +243,8 @@ func (e *errorCodes) common(t *testing.T) {
 	}, 30*time.Second, 10*time.Millisecond)
 }
 
-// halfABody creates a job with a body that ends early.
-func halfABody(t *testing.T, base string) (status int, body []byte, header http.Header) {
+// incompleteBody tries to create a job with a body that ends early.
+func incompleteBody(t *testing.T, base string) (status int, body []byte, header http.Header) {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 	require.NoError(t, err)

@@ -24,7 +24,7 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// fault makes the exchange misbehave for a symbol; healthy ends all faults.
+// fault makes the exchange fail for a symbol; healthy ends all faults.
 func (s *stack) fault(t *testing.T, symbol, kind string, count, delayMS int) {
 	t.Helper()
 	body := fmt.Sprintf(`{"provider":"yfinance","symbol":%q,"kind":%q,"count":%d,"delay_ms":%d}`, symbol, kind, count, delayMS)
@@ -38,7 +38,7 @@ func (s *stack) healthy(t *testing.T) {
 	require.Less(t, status, 300)
 }
 
-// calls is how often the exchange was asked for a symbol.
+// calls returns the number of calls that the exchange has received for a symbol.
 func (s *stack) calls(t *testing.T, symbol string) int {
 	t.Helper()
 	_, body, _ := call(t, http.MethodGet, s.env["EXCHANGE_URL"]+"/_admin/calls?provider=yfinance&symbol="+symbol, "")
@@ -47,7 +47,7 @@ func (s *stack) calls(t *testing.T, symbol string) int {
 	return v.Calls
 }
 
-// kill kills the copies of a function whose port is that of one of the urls, as a lost node would.
+// kill kills the replicas of a function with these URLs, as the loss of a node would.
 func (s *stack) kill(t *testing.T, function string, urls ...string) {
 	t.Helper()
 	ports := map[string]bool{}
@@ -70,7 +70,7 @@ func (s *stack) kill(t *testing.T, function string, urls ...string) {
 	require.Equal(t, len(urls), killed)
 }
 
-// function runs one more copy of a function beside the stack's own until the test ends, and gives its address.
+// function runs another replica of a function until the test ends, and returns its URL.
 func (s *stack) function(t *testing.T, name string, env ...string) string {
 	t.Helper()
 	port := testenv.FreePort(t)
@@ -87,7 +87,7 @@ func (s *stack) function(t *testing.T, name string, env ...string) string {
 	return fmt.Sprintf("http://127.0.0.1:%d", port)
 }
 
-// ready waits until a function answers again.
+// ready waits until replicas are ready.
 func ready(t *testing.T, urls ...string) {
 	t.Helper()
 	client := &http.Client{Timeout: 3 * time.Second}
@@ -102,11 +102,11 @@ func ready(t *testing.T, urls ...string) {
 	}
 }
 
-// proxy passes TCP connections on until it is told to hold them: then nothing moves, and nothing fails by itself.
+// proxy forwards TCP connections. While it holds them, no byte passes and no connection fails.
 type proxy struct {
 	addr string
 	mu   sync.Mutex
-	gate chan struct{} // closed: open
+	gate chan struct{} // closed while traffic may pass
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -169,7 +169,7 @@ func (p *proxy) release() {
 	}
 }
 
-// broker is a Kafka broker that the test can stall, stop and start again with its records.
+// broker is a Kafka broker that the test can stall, stop and restart with its records.
 type broker struct {
 	dir     string
 	port    int
@@ -189,14 +189,14 @@ func (b *broker) addr() string { return fmt.Sprintf("127.0.0.1:%d", b.port) }
 func (b *broker) start(t *testing.T) {
 	t.Helper()
 	var err error
-	// The last cluster's port may take a moment to be free.
+	// The port of the previous cluster may not be free at once.
 	require.Eventually(t, func() bool {
 		b.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(b.port), kfake.DataDir(b.dir))
 		return err == nil
 	}, 5*time.Second, 20*time.Millisecond)
 }
 
-// swallow lets produce requests vanish without an answer, as if the network ate them; each shows on the channel.
+// swallow drops produce requests without a response, as a broken network would. Each of them sends to the channel.
 func (b *broker) swallow() (seen <-chan struct{}, stop func()) {
 	c, done := make(chan struct{}, 1000), make(chan struct{})
 	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -213,7 +213,7 @@ func (b *broker) swallow() (seen <-chan struct{}, stop func()) {
 	return c, func() { close(done) }
 }
 
-// delay holds produce requests until it is told to go on with them.
+// delay holds produce requests until goOn is called. Each of them sends to the channel.
 func (b *broker) delay() (seen <-chan struct{}, goOn func()) {
 	c, done := make(chan struct{}, 1000), make(chan struct{})
 	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -230,7 +230,7 @@ func (b *broker) delay() (seen <-chan struct{}, goOn func()) {
 	return c, func() { close(done) }
 }
 
-// records is how many records a topic has.
+// records returns the number of records in a topic.
 func (b *broker) records(topic string) (n int64) {
 	for _, p := range b.cluster.PartitionInfos(topic) {
 		n += p.HighWatermark

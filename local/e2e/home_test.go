@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The live page shows date and zone, runs under a policy without inline code, and asks so little that many tabs stay far below
-// the limit of 1200 requests a minute, which the operators' page shares.
+// The live page shows date and time zone, works under a content security policy without inline code, and sends so few requests that
+// many tabs stay far below the limit of 1200 per minute, which it shares with the operators' page.
 func TestHomePage(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "DEMO=1")
@@ -48,5 +48,5 @@ func TestHomePage(t *testing.T) {
 		require.NoError(t, err)
 		requests += n
 	}
-	require.LessOrEqual(t, requests, 80, "one tab asks for all: at most 15 requests in five seconds, however many tabs there are")
+	require.LessOrEqual(t, requests, 80, "one tab fetches for all: at most 15 requests in five seconds, however many tabs there are")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The bad day of 'make incident' ends well, twice, and says so where no stack is up.
+// 'make incident' succeeds twice in a row, and fails with a hint if no stack is running.
 func TestIncident(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)

@@ -21,15 +21,15 @@ import (
 	"marketdata/local/exchange"
 )
 
-// providerKeys are keys that look like nothing else. One has characters that URLs and JSON escape.
+// providerKeys are unmistakable keys. One has characters that URLs and JSON escape.
 var providerKeys = map[string]string{
 	"alpha_vantage": "QX7KEYALPHAVANTAGE93", "finnhub": "qx7Key/Finn&hub+93==", "twelve_data": "9e3c0f7717aa4be4qx7keytwelvedata",
 }
 
-// coins are what the providers that trade no stocks trade.
+// coins are symbols of the providers that do not trade stocks.
 var coins = map[string][]string{"binance": {"BTCUSDT", "ETHUSDT"}, "coinbase": {"BTC-USD", "ETH-USD"}}
 
-// Out of the box, without a key in the environment, every provider answers, and fails in its own way when asked to.
+// Without any key in the environment, every provider answers, and fails on request.
 func TestEveryProviderOfTheExchange(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "RATE_LIMIT_LATEST=1000/1m", "ALPHA_VANTAGE_API_KEY=", "FINNHUB_API_KEY=", "TWELVE_DATA_API_KEY=")
@@ -50,10 +50,10 @@ func TestEveryProviderOfTheExchange(t *testing.T) {
 	}
 }
 
-// Keys go to their providers and nowhere else: every provider is driven through get-latest and poll, good answers and
-// failures, against an exchange that echoes all it was sent into every answer; then everything that was printed,
-// stored, produced and answered is searched.
-func TestKeysAreNowhere(t *testing.T) {
+// API keys go to their providers and nowhere else. Every provider is called through get-latest and poll, successfully and with every
+// fault, on an exchange that echoes each request in its response. Then all logs, tables, topics, Redis values and responses are
+// searched for the keys.
+func TestKeysDoNotLeak(t *testing.T) {
 	t.Parallel()
 	echoing := httptest.NewServer(echo(exchange.New(1, time.Now)))
 	t.Cleanup(echoing.Close)
@@ -76,7 +76,7 @@ func TestKeysAreNowhere(t *testing.T) {
 	}
 	s.eventually(t, nil, "select id::text from outbox")
 
-	// What is searched is what was driven: the echoes are there, masked, and so are the prices.
+	// A text that is known to be there proves that the right data was searched: the masked echoes, and the prices.
 	tables, topics, memory := everyTable(t, s), everyRecord(t, s), everyRedisValue(t, s)
 	nowhere(t, "the tables", tables, hex.EncodeToString([]byte("REDACTED")))
 	nowhere(t, "the topics", topics, "marketdata.price.observed.v1")
@@ -97,11 +97,11 @@ func TestKeysAreNowhere(t *testing.T) {
 	require.Greater(t, files, 100, "the files of the services, and their logs")
 }
 
-// drive asks get-latest for a good quote and for each kind of failure. Every failure has a symbol of its own: none is
-// answered from what is remembered of another.
+// drive requests a good price and each kind of failure from get-latest. Every failure has a symbol of its own, because errors are
+// shared by symbol for a while.
 func drive(t *testing.T, s *stack, exchangeURL string, p exchange.Provider, answers *bytes.Buffer) {
 	t.Helper()
-	listed := []string{"AAPL", "AMZN", "MSFT", "GOOG", "IBM"} // for the faults that show a body
+	listed := []string{"AAPL", "AMZN", "MSFT", "GOOG", "IBM"} // for the faults that return a body
 	if pairs := coins[p.Name]; pairs != nil {
 		listed = pairs
 	}
@@ -119,7 +119,7 @@ func drive(t *testing.T, s *stack, exchangeURL string, p exchange.Provider, answ
 		ask(listed[i+1], want)
 	}
 	for kind, want := range map[string]int{"html": http.StatusBadGateway, "error_5xx": http.StatusServiceUnavailable, "timeout": http.StatusGatewayTimeout} {
-		if kind != "timeout" || p.NeedsKey { // each takes its second
+		if kind != "timeout" || p.NeedsKey { // each takes a second
 			s.misbehave(t, exchangeURL, p.Name, "FAULT-"+kind[:4], kind)
 			ask("FAULT-"+kind[:4], want)
 		}
@@ -130,7 +130,7 @@ func drive(t *testing.T, s *stack, exchangeURL string, p exchange.Provider, answ
 	}
 }
 
-// pollOnce has poll fetch a good and a failing symbol of each provider with a key.
+// pollOnce makes poll fetch a good and a failing symbol of each provider that needs a key.
 func pollOnce(t *testing.T, s *stack, exchangeURL string, answers *bytes.Buffer) {
 	t.Helper()
 	var jobs []string
@@ -152,7 +152,7 @@ func pollOnce(t *testing.T, s *stack, exchangeURL string, answers *bytes.Buffer)
 	s.eventually(t, []string{"3"}, "select count(*)::text from polling_results where code = 'provider_rate_limited'")
 }
 
-// note keeps an answer, head and body, and gives its status.
+// note appends a response, with its header, to answers and returns its status.
 func note(t *testing.T, url string, answers *bytes.Buffer) int {
 	t.Helper()
 	status, body, header := call(t, http.MethodGet, url, "")
@@ -167,7 +167,7 @@ func (s *stack) misbehave(t *testing.T, exchangeURL, provider, symbol, kind stri
 	require.Equal(t, http.StatusNoContent, status, string(body))
 }
 
-// echo writes into each answer of h what it was sent, as a member where the answer is a JSON object.
+// echo adds the request to each response of h, as a member if the response is a JSON object.
 func echo(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		inner := httptest.NewRecorder()

@@ -22,9 +22,9 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// limitAnswer is what a client sees of the limiter.
+// limitAnswer is the response to a client, as far as the limiter determines it.
 type limitAnswer struct {
-	copy       int
+	replica    int
 	status     int
 	code       string
 	detail     string
@@ -33,25 +33,27 @@ type limitAnswer struct {
 	header     http.Header
 }
 
-// copies gives the addresses of a function's copies.
-func (s *stack) copies(function string) []string { return strings.Split(s.env[function+"_URLS"], ",") }
+// replicas returns the URLs of a function's replicas.
+func (s *stack) replicas(function string) []string {
+	return strings.Split(s.env[function+"_URLS"], ",")
+}
 
-// floodLatest sends n requests for the client at once, spread over the copies. It may be called from any goroutine.
-func floodLatest(t *testing.T, copies []string, n int, client string) []limitAnswer {
+// floodLatest sends n concurrent requests of the client, spread over the replicas. It may be called from any goroutine.
+func floodLatest(t *testing.T, replicas []string, n int, client string) []limitAnswer {
 	t.Helper()
 	answers := make([]limitAnswer, n)
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			answers[i] = askAs(t, http.MethodGet, copies[i%len(copies)]+"/prices/latest?symbol=AAPL", "", client)
-			answers[i].copy = i % len(copies)
+			answers[i] = askAs(t, http.MethodGet, replicas[i%len(replicas)]+"/prices/latest?symbol=AAPL", "", client)
+			answers[i].replica = i % len(replicas)
 		})
 	}
 	wg.Wait()
 	return answers
 }
 
-// askAs makes one request for the client, whose address a proxy on loopback would send along.
+// askAs makes one request of the client, as if it came through a proxy on loopback.
 func askAs(t *testing.T, method, url, body, client string) (a limitAnswer) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, url, strings.NewReader(body))
@@ -72,7 +74,7 @@ func askAs(t *testing.T, method, url, body, client string) (a limitAnswer) {
 		t.Error(err)
 	}
 	var problem struct{ Code, Detail string }
-	_ = json.Unmarshal(text, &problem) // what is no problem document has no code
+	_ = json.Unmarshal(text, &problem) // other responses have no code
 	a = limitAnswer{status: resp.StatusCode, code: problem.Code, detail: problem.Detail, degraded: resp.Header.Get("RateLimit-Mode") == "degraded", header: resp.Header}
 	a.retryAfter, _ = strconv.Atoi(resp.Header.Get("Retry-After"))
 	return a
@@ -90,13 +92,13 @@ func countAnswers(answers []limitAnswer, is func(limitAnswer) bool) (n int) {
 func admitted(a limitAnswer) bool { return a.status == http.StatusOK }
 func degraded(a limitAnswer) bool { return a.degraded }
 
-func TestLimitsOverCopies(t *testing.T) {
+func TestLimitsOverReplicas(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "COPIES=get-latest=3,poll=2", "RATE_LIMIT_TIMEOUT=30s", "RATE_LIMIT_POLL=2/10s", "YFINANCE_BUDGET=1000/1m,23/1d")
-	latest := s.copies("GET_LATEST")
+	latest := s.replicas("GET_LATEST")
 	require.Len(t, latest, 3)
 
-	t.Run("of 50 requests at once on 3 copies exactly 5 are admitted", func(t *testing.T) { //nolint:paralleltest // in order
+	t.Run("exactly 5 of 50 concurrent requests to 3 replicas are admitted", func(t *testing.T) { //nolint:paralleltest // in order
 		answers := floodLatest(t, latest, 50, "203.0.113.5")
 		require.Equal(t, 5, countAnswers(answers, admitted))
 		require.Zero(t, countAnswers(answers, degraded))
@@ -109,33 +111,33 @@ func TestLimitsOverCopies(t *testing.T) {
 				require.InDelta(t, 55, a.retryAfter, 5)
 			}
 		}
-		require.Equal(t, 5, countAnswers(floodLatest(t, latest, 9, "203.0.113.6"), admitted), "another client has its own")
+		require.Equal(t, 5, countAnswers(floodLatest(t, latest, 9, "203.0.113.6"), admitted), "another client has a limit of its own")
 	})
-	t.Run("Retry-After is exact", func(t *testing.T) { exactRetryAfter(t, s) })                    //nolint:paralleltest // in order
-	t.Run("the budget is one for all copies", func(t *testing.T) { budgetOfCopies(t, s, latest) }) //nolint:paralleltest // in order
+	t.Run("Retry-After is exact", func(t *testing.T) { exactRetryAfter(t, s) })                   //nolint:paralleltest // in order
+	t.Run("all replicas share one budget", func(t *testing.T) { budgetOfReplicas(t, s, latest) }) //nolint:paralleltest // in order
 }
 
-// While Redis is healthy a burst is no outage, however large it is: no replica takes a wait of its own for one, and decides alone.
-// The time that the limiter gives Redis is the default here. A machine that lets Redis wait for as long says nothing about
-// that: the burst is bounded all the same, and another one is sent.
+// While Redis is healthy, no burst makes a replica decide alone: a long wait within the replica must not look like an outage.
+// RATE_LIMIT_TIMEOUT has its default here. If the machine itself delays Redis for that long, the attempt proves nothing: only the
+// bound is checked, and another burst is sent.
 func TestBurstsOver4ReplicasAdmitTheLimit(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "COPIES=get-latest=4")
-	latest := s.copies("GET_LATEST")
+	latest := s.replicas("GET_LATEST")
 	require.Len(t, latest, 4)
 	options, err := redis.ParseURL(s.env["REDIS_URL"])
 	require.NoError(t, err)
 	client := redis.NewClient(options)
 	defer client.Close() //nolint:errcheck // only pinged
-	const limit, copies, share = 5, 4, 1
+	const limit, replicas, share = 5, 4, 1
 	counted := 0
 	for i := 0; counted < 8; i++ {
 		require.Less(t, i, 60, "Redis never answered in time")
 		silence := longestSilence(t, client)
 		answers := floodLatest(t, latest, 200, fmt.Sprintf("203.0.113.%d", 10+i))
 		if silence() >= 50*time.Millisecond {
-			require.LessOrEqual(t, countAnswers(answers, admitted), limit+copies*share)
-			askedAgain(t, latest)
+			require.LessOrEqual(t, countAnswers(answers, admitted), limit+replicas*share)
+			awaitRedis(t, latest)
 			continue
 		}
 		counted++
@@ -148,7 +150,7 @@ func TestBurstsOver4ReplicasAdmitTheLimit(t *testing.T) {
 	}
 }
 
-// longestSilence pings Redis until its result is called, which is the longest that a ping took.
+// longestSilence pings Redis until the returned function is called, which returns the longest time that a ping took.
 func longestSilence(t *testing.T, client *redis.Client) func() time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -175,8 +177,8 @@ func longestSilence(t *testing.T, client *redis.Client) func() time.Duration {
 	}
 }
 
-// askedAgain waits until every replica has found out that Redis is back.
-func askedAgain(t *testing.T, latest []string) {
+// awaitRedis waits until every replica has noticed that Redis is back.
+func awaitRedis(t *testing.T, latest []string) {
 	t.Helper()
 	for i, u := range latest {
 		require.Eventually(t, func() bool {
@@ -185,15 +187,15 @@ func askedAgain(t *testing.T, latest []string) {
 	}
 }
 
-// exactRetryAfter spends the limit of 2 in 10 s, and comes back a second before it may and when it may.
+// exactRetryAfter uses up the limit of 2 in 10 s, and tries again a second too early and at the time of Retry-After.
 func exactRetryAfter(t *testing.T, s *stack) {
 	t.Helper()
-	poll := s.copies("POLL")
+	poll := s.replicas("POLL")
 	post := func(i int) limitAnswer {
 		return askAs(t, http.MethodPost, poll[i%2]+"/prices/poll", `{"symbols":["AAPL"],"interval":86400}`, "203.0.113.7")
 	}
 	for try := range 3 {
-		before := time.Now() // the first admission is later than this
+		before := time.Now() // earlier than the first admission
 		for i := range 2 {
 			require.Equal(t, http.StatusAccepted, post(i).status)
 		}
@@ -206,21 +208,21 @@ func exactRetryAfter(t *testing.T, s *stack) {
 		early := post(1)
 		inTime := time.Since(before) < 10*time.Second
 		if inTime {
-			require.Equal(t, http.StatusTooManyRequests, early.status, "a second earlier")
+			require.Equal(t, http.StatusTooManyRequests, early.status, "a second too early")
 			require.Equal(t, 1, early.retryAfter)
 			wait(time.Duration(refused.retryAfter) * time.Second)
 			require.Equal(t, http.StatusAccepted, post(0).status)
 			return
 		}
-		// This machine was too slow for what must be asked within a second: once more, with nothing in the window.
-		require.Less(t, try, 2, "never in time")
+		// The machine was too slow to send these requests within a second: try again with an empty window.
+		require.Less(t, try, 2, "the machine is too slow")
 		wait(time.Duration(refused.retryAfter+10) * time.Second)
 	}
 }
 
-// budgetOfCopies asks for symbols that nobody knows, each for a client of its own: every one is a call of the provider, until
-// the day's budget is spent.
-func budgetOfCopies(t *testing.T, s *stack, latest []string) {
+// budgetOfReplicas requests unknown symbols, each as another client. Every request calls the provider, until the day's budget is
+// spent.
+func budgetOfReplicas(t *testing.T, s *stack, latest []string) {
 	t.Helper()
 	answers := make([]limitAnswer, 60)
 	var wg sync.WaitGroup
@@ -242,7 +244,7 @@ func budgetOfCopies(t *testing.T, s *stack, latest []string) {
 	require.Contains(t, string(metrics), `provider_budget_left{provider="yfinance",window="1d"} 0`)
 }
 
-// redisServer is a Redis of the test's own, which keeps nothing on disk.
+// redisServer is a Redis without persistence that belongs to one test.
 type redisServer struct {
 	addr string
 	cmd  *exec.Cmd
@@ -259,7 +261,7 @@ func startRedis(t *testing.T) *redisServer {
 func (r *redisServer) start(t *testing.T) {
 	t.Helper()
 	binary, err := exec.LookPath("redis-server")
-	require.NoError(t, err, "install redis-server (Debian: apt-get install redis-server): this test stops and kills one")
+	require.NoError(t, err, "install redis-server (Debian: apt-get install redis-server), which this test pauses and kills")
 	_, port, _ := strings.Cut(r.addr, ":")
 	r.cmd = exec.Command(binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
 	require.NoError(t, r.cmd.Start())
@@ -273,22 +275,22 @@ func (r *redisServer) signal(t *testing.T, s syscall.Signal) {
 	require.NoError(t, r.cmd.Process.Signal(s))
 }
 
-// kill ends the server, its memory with it.
+// kill kills the server, which loses its memory.
 func (r *redisServer) kill(t *testing.T) {
 	t.Helper()
 	require.NoError(t, r.cmd.Process.Kill())
 	require.Error(t, r.cmd.Wait(), "killed")
 }
 
-// Redis stops answering, comes back with its memory, is killed and comes back without it. The window is so long that all
-// of it lies in one.
+// Redis stops answering, comes back with its memory, is killed, and comes back without its memory. All of this happens within one
+// window.
 func TestLimitsWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	s := start(t, newDir(t), "COPIES=get-latest=3", "REDIS_URL=redis://"+server.addr+"/0", "RATE_LIMIT_TIMEOUT=2s",
 		"RATE_LIMIT_LATEST=8/1h", "MAX_COPIES=4", "FINNHUB_BUDGET=24/1h", "TWELVE_DATA_BUDGET=7/1h,800/1d")
-	latest := s.copies("GET_LATEST")
-	const limit, copies, share = 8, 3, 2
+	latest := s.replicas("GET_LATEST")
+	const limit, replicas, share = 8, 3, 2
 	total := 0
 	floodAll := func() []limitAnswer {
 		answers := floodLatest(t, latest, 45, "203.0.113.5")
@@ -300,24 +302,24 @@ func TestLimitsWhileRedisIsAway(t *testing.T) {
 
 	server.signal(t, syscall.SIGSTOP)
 	require.Equal(t, 45, countAnswers(floodAll(), degraded))
-	require.Equal(t, limit+copies*share, total)
+	require.Equal(t, limit+replicas*share, total)
 	withoutRedis(t, s, latest)
 	server.signal(t, syscall.SIGCONT)
-	askedAgain(t, latest)
+	awaitRedis(t, latest)
 	require.Zero(t, countAnswers(floodAll(), degraded))
-	require.Equal(t, limit+copies*share, total, "its memory was kept: the rule is exact again")
+	require.Equal(t, limit+replicas*share, total, "Redis kept its memory, so the limit is exact again")
 
 	server.kill(t)
 	require.Equal(t, 45, countAnswers(floodAll(), degraded))
-	require.Equal(t, limit+copies*share, total, "a copy's share is for the window, not for each outage")
+	require.Equal(t, limit+replicas*share, total, "a replica's share is for the window, not for each outage")
 	server.start(t)
-	askedAgain(t, latest)
+	awaitRedis(t, latest)
 	require.Zero(t, countAnswers(floodAll(), degraded))
-	require.Equal(t, 2*limit+copies*share, total, "its memory was lost: at most limit and shares more")
+	require.Equal(t, 2*limit+replicas*share, total, "Redis lost its memory: at most the limit and the shares are admitted on top")
 	require.Equal(t, limit, countAnswers(floodLatest(t, latest, 45, "203.0.113.9"), admitted), "exact again")
 }
 
-// withoutRedis is how the functions are while Redis does not answer.
+// withoutRedis checks the functions while Redis does not answer.
 func withoutRedis(t *testing.T, s *stack, latest []string) {
 	t.Helper()
 	created := askAs(t, http.MethodPost, s.env["POLL_URL"]+"/prices/poll", `{"symbols":["AAPL"]}`, "203.0.113.5")
@@ -326,7 +328,7 @@ func withoutRedis(t *testing.T, s *stack, latest []string) {
 	require.Equal(t, 1, created.retryAfter)
 	require.True(t, created.degraded)
 	status, body, _ := call(t, http.MethodGet, latest[0]+"/readyz", "")
-	require.Equal(t, http.StatusOK, status, "it answers, so it is ready")
+	require.Equal(t, http.StatusOK, status, "Redis is optional, so the function is ready")
 	require.Contains(t, string(body), `"redis":"unavailable"`)
 	_, metrics, _ := call(t, http.MethodGet, latest[0]+"/metrics", "")
 	require.Contains(t, string(metrics), "limiter_degraded 1")
@@ -335,7 +337,7 @@ func withoutRedis(t *testing.T, s *stack, latest []string) {
 	budgetsWithoutRedis(t, s, latest)
 }
 
-// budgetsWithoutRedis asks each replica for more than its share, which is an eighth: there are two functions of 4 replicas.
+// budgetsWithoutRedis sends each replica more requests than its share, which is an eighth: there are two functions with 4 replicas.
 func budgetsWithoutRedis(t *testing.T, s *stack, latest []string) {
 	t.Helper()
 	for provider, c := range map[string]struct {

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// operation is one operation of an OpenAPI document, as far as a hostile client needs it.
+// operation holds the parts of an OpenAPI operation that hostile requests are made from.
 type operation struct {
 	method, path string
 	Parameters   []parameter
@@ -36,13 +36,12 @@ type parameter struct {
 
 func (p parameter) is(kind string) bool { return strings.Contains(fmt.Sprint(p.Schema.Type), kind) }
 
-// valid values of the parameters that must be there for a request to get as far as the one that is tried.
+// valid holds valid values of required parameters, so that a request fails only because of the parameter under test.
 var valid = map[string]string{"symbol": "AAPL", "id": "0190f5d8-0000-7000-8000-000000000001", "job_id": "poll_x"}
 
-// Whatever its own document says a request must be, a function that gets something else answers with a problem document: never
-// a 500, never a 2xx. Every operation of all four functions, every parameter: missing, empty, repeated, oversized, of the
-// wrong type, unknown; every body: absent, no JSON, of another type, with an unknown member, oversized, of another media
-// type; and a method that is not there.
+// A request that violates the function's own OpenAPI document gets a problem document, never a 500 or a 2xx. The test covers every
+// operation of all four functions: parameters that are missing, empty, repeated, oversized, of the wrong type or unknown; bodies that
+// are absent, not JSON, of the wrong type, with an unknown member, oversized or of another media type; and an unsupported method.
 func TestNegativeByOpenAPI(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "RATE_LIMIT_LATEST=10000/1s", "RATE_LIMIT_POLL=10000/1s", "RATE_LIMIT_DEFAULT=10000/1s", "RATE_LIMIT_TIMEOUT=5s")
@@ -57,7 +56,7 @@ func TestNegativeByOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	require.Greater(t, tried, 200, "the documents were read")
+	require.Greater(t, tried, 200, "the documents have operations")
 }
 
 func requireProblem(t *testing.T, what string, want, status int, body []byte, header http.Header) {
@@ -106,10 +105,10 @@ func operations(t *testing.T, base string) []operation {
 type request struct {
 	method, target, body string
 	header               []string
-	status               int // that must come; 0: any refusal
+	status               int // expected; 0: any 4xx
 }
 
-// hostile gives requests that the operation's document forbids.
+// hostile returns requests that violate the operation's document, by name.
 func hostile(op operation) map[string]request {
 	out := map[string]request{}
 	huge := strings.Repeat("A", 5000)
@@ -129,12 +128,12 @@ func hostile(op operation) map[string]request {
 		switch p.In {
 		case "path":
 			add(p.Name+" oversized", request{target: op.target(map[string]string{p.Name: huge}, "")})
-			add(p.Name+" of no form", request{target: op.target(map[string]string{p.Name: "\x00%"}, "")})
+			add(p.Name+" malformed", request{target: op.target(map[string]string{p.Name: "\x00%"}, "")})
 		case "query":
 			if p.Required {
 				add(p.Name+" missing", request{target: op.target(map[string]string{p.Name: ""}, ""), status: 400})
 			}
-			if p.Name != "page_token" { // an empty one is the first page
+			if p.Name != "page_token" { // an empty one means the first page
 				add(p.Name+" empty", request{target: op.target(map[string]string{p.Name: ""}, p.Name+"="), status: 400})
 			}
 			add(p.Name+" repeated", request{target: op.target(map[string]string{p.Name: ""}, p.Name+"=5&"+p.Name+"=5"), status: 400})
@@ -151,7 +150,7 @@ func hostile(op operation) map[string]request {
 	if op.RequestBody != nil {
 		jsonType := []string{"Content-Type", "application/json"}
 		for name, body := range map[string]string{
-			"no JSON": "{", "an array": "[]", "a string": `"x"`, "unknown member": `{"no_such_member":1}`, "two documents": "{}{}", "other types": `{"symbols":5,"value":5,"reason":5}`,
+			"not JSON": "{", "an array": "[]", "a string": `"x"`, "unknown member": `{"no_such_member":1}`, "two documents": "{}{}", "other types": `{"symbols":5,"value":5,"reason":5}`,
 		} {
 			add("body: "+name, request{target: op.target(nil, ""), body: body, header: jsonType, status: 400})
 		}
@@ -161,8 +160,8 @@ func hostile(op operation) map[string]request {
 	return out
 }
 
-// target gives the operation's path and query with valid values for what is required, save for what is replaced (an empty
-// replacement leaves a query parameter out).
+// target returns the operation's path and query with valid values, some of them replaced. An empty replacement omits a query
+// parameter.
 func (op operation) target(replaced map[string]string, extra string) string {
 	values := maps.Clone(valid)
 	maps.Copy(values, replaced)

@@ -20,8 +20,8 @@ import (
 
 const priceEvents = "price-events"
 
-// The outbox under everything that can happen between fetch and acknowledgement. Faults come from outside: signals, table
-// locks, and a broker that is the test's own. At the end each stored price must have been published, and count once.
+// The outbox with a crash at every step between fetch and acknowledgement. Faults come from outside: signals, table locks, and a
+// broker that the test controls. At the end each stored price must have been published, and count once.
 func TestOutbox(t *testing.T) {
 	t.Parallel()
 	o := &outbox{broker: newBroker(t)}
@@ -38,9 +38,9 @@ func TestOutbox(t *testing.T) {
 		{"killed before the row is deleted", o.killedBeforeDelete},
 		{"a sweeper killed before the acknowledgement", o.sweeperKilledBeforeAck},
 		{"a sweeper killed before the row is deleted", o.sweeperKilledBeforeDelete},
-		{"rows that are refused for ever, and sweepers at once", o.badRowsAndBulk},
-		{"the broker is away for a minute", o.brokerAway},
-		{"in the end all is published, and counts once", o.inTheEnd},
+		{"rows that the broker refuses forever, and concurrent sweepers", o.badRowsAndBulk},
+		{"broker down for a minute", o.brokerAway},
+		{"all prices are published and count once", o.inTheEnd},
 	} {
 		if !t.Run(step.name, step.run) {
 			return
@@ -55,7 +55,7 @@ type outbox struct {
 	polls     []string
 }
 
-// ask sends a request whose answer may never come, and does not wait for it.
+// ask sends a request without waiting for its response, which may never come.
 func (o *outbox) ask(symbol string) {
 	go func() {
 		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, o.getLatest+"/prices/latest?symbol="+symbol, nil)
@@ -67,18 +67,18 @@ func (o *outbox) ask(symbol string) {
 	}()
 }
 
-// lock holds a table against writers until the transaction ends.
+// lock locks a table against writers until the transaction ends.
 func (o *outbox) lock(t *testing.T, table string) pgx.Tx {
 	t.Helper()
 	tx, err := o.pool.Begin(t.Context())
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // of a test that failed: it would hold up the stack's end
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // after a failure: the lock would delay the stack's stop
 	_, err = tx.Exec(t.Context(), "lock table "+table+" in share mode")
 	require.NoError(t, err)
 	return tx
 }
 
-// blocked waits until a statement with this text in it waits for a lock.
+// blocked waits until a statement that contains this text waits for a lock.
 func (o *outbox) blocked(t *testing.T, statement string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -97,15 +97,15 @@ func (o *outbox) count(t *testing.T, table string) (n int64) {
 	return n
 }
 
-// due makes what waits in the outbox due, as its ten seconds or a dead sweeper's lease would.
+// due makes all rows of the outbox due at once, instead of after ten seconds or a dead sweeper's lease.
 func (o *outbox) due(t *testing.T) {
 	t.Helper()
 	_, err := o.pool.Exec(t.Context(), "update outbox set next_attempt_at = now()")
 	require.NoError(t, err)
 }
 
-// killedWhileStoring and the steps after it each ask for a symbol of their own: a copy that is killed leaves its lock on
-// the series for the time of a lease.
+// killedWhileStoring and the steps after it each use a symbol of their own, because a killed replica holds the lock of its series
+// until the lease expires.
 func (o *outbox) killedWhileStoring(t *testing.T, table, symbol string) {
 	t.Helper()
 	tx := o.lock(t, table)
@@ -116,7 +116,7 @@ func (o *outbox) killedWhileStoring(t *testing.T, table, symbol string) {
 	o.eventually(t, nil, "select query from pg_stat_activity where query like '%insert into "+table+"%' and state <> 'idle' and pid <> pg_backend_pid()")
 	require.Zero(t, o.count(t, "raw_responses"), "both rows or none")
 	require.Zero(t, o.count(t, "outbox"))
-	require.Zero(t, o.records(priceEvents), "what is not stored is not published")
+	require.Zero(t, o.records(priceEvents), "a price that is not stored is not published")
 	ready(t, o.getLatest)
 }
 
@@ -131,7 +131,7 @@ func (o *outbox) killedBeforeAck(t *testing.T) {
 	require.EqualValues(t, 1, o.count(t, "outbox"))
 	require.Zero(t, o.records(priceEvents))
 	ready(t, o.getLatest)
-	// Nobody helps: the row is due after ten seconds, a tick comes within five.
+	// Without help: the row is due after ten seconds, and a tick comes within five more.
 	o.eventually(t, []string{"0"}, "select count(*)::text from outbox")
 	require.EqualValues(t, 1, o.records(priceEvents))
 }
@@ -146,19 +146,19 @@ func (o *outbox) killedBeforeDelete(t *testing.T) {
 	o.blocked(t, "delete from outbox")
 	o.killGetLatest(t)
 	require.NoError(t, tx.Rollback(t.Context()))
-	require.EqualValues(t, 2, o.records(priceEvents), "it is published")
-	require.EqualValues(t, 1, o.count(t, "outbox"), "and nobody knows")
+	require.EqualValues(t, 2, o.records(priceEvents), "the event is published")
+	require.EqualValues(t, 1, o.count(t, "outbox"), "but its row is not deleted")
 	ready(t, o.getLatest)
 	o.due(t)
 	o.eventually(t, []string{"0"}, "select count(*)::text from outbox")
-	require.EqualValues(t, 3, o.records(priceEvents), "so it is published again")
+	require.EqualValues(t, 3, o.records(priceEvents), "so the event is published again")
 }
 
 func (o *outbox) sweeperKilledBeforeAck(t *testing.T) {
 	t.Helper()
 	produced, stop := o.swallow()
 	status, _, _ := call(t, http.MethodGet, o.getLatest+"/prices/latest?symbol=AAPL", "")
-	require.Equal(t, http.StatusOK, status, "a broker that does not answer delays a price by a second, no more")
+	require.Equal(t, http.StatusOK, status, "a silent broker delays a price by at most a second")
 	<-produced
 	o.due(t)
 	o.eventually(t, []string{"1"}, "select attempts::text from outbox")
@@ -187,11 +187,11 @@ func (o *outbox) sweeperKilledBeforeDelete(t *testing.T) {
 	o.eventually(t, []string{"0"}, "select count(*)::text from outbox")
 }
 
-// leave stores a price whose event stays in the outbox for now: the process that should publish it is killed.
+// leave stores a price whose event stays in the outbox, because the process that should publish it is killed.
 func (o *outbox) leave(t *testing.T, symbol string) {
 	t.Helper()
-	// A new process first: the old one's producer may still wait for the answer to a request that was swallowed, and would
-	// hold the next one back until its row is due.
+	// Start with a new process: the old one's producer may still wait for the response to a dropped request, and would delay the
+	// next one until its row is due.
 	o.killGetLatest(t)
 	ready(t, o.getLatest)
 	produced, stop := o.swallow()
@@ -205,8 +205,7 @@ func (o *outbox) leave(t *testing.T, symbol string) {
 
 const bulk = 600
 
-// badRowsAndBulk puts rows into the outbox that the broker never takes, good ones behind them, and sends ticks to all
-// copies at once.
+// badRowsAndBulk inserts rows that the broker never accepts, then good ones, and sends ticks to all replicas at once.
 func (o *outbox) badRowsAndBulk(t *testing.T) {
 	t.Helper()
 	_, err := o.pool.Exec(t.Context(), `
@@ -230,11 +229,11 @@ func (o *outbox) badRowsAndBulk(t *testing.T) {
 	wg.Wait()
 	o.eventually(t, []string{"HUGE", "HUGE", "HUGE"}, "select convert_from(key, 'UTF8') from outbox")
 	o.eventually(t, []string{fmt.Sprint(bulk)}, "select count(*)::text from price_points where provider = 'bulk'")
-	o.eventually(t, []string{"3"}, "select count(*)::text from outbox where attempts > 1") // tried again, never given up
+	o.eventually(t, []string{"3"}, "select count(*)::text from outbox where attempts > 1") // retried, never dropped
 }
 
-// brokerAway stops the broker for a minute: rows become due, sweeps find nobody, back-off reaches its end, and what the
-// producers have queued themselves times out.
+// brokerAway stops the broker for a minute: rows become due, sweeps fail, back-off reaches its maximum, and records in the producers'
+// queues time out.
 func (o *outbox) brokerAway(t *testing.T) {
 	t.Helper()
 	o.cluster.Close()
@@ -258,11 +257,11 @@ func (o *outbox) brokerAway(t *testing.T) {
 	o.eventually(t, []string{"3"}, "select count(*)::text from outbox")
 }
 
-// inTheEnd compares what was stored, what was published, and what came of it.
+// inTheEnd compares the stored prices, the published events and the resulting points.
 func (o *outbox) inTheEnd(t *testing.T) {
 	t.Helper()
 	published := map[string]bool{}
-	newest := map[string]string{} // raw response by point: of several in one second the greatest id counts
+	newest := map[string]string{} // raw response by point: of several in one second, the greatest ID counts
 	for _, m := range testenv.Records(t, o.addr(), priceEvents, int(o.records(priceEvents))) {
 		var e struct {
 			Symbol, Source, Timestamp string
@@ -278,7 +277,7 @@ func (o *outbox) inTheEnd(t *testing.T) {
 	stored := o.rows(t, "select id::text from raw_responses")
 	require.Greater(t, len(stored), 6)
 	for _, id := range stored {
-		require.True(t, published[id], "stored, not published: %s", id)
+		require.True(t, published[id], "stored but not published: %s", id)
 	}
 	var want []string
 	for point, id := range newest {

@@ -17,7 +17,7 @@ func badPrice(symbol, price string) string {
 	return fmt.Sprintf(`{"symbol":%q,"price":%q,"timestamp":"2024-01-01T00:00:00Z","source":"test","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`, symbol, price)
 }
 
-// atPage starts a stack with one dead letter per value, and signs an operator in at its page.
+// atPage starts a stack with one dead letter for each value, and signs an operator in to its page.
 func atPage(t *testing.T, values ...string) (*stack, *browser) {
 	t.Helper()
 	s := start(t, newDir(t), "RATE_LIMIT_DEFAULT=10000/1s")
@@ -35,7 +35,7 @@ func atPage(t *testing.T, values ...string) (*stack, *browser) {
 	return s, b
 }
 
-// openLetter goes to the letter of a symbol by its address.
+// openLetter opens the letter of a symbol by its URL.
 func openLetter(t *testing.T, s *stack, b *browser, symbol string) {
 	t.Helper()
 	id := s.rows(t, `select id::text from dead_letters where position(convert_to('"symbol":"' || $1 || '"', 'UTF8') in value) > 0`, symbol)
@@ -44,14 +44,13 @@ func openLetter(t *testing.T, s *stack, b *browser, symbol string) {
 	b.shows(t, ".facts", id[0])
 }
 
-// edit replaces text in the editor, as typing does.
+// edit replaces text in the editor, as if it were typed.
 func edit(t *testing.T, b *browser, from, to string) {
 	t.Helper()
 	b.script(t, fmt.Sprintf(`const v = document.getElementById("value"); v.value = v.value.replace(%q, %q); v.dispatchEvent(new Event("input", { bubbles: true }))`, from, to))
 }
 
-// TestOperatorsPage is an operator at the page: signs in, looks at a hostile payload, corrects it, sees what changed, replays
-// it, and plans a replay of all others.
+// An operator signs in, looks at a hostile payload, corrects it, checks the difference, replays it and signs out.
 func TestOperatorsPage(t *testing.T) {
 	t.Parallel()
 	s := start(t, newDir(t), "RATE_LIMIT_DEFAULT=10000/1s")
@@ -61,13 +60,13 @@ func TestOperatorsPage(t *testing.T) {
 	b.open(t, s.env["GATEWAY_URL"]+"/dlq")
 	b.write(t, "#token", "wrong"+keyEnter)
 	b.shows(t, "#sign-in-error", "the operator token is not known")
-	b.write(t, "#token", s.env["DLQ_TOKEN"]+keyEnter) // what was typed is selected; Enter: no mouse is needed
+	b.write(t, "#token", s.env["DLQ_TOKEN"]+keyEnter) // the wrong token is selected, so typing replaces it
 	b.shows(t, "#all-is-well", "All is well")
-	require.Equal(t, "none", b.script(t, `return getComputedStyle(document.getElementById("sign-in")).display`), "signed in means signed in")
+	require.Equal(t, "none", b.script(t, `return getComputedStyle(document.getElementById("sign-in")).display`), "the sign-in form is gone")
 
 	s.produce(t, &kafka.Message{Value: []byte(hostile)})
 	s.eventually(t, []string{"1"}, "select count(*)::text from dead_letters")
-	b.shows(t, "#causes", "invalid_price") // by itself
+	b.shows(t, "#causes", "invalid_price") // without a reload
 	b.shows(t, "#causes", "What to do:")
 	b.shows(t, "#counts .open", "1")
 
@@ -78,7 +77,7 @@ func TestOperatorsPage(t *testing.T) {
 	b.shows(t, "#letter-title", "invalid_price · EVIL")
 	b.holds(t, `document.activeElement.id === "letter-title"`)
 	b.shows(t, "#value-body", "onerror")
-	require.Equal(t, "Letters · Dead letters", b.script(t, "return document.title"), "payloads are text")
+	require.Equal(t, "Letters · Dead letters", b.script(t, "return document.title"), "payloads are shown as text")
 
 	b.click(t, "#tab-edit")
 	edit(t, b, `"<img src=x onerror=document.title='owned'>"`, "12.5")
@@ -91,19 +90,19 @@ func TestOperatorsPage(t *testing.T) {
 	b.shows(t, "#letter-title", "resolved")
 	b.shows(t, "#history", "the price is a number")
 	b.click(t, "#history .link")
-	b.shows(t, "#history ins", "12.5") // what was sent, beside what came
+	b.shows(t, "#history ins", "12.5") // the sent value next to the original one
 	b.shows(t, "#history del", "onerror")
 	require.Equal(t, []string{"12.5"}, s.rows(t, "select average::text from symbol_averages where symbol = 'EVIL' and window_size = 5"))
 
 	b.click(t, "#sign-out")
 	b.shows(t, "#sign-in", "Sign in")
 	require.Equal(t, "null", b.script(t, `return String(sessionStorage.getItem("token"))`))
-	require.Equal(t, "true", b.script(t, `return String(!document.body.innerText.includes("EVIL"))`), "nothing of the letters stays behind")
+	require.Equal(t, "true", b.script(t, `return String(!document.body.innerText.includes("EVIL"))`), "the page shows no letter after signing out")
 }
 
-// An untouched letter is replayed as the very bytes that came, whatever a text area makes of its line ends; an edit changes
-// what was edited and nothing else.
-func TestOperatorsPageSendsTheBytesThatAreThere(t *testing.T) {
+// An unedited letter is replayed with its original bytes, although a text area changes line ends. An edit changes nothing but the
+// edited text.
+func TestOperatorsPageKeepsBytes(t *testing.T) {
 	t.Parallel()
 	value := strings.ReplaceAll(badPrice("CRLF", "12.50"), ",", ",\r\n\t")
 	s, b := atPage(t, value)
@@ -113,7 +112,7 @@ func TestOperatorsPageSendsTheBytesThatAreThere(t *testing.T) {
 	b.shows(t, "#replay", "Replay")
 	b.click(t, "#replay")
 	b.shows(t, "#outcome", "refused")
-	require.Equal(t, []string{"0 1"}, s.rows(t, "select correction || ' ' || replay_count from dead_letters"), "no correction: nothing was edited")
+	require.Equal(t, []string{"0 1"}, s.rows(t, "select correction || ' ' || replay_count from dead_letters"), "no correction, because nothing was edited")
 
 	edit(t, b, `"12.50"`, "12.50")
 	b.script(t, `window.sent = []; const real = window.fetch; window.fetch = (path, o) => { if (o?.body) sent.push(o.body); return real(path, o) }`)
@@ -121,11 +120,11 @@ func TestOperatorsPageSendsTheBytesThatAreThere(t *testing.T) {
 	b.click(t, "#replay")
 	b.shows(t, "#outcome", "accepted")
 	want := strings.Replace(value, `"12.50"`, "12.50", 1)
-	require.Equal(t, want, b.script(t, `return JSON.parse(sent[0]).value`), "CRLF and tabs as they came")
+	require.Equal(t, want, b.script(t, `return JSON.parse(sent[0]).value`), "CRLF and tabs are unchanged")
 	keepsLineEnds(t, b)
 }
 
-// keepsLineEnds tries text with any mix of line ends: what was not touched keeps its own, and differences lose nothing.
+// keepsLineEnds tests random mixes of line ends: unedited text keeps its own, and differences lose no text.
 func keepsLineEnds(t *testing.T, b *browser) {
 	t.Helper()
 	require.Equal(t, "ok", b.module(t, "parts.js", `
@@ -154,7 +153,7 @@ func keepsLineEnds(t *testing.T, b *browser) {
 		return "ok"`))
 }
 
-// A difference shows every digit of numbers that JavaScript cannot hold.
+// Differences show every digit of numbers that JavaScript cannot represent.
 func TestOperatorsPageShowsEveryDigit(t *testing.T) {
 	t.Parallel()
 	value := strings.Replace(badPrice("DIGITS", "x"), `"x"`, "123456789012345678901.123456789012345678", 1)
@@ -171,8 +170,8 @@ func TestOperatorsPageShowsEveryDigit(t *testing.T) {
 	require.Equal(t, []string{"12345678901234567890.123456789012345677"}, s.rows(t, "select price::text from price_points"))
 }
 
-// A keystroke costs the same at any size: long values are edited in parts, and compared beside the page.
-func TestOperatorsPageIsQuickWithLargeValues(t *testing.T) {
+// A keystroke takes the same time at any size: long values are edited in parts, and compared in a worker.
+func TestOperatorsPageIsFastWithLargeValues(t *testing.T) {
 	t.Parallel()
 	oneLine := strings.Replace(badPrice("LINE", "1"), `"source"`, `"pad":"`+strings.Repeat("x", 900_000)+`","source"`, 1)
 	elements := strings.Replace(badPrice("ELEMENTS", "1"), `"source"`, `"pad":[`+strings.Repeat("1,", 199_999)+`1],"source"`, 1)
@@ -182,7 +181,7 @@ func TestOperatorsPageIsQuickWithLargeValues(t *testing.T) {
 		b.click(t, "#tab-edit")
 		b.shows(t, "#faults", `"price" must be a number, not a string`)
 		require.Less(t, len(b.property(t, "#value", "value")), 25_000, "a part of the value")
-		var fastest float64 // the machine may have other work as well
+		var fastest float64 // the fastest, because the machine may be busy
 		_, err := fmt.Sscan(b.script(t, `
 			const v = document.getElementById("value")
 			v.focus(); v.setSelectionRange(1, 1)
@@ -195,14 +194,14 @@ func TestOperatorsPageIsQuickWithLargeValues(t *testing.T) {
 			}
 			return fastest`), &fastest)
 		require.NoError(t, err)
-		require.Less(t, fastest, 250.0, "milliseconds for a keystroke in %s; a part of the text takes about 5, the whole took 1000", symbol)
+		require.Less(t, fastest, 250.0, "milliseconds for a keystroke in %s: about 5 with parts of the text, 1000 with the whole text", symbol)
 		b.shows(t, "#diff ins", "abcdefghij")
 		b.click(t, "#take-back")
 		b.shows(t, "#replay", "Replay")
 	}
 }
 
-func TestOperatorsPageTellsHeadersApart(t *testing.T) {
+func TestOperatorsPageShowsHeaders(t *testing.T) {
 	t.Parallel()
 	s, b := atPage(t)
 	s.produce(t, &kafka.Message{Value: []byte(badPrice("HEADERS", "1")), Headers: []kafka.Header{
@@ -219,7 +218,7 @@ func TestOperatorsPageTellsHeadersApart(t *testing.T) {
 		return [...document.querySelector("#headers tbody").rows].map((r) => r.cells[0].textContent + "=" + r.cells[1].textContent).join("|")`))
 }
 
-// What turns text around or hides in it is marked, wherever it is shown.
+// Invisible and bidirectional control characters are marked wherever text is shown.
 func TestOperatorsPageMarksDeceivingText(t *testing.T) {
 	t.Parallel()
 	s, b := atPage(t, strings.Replace(badPrice("BIDI", "x"), "x", "\u202E00.5\u200B\uFEFF", 1))
@@ -235,7 +234,7 @@ func TestOperatorsPageMarksDeceivingText(t *testing.T) {
 	b.shows(t, ".editor .warning", "U+202E RLO × 1")
 }
 
-// A refusal keeps the edit and the typed reason; another letter starts without them; coming back finds them.
+// The edit and the typed reason survive a refusal. Another letter begins without them, and going back restores them.
 func TestOperatorsPageKeepsDrafts(t *testing.T) {
 	t.Parallel()
 	s, b := atPage(t, badPrice("ONE", "1"), badPrice("TWO", "2"))
@@ -259,8 +258,8 @@ func TestOperatorsPageKeepsDrafts(t *testing.T) {
 	require.Equal(t, "my reason", b.property(t, "#reason", "value"))
 }
 
-// A plan comes first, and a plan in which no letter goes through offers no replay. A replay that is under way is found again
-// after its dialog was closed, and the history keeps it.
+// A bulk replay needs a plan, and is not offered if every letter of the plan would be refused. The history shows replays whose dialog
+// was closed.
 func TestOperatorsPageReplaysMany(t *testing.T) {
 	t.Parallel()
 	s, b := atPage(t, badPrice("A1", "1"), badPrice("A2", "2"), badPrice("A3", "3"))
@@ -268,7 +267,7 @@ func TestOperatorsPageReplaysMany(t *testing.T) {
 	b.shows(t, "#list", "A3")
 	b.click(t, "#plan-matching")
 	b.shows(t, "#replay-what", "all open letters")
-	require.Equal(t, "true", b.property(t, "#replay-go", "disabled"), "first a plan")
+	require.Equal(t, "true", b.property(t, "#replay-go", "disabled"), "a replay needs a plan")
 	b.click(t, "#replay-plan")
 	b.shows(t, "#replay-progress", "3 would be refused")
 	b.shows(t, "#replay-progress", "nothing to replay")
@@ -299,7 +298,7 @@ func TestOperatorsPageReplaysMany(t *testing.T) {
 	require.Equal(t, []string{"3"}, s.rows(t, "select count(*)::text from dead_letter_audit where action = 'discard' and reason = 'not needed'"))
 }
 
-// The page fits its window at any width, and what is new never moves what is being read.
+// The page fits any window width, and new letters do not move the text that is being read.
 func TestOperatorsPageStaysCalm(t *testing.T) {
 	t.Parallel()
 	s, b := atPage(t, badPrice("A-RATHER-LONG-SYMBOL-OF-32-CHARS", strings.Repeat("x", 300)))
@@ -308,7 +307,7 @@ func TestOperatorsPageStaysCalm(t *testing.T) {
 			b.window(t, width, 800, width < 768, "dark")
 			b.open(t, s.env["GATEWAY_URL"]+"/dlq"+path)
 			b.holds(t, `!document.getElementById("views").hidden`)
-			b.holds(t, `document.body.innerText.includes("UTC")`) // it was refreshed
+			b.holds(t, `document.body.innerText.includes("UTC")`) // refreshed
 			b.holds(t, fmt.Sprintf(`document.documentElement.scrollWidth <= %d`, width))
 		}
 	}
@@ -326,10 +325,10 @@ func TestOperatorsPageStaysCalm(t *testing.T) {
 	require.Equal(t, "1", b.script(t, `return document.querySelectorAll("#list .row").length`))
 	b.script(t, `const n = document.getElementById("news"); n.click(); n.click()`)
 	b.shows(t, "#list", "NEW")
-	require.Equal(t, "2", b.script(t, `return document.querySelectorAll("#list .row").length`), "two clicks show nothing twice")
+	require.Equal(t, "2", b.script(t, `return document.querySelectorAll("#list .row").length`), "two clicks do not show a letter twice")
 }
 
-// The list is one stop for Tab, however long it is, and the page can be used without a mouse.
+// The list is a single tab stop, however long it is, and the page works without a mouse.
 func TestOperatorsPageByKeyboard(t *testing.T) {
 	t.Parallel()
 	var values []string
@@ -350,7 +349,7 @@ func TestOperatorsPageByKeyboard(t *testing.T) {
 	b.holds(t, `document.activeElement.id === "f-q"`)
 	b.press(t, "K2"+keyEnter)
 	b.holds(t, `document.querySelectorAll("#list .row").length === 1`)
-	require.Equal(t, "?view=letters&q=K2", b.script(t, `return location.search`), "the address says what is shown")
+	require.Equal(t, "?view=letters&q=K2", b.script(t, `return location.search`), "the URL reflects the filter")
 	b.press(t, keyEscape)
 	b.press(t, "j"+keyEnter)
 	b.shows(t, "#letter-title", "K2")

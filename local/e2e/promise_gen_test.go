@@ -16,27 +16,27 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// The bounds of the hops that a record passes.
+// Limits of the hops that a record passes.
 const (
 	maxEvent = 1 << 20      // MAX_EVENT_BYTES, a KafkaSink's max.request.size, an HTTP server's headers by default
-	maxTopic = 2 << 20      // max.message.bytes of both topics: of a batch, after compression
-	indexRow = 2_704        // bytes that a btree index of Postgres takes
+	maxTopic = 2 << 20      // max.message.bytes of both topics: size of a batch, after compression
+	indexRow = 2_704        // largest entry of a btree index of Postgres
 	connRead = 4_096        // a buffer of net/http
-	vertx    = 8_192        // a header of Vert.x
-	symbols  = "PROMISE-%d" // of the n-th record
+	vertx    = 8_192        // a header in Vert.x
+	symbols  = "PROMISE-%d" // symbol of the n-th record
 )
 
-// promised is one record to put on price-events, and what must come of it.
+// promised is a record for price-events, and its expected outcome.
 type promised struct {
-	what   string // for a failing test
+	what   string // describes the record in a failure
 	record *kgo.Record
-	packed bool   // compressed; what is not bounded by the topic then
-	good   bool   // applied; else a letter
-	data   []byte // of a structured event, which is what the source delivers; else nil
+	packed bool   // compressed, so that the topic accepts larger records
+	good   bool   // applied; otherwise a letter
+	data   []byte // data of a structured event, which the source delivers; otherwise nil
 	symbol string
 }
 
-// generator makes records whose every part lies at, around or far beyond a bound. The same seed gives the same records.
+// generator makes records whose parts have sizes at, near or far beyond a limit. The same seed gives the same records.
 type generator struct {
 	*rand.Rand
 	n int
@@ -44,10 +44,10 @@ type generator struct {
 
 func pick[T any](g *generator, all ...T) T { return all[g.IntN(len(all))] }
 
-// near gives a length at a bound, or one off.
+// near returns a length at a limit, or up to 2 off.
 func (g *generator) near(bound int) int { return max(0, bound+g.IntN(5)-2) }
 
-// junk gives bytes that do not compress.
+// junk returns incompressible bytes.
 func (g *generator) junk(n int) []byte {
 	b := make([]byte, n+8)
 	for i := 0; i < n; i += 8 {
@@ -56,7 +56,7 @@ func (g *generator) junk(n int) []byte {
 	return b[:n]
 }
 
-// ascii gives printable text of that length.
+// ascii returns printable text of length n.
 func (g *generator) ascii(n int) []byte {
 	b := g.junk(n)
 	for i := range b {
@@ -65,7 +65,7 @@ func (g *generator) ascii(n int) []byte {
 	return b
 }
 
-// body gives a good event's body, padded to a length by a member that is ignored.
+// body returns the body of a good event, padded to a length with a member that is ignored.
 func (g *generator) body(symbol string, length int) []byte {
 	id := uuid.UUID(g.junk(16))
 	head := fmt.Sprintf(`{"symbol":%q,"price":%d.25,"timestamp":"2024-03-20T10:30:00Z","source":"promise","raw_response_id":%q`, symbol, 1+g.IntN(1000), id)
@@ -112,7 +112,7 @@ func (g *generator) value(p *promised, large bool) {
 	}
 }
 
-// mode makes the record a plain one, or a CloudEvent, or something that looks like one.
+// mode makes the record a plain record, a CloudEvent, or an invalid CloudEvent.
 func (g *generator) mode(p *promised) {
 	add := func(name, value string) {
 		p.record.Headers = append(p.record.Headers, kgo.RecordHeader{Key: name, Value: []byte(value)})
@@ -128,7 +128,7 @@ func (g *generator) mode(p *promised) {
 	switch mode := g.IntN(8); mode {
 	case 0, 1, 2, 3:
 		if mode > 1 && eventType == "dev.knative.sources.ping" || id == "" {
-			p.what += ", half a CloudEvent, which is a plain record"
+			p.what += ", incomplete CloudEvent, which is a plain record"
 			add("ce_specversion", "1.0")
 			add("ce_type", eventType)
 			g.plainAgain(p)
@@ -153,7 +153,7 @@ func (g *generator) mode(p *promised) {
 	}
 }
 
-// asPlain undoes what the type of a CloudEvent would decide: a plain record has none.
+// asPlain sets the expected outcome of a plain record, which has no event type.
 func (p *promised) asPlain() {
 	p.good = len(p.record.Value) <= maxEvent && bytes.HasPrefix(p.record.Value, []byte(`{"symbol"`))
 }
@@ -166,13 +166,13 @@ func (g *generator) plainAgain(p *promised) {
 	}
 }
 
-// structured wraps the value into an envelope, which the source takes apart.
+// structured wraps the value in an envelope, which the source unwraps.
 func (g *generator) structured(p *promised, add func(name, value string), eventType, id string) {
 	good := p.good
 	p.asPlain()
 	if !p.good || len(p.record.Value) > maxEvent-20_000 || strings.ContainsAny(id, "\x00\r") || !utf8.ValidString(id) || id == "" {
 		add("content-type", "application/cloudevents+json")
-		p.what += ", said to be structured"
+		p.what += ", with the content type of a structured event"
 		return
 	}
 	p.good, p.data = good, p.record.Value
@@ -213,7 +213,7 @@ func (g *generator) headers(p *promised, large bool) {
 		add("", []byte("a name of no bytes"))
 		add("Zürich €/trace id", []byte("Zürich €"))
 		add("ce_trace id", []byte("7"))
-		if isCloudEvent(p.record) { // not with such an attribute
+		if isCloudEvent(p.record) { // the attribute name is invalid, so it is a plain record
 			p.asPlain()
 		}
 	case 3:
@@ -234,7 +234,7 @@ func (g *generator) headers(p *promised, large bool) {
 			add("big", g.ascii(g.near(pick(g, connRead, vertx, indexRow, 65_536))))
 		}
 	case 8:
-		add("dlq-topic", []byte(priceEvents)) // as if it were a letter
+		add("dlq-topic", []byte(priceEvents)) // headers of a letter
 		add("dlq-partition", []byte("0"))
 		add("dlq-offset", []byte("0"))
 	case 9:
@@ -261,7 +261,7 @@ func headerBytes(r *kgo.Record) (n int) {
 	return n
 }
 
-// timestamp gives what producers give: milliseconds, or microseconds and nanoseconds taken for them, or nothing.
+// timestamp sets a timestamp as producers do: milliseconds, microseconds or nanoseconds sent as milliseconds, or none.
 func (g *generator) timestamp(p *promised) {
 	now := time.Now()
 	ms := pick(g, now.UnixMilli(), now.UnixMicro(), now.UnixNano(), 0, -1, -62_135_596_800_000, 253_402_300_800_000, math.MaxInt64/1_000_000, 1)

@@ -17,11 +17,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-var promiseSeed = flag.Uint64("promise-seed", 0, "seed of TestEveryRecordEndsAppliedOrAsALetter; 0: a new one")
+var promiseSeed = flag.Uint64("promise-seed", 0, "seed of TestEveryRecordIsAppliedOrDeadLettered; 0: a new one")
 
-// The promise: every record put on price-events ends applied, or as a dead letter with its bytes, whatever it is. Records
-// are random around the bounds of every hop; a failure prints the seed and the record.
-func TestEveryRecordEndsAppliedOrAsALetter(t *testing.T) {
+// The promise: any record on price-events is either applied, or becomes a dead letter with its bytes. The records are random, with
+// sizes around the limits of every hop; a failure prints the seed and the record.
+func TestEveryRecordIsAppliedOrDeadLettered(t *testing.T) {
 	t.Parallel()
 	const n = 400
 	seed := *promiseSeed
@@ -32,7 +32,7 @@ func TestEveryRecordEndsAppliedOrAsALetter(t *testing.T) {
 	s := start(t, newDir(t))
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
 	all := s.put(t, g, n)
-	require.Greater(t, len(all), n*3/4, "the topic takes most")
+	require.Greater(t, len(all), n*3/4, "the topic accepts most records")
 	for _, p := range all {
 		p.check(t, s)
 	}
@@ -42,11 +42,11 @@ func TestEveryRecordEndsAppliedOrAsALetter(t *testing.T) {
 			letters++
 		}
 	}
-	s.eventually(t, []string{strconv.Itoa(letters)}, "select count(*)::text from dead_letters") // and nothing else
+	s.eventually(t, []string{strconv.Itoa(letters)}, "select count(*)::text from dead_letters") // no others
 	t.Logf("%d records: %d applied, %d letters", len(all), len(all)-letters, letters)
 }
 
-// put produces n records, each in a batch of its own, and gives those that the topic took.
+// put produces n records, each in a batch of its own, and returns those that the topic accepted.
 func (s *stack) put(t *testing.T, g *generator, n int) (taken []promised) {
 	t.Helper()
 	clients := map[bool]*kgo.Client{}
@@ -61,7 +61,7 @@ func (s *stack) put(t *testing.T, g *generator, n int) (taken []promised) {
 		p := g.next()
 		err := clients[p.packed].ProduceSync(t.Context(), p.record).FirstErr()
 		if errors.Is(err, kerr.MessageTooLarge) {
-			continue // it never was on the topic
+			continue // not on the topic
 		}
 		require.NoError(t, err, p.what)
 		taken = append(taken, p)
@@ -94,5 +94,5 @@ func (p promised) check(t *testing.T, s *stack) {
 	if p.data != nil {
 		want = p.data
 	}
-	require.True(t, bytes.Equal(want, value), "%s: byte for byte, but %d of %d bytes", place, len(value), len(want))
+	require.True(t, bytes.Equal(want, value), "%s: the value differs: got %d bytes, want %d", place, len(value), len(want))
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nowhere looks for each key as it is and as URLs, JSON and bytea escape it, in any case. control is a text that is there:
-// whoever searches the wrong place finds no key either.
+// nowhere checks that text contains no key, be it plain or escaped as in URLs, JSON or bytea, in any case. It must contain control,
+// which proves that the right text is searched.
 func nowhere(t *testing.T, where, text, control string) {
 	t.Helper()
-	require.True(t, strings.Contains(text, control), "%s: no %s in %d bytes", where, control, len(text)) //nolint:testifylint // the text may be all of a database
+	require.True(t, strings.Contains(text, control), "%s: %s not found in %d bytes", where, control, len(text)) //nolint:testifylint // Contains would print the text, which may be a whole database
 	text = strings.ToLower(text)
 	for provider, key := range providerKeys {
 		quoted, err := json.Marshal(key)
@@ -38,7 +38,7 @@ func nowhere(t *testing.T, where, text, control string) {
 	}
 }
 
-// everyTable gives all rows of all tables as text; bytea comes as hex.
+// everyTable returns all rows of all tables as text, with bytea as hex.
 func everyTable(t *testing.T, s *stack) string {
 	t.Helper()
 	text := func(query string) []string {
@@ -58,14 +58,14 @@ func everyTable(t *testing.T, s *stack) string {
 	return strings.Join(all, "\n")
 }
 
-// everyRecord gives all records of all topics.
+// everyRecord returns all records of all topics as text.
 func everyRecord(t *testing.T, s *stack) string {
 	t.Helper()
 	c, err := kafka.NewConsumer(&kafka.ConfigMap{
 		"bootstrap.servers": s.env["KAFKA_BOOTSTRAP_SERVERS"], "group.id": uuid.NewString(), "enable.auto.commit": false, "enable.metrics.push": false,
 	})
 	require.NoError(t, err)
-	defer c.Close() //nolint:errcheck // nothing depends on it
+	defer c.Close() //nolint:errcheck // only reads
 	metadata, err := c.GetMetadata(nil, true, 20_000)
 	require.NoError(t, err)
 	var from []kafka.TopicPartition
@@ -93,14 +93,14 @@ func everyRecord(t *testing.T, s *stack) string {
 	return all.String()
 }
 
-// everyRedisValue gives all keys with their values.
+// everyRedisValue returns all keys of Redis with their values.
 func everyRedisValue(t *testing.T, s *stack) string {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	options, err := redis.ParseURL(s.env["REDIS_URL"])
 	require.NoError(t, err)
 	client := redis.NewClient(options)
-	defer client.Close() //nolint:errcheck // nothing depends on it
+	defer client.Close() //nolint:errcheck // only reads
 	var all strings.Builder
 	keys := client.Scan(ctx, 0, "*", 1000).Iterator()
 	for keys.Next(ctx) {
@@ -116,9 +116,9 @@ func everyRedisValue(t *testing.T, s *stack) string {
 			value = client.SMembers(ctx, keys.Val()).Val()
 		case "zset":
 			value = client.ZRange(ctx, keys.Val(), 0, -1).Val()
-		case "none": // gone meanwhile
+		case "none": // expired in the meantime
 		default:
-			require.Fail(t, "a value of a kind nobody knows", kind)
+			require.Fail(t, "unknown type of value", kind)
 		}
 		_, _ = fmt.Fprintln(&all, keys.Val(), value)
 	}

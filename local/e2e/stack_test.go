@@ -50,15 +50,15 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// newDir makes a folder that Postgres' user can pass, with the built binaries in it.
+// newDir returns a folder that Postgres' user can enter, with the built binaries in it.
 func newDir(t *testing.T) string {
 	t.Helper()
-	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' has put the binaries
+	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' puts the binaries
 	require.NotEmpty(t, bin, "E2E_BIN_DIR is not set: run 'make test', which builds the binaries first")
-	dir, err := os.MkdirTemp("/var/tmp", "marketdata-e2e-") //nolint:usetesting // a test's own folder is closed to Postgres' user
+	dir, err := os.MkdirTemp("/var/tmp", "marketdata-e2e-") //nolint:usetesting // Postgres' user cannot enter t.TempDir
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o711)) // what is in it is private
+	require.NoError(t, os.Chmod(dir, 0o711)) // its files are private
 	require.NoError(t, os.Symlink(bin, filepath.Join(dir, "bin")))
 	return dir
 }
@@ -69,14 +69,14 @@ func start(t *testing.T, dir string, extra ...string) *stack {
 	return startParts(t, dir, "", extra...)
 }
 
-// startParts is start with some of the parts only, comma-separated; empty: all.
+// startParts is start with only some of the parts, comma-separated; empty: all.
 func startParts(t *testing.T, dir, parts string, extra ...string) *stack {
 	t.Helper()
 	s := &stack{dir: dir, out: &safeBuffer{}, done: make(chan error, 1)}
 	s.cmd = exec.Command(filepath.Join(dir, "bin", "local"), "-only="+parts) // stopped below
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		switch name { // a stack of its own, whatever services the other tests share
+		switch name { // the services that other tests share must not be used
 		case "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE":
 		default:
 			s.cmd.Env = append(s.cmd.Env, v)
@@ -86,7 +86,7 @@ func startParts(t *testing.T, dir, parts string, extra ...string) *stack {
 	require.NoError(t, err)
 	s.cmd.Env = append(append(s.cmd.Env, "LOCAL_DIR="+dir, "GATEWAY_ADDR=127.0.0.1:0", "KNATIVE_DIR="+knative, "DEMO=0"), extra...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
-	_ = os.Remove(filepath.Join(dir, "env")) // of a stack that was killed; its address is no sign that this one is ready
+	_ = os.Remove(filepath.Join(dir, "env")) // left by a stack that was killed; it would look as if this one were ready
 	require.NoError(t, s.cmd.Start())
 	go func() { s.done <- s.cmd.Wait() }()
 	t.Cleanup(func() {
@@ -117,7 +117,7 @@ func (s *stack) readEnv(t *testing.T) {
 	}
 }
 
-// stop asks the stack to stop and waits until it has; safe to call twice.
+// stop asks the stack to stop and waits for it. Safe to call twice.
 func (s *stack) stop(t *testing.T) {
 	t.Helper()
 	if s.cmd == nil {
@@ -136,7 +136,7 @@ func (s *stack) stop(t *testing.T) {
 	s.cmd = nil
 }
 
-// pids gives the processes whose program is the stack's own binary of that name.
+// pids returns the processes that run the stack's own binary of that name.
 func (s *stack) pids(t *testing.T, name string) []int {
 	t.Helper()
 	var out []int
@@ -155,7 +155,7 @@ func (s *stack) pids(t *testing.T, name string) []int {
 	return out
 }
 
-// postmaster gives the pid of the stack's Postgres.
+// postmaster returns the PID of the stack's Postgres.
 func (s *stack) postmaster(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.dir, "postgres", "postmaster.pid"))
@@ -166,7 +166,7 @@ func (s *stack) postmaster(t *testing.T) int {
 	return pid
 }
 
-// call makes a request and gives status and body.
+// call makes a request and returns the status, body and header of the response.
 func call(t *testing.T, method, url string, body string, header ...string) (int, []byte, http.Header) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -214,7 +214,7 @@ func (s *stack) produce(t *testing.T, messages ...*kafka.Message) {
 	}
 }
 
-// rows gives a query's rows as text.
+// rows returns the rows of a query as text, or its error.
 func (s *stack) rows(t *testing.T, query string, args ...any) []string {
 	t.Helper()
 	rows, err := s.pool.Query(t.Context(), query, args...)
@@ -233,7 +233,7 @@ func (s *stack) rows(t *testing.T, query string, args ...any) []string {
 	return out
 }
 
-// eventually waits until the query's rows are as wanted.
+// eventually waits until a query returns the wanted rows.
 func (s *stack) eventually(t *testing.T, want []string, query string, args ...any) {
 	t.Helper()
 	var got []string

@@ -16,9 +16,9 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// BenchmarkStart is what a scale-up from zero waits for: from exec to the first 200 of /healthz, polled every 200 µs.
+// BenchmarkStart measures how long a scale-up from zero takes: from exec to the first 200 of /healthz, polled every 200 µs.
 func BenchmarkStart(b *testing.B) {
-	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
+	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' puts the binaries
 	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
 	for _, name := range []string{"get-latest", "poll", "compute-ma", "dlq-inspector"} {
 		b.Run(name, func(b *testing.B) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Kinds of fault that can be asked for.
+// kinds lists the kinds of fault.
 var kinds = []string{
 	"extra_fields", "unknown_symbol", "bad_key", "no_key", "not_entitled", "limit_minute", "limit_day", "html", "truncated",
 	"bad_price", "timeout", "error_5xx", "oversized",
@@ -18,12 +18,12 @@ type fault struct {
 	Provider string `json:"provider"`
 	Symbol   string `json:"symbol,omitempty"` // empty: every symbol
 	Kind     string `json:"kind"`
-	Count    int    `json:"count,omitempty"`    // how many calls; 0: until deleted
-	DelayMS  int    `json:"delay_ms,omitempty"` // before the answer
+	Count    int    `json:"count,omitempty"`    // number of calls; 0: until deleted
+	DelayMS  int    `json:"delay_ms,omitempty"` // before the response
 }
 
-// called counts a call and gives the kind of fault it must show, empty for none. It waits the fault's delay, which for
-// the kind timeout is as long as the caller waits.
+// called counts a call and returns the kind of fault to apply, empty for none. It waits for the fault's delay; without one, a fault
+// of kind timeout waits for a minute, or until the caller gives up.
 func (e *Exchange) called(r *http.Request, provider, symbol string) string {
 	e.mu.Lock()
 	e.calls[[2]string{provider, symbol}]++
@@ -64,7 +64,7 @@ func (e *Exchange) addFault(w http.ResponseWriter, r *http.Request) {
 	known := func(p Provider) bool { return p.Name == f.Provider }
 	if err := d.Decode(&f); err != nil || !slices.ContainsFunc(Providers(), known) || !slices.Contains(kinds, f.Kind) ||
 		f.Count < 0 || f.DelayMS < 0 {
-		http.Error(w, "want {provider, symbol, kind, count, delay_ms}, kind one of "+strings.Join(kinds, " "), http.StatusBadRequest)
+		http.Error(w, "want {provider, symbol, kind, count, delay_ms}; kind is one of "+strings.Join(kinds, " "), http.StatusBadRequest)
 		return
 	}
 	e.mu.Lock()

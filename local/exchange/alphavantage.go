@@ -10,8 +10,8 @@ const (
 	alphaThanks  = "Thank you for using Alpha Vantage! "
 )
 
-// alphaVantage answers as GLOBAL_QUOTE does: always with status 200, refusals under "Error Message", "Note" and
-// "Information" (captured answers). The one about the day shows the key.
+// alphaVantage answers as GLOBAL_QUOTE does (captured responses): always with status 200, and with errors as "Error Message", "Note"
+// or "Information". The error about the daily limit contains the key.
 var alphaVantage = venue{
 	name:   "alpha_vantage",
 	routes: map[string]func(quote) any{"/query": alphaQuote},
@@ -20,7 +20,7 @@ var alphaVantage = venue{
 	page:   "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body></body></html>",
 	refuse: func(kind string, q quote) (reply, bool) {
 		say := func(name, text string) (reply, bool) {
-			body, err := json.Marshal(map[string]string{name: text}) // the text may hold whatever the caller sent
+			body, err := json.Marshal(map[string]string{name: text}) // the text may contain a key that the caller sent
 			return jsonReply(http.StatusOK, string(body)), err == nil
 		}
 		switch kind {

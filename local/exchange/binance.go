@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// binance answers as the spot API's ticker does, errors as its documentation lists them. It needs no key for prices:
-// the faults about keys show what it says to a wrong one, not_entitled its refusal by the caller's country.
+// binance answers as the ticker of the spot API does, with the errors of its documentation. Prices need no key: the faults about keys
+// return its errors for a wrong key, and not_entitled its error for a restricted country.
 var binance = venue{
 	name:   "binance",
 	routes: map[string]func(quote) any{"/api/v3/ticker/price": binanceTicker},
@@ -39,7 +39,7 @@ var binance = venue{
 		case "limit_minute":
 			return later(say(http.StatusTooManyRequests, -1003, "Too much request weight used; current limit is 6000 request weight per "+
 				"1 MINUTE. Please use WebSocket Streams for live updates to avoid polling the API."), 12*time.Second)
-		case "limit_day": // there is none; whoever goes on is banned for minutes to days
+		case "limit_day": // there is no daily limit; callers that ignore the limit are banned for minutes to days
 			until := q.at.Truncate(24 * time.Hour).Add(24 * time.Hour)
 			return later(say(http.StatusTeapot, -1003, fmt.Sprintf("Way too much request weight used; IP banned until %d. Please use "+
 				"WebSocket Streams for live updates to avoid bans.", until.UnixMilli())), until.Sub(q.at))

@@ -2,8 +2,8 @@ package exchange
 
 import "net/http"
 
-// coinbase answers as Coinbase Exchange's ticker does. It needs no key for prices: the faults about keys show what it
-// says to a wrong one.
+// coinbase answers as the ticker of Coinbase Exchange does. Prices need no key: the faults about keys return its errors for a wrong
+// key.
 var coinbase = venue{
 	name:   "coinbase",
 	routes: map[string]func(quote) any{"/products/{symbol}/ticker": coinbaseTicker},

@@ -1,8 +1,8 @@
-// Package exchange answers in the place of the price providers, in their exact shapes, from real monthly closes and a
-// seeded walk; and it misbehaves on request.
+// Package exchange is a fake of the price providers, with their exact response formats. Prices follow from real monthly closes and a
+// seeded walk. It fails on request.
 //
-// Each provider is mounted under its name (/yfinance/…) and described by one venue in a file of its own. Operators use
-// /_admin/faults and /_admin/calls (admin.go).
+// Each provider is mounted under its name (/yfinance/…) and described by a venue in a file of its own. /_admin/faults makes calls
+// fail, /_admin/calls counts them (admin.go).
 package exchange
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Exchange is the fake of all providers. Safe for concurrent use.
+// Exchange emulates all providers. Safe for concurrent use.
 type Exchange struct {
 	seed   uint64
 	now    func() time.Time
@@ -28,25 +28,25 @@ type Exchange struct {
 	calls  map[[2]string]int // by provider and symbol
 }
 
-// venue is how one provider speaks.
+// venue describes the API of one provider.
 type venue struct {
 	name   string
-	routes map[string]func(quote) any // body of a quote, by path under the name
+	routes map[string]func(quote) any // encodes a quote, by path under the name
 	symbol func(*http.Request) string
-	key    func(*http.Request) string // nil: the provider needs none. Any key will do
-	pair   map[string]string          // instrument of our table by symbol; nil: the symbol is the instrument
-	// refuse gives the provider's words for a fault, among them error_5xx; false for a fault that is no refusal.
+	key    func(*http.Request) string // nil: the provider needs no key. Any key is accepted
+	pair   map[string]string          // instrument by symbol; nil: the symbol is the instrument
+	// refuse returns the provider's error response for a kind of fault, and false for kinds that are not errors.
 	refuse func(kind string, q quote) (reply, bool)
-	page   string // the web page that stands where data should
+	page   string // the web page that the fault html returns
 }
 
-// quote is what a venue makes a body of.
+// quote is the input of a venue's response.
 type quote struct {
 	symbol   string
 	price    string // decimal
-	previous string // decimal; the real close that the walk began with
+	previous string // decimal; the real close that the walk starts from
 	at       time.Time
-	key      string // the caller's
+	key      string // sent by the caller
 	kind     string // extra_fields and bad_price change the body
 	query    url.Values
 }
@@ -61,18 +61,18 @@ type reply struct {
 func jsonReply(status int, body string) reply { return reply{status, "application/json", body, nil} }
 func htmlReply(status int, body string) reply { return reply{status, "text/html", body, nil} }
 
-// venues lists the providers in the order of the documentation.
+// venues lists the providers in the order of market.Catalog.
 func venues() []venue {
 	return []venue{yfinance, alphaVantage, finnhub, twelveData, binance, coinbase}
 }
 
-// Provider is a provider that the exchange stands in for.
+// Provider is a provider that the exchange emulates.
 type Provider struct {
 	Name     string
 	NeedsKey bool
 }
 
-// Providers lists whom the exchange answers for.
+// Providers lists the providers that the exchange emulates.
 func Providers() []Provider {
 	var out []Provider
 	for _, v := range venues() {
@@ -81,7 +81,7 @@ func Providers() []Provider {
 	return out
 }
 
-// New makes an exchange whose prices are a function of seed, symbol and the second of now.
+// New returns an Exchange whose prices are a function of seed, symbol and the current second.
 func New(seed uint64, now func() time.Time) *Exchange {
 	e := &Exchange{seed: seed, now: now, closes: lastCloses(), mux: http.NewServeMux(), calls: map[[2]string]int{}}
 	e.mux.HandleFunc("PUT /_admin/faults", e.addFault)
@@ -95,10 +95,10 @@ func New(seed uint64, now func() time.Time) *Exchange {
 	return e
 }
 
-// invented is what the names of made-up instruments begin with.
+// invented is the prefix of the names of invented instruments.
 const invented = "LOAD"
 
-// Invent adds n made-up instruments, LOAD0 to LOAD<n-1>, for loads that need more symbols than the table of real closes has.
+// Invent adds n invented instruments, LOAD0 to LOAD<n-1>, for load tests that need more symbols than the table of real closes has.
 // Call it before the first request.
 func (e *Exchange) Invent(n int) *Exchange {
 	for i := range n {
@@ -107,8 +107,8 @@ func (e *Exchange) Invent(n int) *Exchange {
 	return e
 }
 
-// Symbols lists the stocks that yfinance, alpha_vantage, finnhub and twelve_data trade here, sorted, without the made-up ones. (binance and
-// coinbase trade pairs of coins, under names of their own.)
+// Symbols returns the stocks of yfinance, alpha_vantage, finnhub and twelve_data, sorted, without the invented ones. binance and
+// coinbase trade pairs of coins under names of their own.
 func (e *Exchange) Symbols() []string {
 	var out []string
 	for s := range e.closes {
@@ -120,11 +120,10 @@ func (e *Exchange) Symbols() []string {
 	return out
 }
 
-// ServeHTTP answers as the provider of the path's first segment.
+// ServeHTTP answers as the provider that the first segment of the path names.
 func (e *Exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHTTP(w, r) }
 
-// serve answers a venue's calls: a fault that was asked for first, then as the provider would, who looks at the key
-// before the symbol.
+// serve answers the calls of a venue: with a fault if one is set, else as the provider does, which checks the key before the symbol.
 func (e *Exchange) serve(v venue, body func(quote) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := quote{symbol: strings.ToUpper(v.symbol(r)), at: e.now().UTC().Truncate(time.Second), query: r.URL.Query()}
@@ -153,18 +152,18 @@ func (e *Exchange) serve(v venue, body func(quote) any) http.HandlerFunc {
 func (v venue) instrument(symbol string) string {
 	if v.pair == nil {
 		if isCoin(symbol) {
-			return "" // a pair's name is no stock's
+			return "" // the name of a pair is not a stock
 		}
 		return symbol
 	}
 	return v.pair[symbol]
 }
 
-// spoil prints a body, cut or blown up if the fault is about that.
+// spoil encodes a body, and truncates or inflates it if the fault says so.
 func spoil(kind string, body any) string {
 	b, err := json.Marshal(body)
 	if err != nil {
-		panic("exchange: " + err.Error()) // a body is made of maps and texts
+		panic("exchange: " + err.Error()) // impossible: bodies consist of maps and strings
 	}
 	switch text := string(b); kind {
 	case "truncated":

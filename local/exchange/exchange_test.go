@@ -19,8 +19,6 @@ import (
 	"marketdata/shared/market/providers"
 )
 
-// What adapters make of the exchange's answers and faults is the business of their conformance tests.
-
 func setup(t *testing.T, now func() time.Time) (http.Handler, map[string]market.Provider) {
 	t.Helper()
 	e := exchange.New(1, now)
@@ -75,7 +73,7 @@ func TestPriceIsAFunctionOfTheSecond(t *testing.T) {
 	require.Greater(t, len(seen), 20, "the price moves")
 }
 
-func TestEveryProviderTradesTheSamePrices(t *testing.T) {
+func TestAllProvidersHaveTheSamePrices(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	e, all := setup(t, func() time.Time { return at })
@@ -98,7 +96,7 @@ func TestEveryProviderTradesTheSamePrices(t *testing.T) {
 	require.Equal(t, []string{"AAPL", "AMZN", "GOOG", "IBM", "MSFT"}, exchange.New(0, time.Now).Symbols())
 }
 
-// The members of each provider's answer, as its captured answers have them.
+// Responses have the same members as the captured ones. The conformance tests of the adapters check how they are parsed.
 func TestShapes(t *testing.T) {
 	t.Parallel()
 	e, _ := setup(t, time.Now)
@@ -129,7 +127,7 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// shape lists an object's members, in order, and theirs.
+// shape lists the members of an object in order, recursively.
 func shape(v map[string]any) string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(v)) {
@@ -141,7 +139,7 @@ func shape(v map[string]any) string {
 	return strings.Join(out, ",")
 }
 
-func TestKeysAreAskedForWhereTheRealOnesAre(t *testing.T) {
+func TestKeysAreRequiredAsByTheRealProviders(t *testing.T) {
 	t.Parallel()
 	e, _ := setup(t, time.Now)
 	for _, c := range []struct {
@@ -165,7 +163,7 @@ func TestKeysAreAskedForWhereTheRealOnesAre(t *testing.T) {
 	}
 }
 
-func TestFaultsAreForSomeCallsOfASymbol(t *testing.T) {
+func TestFaultsApplyToSomeCallsOfASymbol(t *testing.T) {
 	t.Parallel()
 	e, all := setup(t, time.Now)
 	outcome := func(provider string, symbol market.Symbol) string {
@@ -206,7 +204,7 @@ func TestFaultsAreForSomeCallsOfASymbol(t *testing.T) {
 	require.JSONEq(t, `{"calls":43}`, calls)
 }
 
-func TestWrongFaultsAreRefused(t *testing.T) {
+func TestInvalidFaultsAreRefused(t *testing.T) {
 	t.Parallel()
 	e, all := setup(t, time.Now)
 	for _, text := range []string{
@@ -219,7 +217,7 @@ func TestWrongFaultsAreRefused(t *testing.T) {
 	price(t, all["yfinance"], "AAPL")
 }
 
-func TestExchangeAnswersForEveryProvider(t *testing.T) {
+func TestExchangeEmulatesEveryProvider(t *testing.T) {
 	t.Parallel()
 	var want []exchange.Provider
 	for _, l := range market.Catalog {
@@ -228,7 +226,7 @@ func TestExchangeAnswersForEveryProvider(t *testing.T) {
 	require.Equal(t, want, exchange.Providers())
 }
 
-func TestMadeUpInstrumentsTradeAndAreNotListed(t *testing.T) {
+func TestInventedInstrumentsHavePricesAndAreNotListed(t *testing.T) {
 	t.Parallel()
 	e := exchange.New(1, time.Now).Invent(2)
 	for symbol, want := range map[string]int{"LOAD0": http.StatusOK, "LOAD1": http.StatusOK, "LOAD2": http.StatusNotFound} {

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// finnhub answers as Finnhub's /quote does: an unknown symbol is a quote of zeros, refusals have a status (captured
-// answers). It takes its key from a header or the query.
+// finnhub answers as Finnhub's /quote does (captured responses): an unknown symbol is a quote of zeros, and errors have a status. The
+// key is in a header or in the query.
 var finnhub = venue{
 	name:   "finnhub",
 	routes: map[string]func(quote) any{"/api/v1/quote": finnhubQuote},
@@ -26,7 +26,7 @@ var finnhub = venue{
 			return say(http.StatusUnauthorized, "Please use an API key.")
 		case "not_entitled":
 			return say(http.StatusForbidden, "You don't have access to this resource.")
-		case "limit_minute", "limit_day": // Finnhub has no limit per day, and one text for all others
+		case "limit_minute", "limit_day": // Finnhub has no daily limit, and one text for all other limits
 			return say(http.StatusTooManyRequests, "API limit reached. Please try again later. Remaining Limit: 0")
 		case "error_5xx":
 			return htmlReply(http.StatusBadGateway, "<html><head><title>502 Bad Gateway</title></head></html>"), true
@@ -42,7 +42,7 @@ func finnhubQuote(q quote) any {
 	}
 	switch q.kind {
 	case "bad_price":
-		m["c"] = 0 // beside real prices and a real time, as before the market opens
+		m["c"] = 0 // the other members are real, as before the market opens
 	case "extra_fields":
 		m["v"] = 3907731
 	}

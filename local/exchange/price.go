@@ -13,16 +13,16 @@ import (
 //go:embed stocks.csv
 var stocks string
 
-// coins are the pairs that binance and coinbase trade, and where their walks begin, in cents: about the closes of March
+// coins holds the pairs of binance and coinbase with the prices that their walks start from, in cents: about the closes of March
 // 2024.
 var coins = map[string]int64{"BTC-USD": 7_133_365, "ETH-USD": 364_786}
 
-// lastCloses gives where each instrument's walk begins, in cents: a stock's last real close (its rows are in order of
-// their dates), or a coin's.
+// lastCloses returns the price that each instrument's walk starts from, in cents: the last real close of a stock (rows are sorted by
+// date), or the price of a coin.
 func lastCloses() map[string]int64 {
 	rows, err := csv.NewReader(strings.NewReader(stocks)).ReadAll()
 	if err != nil {
-		panic("embedded stocks.csv: " + err.Error()) // a defect of the build
+		panic("embedded stocks.csv: " + err.Error()) // impossible: the file is embedded
 	}
 	closes := map[string]int64{}
 	for _, row := range rows[1:] {
@@ -39,11 +39,11 @@ func lastCloses() map[string]int64 {
 
 func isCoin(instrument string) bool { _, known := coins[instrument]; return known }
 
-// waves of the walk: period in seconds and greatest deviation in hundredths of a percent.
+// waves are the components of the walk: period in seconds, and largest deviation in hundredths of a percent.
 var waves = []struct{ period, swing int64 }{{20_000, 800}, {3_000, 300}, {300, 100}, {40, 40}, {1, 15}}
 
-// price is a pure function of (seed, symbol, second): the last real close, moved by value noise of several periods, so
-// that it wanders like a price, stays within about 13 % of the close, and can be asked for at any time in any order.
+// price is a pure function of seed, symbol and second: the last real close, shifted by value noise of several periods. It moves like
+// a price, stays within about 13 % of the close, and can be computed for any time in any order.
 func (e *Exchange) price(symbol string, second int64) (cents int64, known bool) {
 	base, known := e.closes[symbol]
 	if !known {
@@ -58,13 +58,13 @@ func (e *Exchange) price(symbol string, second int64) (cents int64, known bool) 
 	return max(base+base*shift/1_000_000, 1), true
 }
 
-// noise is a fixed value in -1000..1000.
+// noise returns a pseudo-random value in -1000..1000 that is fixed for its arguments.
 func (e *Exchange) noise(symbol string, wave int, step int64) int64 {
 	text := append(strconv.AppendUint(make([]byte, 0, 80), e.seed, 10), '/')
 	text = append(append(text, symbol...), '/')
 	text = append(strconv.AppendInt(text, int64(wave), 10), '/')
 	h := fnv.New64a()
-	_, _ = h.Write(strconv.AppendInt(text, step, 10)) // a hash takes everything
+	_, _ = h.Write(strconv.AppendInt(text, step, 10)) // never fails
 	x := h.Sum64()
 	x ^= x >> 29 // FNV's low bits alone are too regular
 	x *= 0xbf58476d1ce4e5b9
@@ -72,5 +72,5 @@ func (e *Exchange) noise(symbol string, wave int, step int64) int64 {
 	return int64(x%2001) - 1000
 }
 
-// decimalCents prints cents as a decimal number.
+// decimalCents formats cents as a decimal number.
 func decimalCents(cents int64) string { return fmt.Sprintf("%d.%02d", cents/100, cents%100) }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// twelveData answers as Twelve Data's /quote and /price do (captured answers). Of its refusals those about the symbol
-// come with their HTTP status, the others with 200: both happens, and only the code in the body counts.
+// twelveData answers as Twelve Data's /quote and /price do (captured responses). Errors about the symbol have their HTTP status, the
+// others have 200: the real API does both, and only the code in the body counts.
 var twelveData = venue{
 	name:   "twelve_data",
 	routes: map[string]func(quote) any{"/quote": twelveQuote, "/price": twelvePrice},

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// yfinance answers as Yahoo's chart API v8 does (captured answers). Yahoo needs no key: the faults about keys and
-// entitlement show its wall against bots.
+// yfinance answers as Yahoo's chart API v8 does (captured responses). Yahoo needs no key: the faults about keys and entitlement
+// return its response to bots.
 var yfinance = venue{
 	name:   "yfinance",
 	routes: map[string]func(quote) any{"/v8/finance/chart/{symbol}": yahooChart},
@@ -26,7 +26,7 @@ var yfinance = venue{
 	},
 }
 
-// chart is Yahoo's answer.
+// chart is Yahoo's response.
 type chart struct {
 	Chart struct {
 		Error  *struct{}     `json:"error"`
@@ -66,7 +66,7 @@ type chartMeta struct {
 	DataGranularity      string      `json:"dataGranularity"`
 	Range                string      `json:"range"`
 	ValidRanges          []string    `json:"validRanges"`
-	// Of the fault extra_fields.
+	// Set by the fault extra_fields.
 	FulldayPrice               json.Number `json:"fulldayPrice,omitempty"`
 	RegularMarketChangePercent float64     `json:"regularMarketChangePercent,omitempty"`
 }
@@ -86,7 +86,7 @@ func yahooChart(q quote) any {
 	case "extra_fields":
 		meta.FulldayPrice, meta.RegularMarketChangePercent = last, 0.5
 	}
-	// Bars with a null and with float32 noise, as Yahoo's are: nobody may take a price from here.
+	// Bars with a null and with float32 noise, like Yahoo's: an adapter must not take its price from them.
 	noisy := func(n json.Number) *json.Number { n += "0000244140625"; return &n }
 	r := chartResult{Meta: meta, Timestamp: []int64{now - 120, now - 60, now}}
 	r.Indicators.Quote = []chartBars{{[]*json.Number{noisy(last), nil, noisy(previous)}}}

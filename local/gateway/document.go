@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// document is what the gateway reads of a function's OpenAPI document.
+// document holds the parts of a function's OpenAPI document that the gateway uses.
 type document struct {
 	Paths      map[string]any `json:"paths"`
 	Components struct {
@@ -19,8 +19,8 @@ type document struct {
 	} `json:"components"`
 }
 
-// documents fetches the functions' documents and keeps the last good one of each, so that the merged document does not lose
-// routes while a function restarts.
+// documents fetches the functions' documents and keeps the last one of each, so that the merged document does not lose routes while a
+// function restarts.
 type documents struct {
 	client *http.Client
 	mu     sync.Mutex
@@ -31,7 +31,7 @@ func newDocuments() *documents {
 	return &documents{client: &http.Client{Timeout: 5 * time.Second}, kept: map[string]document{}}
 }
 
-// of gives a function's document: today's, else the last good one. The error says why it is not today's.
+// of returns a function's current document, or the last one with the error that prevented fetching the current one.
 func (d *documents) of(r *http.Request, name, target string) (doc document, known bool, err error) {
 	doc, err = d.fetch(r, target)
 	d.mu.Lock()
@@ -60,14 +60,14 @@ func (d *documents) fetch(r *http.Request, target string) (doc document, err err
 	return doc, json.NewDecoder(resp.Body).Decode(&doc)
 }
 
-// openAPI merges the functions' documents: their public paths, and all schemas. Schemas that functions share by name (problem
-// documents) are the same in each. Functions come in the order of their names, so that the same documents give the same bytes.
+// openAPI merges the functions' documents: their public paths and all schemas. Schemas of the same name (problem documents) are equal
+// in all functions. Functions are sorted by name, so that the result is stable.
 func (g *gateway) openAPI(w http.ResponseWriter, r *http.Request) {
 	paths, schemas, security := map[string]any{}, map[string]any{}, map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(g.functions)) {
 		doc, known, err := g.documents.of(r, name, g.functions[name].pick().String()+"/openapi.json")
 		if err != nil {
-			g.log.WarnContext(r.Context(), "no API document", "function", name, "err", err)
+			g.log.WarnContext(r.Context(), "could not fetch the OpenAPI document", "function", name, "err", err)
 		}
 		if !known {
 			continue

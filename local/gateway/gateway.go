@@ -1,5 +1,5 @@
-// Package gateway is the one public door of the local system: it routes the query paths to the functions, as an ingress
-// does on a cluster, and shows the merged API document. Event routes are not reachable through it.
+// Package gateway is the public entry point of the local system. It routes the query paths to the functions, as an ingress does on a
+// cluster, and serves the merged OpenAPI document. Event routes are not reachable through it.
 package gateway
 
 import (
@@ -27,7 +27,7 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// routes are the public paths: a path itself and everything below it.
+// routes lists the public paths: each prefix and everything below it.
 var routes = []struct{ prefix, function string }{
 	{"/prices/latest", "get-latest"},
 	{"/prices/history", "get-latest"},
@@ -36,7 +36,7 @@ var routes = []struct{ prefix, function string }{
 	{"/dlq", "dlq-inspector"},
 }
 
-// functionOf gives the function of a public path.
+// functionOf returns the function of a public path.
 func functionOf(path string) (string, bool) {
 	for _, r := range routes {
 		if path == r.prefix || strings.HasPrefix(path, r.prefix+"/") {
@@ -46,38 +46,38 @@ func functionOf(path string) (string, bool) {
 	return "", false
 }
 
-// copies are the addresses of one function's replicas, used in turn.
-type copies struct {
+// replicas holds the addresses of a function's replicas, which take turns.
+type replicas struct {
 	urls []*url.URL
 	next atomic.Uint64
 }
 
-func (c *copies) pick() *url.URL { return c.urls[c.next.Add(1)%uint64(len(c.urls))] }
+func (r *replicas) pick() *url.URL { return r.urls[r.next.Add(1)%uint64(len(r.urls))] }
 
 type gateway struct {
-	functions map[string]*copies
+	functions map[string]*replicas
 	proxy     *httputil.ReverseProxy
 	log       *slog.Logger
 	documents *documents
 }
 
-// answerWait is how long a function may take until its answer begins: more than the platform lets it.
+// answerWait is how long a function may take to begin its response: longer than the platform allows.
 const answerWait = 30 * time.Second
 
-// New makes the gateway over the functions' addresses (base URLs by function).
+// New returns the gateway's handler. targets holds the base URLs of each function's replicas.
 func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
-	g := &gateway{functions: map[string]*copies{}, log: log, documents: newDocuments()}
+	g := &gateway{functions: map[string]*replicas{}, log: log, documents: newDocuments()}
 	for name, list := range targets {
-		c := &copies{}
+		all := &replicas{}
 		for _, text := range list {
 			u, err := url.Parse(text)
 			if err != nil {
 				return nil, err
 			}
-			c.urls = append(c.urls, u)
+			all.urls = append(all.urls, u)
 		}
-		if len(c.urls) > 0 {
-			g.functions[name] = c
+		if len(all.urls) > 0 {
+			g.functions[name] = all
 		}
 	}
 	g.proxy = &httputil.ReverseProxy{
@@ -85,9 +85,9 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 			name, _ := functionOf(p.In.URL.Path)
 			p.SetURL(g.functions[name].pick())
 			p.Out.URL.Path, p.Out.URL.RawPath = p.In.URL.Path, p.In.URL.RawPath
-			// As it came: the proxy drops what it cannot parse, and the function would answer another question.
+			// Unchanged: the proxy drops parameters that it cannot parse, and the function would answer another request.
 			p.Out.URL.RawQuery = p.In.URL.RawQuery
-			// The peer is the client: whatever it says about others is dropped (Rewrite has removed the header).
+			// The peer is the client: what the request said about other addresses is already removed.
 			p.SetXForwarded()
 		},
 		Transport:    &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true, ResponseHeaderTimeout: answerWait},
@@ -109,8 +109,8 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 
 func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
 	name, public := functionOf(r.URL.Path)
-	if !public || isCrooked(r.URL.Path) {
-		refuse(w, r, fault.New(fault.NotFound, "route_not_found", "there is nothing at this path"))
+	if !public || isUnclean(r.URL.Path) {
+		refuse(w, r, fault.New(fault.NotFound, "route_not_found", "there is no route for this path"))
 		return
 	}
 	if g.functions[name] == nil {
@@ -122,39 +122,39 @@ func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
 	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
 }
 
-// refuse answers in the functions' place. Their answers bring an id of their own.
+// refuse answers with a problem document. It adds a request ID, as the functions do to their own responses.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("X-Request-ID", request.ID(r.Context()))
 	problem.Write(w, r, err)
 }
 
-// clientBody remembers that the client's body could not be read: the proxy reports that as the function's failure.
+// clientBody remembers whether the client's body could not be read, because the proxy reports that as a failure of the function.
 type clientBody struct {
 	io.ReadCloser
 	broken atomic.Bool
 }
 
-type bodyKey struct{} // of a request's *clientBody: the proxy wraps Body
+type bodyKey struct{} // context key of the request's *clientBody, since the proxy wraps Body
 
 // Read reads the client's body.
 func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, http.ErrBodyReadAfterClose) { // the latter is the proxy's own doing
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, http.ErrBodyReadAfterClose) { // the proxy causes the latter itself
 		b.broken.Store(true)
 	}
 	return n, err
 }
 
-// isCrooked reports a path with empty or dot segments, which can only have come encoded: the mux redirects the others. A function
-// might read it as another route than the one that made it public.
-func isCrooked(p string) bool { return strings.TrimSuffix(p, "/") != path.Clean(p) }
+// isUnclean reports whether a path has empty or dot segments. They can only come from percent-encoding, since the mux redirects
+// others. A function might resolve such a path to a route that is not public.
+func isUnclean(p string) bool { return strings.TrimSuffix(p, "/") != path.Clean(p) }
 
 func (g *gateway) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
 	if body, ok := r.Context().Value(bodyKey{}).(*clientBody); ok && body.broken.Load() {
-		refuse(w, r, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request's body did not arrive whole"))
+		refuse(w, r, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request body is incomplete"))
 		return
 	}
 	name, _ := functionOf(r.URL.Path)
-	g.log.WarnContext(r.Context(), "function does not answer", "function", name, "err", err)
-	refuse(w, r, fault.Wrap(err, fault.Unavailable, "function_unavailable", "the function %s does not answer", name))
+	g.log.WarnContext(r.Context(), "function did not respond", "function", name, "err", err)
+	refuse(w, r, fault.Wrap(err, fault.Unavailable, "function_unavailable", "the function %s did not respond", name))
 }

@@ -85,14 +85,14 @@ func TestRoutes(t *testing.T) {
 	require.Contains(t, w.Body.String(), `"code":"function_unavailable"`)
 }
 
-func TestTheClientsWordOnAddressesIsDropped(t *testing.T) {
+func TestForwardedHeadersOfTheClientAreDropped(t *testing.T) {
 	t.Parallel()
 	h, backends := setup(t)
 	do(h, http.MethodGet, "/prices/latest", "X-Forwarded-For", "1.1.1.1", "X-Forwarded-For", "2.2.2.2", "Forwarded", "for=3.3.3.3")
 	require.Equal(t, []string{"192.0.2.1"}, backends["get-latest"].got.Header.Values("X-Forwarded-For"))
 }
 
-func TestMergedDocumentHasEachPathOfItsOwner(t *testing.T) {
+func TestMergedDocumentTakesEachPathFromItsFunction(t *testing.T) {
 	t.Parallel()
 	h, _ := setup(t)
 	var doc struct {
@@ -106,7 +106,7 @@ func TestMergedDocumentHasEachPathOfItsOwner(t *testing.T) {
 	require.Len(t, doc.Components.Schemas, 3)
 }
 
-func TestAQueryReachesTheFunctionAsItCame(t *testing.T) {
+func TestQueryIsForwardedUnchanged(t *testing.T) {
 	t.Parallel()
 	h, backends := setup(t)
 	for _, query := range []string{"provider=%zz", "status=discarded;x=1", "symbol=%00", "symbol=\xff", "a=1&&b", "%", "=", "symbol=A+B%20C"} {
@@ -117,7 +117,7 @@ func TestAQueryReachesTheFunctionAsItCame(t *testing.T) {
 	}
 }
 
-func TestEncodedDotsLeadNowhere(t *testing.T) {
+func TestEncodedDotSegmentsAreRefused(t *testing.T) {
 	t.Parallel()
 	h, backends := setup(t)
 	for _, path := range []string{"/averages/%2e%2e/dry-run", "/averages/..%2fdry-run", "/averages/%2e/latest", "/averages/x%2f%2fy"} {
@@ -126,7 +126,7 @@ func TestEncodedDotsLeadNowhere(t *testing.T) {
 	require.Nil(t, backends["compute-ma"].got)
 }
 
-func TestTheMergedDocumentIsStable(t *testing.T) {
+func TestMergedDocumentIsStable(t *testing.T) {
 	t.Parallel()
 	h, backends := setup(t)
 	first := do(h, http.MethodGet, "/openapi.json").Body.String()
@@ -134,7 +134,7 @@ func TestTheMergedDocumentIsStable(t *testing.T) {
 		require.Equal(t, first, do(h, http.MethodGet, "/openapi.json").Body.String())
 	}
 	backends["poll"].down.Store(true)
-	require.Equal(t, first, do(h, http.MethodGet, "/openapi.json").Body.String(), "a function that restarts takes no route away")
+	require.Equal(t, first, do(h, http.MethodGet, "/openapi.json").Body.String(), "a function that restarts keeps its routes")
 }
 
 func TestPages(t *testing.T) {
@@ -146,7 +146,7 @@ func TestPages(t *testing.T) {
 	require.Equal(t, http.StatusTemporaryRedirect, do(h, http.MethodGet, "/docs").Code)
 }
 
-// What the gateway answers itself looks like any other error: with an id, which a function is told, too.
+// Errors of the gateway itself have a request ID, as all others do; functions get the client's ID.
 func TestErrorsHaveARequestID(t *testing.T) {
 	t.Parallel()
 	h, backends := setup(t)
@@ -164,16 +164,16 @@ func TestErrorsHaveARequestID(t *testing.T) {
 	}
 	do(h, http.MethodGet, "/averages/latest", "X-Request-ID", "mine-2")
 	require.Equal(t, "mine-2", backends["compute-ma"].got.Header.Get("X-Request-ID"))
-	require.Empty(t, do(h, http.MethodGet, "/averages/latest").Header()["X-Request-Id"], "an answer has the function's own")
+	require.Empty(t, do(h, http.MethodGet, "/averages/latest").Header()["X-Request-Id"], "the function adds its own ID to the response")
 }
 
-// A body that is broken on its way in is the client's trouble, not the function's.
-func TestABrokenBodyIsTheClientsFault(t *testing.T) {
+// A body that does not arrive is the client's error, not the function's.
+func TestBrokenBodyIsTheClientsError(t *testing.T) {
 	t.Parallel()
 	h, _ := setup(t)
 	for name, body := range map[string]io.Reader{
-		"it ends early": io.MultiReader(strings.NewReader("{"), iotest.ErrReader(io.ErrUnexpectedEOF)),
-		"bad chunk":     iotest.ErrReader(errors.New("invalid byte in chunk length")),
+		"ends early": io.MultiReader(strings.NewReader("{"), iotest.ErrReader(io.ErrUnexpectedEOF)),
+		"bad chunk":  iotest.ErrReader(errors.New("invalid byte in chunk length")),
 	} {
 		r := httptest.NewRequest(http.MethodPost, "/prices/poll", body)
 		w := httptest.NewRecorder()

@@ -1,7 +1,7 @@
-// Package incident plays a bad day on a running stack: duplicates, prices that come late or wrong and are corrected, poison of
-// every kind, a provider that is away. It does so from outside, over Kafka and HTTP, and says what it did and what came of it.
+// Package incident plays a bad day on a running stack: duplicates, late prices, a wrong price and its correction, poison events of
+// every kind, and an outage of a provider. It works from outside, over Kafka and HTTP, and prints what it does and what happens.
 //
-// Start at [Play]. Each day has a series of its own, so that it can be played again.
+// Start at [Play]. Each day has a series of its own, so it can be played again.
 package incident
 
 import (
@@ -25,16 +25,16 @@ import (
 	"marketdata/shared/priceevent"
 )
 
-// Stack is where a running stack can be reached.
+// Stack holds the addresses of a running stack.
 type Stack struct {
-	Gateway   string // URL, as all of these
+	Gateway   string // URL, as the next two
 	GetLatest string
 	Exchange  string
 	Kafka     string // bootstrap servers
-	Token     string // an operator's, for dead letters
+	Token     string // operator token, for dead letters
 }
 
-// patience is how long the pipeline may take for one step.
+// patience is how long the pipeline may take to react to a step.
 const patience = 30 * time.Second
 
 // day is one bad day.
@@ -48,7 +48,7 @@ type day struct {
 
 const provider = "incident"
 
-// Play plays the day and tells it to out. An error means that something came otherwise than it should.
+// Play plays the day and writes a report to out. An error means that a result was not the expected one.
 func Play(ctx context.Context, s Stack, out io.Writer) error {
 	d := &day{Stack: s, out: out, producer: kafkaclient.NewProducer(s.Kafka), began: time.Now().UTC()}
 	d.symbol = market.Symbol(fmt.Sprintf("DAY-%X", d.began.UnixMilli()))
@@ -58,15 +58,15 @@ func Play(ctx context.Context, s Stack, out io.Writer) error {
 			return err
 		}
 	}
-	d.say("look      the page %s/   dead letters %s/dlq   the series %s", s.Gateway, s.Gateway, d.averageURL(5))
+	d.say("see       the page %s/   dead letters %s/dlq   the series %s", s.Gateway, s.Gateway, d.averageURL(5))
 	return nil
 }
 
 func (d *day) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(d.out, format+"\n", args...) // who reads it may go away
+	_, _ = fmt.Fprintf(d.out, format+"\n", args...) // a closed terminal must not stop the day
 }
 
-// point is the event of the day's i-th second.
+// point returns the event of second i of the day.
 func (d *day) point(i int, price string) (priceevent.Observation, error) {
 	p, err := market.ParsePrice(price)
 	if err != nil {
@@ -116,11 +116,11 @@ func (d *day) outOfOrder(ctx context.Context) error {
 			return err
 		}
 	}
-	d.say("disorder  five prices of %s, shuffled, each twice", d.symbol)
+	d.say("disorder  five prices of %s, shuffled, each sent twice", d.symbol)
 	return d.expect(ctx, 5, "1228", 5)
 }
 
-// late sends second 1, older than all: it is in the longer average, and not in the shorter.
+// late sends second 1, which is older than all others: it counts in the longer average, and not in the shorter.
 func (d *day) late(ctx context.Context) error {
 	o, err := d.point(1, "10")
 	if err != nil {
@@ -129,11 +129,11 @@ func (d *day) late(ctx context.Context) error {
 	if err := d.send(ctx, o); err != nil {
 		return err
 	}
-	d.say("late      a price older than all of them")
+	d.say("late      a price older than all others")
 	return errors.Join(d.expect(ctx, 20, "1025", 6), d.expect(ctx, 5, "1228", 5))
 }
 
-// wrongAndCorrected mends second 6, whose price had two zeros too many.
+// wrongAndCorrected corrects second 6, whose price had two zeros too many.
 func (d *day) wrongAndCorrected(ctx context.Context) error {
 	o, err := d.point(6, "60")
 	if err != nil {
@@ -142,11 +142,11 @@ func (d *day) wrongAndCorrected(ctx context.Context) error {
 	if err := d.send(ctx, o, kafkaclient.Header{Name: "ce_correction", Value: []byte("1")}); err != nil {
 		return err
 	}
-	d.say("wrong     6000 was meant to be 60: an event with correction 1")
+	d.say("wrong     6000 should have been 60: an event with correction 1")
 	return d.expect(ctx, 5, "40", 5)
 }
 
-// poison sends what can never succeed, one of each kind, and a good price behind them.
+// poison sends events that can never succeed, one of each kind, and then a good price.
 func (d *day) poison(ctx context.Context) error {
 	const body = `{"symbol":%q,"price":%s,"timestamp":%q,"source":%q,"raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`
 	symbol := string(d.symbol)
@@ -154,7 +154,7 @@ func (d *day) poison(ctx context.Context) error {
 	kinds := []struct {
 		code  string
 		value []byte
-		kind  string // of the event; empty: ours
+		kind  string // event type; empty: the right one
 	}{
 		{priceevent.CodeUndecodable, []byte("{"), ""},
 		{priceevent.CodeNoData, nil, ""},
@@ -186,7 +186,7 @@ func (d *day) poison(ctx context.Context) error {
 	if err := d.send(ctx, o); err != nil {
 		return err
 	}
-	d.say("poison    %d events that can never succeed, one of each kind, and a good one behind them", len(kinds))
+	d.say("poison    %d events that can never succeed, one of each kind, then a good one", len(kinds))
 	if err := d.expect(ctx, 5, "50", 5); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (d *day) poison(ctx context.Context) error {
 	})
 	for code, n := range want {
 		if found[code] < n && err == nil {
-			err = fmt.Errorf("no dead letter of kind %s", code)
+			err = fmt.Errorf("no dead letter with code %s", code)
 		}
 	}
 	if err == nil {
@@ -210,13 +210,13 @@ func (d *day) poison(ctx context.Context) error {
 	return err
 }
 
-// letters gives the codes of the open dead letters of the day.
+// letters returns the codes of the open dead letters of the day.
 func (d *day) letters(ctx context.Context) ([]string, error) {
 	var list struct{ Messages []struct{ Code string } }
 	query := url.Values{"status": {"open"}, "since": {d.began.Format(time.RFC3339Nano)}, "limit": {"1000"}}
 	status, err := d.call(ctx, http.MethodGet, d.Gateway+"/dlq/messages?"+query.Encode(), nil, &list, "Authorization", "Bearer "+d.Token)
 	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("dead letters: status %d", status)
+		err = fmt.Errorf("list dead letters: status %d", status)
 	}
 	var codes []string
 	for _, m := range list.Messages {
@@ -225,7 +225,7 @@ func (d *day) letters(ctx context.Context) ([]string, error) {
 	return codes, err
 }
 
-// outage makes one provider fail for a while: its prices are refused, those of others are not.
+// outage makes one provider fail for a while: requests for its prices fail, those for other providers do not.
 func (d *day) outage(ctx context.Context) error {
 	const symbol = "MSFT"
 	fault := func(method string) error {
@@ -233,7 +233,7 @@ func (d *day) outage(ctx context.Context) error {
 		_, err := d.call(ctx, method, d.Exchange+"/_admin/faults", body, nil)
 		return err
 	}
-	// As a client of its own, behind a proxy: the limit of whoever plays is left alone.
+	// Ask as another client behind a proxy, so that the requests do not count towards the user's own limit.
 	ask := func(provider string) (status int, code string, err error) {
 		var answer struct{ Code string }
 		client := fmt.Sprintf("203.0.113.%d", 1+rand.IntN(254))
@@ -249,15 +249,15 @@ func (d *day) outage(ctx context.Context) error {
 		return err
 	}
 	d.say("outage    finnhub fails: %d %s; yfinance: %d", status, code, other)
-	if code != "provider_unavailable" && status != http.StatusOK || other != http.StatusOK { // a price in the cache may stand in
-		return fmt.Errorf("an outage of finnhub: %d %s, and yfinance answers %d", status, code, other)
+	if code != "provider_unavailable" && status != http.StatusOK || other != http.StatusOK { // a cached price may be answered instead
+		return fmt.Errorf("outage of finnhub: got %d %s, and %d from yfinance", status, code, other)
 	}
 	err = until(ctx, func() (bool, error) {
 		status, _, err := ask("finnhub")
 		return status == http.StatusOK, err
 	})
 	if err == nil {
-		d.say("          it is back, and answers again")
+		d.say("          finnhub is back, and answers again")
 	}
 	return err
 }
@@ -266,7 +266,7 @@ func (d *day) averageURL(window int) string {
 	return fmt.Sprintf("%s/averages/latest?symbol=%s&provider=%s&window=%d", d.Gateway, d.symbol, provider, window)
 }
 
-// expect waits until an average is what it should be, to the last digit.
+// expect waits until an average has the expected value, to the last digit.
 func (d *day) expect(ctx context.Context, window int, average string, points int) error {
 	var got struct {
 		Average    json.Number
@@ -277,22 +277,22 @@ func (d *day) expect(ctx context.Context, window int, average string, points int
 		return got.Average.String() == average && got.PointsUsed == points, err
 	})
 	if err != nil {
-		return fmt.Errorf("the average of %d should be %s of %d points, and is %s of %d: %w", window, average, points, got.Average, got.PointsUsed, err)
+		return fmt.Errorf("average of %d: want %s of %d points, got %s of %d: %w", window, average, points, got.Average, got.PointsUsed, err)
 	}
 	d.say("          the average of the newest %d is %s, of %d points", window, average, points)
 	return nil
 }
 
-var errNever = errors.New("it did not come in time")
+var errTimeout = fmt.Errorf("not seen within %s", patience)
 
-// until asks again and again whether it is so.
-func until(ctx context.Context, so func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errNever)
+// until calls met every 100 ms until it returns true or an error.
+func until(ctx context.Context, met func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errTimeout)
 	defer cancel()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for {
-		if is, err := so(); is || err != nil {
+		if ok, err := met(); ok || err != nil {
 			return err
 		}
 		select {
@@ -303,7 +303,7 @@ func until(ctx context.Context, so func() (bool, error)) error {
 	}
 }
 
-// call makes a request and decodes a JSON answer into answer, if that is not nil.
+// call makes a request and decodes the JSON response into answer, unless that is nil.
 func (d *day) call(ctx context.Context, method, target string, body, answer any, header ...string) (status int, err error) {
 	var content io.Reader
 	if body != nil {
@@ -331,7 +331,7 @@ func (d *day) call(ctx context.Context, method, target string, body, answer any,
 		return resp.StatusCode, err
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return resp.StatusCode, errors.New("no JSON from " + method + " " + req.URL.Path + ", status " + strconv.Itoa(resp.StatusCode))
+		return resp.StatusCode, errors.New("response is not JSON: " + method + " " + req.URL.Path + ", status " + strconv.Itoa(resp.StatusCode))
 	}
 	return resp.StatusCode, nil
 }

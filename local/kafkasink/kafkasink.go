@@ -13,8 +13,8 @@ import (
 	"marketdata/shared/kafkaclient"
 )
 
-// maxRequestSize is max.request.size of the data plane's producer (config-kafka-sink-data-plane). A cluster's sink takes no
-// more, so neither does this one: what must not be lost is written by the functions themselves.
+// maxRequestSize is max.request.size of the data plane's producer (config-kafka-sink-data-plane). The sink of a cluster refuses
+// larger records, so this one does, too. Functions write the dead letters of larger events themselves.
 const maxRequestSize = 1 << 20
 
 // Producer writes one record and waits for its acknowledgement.
@@ -29,8 +29,8 @@ type Sink struct {
 	Log      *slog.Logger
 }
 
-// ServeHTTP answers 202 once the broker has acknowledged, 400 for what is no CloudEvent, 405 for other methods than POST,
-// and 503 for what was not produced (IngressRequestHandlerImpl).
+// ServeHTTP answers 202 once the broker has acknowledged the record, 400 if the request is not a CloudEvent, 405 for methods other
+// than POST, and 503 if the record was not produced (IngressRequestHandlerImpl).
 func (s Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
@@ -43,25 +43,25 @@ func (s Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	case err != nil:
-		s.Log.WarnContext(r.Context(), "not a CloudEvent", "err", err)
+		s.Log.WarnContext(r.Context(), "refused a request that is not a CloudEvent", "err", err)
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
 	if record.Bytes() > maxRequestSize {
-		s.Log.WarnContext(r.Context(), "not produced: larger than a KafkaSink's max.request.size", "bytes", record.Bytes(), "topic", s.Topic)
+		s.Log.WarnContext(r.Context(), "refused a record larger than a KafkaSink's max.request.size", "bytes", record.Bytes(), "topic", s.Topic)
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	if err := s.Producer.Produce(r.Context(), record); err != nil {
-		s.Log.WarnContext(r.Context(), "not produced", "err", err, "topic", s.Topic)
+		s.Log.WarnContext(r.Context(), "could not produce the record", "err", err, "topic", s.Topic)
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// record writes the event as the CloudEvents Kafka binding has it: ce_* headers, key = partitionkey, and a null value
-// for an event without data. In binary mode attributes are passed on as they are, whatever they are.
+// record converts the event as the CloudEvents Kafka binding defines it: ce_* headers, partitionkey as the key, and a null value
+// for an event without data. In binary mode attributes are copied unchanged, even invalid ones.
 func (s Sink) record(r *http.Request) (kafkaclient.Record, error) {
 	d, err := ingress.Read(r, maxRequestSize)
 	if err != nil && fault.CodeOf(err) != "body_too_large" {

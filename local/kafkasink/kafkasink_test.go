@@ -43,7 +43,7 @@ func attributes(extra ...string) map[string]string {
 	return h
 }
 
-func TestProducesBytesAsTheyAre(t *testing.T) {
+func TestBytesAreUnchanged(t *testing.T) {
 	t.Parallel()
 	p := &producer{}
 	body := "\x00\xff not json"
@@ -79,8 +79,8 @@ func TestAnswers(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, send(&producer{err: errors.New("away")}, http.MethodPost, "x", attributes()))
 }
 
-// Attributes that no library would accept are nobody's reason to lose an event.
-func TestAttributesPassAsTheyAre(t *testing.T) {
+// An event must not be lost because of attributes that a CloudEvents library would refuse.
+func TestInvalidAttributesAreUnchanged(t *testing.T) {
 	t.Parallel()
 	p := &producer{}
 	require.Equal(t, http.StatusAccepted, send(p, http.MethodPost, "x", attributes("ce-time", "+58877-08-06T12:33:20Z", "ce-source", "%zz", "ce-a_b", "x")))
@@ -102,8 +102,8 @@ func TestStructuredEventIsWrittenInBinaryMode(t *testing.T) {
 	require.Equal(t, "AAPL", string(p.records[0].Key))
 }
 
-// As on a cluster: max.request.size of the sink's producer.
-func TestAnEventAboveOneMebibyteIsNotProduced(t *testing.T) {
+// max.request.size of the sink's producer, as on a cluster.
+func TestEventAboveOneMebibyteIsRefused(t *testing.T) {
 	t.Parallel()
 	p := &producer{}
 	require.Equal(t, http.StatusAccepted, send(p, http.MethodPost, strings.Repeat("x", 1<<20-1000), attributes()))

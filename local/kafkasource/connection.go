@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// connections post over keep-alive connections, one request at a time on each. net/http's client gives every connection two
-// goroutines and hands each request from one to the other: on the cores that the functions share, that cost more than the
-// functions' own servers did. Redirects are not followed, and cookies do not exist. Safe for concurrent use.
+// connections posts over keep-alive connections, with one request at a time on each. net/http's client has two goroutines for every
+// connection and hands each request from one to the other. On the cores that are shared with the functions, that cost more than the
+// functions' own servers did. There are no redirects and no cookies. Safe for concurrent use.
 type connections struct {
-	life context.Context //nolint:containedctx // of connections being opened: ended by close
+	life context.Context //nolint:containedctx // of connections being opened; ended by close
 	end  context.CancelFunc
 
 	mu   sync.Mutex
@@ -33,30 +33,30 @@ func newConnections() *connections {
 	return c
 }
 
-// connection is one connection, held by one request or idle.
+// connection is a connection that is either idle or used by one request.
 type connection struct {
 	net.Conn
 	key     string
-	used    bool
+	used    bool // has carried a request before
 	r       *bufio.Reader
-	request []byte // the last one, kept for its room
+	request []byte // buffer of the last request
 }
 
-// answer is what came back.
+// answer is the response to a request.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte // its first keptBytes
-	last   bool   // the connection is of no more use
+	last   bool   // the connection cannot be reused
 }
 
-// keptBytes is how much of an answer anybody looks at.
+// keptBytes is how much of a response body is kept: a dead letter has no more of it.
 const keptBytes = 1024
 
 var errClosed = errors.New("the connections are closed")
 
-// post sends a request and reads its whole answer, within the time given. Header names are in canonical form, and values are free of control
-// characters. A connection that the sink closed while it was idle is not an error: the request is sent again over another.
+// post sends a request and reads its whole response within timeout. Header names must be in canonical form, and values must not
+// contain control characters. If the sink closed an idle connection, post sends the request again over another one.
 func (c *connections) post(target *url.URL, header http.Header, body []byte, timeout time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeout(c.life, timeout)
 	defer cancel()
@@ -78,7 +78,7 @@ func (c *connections) post(target *url.URL, header http.Header, body []byte, tim
 	}
 }
 
-// take gives an idle connection, the one used last, or opens one.
+// take returns the idle connection that was used last, or opens one.
 func (c *connections) take(ctx context.Context, target *url.URL) (*connection, error) {
 	key := target.Scheme + "://" + target.Host
 	c.mu.Lock()
@@ -115,7 +115,7 @@ func dial(ctx context.Context, target *url.URL) (net.Conn, error) {
 	case "https":
 		dialer, port = &tls.Dialer{}, orElse(port, "443")
 	default:
-		return nil, fmt.Errorf("connect: %q is no HTTP URL", target)
+		return nil, fmt.Errorf("connect: %q is not an HTTP URL", target)
 	}
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {
@@ -134,7 +134,7 @@ func orElse(text, other string) string {
 func (c *connections) put(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.life.Err() == nil { // else close has closed it
+	if c.life.Err() == nil { // otherwise close has closed it
 		conn.used = true
 		c.idle[conn.key] = append(c.idle[conn.key], conn)
 	}
@@ -147,7 +147,7 @@ func (c *connections) drop(conn *connection) {
 	delete(c.open, conn)
 }
 
-// close cuts all connections, also those with a request under way, and lets no new ones be opened.
+// close closes all connections, even those with a request in flight, and prevents new ones.
 func (c *connections) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,7 +159,7 @@ func (c *connections) close() {
 	clear(c.idle)
 }
 
-// exchange sends one request and reads its answer. begun says that the sink had begun to answer.
+// exchange sends one request and reads its response. begun reports whether a response had begun to arrive.
 func (c *connection) exchange(ctx context.Context, target *url.URL, header http.Header, body []byte) (got answer, begun bool, err error) {
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
@@ -170,28 +170,28 @@ func (c *connection) exchange(ctx context.Context, target *url.URL, header http.
 	if cap(c.request) > maxKeptRequest {
 		c.request = nil
 	}
-	if _, err := c.r.Peek(1); err != nil { // a sink may answer before it has read everything
+	if _, err := c.r.Peek(1); err != nil { // a sink may answer before it has read the whole request
 		return answer{}, false, fmt.Errorf("exchange: %w", errors.Join(sendErr, err))
 	}
 	resp, err := http.ReadResponse(c.r, nil)
-	for err == nil && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols { // not yet the answer
+	for err == nil && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols { // an interim response
 		resp, err = http.ReadResponse(c.r, nil)
 	}
 	if err != nil {
-		return answer{}, true, fmt.Errorf("read answer: %w", err)
+		return answer{}, true, fmt.Errorf("read response: %w", err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end
 	got = answer{status: resp.StatusCode, header: resp.Header, last: resp.Close || sendErr != nil}
 	if got.body, err = io.ReadAll(io.LimitReader(resp.Body, keptBytes)); err == nil {
 		_, err = io.Copy(io.Discard, resp.Body)
 	}
-	if err != nil { // a torn body is as good as its first bytes
+	if err != nil { // the status counts even if the body is incomplete
 		got.last = true
 	}
 	return got, true, nil
 }
 
-// maxKeptRequest bounds the buffer that an idle connection keeps.
+// maxKeptRequest is the largest buffer that an idle connection keeps.
 const maxKeptRequest = 64 << 10
 
 func appendRequest(b []byte, target *url.URL, header http.Header, body []byte) []byte {

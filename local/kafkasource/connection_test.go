@@ -22,7 +22,7 @@ func mustParse(t *testing.T, target string) *url.URL {
 	return u
 }
 
-// counting serves h and counts the connections that were opened.
+// counting starts a server with h that counts its connections.
 func counting(t *testing.T, h http.HandlerFunc) (server *httptest.Server, opened *atomic.Int64) {
 	t.Helper()
 	opened = &atomic.Int64{}
@@ -37,7 +37,7 @@ func counting(t *testing.T, h http.HandlerFunc) (server *httptest.Server, opened
 	return server, opened
 }
 
-func TestPostSendsTheRequestAsItIsAndKeepsTheConnection(t *testing.T) {
+func TestPostSendsTheRequestUnchangedAndKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 300_000)
 	server, opened := counting(t, func(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +46,7 @@ func TestPostSendsTheRequestAsItIsAndKeepsTheConnection(t *testing.T) {
 			w.WriteHeader(http.StatusTeapot)
 			return
 		}
-		w.WriteHeader(http.StatusEarlyHints) // not the answer
+		w.WriteHeader(http.StatusEarlyHints) // an interim response
 		w.Header().Set("Kne-X", "y")
 		w.WriteHeader(http.StatusConflict)
 		_, _ = w.Write(body) // an error means that the caller went away
@@ -64,7 +64,7 @@ func TestPostSendsTheRequestAsItIsAndKeepsTheConnection(t *testing.T) {
 	require.EqualValues(t, 1, opened.Load())
 }
 
-func TestAConnectionThatWasClosedWhileIdleIsNoError(t *testing.T) {
+func TestConnectionClosedWhileIdleIsNotAnError(t *testing.T) {
 	t.Parallel()
 	server, opened := counting(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	c := newConnections()
@@ -78,7 +78,7 @@ func TestAConnectionThatWasClosedWhileIdleIsNoError(t *testing.T) {
 	require.EqualValues(t, 3, opened.Load())
 }
 
-func TestAConnectionThatTheSinkEndsIsNotUsedAgain(t *testing.T) {
+func TestConnectionIsNotReusedAfterConnectionClose(t *testing.T) {
 	t.Parallel()
 	server, opened := counting(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") })
 	c := newConnections()
@@ -90,7 +90,7 @@ func TestAConnectionThatTheSinkEndsIsNotUsedAgain(t *testing.T) {
 	require.EqualValues(t, 2, opened.Load())
 }
 
-// torn answers each connection with the same bytes, after its request, and closes it.
+// torn starts a server that answers each request with the same bytes and then closes the connection.
 func torn(t *testing.T, answer string) (target string, requests *atomic.Int64) {
 	t.Helper()
 	requests = &atomic.Int64{}
@@ -113,15 +113,15 @@ func torn(t *testing.T, answer string) (target string, requests *atomic.Int64) {
 	return "http://" + l.Addr().String(), requests
 }
 
-func TestAnAnswerThatEndsEarly(t *testing.T) {
+func TestIncompleteResponses(t *testing.T) {
 	t.Parallel()
 	c := newConnections()
 	defer c.close()
-	for name, answer := range map[string]string{"none": "", "half a header": "HTTP/1.1 204 No", "no HTTP": "hello\r\n\r\n"} {
+	for name, answer := range map[string]string{"empty": "", "half a header": "HTTP/1.1 204 No", "not HTTP": "hello\r\n\r\n"} {
 		target, requests := torn(t, answer)
 		_, err := c.post(mustParse(t, target), nil, nil, time.Minute)
 		require.Error(t, err, name)
-		require.EqualValues(t, 1, requests.Load(), "%s: a fresh connection is not tried twice", name)
+		require.EqualValues(t, 1, requests.Load(), "%s: no retry on a fresh connection", name)
 	}
 	target, _ := torn(t, "HTTP/1.1 422 Unprocessable Entity\r\nContent-Length: 100\r\n\r\nbegin")
 	got, err := c.post(mustParse(t, target), nil, nil, time.Minute)
@@ -130,7 +130,7 @@ func TestAnAnswerThatEndsEarly(t *testing.T) {
 	require.Equal(t, "begin", string(got.body))
 }
 
-func TestPostsEndInTime(t *testing.T) {
+func TestPostEndsAtItsTimeoutAndOnClose(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	server, _ := counting(t, func(http.ResponseWriter, *http.Request) { <-release })
@@ -148,7 +148,7 @@ func TestPostsEndInTime(t *testing.T) {
 	c.close()
 	require.Error(t, <-cut)
 	_, err = c.post(mustParse(t, server.URL), nil, nil, time.Minute)
-	require.Error(t, err, "closed is closed")
+	require.Error(t, err, "no requests after close")
 	for _, target := range []string{"ftp://127.0.0.1/", "http://127.0.0.1:1/"} {
 		_, err := newConnections().post(mustParse(t, target), nil, nil, time.Minute)
 		require.Error(t, err)

@@ -16,11 +16,11 @@ type Delivery struct {
 	Retry          int           // retries after the first attempt
 	Exponential    bool          // else linear
 	BackoffDelay   time.Duration // unit of the delays
-	Timeout        time.Duration // for one request
-	DeadLetterSink string        // URL; empty: none, and what fails is lost
+	Timeout        time.Duration // of one request
+	DeadLetterSink string        // URL; if empty, failed events are lost
 }
 
-// backoff is the delay before retry n, counted from 1: linear delay·n, exponential delay·2^n; no jitter, no cap.
+// backoff returns the delay before retry n, counted from 1: linear delay·n, exponential delay·2^n. There is no jitter and no cap.
 func (d Delivery) backoff(n int) time.Duration {
 	if d.Exponential {
 		return d.BackoffDelay << min(n, 40)
@@ -28,17 +28,17 @@ func (d Delivery) backoff(n int) time.Duration {
 	return d.BackoffDelay * time.Duration(n)
 }
 
-// retryable is isRetryableStatusCode: everything else that is no success goes to the dead letter sink at once.
+// retryable is isRetryableStatusCode. Events that fail with another status go to the dead letter sink at once.
 func retryable(status int) bool {
 	return status >= 500 || status == 404 || status == 408 || status == 409 || status == 429
 }
 
-// outcome is what the last attempt came to.
+// outcome is the result of the last attempt.
 type outcome struct {
 	ok     bool
-	status int // 0: no answer
+	status int // 0: no response
 	body   []byte
-	kne    map[string]string // the answer's Kne-* headers, prefix stripped, lower-cased
+	kne    map[string]string // the response's Kne-* headers, without the prefix and in lower case
 }
 
 // sender posts events.
@@ -53,10 +53,11 @@ func newSender(namespace string, log *slog.Logger) *sender {
 	return &sender{connections: newConnections(), namespace: namespace, log: log, sleep: sleep}
 }
 
-// abandon cuts requests under way, and idle connections: one opened but never used would hold up the sink's shutdown for 5 s.
+// abandon closes all connections: those with requests in flight, and idle ones. A connection that was opened but never used would
+// delay the sink's shutdown by 5 s.
 func (s *sender) abandon() { s.connections.close() }
 
-// shown bounds what a log line says of an event: ids come from outside, and may have any length.
+// shown shortens a text for a log line: event IDs come from outside and may have any length.
 func shown(text string) string {
 	if len(text) <= 128 {
 		return text
@@ -75,16 +76,16 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// deliver sends ev to the sink, through the whole retry ladder, then to the dead letter sink. It returns nil once the
-// record is done with, also if it was lost for want of a dead letter sink, as the data plane does; an error means that
-// ctx ended first, and the record must be delivered again.
+// deliver sends ev to the sink with all retries, then to the dead letter sink. It returns nil once the record is done, even if it
+// was lost because there is no dead letter sink, as in the data plane. An error means that ctx ended first, and the record must be
+// redelivered.
 func (s *sender) deliver(ctx context.Context, ev Event, sink string, d Delivery) error {
 	last, err := s.attempts(ctx, ev, sink, d)
 	if err != nil || last.ok {
 		return err
 	}
 	if d.DeadLetterSink == "" {
-		s.log.ErrorContext(ctx, "event lost: no dead letter sink set", "event_id", shown(ev.Attributes["id"]), "status", last.status)
+		s.log.ErrorContext(ctx, "event lost: there is no dead letter sink", "event_id", shown(ev.Attributes["id"]), "status", last.status)
 		return nil
 	}
 	dead, err := s.attempts(ctx, enriched(ev, sink, last), d.DeadLetterSink, d)
@@ -94,8 +95,8 @@ func (s *sender) deliver(ctx context.Context, ev Event, sink string, d Delivery)
 	return err
 }
 
-// enriched adds what a dead letter carries (RecordDispatcherImpl): knativeerrordest always, knativeerrorcode and
-// knativeerrordata (base64 of the body's first 1024 bytes) where there was an answer, and its Kne-* headers.
+// enriched adds the attributes of a dead letter (RecordDispatcherImpl): knativeerrordest always; if there was a response,
+// knativeerrorcode, knativeerrordata (base64 of the body's first 1024 bytes) and its Kne-* headers.
 func enriched(ev Event, sink string, last outcome) Event {
 	ev.Attributes = maps.Clone(ev.Attributes)
 	ev.Attributes["knativeerrordest"] = sink
@@ -120,7 +121,7 @@ func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delive
 		}
 		n++
 		if n == 1 || n%10 == 0 {
-			s.log.WarnContext(ctx, "delivery failed, trying again", "event_id", shown(ev.Attributes["id"]), "status", last.status, "retry", n)
+			s.log.WarnContext(ctx, "delivery failed, will retry", "event_id", shown(ev.Attributes["id"]), "status", last.status, "retry", n)
 		}
 		if err := s.sleep(ctx, d.backoff(n)); err != nil {
 			return last, err
@@ -128,7 +129,7 @@ func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delive
 	}
 }
 
-// post makes one request. It does not end with its partition's assignment: the data plane lets a call under way finish, too.
+// post makes one request. A revoked partition does not cancel it: the data plane lets requests in flight finish, too.
 func (s *sender) post(ev Event, target string, timeout time.Duration) outcome {
 	to, err := url.Parse(target)
 	if err != nil {

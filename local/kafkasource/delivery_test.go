@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sink answers with the statuses given, the last one for ever, and keeps what it was sent.
+// sink answers with the given statuses, repeating the last one, and records its requests.
 type sink struct {
 	mu       sync.Mutex
 	statuses []int
@@ -48,7 +48,7 @@ func (s *sink) open(t *testing.T) string {
 	return server.URL
 }
 
-// testSender notes the waits instead of waiting.
+// testSender returns a sender that records its waits instead of waiting.
 func testSender(waits *[]time.Duration) *sender {
 	s := newSender("ns", slog.New(slog.DiscardHandler))
 	s.sleep = func(_ context.Context, d time.Duration) error {
@@ -60,7 +60,7 @@ func testSender(waits *[]time.Duration) *sender {
 
 var ev = Event{Attributes: map[string]string{"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}, Data: []byte("data")}
 
-func TestRetryLadder(t *testing.T) {
+func TestRetriesAndBackoff(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		delivery Delivery
@@ -102,7 +102,7 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-func TestDeadLetterCarriesTheAnswer(t *testing.T) {
+func TestDeadLetterCarriesTheResponse(t *testing.T) {
 	t.Parallel()
 	var waits []time.Duration
 	target := &sink{statuses: []int{422}, body: strings.Repeat("x", 2000), kne: "bad"}
@@ -111,14 +111,14 @@ func TestDeadLetterCarriesTheAnswer(t *testing.T) {
 	require.NoError(t, testSender(&waits).deliver(t.Context(), ev, url, Delivery{Timeout: 5 * time.Second, DeadLetterSink: dead.open(t)}))
 	h := dead.got[0].Header
 	require.Equal(t, "data", dead.bodies[0])
-	require.Equal(t, "1", h.Get("ce-id"), "id and source stay")
+	require.Equal(t, "1", h.Get("ce-id"), "id and source are unchanged")
 	require.Equal(t, url, h.Get("ce-knativeerrordest"))
 	require.Equal(t, "422", h.Get("ce-knativeerrorcode"))
 	require.Equal(t, base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", 1024))), h.Get("ce-knativeerrordata"))
 	require.Equal(t, "bad", h.Get("ce-reason"))
 }
 
-func TestNoAnswerLeavesOnlyTheDestination(t *testing.T) {
+func TestDeadLetterWithoutAResponseHasOnlyTheDestination(t *testing.T) {
 	t.Parallel()
 	var waits []time.Duration
 	dead := &sink{statuses: []int{202}}
@@ -131,7 +131,7 @@ func TestNoAnswerLeavesOnlyTheDestination(t *testing.T) {
 	require.Empty(t, dead.got[0].Header.Get("ce-knativeerrordata"))
 }
 
-func TestStoppingCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
+func TestStopCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
 	t.Parallel()
 	s := newSender("ns", slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -141,7 +141,7 @@ func TestStoppingCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
 	require.Len(t, target.got, 1)
 }
 
-func TestTheRequestHasNoBodyWithoutData(t *testing.T) {
+func TestEventWithoutDataHasNoBody(t *testing.T) {
 	t.Parallel()
 	var waits []time.Duration
 	target := &sink{statuses: []int{204}}
@@ -152,7 +152,7 @@ func TestTheRequestHasNoBodyWithoutData(t *testing.T) {
 	require.Empty(t, target.got[0].Header.Get("Accept-Encoding"))
 }
 
-func TestOffsetsCommitTheFirstThatIsNotDone(t *testing.T) {
+func TestOffsetsCommitTheFirstPendingOne(t *testing.T) {
 	t.Parallel()
 	o, p := newOffsets(), partition{"t", 0}
 	require.Nil(t, o.received(p, 5), "not assigned")
@@ -160,7 +160,7 @@ func TestOffsetsCommitTheFirstThatIsNotDone(t *testing.T) {
 	require.Empty(t, o.commitable())
 	g := o.received(p, 5)
 	o.received(p, 6)
-	o.received(p, 9) // 7 and 8 are no records: transaction markers
+	o.received(p, 9) // 7 and 8 are transaction markers
 	require.Equal(t, map[partition]int64{p: 5}, o.commitable())
 	o.committed(p, 5)
 	o.done(g, 6)
@@ -171,15 +171,15 @@ func TestOffsetsCommitTheFirstThatIsNotDone(t *testing.T) {
 	o.done(g, 9)
 	require.Equal(t, map[partition]int64{p: 10}, o.commitable())
 	o.revoke(p)
-	require.Error(t, g.ctx.Err(), "what waits for its next try is another's now")
-	require.Empty(t, o.commitable(), "the partition is another's now")
+	require.Error(t, g.ctx.Err(), "another consumer delivers the records that wait for a retry")
+	require.Empty(t, o.commitable(), "another consumer has the partition")
 	o.assign(t.Context(), p)
-	o.done(g, 10) // a late result of the time before
+	o.done(g, 10) // a late result of the previous assignment
 	require.Empty(t, o.commitable())
 }
 
-// One record that fails for hours while millions overtake it.
-func TestOffsetsKeepOnlyWhatIsUnderWay(t *testing.T) {
+// One record fails for hours while millions overtake it.
+func TestOffsetsKeepOnlyRecordsInFlight(t *testing.T) {
 	t.Parallel()
 	o, p := newOffsets(), partition{"t", 0}
 	o.assign(t.Context(), p)

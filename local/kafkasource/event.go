@@ -33,20 +33,20 @@ type Header struct {
 	Value []byte
 }
 
-// Event is what is delivered: attributes and extensions by name, and data.
+// Event is a CloudEvent to deliver.
 type Event struct {
 	Attributes  map[string]string // id, source, type, specversion, subject, time, dataschema and extensions
-	ContentType string            // empty: no Content-Type header at all
+	ContentType string            // empty: no Content-Type header
 	Data        []byte            // nil: the request has no body
-	Traceparent string            // only where the record carried one as a header of its own
+	Traceparent string            // of the record's own header; empty if it has none
 }
 
-// isAttributeName reports the CloudEvents form of a name: lower-case letters and digits.
+// isAttributeName reports whether name is a CloudEvents attribute name: lower-case letters and digits.
 func isAttributeName(name string) bool { return name != "" && alphanumeric(name) == name }
 
-// FromRecord makes the event that a KafkaSource makes of a record. Order of the tests, from the data plane's
-// KafkaMessageFactory and CloudEventDeserializer: structured if content-type is exactly a registered format; binary if
-// ce_specversion is there; anything else, and every half-broken CloudEvent, is a plain record.
+// FromRecord converts a record to an event as a KafkaSource does. The checks are in the order of the data plane's KafkaMessageFactory
+// and CloudEventDeserializer: structured if content-type is exactly a registered format; binary if there is a ce_specversion;
+// anything else, and every invalid CloudEvent, is a plain record.
 func FromRecord(r Record, s Spec) Event {
 	ev, err := cloudEvent(r)
 	if err != nil {
@@ -55,7 +55,7 @@ func FromRecord(r Record, s Spec) Event {
 	ev.Traceparent = lastHeader(r.Headers, "traceparent")
 	ev.Attributes["knativekafkapartition"] = strconv.FormatInt(int64(r.Partition), 10)
 	ev.Attributes["knativekafkaoffset"] = strconv.FormatInt(r.Offset, 10)
-	maps.Copy(ev.Attributes, s.Extensions) // spec.ceOverrides wins
+	maps.Copy(ev.Attributes, s.Extensions) // spec.ceOverrides takes precedence
 	return ev
 }
 
@@ -75,8 +75,8 @@ func cloudEvent(r Record) (Event, error) {
 	return binaryEvent(r)
 }
 
-// binaryEvent maps ce_ headers to attributes. Other headers are dropped and the record key is not mapped: only an explicit
-// ce_partitionkey survives (KafkaBinaryMessageReaderImpl).
+// binaryEvent maps ce_ headers to attributes. It drops other headers and the record key: only an explicit ce_partitionkey is kept
+// (KafkaBinaryMessageReaderImpl).
 func binaryEvent(r Record) (Event, error) {
 	ev := Event{Attributes: map[string]string{}, ContentType: lastHeader(r.Headers, "content-type")}
 	for _, h := range r.Headers {
@@ -107,8 +107,8 @@ func binaryEvent(r Record) (Event, error) {
 	return ev, nil
 }
 
-// structured parses a whole event in JSON. Delivery is binary all the same, so JSON data is written anew, compactly:
-// prices should travel in binary mode, whose bytes pass untouched.
+// structured parses an event in JSON format. It is delivered in binary mode, so its JSON data is encoded again, compactly. Prices
+// should be sent in binary mode, which keeps their bytes.
 func structured(value []byte) (Event, error) {
 	var e event.Event
 	if err := json.Unmarshal(value, &e); err != nil {
@@ -141,7 +141,7 @@ func structured(value []byte) (Event, error) {
 	return ev, nil
 }
 
-// plainRecord is InvalidCloudEventInterceptor: the event of a record that is no CloudEvent.
+// plainRecord is InvalidCloudEventInterceptor: it makes an event of a record that is not a CloudEvent.
 func plainRecord(r Record, s Spec) Event {
 	place := "partition:" + strconv.FormatInt(int64(r.Partition), 10)
 	offset := strconv.FormatInt(r.Offset, 10)
@@ -166,8 +166,8 @@ func plainRecord(r Record, s Spec) Event {
 	return ev
 }
 
-// javaTime prints as ISO_OFFSET_DATE_TIME does: years beyond 9999 have a sign. A producer that takes the timestamp for
-// microseconds gets there: the year is then some 58,000.
+// javaTime formats as ISO_OFFSET_DATE_TIME does: years beyond 9999 have a sign. They come from producers that send microseconds for
+// milliseconds: the year is then about 58,000.
 func javaTime(t time.Time) string {
 	t = t.UTC()
 	year, rest := t.Year(), t.Format("-01-02T15:04:05.999Z07:00")
@@ -189,8 +189,8 @@ func alphanumeric(name string) string {
 	}, strings.ToLower(name))
 }
 
-// keyText is KeyDeserializer: the label kafkasources.sources.knative.dev/key-type says how a key becomes text. A null or
-// empty key gives no extension.
+// keyText is KeyDeserializer: it converts a key to text by the label kafkasources.sources.knative.dev/key-type. A null or empty key
+// has no text.
 func keyText(key []byte, keyType string) (string, bool) {
 	if len(key) == 0 {
 		return "", false
@@ -199,7 +199,7 @@ func keyText(key []byte, keyType string) (string, bool) {
 	case keyType == "byte-array":
 		return base64.StdEncoding.EncodeToString(key), true
 	case keyType == "int" && len(key) == 4:
-		return strconv.Itoa(int(int32(binary.BigEndian.Uint32(key)))), true //nolint:gosec // the sign bit is meant
+		return strconv.Itoa(int(int32(binary.BigEndian.Uint32(key)))), true //nolint:gosec // the key is a signed integer
 	case keyType == "float" && len(key) == 4:
 		return javaFloat(float64(math.Float32frombits(binary.BigEndian.Uint32(key))), 32), true
 	case keyType == "float" && len(key) == 8:
@@ -208,7 +208,7 @@ func keyText(key []byte, keyType string) (string, bool) {
 	return utf8Text(key), true
 }
 
-// javaFloat prints as Java's toString does: always with a point, an exponent E from 10^7 on and below 10^-3.
+// javaFloat formats as Java's toString does: always with a decimal point, and with an exponent from 10^7 on and below 10^-3.
 func javaFloat(f float64, bits int) string {
 	switch {
 	case math.IsNaN(f):
@@ -233,7 +233,7 @@ func javaFloat(f float64, bits int) string {
 	return mantissa + "E" + strconv.Itoa(n)
 }
 
-// utf8Text decodes as Java does: bytes that are no UTF-8 become U+FFFD.
+// utf8Text decodes as Java does: bytes that are not UTF-8 become U+FFFD.
 func utf8Text(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
 
 func lastHeader(headers []Header, name string) string {
@@ -245,14 +245,13 @@ func lastHeader(headers []Header, name string) string {
 	return ""
 }
 
-// requestHeader gives the headers of a delivery (WebClientCloudEventSender): binary content mode, values without any
-// percent-encoding.
+// requestHeader returns the headers of a delivery (WebClientCloudEventSender): binary content mode, without percent-encoding.
 func requestHeader(ev Event, namespace string) http.Header {
 	h := make(http.Header, len(ev.Attributes)+5)
 	h["User-Agent"], h["Prefer"], h["Kn-Namespace"] = userAgent, prefer, []string{namespace}
 	for name, value := range ev.Attributes {
 		if name != "" {
-			h["Ce-"+strings.ToUpper(name[:1])+name[1:]] = []string{latin1(value)} // the canonical form of such a name
+			h["Ce-"+strings.ToUpper(name[:1])+name[1:]] = []string{latin1(value)} // in canonical form
 		}
 	}
 	if ev.ContentType != "" {
@@ -266,9 +265,9 @@ func requestHeader(ev Event, namespace string) http.Header {
 
 var userAgent, prefer = []string{"Vert.x-WebClient/4.5.14"}, []string{"reply"}
 
-// latin1 writes text as Vert.x' HTTP client does: one Latin-1 byte for each character and ? for those above U+00FF. It
-// refuses control characters, and so the data plane tries such an event for hours and then loses it, together with its
-// dead letter (eventing-kafka-broker#2732). Here they become ?, too: nothing is lost, and [Event.Unsendable] tells.
+// latin1 encodes text as the HTTP client of Vert.x does: one Latin-1 byte for each character, and ? for those above U+00FF. Vert.x
+// refuses control characters, so the data plane retries such an event for hours and then loses it, together with its dead letter
+// (eventing-kafka-broker#2732). latin1 replaces them with ?, too, so that nothing is lost; [Event.Unsendable] reports them.
 func latin1(s string) string {
 	if isPrintable(s) {
 		return s
@@ -294,7 +293,7 @@ func isPrintable(s string) bool {
 
 func isControl(c rune) bool { return c < 0x20 && c != '\t' || c == 0x7F }
 
-// Unsendable names an attribute that a KafkaSource on a cluster cannot deliver; empty if there is none.
+// Unsendable returns the name of an attribute that a KafkaSource on a cluster cannot deliver, or "" if there is none.
 func (ev Event) Unsendable() string {
 	for name, value := range ev.Attributes {
 		if strings.ContainsFunc(value, isControl) {

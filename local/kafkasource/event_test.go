@@ -36,11 +36,11 @@ func TestPlainRecord(t *testing.T) {
 		"key": "AP8=", "partitionkey": "AP8=", "kafkaheaderxmyheader": "v2",
 		"knativekafkapartition": "3", "knativekafkaoffset": "42", "kafkatopic": "prices",
 	}, ev.Attributes)
-	require.Equal(t, "text/plain; charset=x", ev.ContentType, "lower-cased whole")
+	require.Equal(t, "text/plain; charset=x", ev.ContentType, "all of it in lower case")
 	require.Equal(t, []byte("\x00\xff"), ev.Data)
 }
 
-func TestPlainRecordWithNothing(t *testing.T) {
+func TestEmptyPlainRecord(t *testing.T) {
 	t.Parallel()
 	ev := FromRecord(recordOf(nil, nil), spec)
 	require.Nil(t, ev.Data, "a null value is an event without data")
@@ -74,10 +74,10 @@ func TestBinaryCloudEvent(t *testing.T) {
 	require.Equal(t, "application/JSON", ev.ContentType)
 	require.JSONEq(t, `{"a": 1.10}`, string(ev.Data))
 	require.Equal(t, "00-x", ev.Traceparent)
-	require.Nil(t, FromRecord(recordOf([]byte{}, h), spec).Data, "an empty value is no data")
+	require.Nil(t, FromRecord(recordOf([]byte{}, h), spec).Data, "an empty value means no data")
 }
 
-func TestHalfBrokenCloudEventIsAPlainRecord(t *testing.T) {
+func TestInvalidCloudEventIsAPlainRecord(t *testing.T) {
 	t.Parallel()
 	whole := map[string]string{"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/s", "ce_type": "t", "ce_time": "2024-01-01T00:00:00Z"}
 	for name, change := range map[string]func(map[string]string){
@@ -104,7 +104,7 @@ func TestHalfBrokenCloudEventIsAPlainRecord(t *testing.T) {
 	require.Equal(t, "1.0", ev.Attributes["kafkaheadercespecversion"])
 }
 
-func TestStructuredCloudEventIsDeliveredBinary(t *testing.T) {
+func TestStructuredCloudEventIsDeliveredInBinaryMode(t *testing.T) {
 	t.Parallel()
 	value := []byte(`{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"x","ext":5,"data":{"a":1}}`)
 	ev := FromRecord(recordOf(value, headers("content-type", "application/cloudevents+json; charset=utf-8")), spec)
@@ -113,7 +113,7 @@ func TestStructuredCloudEventIsDeliveredBinary(t *testing.T) {
 	require.Equal(t, "application/json", ev.ContentType)
 	require.JSONEq(t, `{"a":1}`, string(ev.Data))
 	ev = FromRecord(recordOf(value, headers("content-type", "Application/CloudEvents+json")), spec)
-	require.Equal(t, "dev.knative.kafka.event", ev.Attributes["type"], "the real data plane looks up the name exactly")
+	require.Equal(t, "dev.knative.kafka.event", ev.Attributes["type"], "the data plane compares the name exactly")
 }
 
 func TestKeys(t *testing.T) {
@@ -151,7 +151,7 @@ func TestRequestHeaders(t *testing.T) {
 	t.Parallel()
 	h := requestHeader(Event{Attributes: map[string]string{"id": "100%25", "subject": "Zürich €", "2x": "y"}, Traceparent: "00-x"}, "ns")
 	require.Equal(t, "100%25", h.Get("ce-id"), "nothing is percent-encoded")
-	require.Equal(t, "Z\xfcrich ?", h.Get("ce-subject"), "one Latin-1 byte a character, ? above U+00FF")
+	require.Equal(t, "Z\xfcrich ?", h.Get("ce-subject"), "one Latin-1 byte for each character, ? above U+00FF")
 	require.Equal(t, "y", h.Get("ce-2x"))
 	require.Equal(t, "reply", h.Get("Prefer"))
 	require.Equal(t, "ns", h.Get("Kn-Namespace"))
@@ -160,7 +160,7 @@ func TestRequestHeaders(t *testing.T) {
 	require.True(t, strings.HasPrefix(h.Get("User-Agent"), "Vert.x-WebClient/"))
 }
 
-// Vert.x would refuse these, and the data plane lose the event.
+// Vert.x refuses control characters, so the data plane loses such an event.
 func TestControlCharactersAreDeliveredAsQuestionMarks(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{"a\nb": "a?b", "\x00": "?", "\x7f": "?", "a\tb": "a\tb", "plain": "plain"} {
@@ -173,7 +173,7 @@ func TestControlCharactersAreDeliveredAsQuestionMarks(t *testing.T) {
 	}
 }
 
-// A producer that gives microseconds or nanoseconds for milliseconds.
+// A producer sends microseconds or nanoseconds for milliseconds.
 func TestTimesBeyondTheYear9999(t *testing.T) {
 	t.Parallel()
 	for ms, want := range map[int64]string{

@@ -15,29 +15,29 @@ type job struct {
 
 func (j job) bytes() int { return len(j.record.Key) + len(j.record.Value) }
 
-// lane delivers records in the order in which they come, so many at a time. An unordered source has one lane for all its
-// partitions; an ordered one has a lane for each, one record wide, so that a record that fails holds up its partition alone.
+// lane delivers records in the order of their arrival, up to width at a time. An unordered source has one lane for all of its
+// partitions. An ordered source has a lane of width 1 for each partition, so that a record that fails blocks only its partition.
 type lane struct {
 	width   int       // deliveries at a time
-	deliver func(job) // blocks until the record is done with
+	deliver func(job) // blocks until the record is done
 
 	mu      sync.Mutex
 	waiting []job
 	running int
-	bytes   int           // of all records held, waiting or under way
-	moved   chan struct{} // has a token once something has left; only the poll loop waits for it
+	bytes   int           // of all records that wait or are in flight
+	moved   chan struct{} // has a token once a record has left the queue; only the poll loop waits for it
 }
 
 const (
-	maxWaiting = 100      // records that a lane holds beside those under way
-	maxBytes   = 32 << 20 // of keys and values that a lane holds
+	maxWaiting = 100      // records that wait in a lane
+	maxBytes   = 32 << 20 // keys and values of a lane, waiting or in flight
 )
 
 func newLane(width int, deliver func(job)) *lane {
 	return &lane{width: width, deliver: deliver, moved: make(chan struct{}, 1)}
 }
 
-// push takes a job in. start is true if the caller must run the lane in one more goroutine.
+// push adds a job. If start is true, the caller must call run in another goroutine.
 func (l *lane) push(j job) (start bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -49,7 +49,7 @@ func (l *lane) push(j job) (start bool) {
 	return start
 }
 
-// run delivers until nothing waits.
+// run delivers jobs until none waits.
 func (l *lane) run() {
 	for {
 		j, ok := l.next()
@@ -74,12 +74,12 @@ func (l *lane) next() (j job, ok bool) {
 		l.running--
 		return job{}, false
 	}
-	j, l.waiting[0] = l.waiting[0], job{} // what has left must not be kept alive by the slice
+	j, l.waiting[0] = l.waiting[0], job{} // clear it, so that the slice does not keep it alive
 	l.waiting = l.waiting[1:]
 	return j, true
 }
 
-// drop forgets what waits of a partition: an executor that is stopped clears its queue.
+// drop removes the waiting records of a partition: the data plane's executor clears its queue when it stops, too.
 func (l *lane) drop(p partition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,21 +92,21 @@ func (l *lane) drop(p partition) {
 	})
 }
 
-// full reports a lane that takes no more for now.
+// full reports whether the lane has reached a limit.
 func (l *lane) full() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.waiting) >= maxWaiting || l.bytes >= maxBytes
 }
 
-// roomy reports a lane that has room for a good many again.
+// roomy reports whether the lane is at most half full.
 func (l *lane) roomy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.waiting) <= maxWaiting/2 && l.bytes <= maxBytes/2
 }
 
-// waitForRoom returns true once the lane is not full, false if that takes longer than the time given or stop is closed.
+// waitForRoom returns true once the lane is not full, or false after patience or when stop is closed.
 func (l *lane) waitForRoom(patience time.Duration, stop <-chan struct{}) bool {
 	if !l.full() {
 		return true

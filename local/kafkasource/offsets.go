@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// partition names one partition.
+// partition identifies a partition.
 type partition struct {
 	topic string
 	id    int32
 }
 
-// offsets knows which records of the assigned partitions are under way, and so up to where each partition may be
-// committed: the first offset that is not done (OffsetManager). What is done is forgotten at once, so that a record that
-// fails for hours costs no memory however many overtake it.
+// offsets tracks the records in flight of the assigned partitions, and so the offset to commit for each partition: the first one
+// that is not done (OffsetManager). It forgets done records at once, so that memory does not grow while one record fails for hours
+// and others overtake it.
 type offsets struct {
 	mu    sync.Mutex
 	parts map[partition]*progress
@@ -24,13 +24,13 @@ type progress struct {
 	ctx       context.Context //nolint:containedctx // ends with the assignment, or with the source
 	end       context.CancelFunc
 	pending   map[int64]struct{} // received and not done
-	next      int64              // behind the newest record received; -1: none yet
+	next      int64              // the offset after the newest record received; -1: none yet
 	committed int64
 }
 
 func newOffsets() *offsets { return &offsets{parts: map[partition]*progress{}} }
 
-// assign starts a partition afresh; its deliveries live as long as the assignment, and no longer than ctx.
+// assign begins an assignment of a partition. Its deliveries end with the assignment, or with ctx.
 func (o *offsets) assign(ctx context.Context, p partition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -39,8 +39,8 @@ func (o *offsets) assign(ctx context.Context, p partition) {
 	o.parts[p] = g
 }
 
-// revoke forgets a partition: results that come later count for nothing, and waits between retries are cut short, since
-// another consumer now delivers those records.
+// revoke ends the assignment of a partition, because another consumer now delivers its records. Later results are ignored, and waits
+// between retries are cut short.
 func (o *offsets) revoke(p partition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -50,7 +50,7 @@ func (o *offsets) revoke(p partition) {
 	}
 }
 
-// received notes a record and gives the progress to report it done on; nil if the partition is not ours (any more).
+// received adds a record, and returns the progress to pass to done; nil if the partition is not assigned (any more).
 func (o *offsets) received(p partition, offset int64) *progress {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -63,15 +63,15 @@ func (o *offsets) received(p partition, offset int64) *progress {
 	return g
 }
 
-// done notes that a record needs no more delivery.
+// done marks a record as done.
 func (o *offsets) done(g *progress, offset int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(g.pending, offset)
 }
 
-// commitable gives each partition's offset to commit, where it moved since it was last given to committed. Offsets
-// skipped by the log (transaction markers, compaction) do not hold it up: it goes to the lowest pending record.
+// commitable returns the offset to commit of each partition whose offset has changed since the last call of committed. It is the
+// lowest pending offset, so offsets that the log skips (transaction markers, compaction) do not block it.
 func (o *offsets) commitable() map[partition]int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -88,7 +88,7 @@ func (o *offsets) commitable() map[partition]int64 {
 	return out
 }
 
-// committed notes what the broker has stored.
+// committed records an offset that the broker has stored.
 func (o *offsets) committed(p partition, offset int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

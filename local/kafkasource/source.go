@@ -1,6 +1,6 @@
-// Package kafkasource emulates Knative's KafkaSource: it consumes topics and posts each record as a CloudEvent to a sink,
-// with the data plane's attributes, headers, retries, dead letters and offset commits (eventing-kafka-broker, data-plane
-// and control-plane). Delivery is at least once.
+// Package kafkasource emulates Knative's KafkaSource: it consumes topics and posts each record as a CloudEvent to a sink, with the
+// attributes, headers, retries, dead letters and offset commits of the data plane (eventing-kafka-broker, data-plane and
+// control-plane). Delivery is at least once.
 package kafkasource
 
 import (
@@ -19,24 +19,24 @@ type Spec struct {
 	BootstrapServers string
 	Topics           []string
 	ConsumerGroup    string
-	InitialOffset    string            // earliest or latest; used only without committed offsets
-	Ordered          bool              // one request at a time for each partition; else unordered
+	InitialOffset    string            // earliest or latest; used if there are no committed offsets
+	Ordered          bool              // one request at a time for each partition
 	KeyType          string            // string, int, float or byte-array
 	Extensions       map[string]string // spec.ceOverrides.extensions
 	Sink             string            // URL
 	Delivery         Delivery
-	CommitInterval   time.Duration // 0: 5 s, as the data plane
+	CommitInterval   time.Duration // 0: 5 s, as in the data plane
 }
 
-// maxInFlight bounds the requests of an unordered source (max.poll.records 50 and the batch before).
+// maxInFlight is the largest number of requests in flight of an unordered source (max.poll.records 50, and the batch before).
 const maxInFlight = 100
 
-// patience is how long a source waits for room before it pauses the consumer. A pause makes librdkafka throw away
-// everything that it fetched ahead, so pausing whenever all slots are taken means fetching each record a hundred times.
+// patience is how long a source waits for a free slot before it pauses the consumer. A pause makes librdkafka discard its prefetched
+// records, so pausing whenever all slots are taken would fetch each record a hundred times.
 const patience = 500 * time.Millisecond
 
-// closeGrace is how long requests under way may take once the source closes. What is not answered by then is delivered
-// again after the next start.
+// closeGrace is how long requests in flight may take once the source closes. Records without a response by then are redelivered
+// after the next start.
 const closeGrace = 2 * time.Second
 
 // Source consumes until closed.
@@ -49,17 +49,17 @@ type Source struct {
 	assigned chan struct{} // closed at the first assignment
 	once     sync.Once
 
-	ctx     context.Context //nolint:containedctx // the life of the deliveries: ended by Close
+	ctx     context.Context //nolint:containedctx // of the deliveries; ended by Close
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 	stopped chan struct{}
 
-	// Of the poll loop alone, in which rebalances are served, too.
+	// Used by the poll loop alone, which also handles rebalances.
 	lanes  map[partition]*lane // ordered: by partition; unordered: one, under the zero partition
-	paused map[partition]bool  // partitions that are paused
+	paused map[partition]bool
 }
 
-// Start begins to consume.
+// Start starts a source.
 func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	if spec.CommitInterval == 0 {
 		spec.CommitInterval = 5 * time.Second
@@ -69,16 +69,16 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 		"auto.offset.reset": spec.InitialOffset, "enable.auto.commit": false, "enable.auto.offset.store": false,
 		"isolation.level": "read_committed", "session.timeout.ms": 10_000, "allow.auto.create.topics": false,
 		"enable.metrics.push": false, "go.logs.channel.enable": true,
-		// librdkafka's patience is for clusters far away; here a first fetch would wait half a second for it.
+		// librdkafka's defaults suit remote clusters; with them the first fetch would take half a second longer.
 		"fetch.error.backoff.ms": 20, "fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 20,
 		"topic.metadata.refresh.fast.interval.ms": 50, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 500,
 		"heartbeat.interval.ms": 1000, "max.poll.interval.ms": 300_000,
-		// Enough to keep all slots busy between two fetches. The defaults, 100,000 records of a partition and 64 MiB, would
-		// fill memory with what a pause throws away.
+		// Enough to keep all slots busy between two fetches. The defaults, 100,000 records of a partition and 64 MiB, would fill
+		// memory with records that a pause discards.
 		"queued.min.messages": 2_000, "queued.max.messages.kbytes": 16 << 10,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("consumer of %s: %w", spec.Name, err)
+		return nil, fmt.Errorf("create consumer of %s: %w", spec.Name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Source{
@@ -105,7 +105,7 @@ func (s *Source) drainLogs() {
 	}
 }
 
-// Ready returns once the group has given this source its partitions.
+// Ready returns once the consumer group has assigned partitions to this source.
 func (s *Source) Ready(ctx context.Context) error {
 	select {
 	case <-s.assigned:
@@ -115,8 +115,8 @@ func (s *Source) Ready(ctx context.Context) error {
 	}
 }
 
-// Close stops polling, gives requests under way a moment to finish (waits between retries are cut short), commits what is
-// done, and leaves the group. Records that are not done are delivered again.
+// Close stops polling, gives requests in flight a short time to finish (waits between retries are cut short), commits offsets, and
+// leaves the group. Records that are not done are redelivered.
 func (s *Source) Close() error {
 	s.cancel()
 	<-s.stopped
@@ -135,12 +135,12 @@ func (s *Source) poll() {
 	defer close(s.stopped)
 	lastCommit := time.Now()
 	for s.ctx.Err() == nil {
-		// Polling goes on while partitions are paused: a consumer that does not poll is thrown out of its group.
+		// Polling continues while partitions are paused: the group evicts a consumer that does not poll.
 		switch e := s.consumer.Poll(50).(type) {
 		case *kafka.Message:
 			s.receive(e)
 		case kafka.Error:
-			s.log.Debug("consumer", "err", e)
+			s.log.Debug("consumer error", "err", e)
 		}
 		if time.Since(lastCommit) >= s.spec.CommitInterval {
 			s.commit()
@@ -150,11 +150,11 @@ func (s *Source) poll() {
 	}
 }
 
-// receive hands one record to its lane. Where that is full afterwards, an unordered source waits for room, and pauses only
-// if that takes long; an ordered one pauses the partition at once, since the others must go on.
+// receive passes one record to its lane. If the lane is full then, an unordered source waits for room, and pauses only if that takes
+// too long. An ordered source pauses the partition at once, so that the others continue.
 func (s *Source) receive(m *kafka.Message) {
-	if m.TopicPartition.Error != nil { // no record, whatever else it holds
-		s.log.Warn("consumer", "err", m.TopicPartition.Error)
+	if m.TopicPartition.Error != nil { // not a record
+		s.log.Warn("consumer error", "err", m.TopicPartition.Error)
 		return
 	}
 	p := partition{*m.TopicPartition.Topic, m.TopicPartition.Partition}
@@ -173,7 +173,7 @@ func (s *Source) receive(m *kafka.Message) {
 	} else if !l.waitForRoom(patience, s.ctx.Done()) {
 		all, err := s.consumer.Assignment()
 		if err != nil {
-			s.log.Warn("assignment", "err", err)
+			s.log.Warn("could not read the assignment", "err", err)
 		}
 		s.pause(all...)
 	}
@@ -208,7 +208,7 @@ func (s *Source) deliver(j job) {
 
 func (s *Source) pause(parts ...kafka.TopicPartition) {
 	if err := s.consumer.Pause(parts); err != nil {
-		s.log.Warn("pause", "err", err)
+		s.log.Warn("could not pause partitions", "err", err)
 		return
 	}
 	for _, tp := range parts {
@@ -216,7 +216,7 @@ func (s *Source) pause(parts ...kafka.TopicPartition) {
 	}
 }
 
-// resume lets partitions go on whose lane has room again.
+// resume resumes paused partitions whose lane has room again.
 func (s *Source) resume() {
 	var parts []kafka.TopicPartition
 	for p := range s.paused {
@@ -228,7 +228,7 @@ func (s *Source) resume() {
 		return
 	}
 	if err := s.consumer.Resume(parts); err != nil {
-		s.log.Warn("resume", "err", err)
+		s.log.Warn("could not resume partitions", "err", err)
 		return
 	}
 	for _, tp := range parts {
@@ -273,9 +273,9 @@ func (s *Source) rebalance(c *kafka.Consumer, e kafka.Event) error {
 				delete(s.lanes, p)
 			}
 		}
-		if len(s.paused) > 0 { // whoever gets them next, perhaps we ourselves, begins unpaused
+		if len(s.paused) > 0 { // the next assignment, perhaps to us, must not begin paused
 			if err := c.Resume(e.Partitions); err != nil {
-				s.log.Warn("resume", "err", err)
+				s.log.Warn("could not resume partitions", "err", err)
 			}
 			clear(s.paused)
 		}
@@ -286,8 +286,8 @@ func (s *Source) rebalance(c *kafka.Consumer, e kafka.Event) error {
 	return nil
 }
 
-// commit stores each partition's first offset that is not done. A failure is tried again at the next turn: until then
-// a crash means redelivery, never loss.
+// commit commits the first pending offset of each partition. A commit that fails is retried after the next interval; until then, a
+// crash causes redelivery, never loss.
 func (s *Source) commit() {
 	var all []kafka.TopicPartition
 	for p, offset := range s.offsets.commitable() {
@@ -298,12 +298,12 @@ func (s *Source) commit() {
 	}
 	stored, err := s.consumer.CommitOffsets(all)
 	if err != nil {
-		s.log.Warn("commit", "err", err)
+		s.log.Warn("could not commit offsets", "err", err)
 		return
 	}
 	for _, tp := range stored {
 		if tp.Error != nil {
-			s.log.Warn("commit", "err", tp.Error, "topic", *tp.Topic, "partition", tp.Partition)
+			s.log.Warn("could not commit an offset", "err", tp.Error, "topic", *tp.Topic, "partition", tp.Partition)
 			continue
 		}
 		s.offsets.committed(partition{*tp.Topic, tp.Partition}, int64(tp.Offset))

@@ -45,7 +45,7 @@ func (w world) produce(t *testing.T, values ...string) {
 	}
 }
 
-// fill produces n records without keys at once.
+// fill produces n records without keys, concurrently.
 func (w world) fill(t *testing.T, n int) {
 	t.Helper()
 	for i := range n {
@@ -78,7 +78,7 @@ func (w world) start(t *testing.T, sink string, change func(*Spec)) *Source {
 	return source
 }
 
-// receiver hands each delivery to the test, and answers what the test says.
+// receiver passes each delivery to the test, and answers with the status that the test sends.
 type receiver struct {
 	requests chan string
 	answers  chan int
@@ -106,7 +106,7 @@ func (r *receiver) next(t *testing.T) string {
 	}
 }
 
-func TestWhatIsDoneIsNotDeliveredAgainAndWhatIsNotIs(t *testing.T) {
+func TestOnlyPendingRecordsAreRedelivered(t *testing.T) {
 	t.Parallel()
 	w := setup(t, 1)
 	w.produce(t, "a", "b", "c")
@@ -119,9 +119,9 @@ func TestWhatIsDoneIsNotDeliveredAgainAndWhatIsNotIs(t *testing.T) {
 	require.Equal(t, "0", r.next(t))
 	r.answers <- 204
 	require.Equal(t, "1", r.next(t))
-	r.answers <- 503 // waits an hour for its next try, and in ordered mode its partition with it
+	r.answers <- 503 // waits an hour for its retry; in ordered mode the partition waits, too
 	require.NoError(t, first.Close())
-	require.Empty(t, r.requests, "nothing overtakes a record that fails")
+	require.Empty(t, r.requests, "no record overtakes one that fails")
 
 	second := w.start(t, url, nil)
 	got := map[string]bool{r.next(t): true, r.next(t): true}
@@ -132,7 +132,7 @@ func TestWhatIsDoneIsNotDeliveredAgainAndWhatIsNotIs(t *testing.T) {
 
 	w.produce(t, "d")
 	third := w.start(t, url, nil)
-	require.Equal(t, "3", r.next(t), "what was done is committed")
+	require.Equal(t, "3", r.next(t), "offsets of done records are committed")
 	r.answers <- 204
 	require.NoError(t, third.Close())
 }
@@ -154,7 +154,7 @@ func TestUnorderedDeliversPastARecordThatFails(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-func TestExhaustedRetriesGoToTheDeadLetterSinkAndOn(t *testing.T) {
+func TestRecordGoesToTheDeadLetterSinkAfterItsRetries(t *testing.T) {
 	t.Parallel()
 	w := setup(t, 1)
 	w.produce(t, "a", "b")
@@ -175,9 +175,9 @@ func TestExhaustedRetriesGoToTheDeadLetterSinkAndOn(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// A backlog goes through at the speed of the sink. Pausing at each full moment would throw librdkafka's prefetch away, and
-// take minutes.
-func TestABacklogIsFetchedOnce(t *testing.T) {
+// A backlog is delivered at the speed of the sink. Pausing whenever all slots are taken would discard librdkafka's prefetched records,
+// and take minutes.
+func TestBacklogIsFetchedOnce(t *testing.T) {
 	t.Parallel()
 	w := setup(t, 3)
 	const n = 6000
@@ -200,8 +200,8 @@ func TestABacklogIsFetchedOnce(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// Longer than the source's patience: it pauses, goes on polling, and resumes with the record behind.
-func TestAFullSourcePausesAndGoesOn(t *testing.T) {
+// After its patience, the source pauses, continues to poll, and resumes with the next record.
+func TestFullSourcePausesAndResumes(t *testing.T) {
 	t.Parallel()
 	w := setup(t, 2)
 	const n = 2*(maxInFlight+maxWaiting) + 50
@@ -211,10 +211,10 @@ func TestAFullSourcePausesAndGoesOn(t *testing.T) {
 	for range maxInFlight {
 		r.next(t)
 	}
-	// Nothing shows a pause from outside; twice its patience is enough for it.
+	// A pause cannot be observed from outside; after twice the patience the source has paused.
 	select {
 	case <-r.requests:
-		t.Fatal("more than may be in flight")
+		t.Fatal("more requests in flight than allowed")
 	case <-time.After(2 * patience):
 	}
 	for range n {
@@ -224,11 +224,11 @@ func TestAFullSourcePausesAndGoesOn(t *testing.T) {
 		r.next(t)
 	}
 	require.NoError(t, s.Close())
-	require.Empty(t, r.requests, "each once")
+	require.Empty(t, r.requests, "each record is delivered once")
 }
 
-// In ordered mode a record that fails holds up its partition, and no other, however much waits behind it.
-func TestOrderedPartitionsDoNotHoldUpEachOther(t *testing.T) {
+// In ordered mode a record that fails blocks its own partition and no other, however many records wait behind it.
+func TestOrderedPartitionsDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
 	w := setup(t, 2)
 	const n = 3 * maxWaiting
@@ -265,7 +265,7 @@ func TestOrderedPartitionsDoNotHoldUpEachOther(t *testing.T) {
 	require.EqualValues(t, 1, stuck.Load())
 }
 
-// A sink that hangs does not hold up the end of the source; the record is delivered again after the next start.
+// A sink that hangs does not delay Close; the record is redelivered after the next start.
 func TestCloseDoesNotWaitForASinkThatHangs(t *testing.T) {
 	t.Parallel()
 	w := setup(t, 1)

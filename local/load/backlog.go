@@ -18,8 +18,8 @@ const (
 	letterTopic = "price-events-dlq"
 )
 
-// drain starts the event sources, watches count until it has grown by n, and returns the rate from the first growth to the last:
-// how long the consumer group takes to form is not the path's speed.
+// drain starts the event sources, watches count until it has grown by n, and returns the rate from the first growth to the last. So
+// the time in which the consumer group forms does not count.
 func (m *run) drain(ctx context.Context, n int, sinks map[string]string, count func() (float64, error)) (float64, error) {
 	before, err := count()
 	if err != nil {
@@ -40,14 +40,14 @@ func (m *run) drain(ctx context.Context, n int, sinks map[string]string, count f
 			first, start = time.Now(), now
 		}
 		return now >= before+float64(n), nil
-	}, "the backlog is not drained")
+	}, "the backlog was not drained in time")
 	if err != nil {
 		return 0, fmt.Errorf("%w (%.0f of %d)", err, now-before, n)
 	}
 	return (now - start) / time.Since(first).Seconds(), nil
 }
 
-// drainBacklog measures a backlog of good records through the KafkaSource into compute-ma, beside the same into a no-op.
+// drainBacklog measures a backlog of good records from the KafkaSource to compute-ma, compared with the same to a no-op function.
 func (m *run) drainBacklog(ctx context.Context) error {
 	applied := func() (float64, error) {
 		return m.metric(ctx, "compute-ma", "compute_ma_events_total", `outcome="inserted"`)
@@ -66,11 +66,11 @@ func (m *run) drainBacklog(ctx context.Context) error {
 	}
 	var rates, refs, ratios []float64
 	for range max(1, m.rounds-2) {
-		ref, err := m.round1(ctx, map[string]string{"compute-ma": m.reference}, received)
+		ref, err := m.drainOnce(ctx, map[string]string{"compute-ma": m.reference}, received)
 		if err != nil {
 			return fmt.Errorf("no-op: %w", err)
 		}
-		rate, err := m.round1(ctx, nil, applied)
+		rate, err := m.drainOnce(ctx, nil, applied)
 		if err != nil {
 			return err
 		}
@@ -79,13 +79,13 @@ func (m *run) drainBacklog(ctx context.Context) error {
 	m.noOp = median(refs)
 	m.add(figure{
 		what: fmt.Sprintf("backlog of %d records through the source into compute-ma", m.backlog), value: median(rates), unit: "events/s",
-		beside: "no-op function: " + number(m.noOp), ratio: median(ratios), atLeast: 5000, minRatio: 0.5,
+		reference: "no-op function: " + number(m.noOp), ratio: median(ratios), atLeast: 5000, minRatio: 0.5,
 	})
 	return nil
 }
 
-// round1 makes one backlog of new points and drains it.
-func (m *run) round1(ctx context.Context, sinks map[string]string, count func() (float64, error)) (float64, error) {
+// drainOnce produces one backlog of new points and drains it.
+func (m *run) drainOnce(ctx context.Context, sinks map[string]string, count func() (float64, error)) (float64, error) {
 	m.seed++
 	set := "B" + strconv.Itoa(m.seed) + "S"
 	if err := m.produce(ctx, m.backlog, func(i int) *kafka.Message { return newEvent(set, i).message(eventTopic) }); err != nil {
@@ -94,7 +94,7 @@ func (m *run) round1(ctx context.Context, sinks map[string]string, count func() 
 	return m.drain(ctx, m.backlog, sinks, count)
 }
 
-// storeLetters measures a flood of poison: refused by compute-ma, written to the dead letter topic, stored by dlq-inspector.
+// storeLetters measures a flood of poison events: refused by compute-ma, written to the dead letter topic, stored by dlq-inspector.
 func (m *run) storeLetters(ctx context.Context) error {
 	err := m.produce(ctx, m.letters, func(i int) *kafka.Message { return poison("POISON", i).message(eventTopic) })
 	if err != nil {
@@ -111,17 +111,17 @@ func (m *run) storeLetters(ctx context.Context) error {
 		return fmt.Errorf("count letters: %w", err)
 	}
 	if stored != m.letters {
-		return fmt.Errorf("%d letters are stored, not %d", stored, m.letters)
+		return fmt.Errorf("%d letters were stored, want %d", stored, m.letters)
 	}
 	f := figure{what: fmt.Sprintf("%d poison records, from topic to stored letter", m.letters), value: rate, unit: "letters/s", atLeast: 1500}
 	if m.noOp > 0 {
-		f.beside, f.ratio = "the source into a no-op function: "+number(m.noOp), rate/m.noOp
+		f.reference, f.ratio = "the source into a no-op function: "+number(m.noOp), rate/m.noOp
 	}
 	m.add(f)
 	return nil
 }
 
-// replayLetters measures a bulk replay of letters whose events are good: an outage made them, not the events.
+// replayLetters measures a bulk replay of letters with good events, as an outage leaves them.
 func (m *run) replayLetters(ctx context.Context) error {
 	header := func(name, value string) kafka.Header { return kafka.Header{Key: name, Value: []byte(value)} }
 	err := m.produce(ctx, m.replays, func(i int) *kafka.Message {
@@ -136,7 +136,7 @@ func (m *run) replayLetters(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	stop, err := m.startSources(ctx, nil) // ticks drive a replay on
+	stop, err := m.startSources(ctx, nil) // ticks drive the replay
 	if err != nil {
 		return err
 	}
@@ -151,12 +151,12 @@ func (m *run) replayLetters(ctx context.Context) error {
 		b, err := m.dlq(ctx, http.MethodGet, "/dlq/replays/"+path.ID, nil)
 		progress = b
 		return b.Status != "running", err
-	}, "the replay does not end")
+	}, "the replay did not end in time")
 	if err != nil {
 		return fmt.Errorf("%w (%v)", err, progress)
 	}
 	if progress.Outcomes["resolved"] != m.replays {
-		return fmt.Errorf("of %d letters: %v", m.replays, progress)
+		return fmt.Errorf("not all of %d letters were resolved: %v", m.replays, progress)
 	}
 	m.add(figure{
 		what: fmt.Sprintf("bulk replay of %d letters to the function", m.replays), value: float64(m.replays) / time.Since(began).Seconds(), unit: "letters/s",
@@ -164,7 +164,7 @@ func (m *run) replayLetters(ctx context.Context) error {
 	return nil
 }
 
-// replayRate is the greatest rate that a bulk replay takes.
+// replayRate is the highest rate that a bulk replay accepts.
 const replayRate = 1000
 
 type replayProgress struct {
@@ -173,7 +173,7 @@ type replayProgress struct {
 	Outcomes map[string]int `json:"outcomes"`
 }
 
-// dlq calls an operators' route.
+// dlq calls a route of dlq-inspector as an operator.
 func (m *run) dlq(ctx context.Context, method, path string, body any) (replayProgress, error) {
 	var answer replayProgress
 	b, err := json.Marshal(body)
@@ -182,13 +182,13 @@ func (m *run) dlq(ctx context.Context, method, path string, body any) (replayPro
 	}
 	req, err := http.NewRequestWithContext(ctx, method, m.env[variable("dlq-inspector")]+path, bytes.NewReader(b))
 	if err != nil {
-		return answer, fmt.Errorf("ask: %w", err)
+		return answer, fmt.Errorf("call dlq-inspector: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+m.env["DLQ_TOKEN"])
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return answer, fmt.Errorf("ask: %w", err)
+		return answer, fmt.Errorf("call dlq-inspector: %w", err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read
 	if resp.StatusCode >= 300 {

@@ -20,10 +20,10 @@ type event struct {
 	value  []byte
 }
 
-// eventSymbols is how many series a backlog has.
+// eventSymbols is the number of series in a backlog.
 const eventSymbols = 100
 
-// newEvent makes event n of a set: a point of its own, a new one for every n.
+// newEvent returns event n of a set. Each n is a point of its own.
 func newEvent(set string, n int) event {
 	e := event{symbol: set + strconv.Itoa(n%eventSymbols)}
 	e.at = time.Unix(1_700_000_000+int64(n/eventSymbols), 0).UTC().Format(time.RFC3339)
@@ -36,7 +36,7 @@ func newEvent(set string, n int) event {
 	return e
 }
 
-// poison makes record n of a set of events that can never succeed: a price is no number of ours.
+// poison returns event n of a set of events that can never succeed: its price is a string.
 func poison(set string, n int) event {
 	e := newEvent(set, n)
 	e.value = []byte(`{"symbol":"` + e.symbol + `","price":"` + strconv.Itoa(n) + `","timestamp":"` + e.at + `","source":"yfinance"}`)
@@ -55,7 +55,7 @@ func (e event) attributes() [][2]string {
 	}
 }
 
-// lines are the request headers of a binary-mode CloudEvent.
+// lines returns the request headers of the event in binary mode.
 func (e event) lines() []string {
 	lines := []string{"Content-Type: application/json"}
 	for _, a := range e.attributes() {
@@ -64,7 +64,7 @@ func (e event) lines() []string {
 	return lines
 }
 
-// message is the Kafka record of a binary-mode CloudEvent; more are further headers.
+// message returns the Kafka record of the event in binary mode, with more headers.
 func (e event) message(topic string, more ...kafka.Header) *kafka.Message {
 	headers := []kafka.Header{{Key: "content-type", Value: []byte("application/json")}}
 	for _, a := range e.attributes() {
@@ -76,7 +76,7 @@ func (e event) message(topic string, more ...kafka.Header) *kafka.Message {
 	}
 }
 
-// produce puts n messages on their topics and returns once the broker has acknowledged all of them.
+// produce produces n messages and returns once the broker has acknowledged all of them.
 func (m *run) produce(ctx context.Context, n int, message func(i int) *kafka.Message) error {
 	p, err := kafka.NewProducer(&kafka.ConfigMap{
 		"bootstrap.servers": m.env["KAFKA_BOOTSTRAP_SERVERS"], "enable.idempotence": true, "linger.ms": 5, "enable.metrics.push": false,

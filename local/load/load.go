@@ -1,8 +1,8 @@
-// Package load drives the whole built system from outside, at the size that users have, and prints what it carries beside
-// references of the same run: programs that do only what cannot be left out. A ratio of one run says more than a rate, which
-// depends on the machine and on what else it does.
+// Package load load-tests the whole built system from outside, at a realistic size. It prints each figure together with a reference
+// from the same run: a program that does only what cannot be left out. The ratio of the two says more than the rate, which depends
+// on the machine and its other load.
 //
-// Start at [Run]. The system runs in a folder of its own, with throw-away services; nothing of a stack that is up is touched.
+// Start at [Run]. The system runs in a folder of its own, with throw-away services, and does not touch a running stack.
 package load
 
 import (
@@ -15,25 +15,25 @@ import (
 	"time"
 )
 
-// Options says what to measure, and how much of it.
+// Options says what to measure.
 type Options struct {
 	BinDir string    // folder with the built programs
-	Short  bool      // a tenth of the size, one round: a guard against collapse, not a measurement
+	Short  bool      // a tenth of the size and one round: a check for collapse, not a measurement
 	Rows   []string  // names of rows; empty: all
-	Out    io.Writer // the table, and progress
+	Out    io.Writer // receives the table and the progress
 }
 
-// sizes of the rows.
+// sizes are the sizes of the rows.
 type sizes struct {
 	rounds   int           // of each program, alternating; figures are medians
-	round    time.Duration // of a row without a backlog
-	backlog  int           // records of a backlog
+	round    time.Duration // duration of a round
+	backlog  int           // records in a backlog
 	letters  int           // poison records
-	replays  int           // letters of a bulk replay
+	replays  int           // letters in a bulk replay
 	jobs     int           // polling jobs
-	symbols  int           // that they share, and that exist
+	symbols  int           // symbols that the jobs share
 	interval time.Duration // of the jobs
-	periods  int           // of the jobs that are watched
+	periods  int           // periods to watch the jobs for
 }
 
 var (
@@ -47,31 +47,31 @@ var (
 	}
 )
 
-// missSymbols exist at the exchange so that a round of misses never asks for one twice within CACHE_TTL.
+// missSymbols is the number of invented symbols: enough for a round of misses to ask for none twice within CACHE_TTL.
 const missSymbols = 60_000
 
 // figure is one line of the table.
 type figure struct {
-	what     string
-	value    float64
-	unit     string
-	beside   string  // the reference and its figure; empty: none
-	ratio    float64 // to the reference; 0: none
-	atLeast  float64 // what value must reach; 0: nothing is asked of it
-	atMost   float64
-	minRatio float64
+	what      string
+	value     float64
+	unit      string
+	reference string  // the reference and its figure; empty: none
+	ratio     float64 // to the reference; 0: none
+	atLeast   float64 // targets; 0: none
+	atMost    float64
+	minRatio  float64
 }
 
-// run is a measurement under way.
+// run is a measurement in progress.
 type run struct {
 	*system
 	sizes
 	reference string // URL of the reference servers
 	out       io.Writer
 	figures   []figure
-	clients   clients // of all rows: one that asked in a row is at its limit in the next
-	noOp      float64 // records a second of the source alone, once measured
-	seed      int     // of the next backlog: its points are new ones
+	clients   clients // shared by all rows: a client of one row may be at its limit in the next
+	noOp      float64 // records per second of the source alone, once measured
+	seed      int     // of the last backlog, so that the points of each are new
 }
 
 // row is one measurement.
@@ -80,7 +80,7 @@ type row struct {
 	measure func(*run, context.Context) error
 }
 
-// rows in their order: the limits of single functions first, then whole paths, then what memory they left.
+// rows lists the measurements in order: single functions first, then whole paths, then the memory that these took.
 var rows = []row{
 	{"hit", (*run).hit},
 	{"miss", (*run).miss},
@@ -92,7 +92,7 @@ var rows = []row{
 	{"memory", (*run).memory},
 }
 
-// Names lists the rows.
+// Names returns the names of the rows.
 func Names() []string {
 	var all []string
 	for _, r := range rows {
@@ -101,12 +101,12 @@ func Names() []string {
 	return all
 }
 
-// Run measures, prints the table and, where Short is set, returns an error if a figure falls below a tenth of what is asked of
-// it. The system is stopped when it returns.
+// Run measures and prints the table. If Short is set, it returns an error if a figure misses its target by a factor of ten. The
+// system is stopped when Run returns.
 func Run(ctx context.Context, o Options) error {
 	for _, name := range o.Rows {
 		if !slices.Contains(Names(), name) {
-			return fmt.Errorf("load: no row %q (one of %s)", name, strings.Join(Names(), " "))
+			return fmt.Errorf("load: unknown row %q (one of %s)", name, strings.Join(Names(), " "))
 		}
 	}
 	binDir, err := filepath.Abs(o.BinDir)
@@ -149,18 +149,18 @@ func (m *run) say(format string, args ...any) { _, _ = fmt.Fprintf(m.out, format
 func (m *run) add(f figure) { m.figures = append(m.figures, f) }
 
 func (m *run) print() {
-	m.say("\n| what | measured | beside | ratio | asked for |\n|---|---|---|---|---|")
+	m.say("\n| what | measured | reference | ratio | target |\n|---|---|---|---|---|")
 	for _, f := range m.figures {
 		ratio := ""
 		if f.ratio > 0 {
 			ratio = fmt.Sprintf("%.2f", f.ratio)
 		}
-		m.say("| %s | %s %s | %s | %s | %s |", f.what, number(f.value), f.unit, f.beside, ratio, f.asked())
+		m.say("| %s | %s %s | %s | %s | %s |", f.what, number(f.value), f.unit, f.reference, ratio, f.targets())
 	}
 }
 
-// asked says what is asked of a figure and whether it is met.
-func (f figure) asked() string {
+// targets formats the targets of a figure, and whether they are met.
+func (f figure) targets() string {
 	var all []string
 	met := true
 	if f.minRatio > 0 {
@@ -182,7 +182,7 @@ func (f figure) asked() string {
 	}
 }
 
-// collapsed reports figures that miss what is asked by a factor of ten.
+// collapsed returns an error that lists the figures that miss their targets by a factor of ten.
 func (m *run) collapsed() error {
 	var all []string
 	for _, f := range m.figures {
@@ -191,7 +191,7 @@ func (m *run) collapsed() error {
 		}
 	}
 	if len(all) > 0 {
-		return fmt.Errorf("load: ten times worse than asked for: %s", strings.Join(all, "; "))
+		return fmt.Errorf("load: ten times worse than the target: %s", strings.Join(all, "; "))
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"marketdata/shared/testenv/wire"
 )
 
-// pollJobs measures many jobs that share symbols: how often a symbol is asked for in a period, and how late the last run is.
+// pollJobs measures many jobs that share symbols: how often a symbol is fetched in a period, and how late the last run is.
 func (m *run) pollJobs(ctx context.Context) error {
 	if err := m.createJobs(ctx); err != nil {
 		return err
@@ -22,7 +22,7 @@ func (m *run) pollJobs(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	// The first period, in which all jobs are due at once, is watched, too: it is the worst.
+	// The first period counts, too. It is the worst, because all jobs are due at once.
 	began := time.Now()
 	watched := time.Duration(m.periods) * m.interval
 	calls, err := m.calls(ctx)
@@ -39,7 +39,7 @@ func (m *run) pollJobs(ctx context.Context) error {
 		}
 		atEnd, err = m.calls(ctx)
 		return true, err
-	}, "the jobs do not run")
+	}, "the jobs did not run in time")
 	if err != nil {
 		return err
 	}
@@ -51,21 +51,21 @@ func (m *run) pollJobs(ctx context.Context) error {
 	}
 	jobs := fmt.Sprintf("poll, %d jobs over %d symbols at %s", m.jobs, m.symbols, m.interval)
 	m.add(figure{
-		what: jobs + ": runs recorded", value: float64(runs), beside: fmt.Sprintf("watched for %d periods", m.periods),
-		atLeast: float64(m.jobs * (m.periods - 1)), // the last period may still be under way
+		what: jobs + ": runs recorded", value: float64(runs), reference: fmt.Sprintf("watched for %d periods", m.periods),
+		atLeast: float64(m.jobs * (m.periods - 1)), // the last period may not be over
 	})
 	m.add(figure{
-		// How many periods begin while the jobs are watched depends on how long it took to create them, so the runs are counted.
+		// The number of periods that begin in the meantime depends on how long it took to create the jobs, so the runs are counted.
 		what: jobs + ": fetches for one run of each", value: float64((atEnd-calls)*m.jobs) / float64(max(runs, 1)),
-		beside: "one for each symbol: " + strconv.Itoa(m.symbols),
-		atMost: float64(m.symbols) * 1.05, // a period that the watch cut in two
+		reference: "one for each symbol: " + strconv.Itoa(m.symbols),
+		atMost:    float64(m.symbols) * 1.05, // the last period may be cut off
 	})
 	m.add(figure{what: jobs + ": last run after due", value: late, unit: "s", atMost: 10})
 	m.add(figure{what: jobs + ": RSS at most", value: peak / (1 << 20), unit: "MiB", atMost: 64})
 	return nil
 }
 
-// createJobs creates the jobs over HTTP, each client as many as it may.
+// createJobs creates the jobs over HTTP, with as many clients as the limit requires.
 func (m *run) createJobs(ctx context.Context) error {
 	target := m.env[variable("poll")] + "/prices/poll"
 	var n atomic.Int64
@@ -77,7 +77,7 @@ func (m *run) createJobs(ctx context.Context) error {
 			"symbols": []string{"LOAD" + strconv.Itoa(i%m.symbols)}, "interval": int(m.interval.Seconds()), "provider": "yfinance",
 		})
 		if err != nil {
-			panic(err) // a map of text and numbers
+			panic(err) // impossible: a map of strings and numbers
 		}
 		c := n.Add(1) / 10 // RATE_LIMIT_POLL
 		return wire.Request("POST", target, body, "Content-Type: application/json", fmt.Sprintf("X-Forwarded-For: 10.1.%d.%d", c>>8&255, c&255))
@@ -85,7 +85,7 @@ func (m *run) createJobs(ctx context.Context) error {
 	return err
 }
 
-// calls is how often the exchange was asked.
+// calls returns the number of calls that the exchange has received.
 func (m *run) calls(ctx context.Context) (int, error) {
 	body, err := get(ctx, m.env["EXCHANGE_URL"]+"/_admin/calls?provider=yfinance")
 	if err != nil {

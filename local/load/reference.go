@@ -15,8 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// admission is the least that an exact limiter does in Redis: a log of the admission times, its oldest looked at, the new one
-// put in.
+// admission is the minimum that an exact limiter does in Redis: it keeps a log of admission times, reads the oldest and adds the new
+// one.
 const admission = `
 local now = redis.call('TIME')
 local us = now[1] * 1000000 + now[2]
@@ -28,27 +28,27 @@ redis.call('LPUSH', KEYS[1], string.format('%.0f', us))
 redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[2]) / 1000)
 return 1`
 
-// hitKey holds what the reference for a cache hit reads.
+// hitKey is the key that the reference for a cache hit reads.
 const hitKey = "load:reference"
 
-// Serve runs the reference servers until ctx ends: what the platform's own parts cost without a function.
+// Serve runs the reference servers on address until ctx ends. They show what the platform costs without a function.
 //
-//	POST /        reads the body, answers 204; GET /count says how many there were
-//	GET  /hit     the limiter's script and a GET in one pipeline, for the client in X-Forwarded-For
-//	GET  /miss    asks the exchange, stores the answer in one statement, answers
+//	POST /        reads the body and answers 204; GET /count returns the number of posts
+//	GET  /hit     runs the limiter's script and a GET in one pipeline, for the client in X-Forwarded-For
+//	GET  /miss    calls the exchange, stores the response in one statement, and answers
 //
-// address is where it listens; it prints nothing. The environment names the services, as for the functions.
+// It prints nothing. The environment names the services, as for the functions.
 func Serve(ctx context.Context, address string) error {
 	var posts atomic.Int64
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // a sender that went away is not counted
+		_, _ = io.Copy(io.Discard, r.Body) // an incomplete body counts, too
 		posts.Add(1)
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, posts.Load()) })
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	hit, err := hitReference(os.Getenv("REDIS_URL")) //nolint:forbidigo // a program of measurements, in no function
+	hit, err := hitReference(os.Getenv("REDIS_URL")) //nolint:forbidigo // a reference server, not a function
 	if err != nil {
 		return err
 	}

@@ -11,11 +11,11 @@ import (
 	"marketdata/shared/testenv/wire"
 )
 
-// inFlight is how many requests are under way: what one busy replica sees.
+// inFlight is the number of requests in flight, as at one busy replica.
 const inFlight = 50
 
-// clients hands out addresses of which none asks more often than the default limit allows. The limiter works on each request
-// and refuses none, and its log of one client is never the thing that is measured.
+// clients returns client addresses, each as often as the default limit allows. So the limiter does its work for every request without
+// refusing any, and the size of one client's log does not matter.
 type clients struct{ n atomic.Int64 }
 
 func (c *clients) next() string {
@@ -23,9 +23,9 @@ func (c *clients) next() string {
 	return fmt.Sprintf("X-Forwarded-For: 10.%d.%d.%d", n>>16&255, n>>8&255, n&255)
 }
 
-// beside measures a program and its reference in alternating rounds after one warm-up, and returns the median rate and the median
-// of the rounds' ratios.
-func (m *run) beside(ctx context.Context, own, reference func() (wire.Result, error)) (rate, refRate, ratio float64, err error) {
+// compare measures a program and its reference in alternating rounds after a warm-up round. It returns the median rates and the
+// median of the rounds' ratios.
+func (m *run) compare(ctx context.Context, own, reference func() (wire.Result, error)) (rate, refRate, ratio float64, err error) {
 	var rates, refs, ratios []float64
 	for i := range m.rounds + 1 {
 		a, err := reference()
@@ -46,27 +46,27 @@ func (m *run) beside(ctx context.Context, own, reference func() (wire.Result, er
 	return median(rates), median(refs), median(ratios), nil
 }
 
-// hit measures a price that is in the cache.
+// hit measures requests for a cached price.
 func (m *run) hit(ctx context.Context) error {
 	own := m.env[variable("get-latest")] + "/prices/latest?symbol=AAPL&provider=yfinance"
 	reference := m.reference + "/hit"
 	if err := m.redis.Set(ctx, hitKey, `{"symbol":"AAPL","price":150.25,"timestamp":"2024-03-20T10:30:00Z","provider":"yfinance"}`, 0).Err(); err != nil {
-		return fmt.Errorf("fill the reference: %w", err)
+		return fmt.Errorf("store the price of the reference: %w", err)
 	}
 	hits := func(target string) func() (wire.Result, error) {
 		return func() (wire.Result, error) {
 			return wire.Load(ctx, target, inFlight, m.round, func(int) []byte { return wire.Request("GET", target, nil, m.clients.next()) }, wire.Expect(200))
 		}
 	}
-	rate, ref, ratio, err := m.beside(ctx, hits(own), hits(reference))
+	rate, ref, ratio, err := m.compare(ctx, hits(own), hits(reference))
 	if err != nil {
 		return err
 	}
-	m.add(figure{what: "get-latest, cache hits", value: rate, unit: "/s", beside: "script + GET behind net/http: " + number(ref), ratio: ratio, minRatio: 0.80})
+	m.add(figure{what: "get-latest, cache hits", value: rate, unit: "/s", reference: "script + GET behind net/http: " + number(ref), ratio: ratio, minRatio: 0.80})
 	return nil
 }
 
-// miss measures prices that nobody asked for before: fetched, stored, published.
+// miss measures requests for prices that are not cached: fetched, stored, published.
 func (m *run) miss(ctx context.Context) error {
 	var symbol atomic.Int64
 	misses := func(base string) func() (wire.Result, error) {
@@ -81,15 +81,15 @@ func (m *run) miss(ctx context.Context) error {
 			})
 		}
 	}
-	rate, ref, ratio, err := m.beside(ctx, misses(m.env[variable("get-latest")]+"/prices/latest?provider=yfinance&symbol="), misses(m.reference+"/miss?symbol="))
+	rate, ref, ratio, err := m.compare(ctx, misses(m.env[variable("get-latest")]+"/prices/latest?provider=yfinance&symbol="), misses(m.reference+"/miss?symbol="))
 	if err != nil {
 		return err
 	}
-	m.add(figure{what: "get-latest, misses", value: rate, unit: "/s", beside: "fetch + one insert behind net/http: " + number(ref), ratio: ratio, atLeast: 1500})
+	m.add(figure{what: "get-latest, misses", value: rate, unit: "/s", reference: "fetch + one insert behind net/http: " + number(ref), ratio: ratio, atLeast: 1500})
 	return nil
 }
 
-// computeMA measures events that are posted straight to the function.
+// computeMA measures events that are posted directly to the function.
 func (m *run) computeMA(ctx context.Context) error {
 	own, n := m.env[variable("compute-ma")]+"/", atomic.Int64{}
 	events := func(target string) func() (wire.Result, error) {
@@ -100,15 +100,15 @@ func (m *run) computeMA(ctx context.Context) error {
 			}, wire.Expect(204))
 		}
 	}
-	rate, ref, ratio, err := m.beside(ctx, events(own), events(m.reference+"/"))
+	rate, ref, ratio, err := m.compare(ctx, events(own), events(m.reference+"/"))
 	if err != nil {
 		return err
 	}
-	m.add(figure{what: "compute-ma, 50 in flight, 100 symbols", value: rate, unit: "events/s", beside: "no-op POST: " + number(ref), ratio: ratio, minRatio: 0.36})
+	m.add(figure{what: "compute-ma, 50 in flight, 100 symbols", value: rate, unit: "events/s", reference: "no-op POST: " + number(ref), ratio: ratio, minRatio: 0.36})
 	return nil
 }
 
-// memory reports what each function holds now and held at most. The kernel counts it; the function's own metrics tell.
+// memory reports the resident memory of each function and its peak, from the function's metrics.
 func (m *run) memory(ctx context.Context) error {
 	const mib = 1 << 20
 	for _, name := range functions {
@@ -120,12 +120,12 @@ func (m *run) memory(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.add(figure{what: "RSS of " + name + " after all this", value: now / mib, unit: "MiB", beside: "at most: " + number(peak/mib) + " MiB", atMost: 64})
+		m.add(figure{what: "RSS of " + name + " after all rows", value: now / mib, unit: "MiB", reference: "peak: " + number(peak/mib) + " MiB", atMost: 64})
 	}
 	return nil
 }
 
-// startReference starts the reference servers as a program of their own.
+// startReference starts the reference servers as a separate process.
 func (m *run) startReference(ctx context.Context) (stop func(), err error) {
 	port, err := supervisor.FreePort(ctx)
 	if err != nil {
@@ -145,7 +145,7 @@ func (m *run) startReference(ctx context.Context) (stop func(), err error) {
 			return false, nil //nolint:nilerr // not yet
 		}
 		return true, body.Close()
-	}, "the reference servers do not answer")
+	}, "the reference servers did not start in time")
 	if err != nil {
 		stop()
 		return nil, err

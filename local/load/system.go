@@ -20,8 +20,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// system is a running local system in a folder of its own, with its event sources left out: a row starts those when its
-// backlog is there.
+// system is a running local system in a folder of its own, without its event sources: a row starts those once its backlog is
+// produced.
 type system struct {
 	dir   string
 	bin   string
@@ -31,15 +31,15 @@ type system struct {
 	stop  func()
 }
 
-// functions of the system, in the order of the report.
+// functions lists the functions in the order of the report.
 var functions = []string{"get-latest", "poll", "compute-ma", "dlq-inspector"}
 
-// startSystem starts backing services, exchange and functions, all of them the built programs, and returns once they are ready.
+// startSystem starts the backing services, the exchange and the built functions, and returns once they are ready.
 func startSystem(ctx context.Context, binDir string, symbols int) (s *system, err error) {
-	// Not under TMPDIR: Postgres' user may not be able to pass through it.
+	// Not under TMPDIR, which Postgres' user may be unable to enter.
 	dir, err := os.MkdirTemp("/var/tmp", "marketdata-load-")
 	if err != nil {
-		return nil, fmt.Errorf("make data folder: %w", err)
+		return nil, fmt.Errorf("create data folder: %w", err)
 	}
 	s = &system{dir: dir, bin: binDir, stop: func() { _ = os.RemoveAll(dir) }} // best effort: it is a temporary folder
 	defer func() {
@@ -47,8 +47,8 @@ func startSystem(ctx context.Context, binDir string, symbols int) (s *system, er
 			s.stop()
 		}
 	}()
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // Postgres' user must pass; what is in it is private
-		return nil, fmt.Errorf("open data folder: %w", err)
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // Postgres' user must be able to enter it; its files are private
+		return nil, fmt.Errorf("set mode of data folder: %w", err)
 	}
 	if err := os.Symlink(binDir, filepath.Join(dir, "bin")); err != nil {
 		return nil, fmt.Errorf("link programs: %w", err)
@@ -82,10 +82,10 @@ func (s *system) awaitEnv(ctx context.Context) error {
 		}
 		s.env = env
 		return err == nil, err
-	}, "the system is not ready; its log ends with\n"+s.logTail("stack"))
+	}, "the system did not become ready; its log ends with\n"+s.logTail("stack"))
 }
 
-// logTail returns the last lines that a child wrote.
+// logTail returns the last lines of a child's log.
 func (s *system) logTail(name string) string {
 	b, err := os.ReadFile(filepath.Join(s.dir, name+".log")) //nolint:gosec // our own file
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *system) logTail(name string) string {
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
-// spawn runs a program of ours in a process group of its own, with its log in a file, until stop is called.
+// spawn runs one of our programs in a process group of its own until stop is called. Its log goes to a file.
 func (s *system) spawn(ctx context.Context, name, localDir string, env []string, path string, args ...string) (stop func(), err error) {
 	log, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // our own file
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *system) spawn(ctx context.Context, name, localDir string, env []string,
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // our own programs
 	for _, v := range os.Environ() {
-		switch variable, _, _ := strings.Cut(v, "="); variable { // a system of its own, whatever the shell names
+		switch variable, _, _ := strings.Cut(v, "="); variable { // the shell's own stack must not be used
 		case "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE":
 		default:
 			cmd.Env = append(cmd.Env, v)
@@ -126,12 +126,11 @@ func (s *system) spawn(ctx context.Context, name, localDir string, env []string,
 	}, nil
 }
 
-// startSources starts the event sources as a program of their own, as docker compose does. sinks overrides where a function's
-// events go.
+// startSources starts the event sources as a separate process, as docker compose does. sinks replaces the URLs of functions.
 func (s *system) startSources(ctx context.Context, sinks map[string]string) (stop func(), err error) {
 	dir := filepath.Join(s.dir, "sources")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make data folder: %w", err)
+		return nil, fmt.Errorf("create data folder: %w", err)
 	}
 	env := []string{
 		"DATABASE_URL=" + s.env["DATABASE_URL"], "REDIS_URL=" + s.env["REDIS_URL"], "KAFKA_BOOTSTRAP_SERVERS=" + s.env["KAFKA_BOOTSTRAP_SERVERS"],
@@ -150,7 +149,7 @@ func variable(function string) string {
 	return strings.ToUpper(strings.ReplaceAll(function, "-", "_")) + "_URL"
 }
 
-// metric adds up the samples of a metric, whatever their labels; labels that must be there narrow it.
+// metric returns the sum of a metric's samples that have all of the labels.
 func (s *system) metric(ctx context.Context, function, name string, labels ...string) (float64, error) {
 	body, err := get(ctx, s.env[variable(function)]+"/metrics")
 	if err != nil {
@@ -180,7 +179,7 @@ lines:
 	return sum, lines.Err()
 }
 
-// await asks every 250 ms (answering is work for the measured, too) until the answer is yes.
+// await calls ready every 250 ms until it returns true. It does not poll faster, because polling loads the measured programs, too.
 func await(ctx context.Context, longest time.Duration, ready func() (bool, error), failure string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errors.New(failure))
 	defer cancel()

@@ -1,5 +1,5 @@
 // Package pingsource emulates Knative's PingSource: it posts a CloudEvent to a sink on a cron schedule (knative/eventing
-// pkg/adapter/mtping). Ticks are not persisted: one missed, or whose retries are spent, is gone.
+// pkg/adapter/mtping). Ticks are not persisted: a tick that is missed, or fails after all retries, is lost.
 package pingsource
 
 import (
@@ -25,10 +25,10 @@ type Spec struct {
 	Data            string
 	Extensions      map[string]string
 	Sink            string // URL
-	Jitter          bool   // 0 to 499 ms before each send, as Knative waits
+	Jitter          bool   // wait 0 to 499 ms before each send, as Knative does
 }
 
-// parser is the adapter's own set of fields.
+// parser accepts the same fields as Knative's adapter.
 var parser = cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
 
 // Source ticks until closed.
@@ -40,15 +40,14 @@ type Source struct {
 	cancel   context.CancelFunc
 	sends    sync.WaitGroup
 	done     chan struct{}
-	life     context.Context //nolint:containedctx // of requests under way
+	life     context.Context //nolint:containedctx // of requests in flight
 	abandon  context.CancelFunc
 }
 
-// closeGrace is how long a request under way may take once the source closes. The sink does not depend on its end: ticks
-// are idempotent, and who answers one takes its own time to stop.
+// closeGrace is how long a request in flight may take once the source closes. Cutting it is harmless, because ticks are idempotent.
 const closeGrace = time.Second
 
-// Parse checks a schedule; the result gives the next tick after a time.
+// Parse parses a schedule.
 func Parse(schedule, timezone string) (cron.Schedule, error) {
 	if strings.HasPrefix(schedule, "@every") {
 		return nil, fmt.Errorf("schedule %q: @every is not allowed", schedule)
@@ -76,7 +75,7 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	return s, nil
 }
 
-// Close stops ticking and gives requests under way a moment to finish; waits between retries are cut short.
+// Close stops ticking and gives requests in flight a short time to finish. It cuts waits between retries short.
 func (s *Source) Close() {
 	s.cancel()
 	<-s.done
@@ -96,7 +95,7 @@ func (s *Source) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		// Each tick on its own: cron does not wait for the one before, so overlap is the sink's business.
+		// As in Knative, a tick does not wait for the previous one; the sink has to handle overlap.
 		s.sends.Go(func() { s.tick(ctx) })
 	}
 }
@@ -116,7 +115,7 @@ func (s *Source) tick(ctx context.Context) {
 	for name, value := range s.spec.Extensions {
 		header.Set("Ce-"+name, value)
 	}
-	// sdk-go: up to five retries after 100, 200, … 1600 ms, with the same id.
+	// As in sdk-go: up to five retries after 100, 200, … 1600 ms, with the same id.
 	for pause := 100 * time.Millisecond; ; pause *= 2 {
 		status := s.post(header)
 		if status >= 200 && status < 300 {
@@ -135,7 +134,7 @@ func (s *Source) tick(ctx context.Context) {
 	}
 }
 
-// retryable is sdk-go's set, 0 being a transport error: note that 500 is not in it.
+// retryable reports whether sdk-go retries a status; 0 is a transport error. It does not retry 500.
 func retryable(status int) bool {
 	switch status {
 	case 0, 404, 413, 425, 429, 502, 503, 504:
@@ -156,7 +155,7 @@ func (s *Source) post(header http.Header) int {
 	if err != nil {
 		return 0
 	}
-	_ = resp.Body.Close() // nothing in it is used
+	_ = resp.Body.Close() // the body is not used
 	return resp.StatusCode
 }
 

@@ -34,7 +34,7 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
-func TestTickIsAnEventAndKeepsItsIDOverRetries(t *testing.T) {
+func TestTickKeepsItsIDOverRetries(t *testing.T) {
 	t.Parallel()
 	got := make(chan http.Header, 16)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -60,12 +60,12 @@ func TestTickIsAnEventAndKeepsItsIDOverRetries(t *testing.T) {
 	require.Equal(t, "application/json", first.Get("Content-Type"))
 }
 
-// A tick under way must not hold up the end of the whole stack: its sink is told to stop next.
-func TestCloseDoesNotWaitForATickThatTakesLong(t *testing.T) {
+// A slow tick must not delay the shutdown of the whole stack.
+func TestCloseDoesNotWaitForASlowTick(t *testing.T) {
 	t.Parallel()
 	arrived, left := make(chan struct{}, 16), make(chan struct{}, 16)
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client goes away
+		_, _ = io.Copy(io.Discard, r.Body) // the server notices a closed connection only after the body is read
 		arrived <- struct{}{}
 		<-r.Context().Done()
 		left <- struct{}{}

@@ -4,7 +4,7 @@ package process
 
 import "syscall"
 
-// setOrphanSignal does nothing: only Linux can tie a child to its parent. The next start cleans up instead.
+// setOrphanSignal does nothing: only Linux can signal a child when its parent dies. The next start cleans up instead.
 func setOrphanSignal(*syscall.SysProcAttr, syscall.Signal) {}
 
 func descendants(int) []int { return nil }

@@ -1,5 +1,5 @@
-// Package process keeps child processes running: each in a process group of its own, restarted when it dies, and never
-// outliving this process.
+// Package process keeps child processes running. Each has a process group of its own, is restarted when it exits, and never
+// outlives this process.
 package process
 
 import (
@@ -15,14 +15,14 @@ import (
 // Options says what to run and how to stop it.
 type Options struct {
 	Name       string
-	Command    func() *exec.Cmd // makes the command anew for each start
-	StopSignal syscall.Signal   // asks it to stop
-	StopWait   time.Duration    // then its group is killed
+	Command    func() *exec.Cmd // returns a new command for each start
+	StopSignal syscall.Signal   // asks the child to stop
+	StopWait   time.Duration    // time to stop, after which its group is killed
 	Orphan     syscall.Signal   // sent by the kernel if this process dies (Linux only)
-	Say        func(string)     // told of unexpected ends
+	Say        func(string)     // reports unexpected exits
 }
 
-// Process is a child that is started again whenever it ends.
+// Process is a child that is restarted whenever it exits.
 type Process struct {
 	opts Options
 	mu   sync.Mutex
@@ -35,10 +35,10 @@ type Process struct {
 const (
 	firstPause = 100 * time.Millisecond // before the first restart; doubles up to maxPause
 	maxPause   = 3 * time.Second
-	steady     = 10 * time.Second // a run this long starts the pauses anew
+	steady     = 10 * time.Second // a run this long resets the pause
 )
 
-// Start starts the child; an error means that it could not be started at all.
+// Start starts the child. An error means that the first start failed.
 func Start(o Options) (*Process, error) {
 	p := &Process{opts: o, stop: make(chan struct{}), done: make(chan struct{})}
 	if err := p.launch(); err != nil {
@@ -53,7 +53,7 @@ func (p *Process) launch() error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Setpgid = true // a terminal's Ctrl-C must reach us alone: we stop things in order
+	cmd.SysProcAttr.Setpgid = true // Ctrl-C in a terminal must reach only this process, which stops its children in order
 	setOrphanSignal(cmd.SysProcAttr, p.opts.Orphan)
 	if err := launcher(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.opts.Name, err)
@@ -64,7 +64,7 @@ func (p *Process) launch() error {
 	return nil
 }
 
-// PID of the child that runs now.
+// PID returns the process ID of the current child.
 func (p *Process) PID() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,7 +86,7 @@ func (p *Process) keep() {
 			if time.Since(started) > steady {
 				pause = firstPause
 			}
-			p.opts.Say(fmt.Sprintf("%s ended (%v); starting it again", p.opts.Name, state(err)))
+			p.opts.Say(fmt.Sprintf("%s exited (%v); restarting it", p.opts.Name, state(err)))
 			select {
 			case <-p.stop:
 				return
@@ -112,8 +112,8 @@ func state(err error) string {
 	return err.Error()
 }
 
-// Stop asks the child to stop, kills it after StopWait or once ctx ends, and returns when it is gone. Where it or a child of
-// its own is paused (SIGSTOP), it goes on first: what is paused takes no signal. Safe to call twice.
+// Stop asks the child to stop, kills it after StopWait or once ctx ends, and returns when it is gone. It resumes processes that are
+// paused (SIGSTOP), which would not handle the signal. Safe to call twice.
 func (p *Process) Stop(ctx context.Context) {
 	p.once.Do(func() {
 		close(p.stop)
@@ -130,14 +130,14 @@ func (p *Process) Stop(ctx context.Context) {
 	<-p.done
 }
 
-// Kill kills the child, its whole group and its own children at once; unless stopped, it is started again.
+// Kill kills the child, its process group and its descendants at once. Unless stopped, the child is restarted.
 func (p *Process) Kill() { p.signalAll(syscall.SIGKILL) }
 
-// signalAll reaches the child's group, and descendants that have left it, as those of Postgres do (setsid). Only Linux tells
-// who they are.
+// signalAll signals the child's process group, and descendants that have left it, as those of Postgres do (setsid). The latter are
+// known on Linux only.
 func (p *Process) signalAll(s syscall.Signal) {
 	pid := p.PID()
-	family := descendants(pid) // before they are orphans
+	family := descendants(pid) // before they become orphans
 	_ = syscall.Kill(-pid, s)  // ESRCH: already gone
 	for _, d := range family {
 		_ = syscall.Kill(d, s)
@@ -149,7 +149,7 @@ func (p *Process) signal(s syscall.Signal) { _ = syscall.Kill(p.PID(), s) } // E
 var launches = sync.OnceValue(func() chan<- func() {
 	c := make(chan func())
 	go func() {
-		// The kernel sends the orphan signal when the starting *thread* ends: this one never does.
+		// The kernel sends the orphan signal when the starting *thread* ends. This thread never does.
 		runtime.LockOSThread()
 		for f := range c {
 			f()

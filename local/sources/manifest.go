@@ -18,7 +18,7 @@ import (
 	"marketdata/local/kafkasource"
 )
 
-// meta is what all manifests share.
+// meta holds the members that all manifests share.
 type meta struct {
 	APIVersion string     `json:"apiVersion"`
 	Kind       string     `json:"kind"`
@@ -46,7 +46,7 @@ type ceOverrides struct {
 	Extensions map[string]string `json:"extensions,omitempty"`
 }
 
-// kafkaSource is sources.knative.dev/v1 KafkaSource, with the members that we use.
+// kafkaSource is sources.knative.dev/v1 KafkaSource, limited to the members that we use.
 type kafkaSource struct {
 	meta
 	Spec struct {
@@ -102,8 +102,8 @@ type manifests struct {
 	kafkaSinks   []kafkaSink
 }
 
-// load reads the base folder's YAML files. Other kinds are none of our business; in ours an unknown member is an error,
-// since a cluster would prune it and behave otherwise than written.
+// load reads the YAML files of the base folder and ignores other kinds. An unknown member in one of the event sources is an error,
+// because a cluster would silently drop it.
 func load(dir string) (manifests, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "base", "*.yaml"))
 	if err != nil || len(files) == 0 {
@@ -150,8 +150,8 @@ func appendStrict[T any](doc []byte, list *[]T) error {
 	return nil
 }
 
-// resolve applies the control plane's defaults (source.go, utils.go): absent delivery means 10 exponential retries from
-// 0.3 s; a delivery that is present is taken as written, unset members as zero retries, 200 ms, exponential, 600 s.
+// resolve applies the control plane's defaults (source.go, utils.go). An absent delivery means 10 exponential retries from 0.3 s. In
+// a delivery that is present, unset members mean zero retries, 200 ms, exponential, 600 s.
 func (d *delivery) resolve() (kafkasource.Delivery, error) {
 	if d == nil {
 		return kafkasource.Delivery{Retry: 10, Exponential: true, BackoffDelay: 300 * time.Millisecond, Timeout: 10 * time.Minute}, nil
@@ -165,7 +165,7 @@ func (d *delivery) resolve() (kafkasource.Delivery, error) {
 	case "linear":
 		out.Exponential = false
 	default:
-		return out, fmt.Errorf("backoffPolicy %q is neither linear nor exponential", d.BackoffPolicy)
+		return out, fmt.Errorf("unknown backoffPolicy %q (linear or exponential)", d.BackoffPolicy)
 	}
 	var err error
 	if d.BackoffDelay != "" {
@@ -183,11 +183,11 @@ func (d *delivery) resolve() (kafkasource.Delivery, error) {
 
 var isoPattern = regexp.MustCompile(`^PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?$`)
 
-// isoDuration reads an ISO 8601 duration of hours, minutes and seconds, such as PT1M30S.
+// isoDuration parses an ISO 8601 duration of hours, minutes and seconds, such as PT1M30S.
 func isoDuration(s string) (time.Duration, error) {
 	m := isoPattern.FindStringSubmatch(s)
 	if m == nil || strings.Join(m[1:], "") == "" {
-		return 0, fmt.Errorf("duration %q is not ISO 8601 of the form PT1H2M3S", s)
+		return 0, fmt.Errorf("duration %q is not an ISO 8601 duration such as PT1H2M3S", s)
 	}
 	total := time.Duration(0)
 	for i, unit := range []time.Duration{time.Hour, time.Minute, time.Second} {

@@ -11,7 +11,7 @@ import (
 	"marketdata/local/kafkasource"
 )
 
-func TestTheManifestsThatAreDeployed(t *testing.T) {
+func TestDeployedManifests(t *testing.T) {
 	t.Parallel()
 	all, err := load("../../knative")
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func TestDeliveryDefaults(t *testing.T) {
 	require.Equal(t, kafkasource.Delivery{Retry: 10, Exponential: true, BackoffDelay: 300 * time.Millisecond, Timeout: 10 * time.Minute}, d)
 	d, err = (&delivery{}).resolve()
 	require.NoError(t, err)
-	require.Equal(t, kafkasource.Delivery{Exponential: true, BackoffDelay: 200 * time.Millisecond, Timeout: 10 * time.Minute}, d, "nothing is merged")
+	require.Equal(t, kafkasource.Delivery{Exponential: true, BackoffDelay: 200 * time.Millisecond, Timeout: 10 * time.Minute}, d, "defaults of an absent delivery are not merged in")
 	_, err = (&delivery{BackoffPolicy: "quadratic"}).resolve()
 	require.Error(t, err)
 }

@@ -1,5 +1,5 @@
-// Package sources runs the event sources that the Knative manifests describe: KafkaSources, PingSources and KafkaSinks.
-// What runs locally is what is deployed.
+// Package sources runs the event sources of the Knative manifests: KafkaSources, PingSources and KafkaSinks. A local stack runs the
+// same manifests as a cluster.
 package sources
 
 import (
@@ -19,15 +19,15 @@ import (
 	"marketdata/shared/kafkaclient"
 )
 
-// Options says where manifests are and what their references mean here.
+// Options says where the manifests are and how to resolve their references.
 type Options struct {
-	ManifestDir           string            // with a folder base/
-	KafkaBootstrapServers string            // in place of the manifests' bootstrapServers
-	Services              map[string]string // Knative Service by name → URL; sources of absent ones are left out
+	ManifestDir           string            // contains a folder base/
+	KafkaBootstrapServers string            // replaces the manifests' bootstrapServers
+	Services              map[string]string // URLs of Knative Services by name; sources of others are skipped
 	Log                   *slog.Logger
 }
 
-// Sources are running.
+// Sources are the running event sources.
 type Sources struct {
 	kafka    []*kafkasource.Source
 	pings    []*pingsource.Source
@@ -36,7 +36,7 @@ type Sources struct {
 	sinkURLs map[string]string
 }
 
-// Start starts everything in the folder. On an error nothing is left running.
+// Start starts the sources and sinks of all manifests. After an error nothing is left running.
 func Start(ctx context.Context, o Options) (*Sources, error) {
 	all, err := load(o.ManifestDir)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Sources) start(ctx context.Context, all manifests, o Options) error {
 			return fmt.Errorf("KafkaSource %s: %w", m.Metadata.Name, err)
 		}
 		if skip {
-			o.Log.Info("source left out: its sink does not run here", "source", m.Metadata.Name)
+			o.Log.Info("source skipped: its sink is not running here", "source", m.Metadata.Name)
 			continue
 		}
 		consumers := 1
@@ -86,7 +86,7 @@ func (s *Sources) start(ctx context.Context, all manifests, o Options) error {
 
 func (s *Sources) startSink(ctx context.Context, m kafkaSink, log *slog.Logger) error {
 	if m.Spec.ContentMode != "binary" {
-		return fmt.Errorf("KafkaSink %s: contentMode must be written out as binary: only that keeps bytes as they are", m.Metadata.Name)
+		return fmt.Errorf("KafkaSink %s: contentMode must be binary, the only mode that keeps the bytes unchanged", m.Metadata.Name)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -115,13 +115,13 @@ func (s *Sources) kafkaSpec(m kafkaSource, o Options) (spec kafkasource.Spec, sk
 		if d.DeadLetterSink, found, err = s.url(*m.Spec.Delivery.DeadLetterSink, o); err != nil {
 			return spec, false, err
 		} else if !found {
-			return spec, false, errors.New("its dead letter sink is not there")
+			return spec, false, errors.New("its dead letter sink does not exist")
 		}
 	}
 	switch m.Spec.Ordering {
 	case "", "ordered", "unordered":
 	default:
-		return spec, false, fmt.Errorf("ordering %q is neither ordered nor unordered", m.Spec.Ordering)
+		return spec, false, fmt.Errorf("unknown ordering %q (ordered or unordered)", m.Spec.Ordering)
 	}
 	offset := m.Spec.InitialOffset
 	if offset == "" {
@@ -144,7 +144,7 @@ func (s *Sources) startPing(m pingSource, o Options) error {
 		return err
 	}
 	if !found {
-		o.Log.Info("source left out: its sink does not run here", "source", m.Metadata.Name)
+		o.Log.Info("source skipped: its sink is not running here", "source", m.Metadata.Name)
 		return nil
 	}
 	spec := pingsource.Spec{
@@ -161,7 +161,7 @@ func (s *Sources) startPing(m pingSource, o Options) error {
 	return err
 }
 
-// url resolves a destination: a Service by the options, a KafkaSink to its receiver here.
+// url resolves a destination: a Service by the options, a KafkaSink to its local receiver.
 func (s *Sources) url(d destination, o Options) (target string, found bool, err error) {
 	if d.Ref == nil {
 		return d.URI, d.URI != "", nil
@@ -172,7 +172,7 @@ func (s *Sources) url(d destination, o Options) (target string, found bool, err 
 	case "KafkaSink":
 		target, found = s.sinkURLs[d.Ref.Name]
 	default:
-		return "", false, fmt.Errorf("a sink of kind %s is not known here", d.Ref.Kind)
+		return "", false, fmt.Errorf("unknown kind of sink %s (Service or KafkaSink)", d.Ref.Kind)
 	}
 	return target + d.URI, found, nil
 }
@@ -184,7 +184,7 @@ func namespace(m objectMeta) string {
 	return m.Namespace
 }
 
-// Ready returns once every KafkaSource has its partitions.
+// Ready returns once partitions are assigned to every KafkaSource.
 func (s *Sources) Ready(ctx context.Context) error {
 	for _, k := range s.kafka {
 		if err := k.Ready(ctx); err != nil {
@@ -194,8 +194,7 @@ func (s *Sources) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Close stops ticks and sources, then sinks. What is under way gets a moment, no more: the functions are told next, and
-// whatever did not finish is delivered again.
+// Close stops ticks and sources, then sinks. Requests in flight get a short time to finish; what does not finish is redelivered.
 func (s *Sources) Close(ctx context.Context) error {
 	var ticks sync.WaitGroup
 	for _, p := range s.pings {
@@ -211,13 +210,13 @@ func (s *Sources) Close(ctx context.Context) error {
 		select {
 		case err := <-closed:
 			errs = append(errs, err)
-		case <-ctx.Done(): // a broker that hangs: what is not committed is delivered again
+		case <-ctx.Done(): // the broker hangs; records that are not committed are redelivered
 			errs = append(errs, ctx.Err())
 		}
 	}
 	for _, server := range s.sinks {
 		errs = append(errs, server.Shutdown(ctx))
 	}
-	s.producer.Close(time.Second) // nobody waits for an acknowledgement any more
+	s.producer.Close(time.Second) // no request waits for an acknowledgement any more
 	return errors.Join(errs...)
 }

@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// readable turns a function's JSON log lines into short ones; what is no JSON passes as it is.
+// readable shortens a function's JSON log lines. Other lines are printed unchanged.
 type readable struct {
 	label []byte // padded
 	out   io.Writer
 
 	mu   sync.Mutex
-	rest []byte
-	text []byte // lines to print, kept for their room
+	rest []byte // an incomplete line
+	text []byte // buffer of the lines to print
 }
 
 func newReadable(out io.Writer, label string) *readable {
 	return &readable{label: fmt.Appendf(nil, "%-15s ", label), out: out}
 }
 
-// Readable gives a writer that prints JSON log lines under a label as short ones.
+// Readable returns a writer that prints JSON log lines in a short form, after a label.
 func Readable(out io.Writer, label string) io.Writer { return newReadable(out, label) }
 
-// Write takes any piece of the stream and prints the whole lines of it at once.
+// Write takes the next piece of the stream and prints the lines that are complete.
 func (r *readable) Write(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,16 +43,17 @@ func (r *readable) Write(b []byte) (int, error) {
 	}
 	r.rest = append(r.rest[:0], unread...)
 	if len(r.text) > 0 {
-		_, _ = r.out.Write(r.text) // a terminal that is gone must not stop the function that logs
+		_, _ = r.out.Write(r.text) // a closed terminal must not stop the function
 		time.Sleep(gather)
 	}
 	return len(b), nil
 }
 
-// gather is how long lines gather in the pipe before they are read: a busy function's, one by one, cost more to read than to log.
+// gather is how long lines collect in the pipe before they are read. Reading the lines of a busy function one by one costs more than
+// writing them.
 const gather = 2 * time.Millisecond
 
-// member is one of a line's members, its value as it stands.
+// member is a member of a JSON object, with its value undecoded.
 type member struct{ name, value []byte }
 
 // appendReadable appends "15:04:05.000 INFO  message name=value …".
@@ -89,9 +90,9 @@ func appendReadable(out, line []byte) []byte {
 	return out
 }
 
-// scan splits one JSON object into its members, without decoding them: a busy function logs thousands of lines a second, on the
-// cores that it works on. What it does not understand is not ok.
-func scan(line []byte, members []member) ([]member, bool) {
+// scan splits a JSON object into its members without decoding them, because busy functions log thousands of lines a second and share
+// their cores with this process. ok is false if the line is not a JSON object.
+func scan(line []byte, members []member) (all []member, ok bool) {
 	s := bytes.TrimSpace(line)
 	if len(s) < 2 || s[0] != '{' || s[len(s)-1] != '}' || !json.Valid(s) {
 		return nil, false
@@ -110,7 +111,7 @@ func scan(line []byte, members []member) ([]member, bool) {
 	}
 }
 
-// valueEnd is where the value ends that valid JSON begins with.
+// valueEnd returns the length of the value at the start of s, which must be valid JSON.
 func valueEnd(s []byte) int {
 	depth, quoted := 0, false
 	for i := 0; i < len(s); i++ {
@@ -135,7 +136,7 @@ func valueEnd(s []byte) int {
 	return len(s)
 }
 
-// plain is a string's text, and any other value as it stands.
+// plain returns the text of a JSON string, and any other value unchanged.
 func plain(value []byte) []byte {
 	if len(value) < 2 || value[0] != '"' {
 		return value

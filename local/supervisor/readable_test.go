@@ -18,7 +18,7 @@ func TestReadableLines(t *testing.T) {
 	require.Equal(t, "poll             INFO  request status=204 a=x\npoll            not json\n", out.String())
 }
 
-func TestEveryValueOfALineIsShown(t *testing.T) {
+func TestReadableShowsEveryValue(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
 		`{"time":"nonsense","level":"WARN","msg":"a \"b\", c","n":-1.5e3 , "o":{"x":[1,{"y":"}"}],"z":"]"},"e":"","last":null}`: `nonsense WARN  a "b", c n=-1.5e3 o={"x":[1,{"y":"}"}],"z":"]"} e= last=null`,

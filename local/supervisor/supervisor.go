@@ -1,5 +1,5 @@
-// Package supervisor runs the functions as processes of their own, as a platform would: started from nothing but their
-// environment, restarted when they crash, stopped by SIGTERM.
+// Package supervisor runs the functions as separate processes, as a platform does: configured by their environment alone, restarted
+// when they crash, stopped by SIGTERM.
 package supervisor
 
 import (
@@ -23,10 +23,10 @@ import (
 // Options says what to run.
 type Options struct {
 	BinDir string         // folder of the functions' binaries
-	Copies map[string]int // by function; those whose binary is absent are left out
-	Order  []string       // in which functions start
-	Env    []string       // NAME=value, for all of them
-	Out    io.Writer      // where readable logs go
+	Copies map[string]int // replicas by function; functions without a binary are skipped
+	Order  []string       // order in which functions start
+	Env    []string       // NAME=value, for all functions
+	Out    io.Writer      // receives the shortened logs
 	Say    func(string)
 }
 
@@ -36,13 +36,13 @@ type Supervisor struct {
 	procs []*process.Process
 }
 
-// stopWait is the functions' SHUTDOWN_TIMEOUT and a little.
+// stopWait is a little longer than the functions' SHUTDOWN_TIMEOUT.
 const stopWait = 10500 * time.Millisecond
 
-// Start starts every replica on a free port of loopback that it keeps over restarts.
+// Start starts every replica on a free loopback port, which it keeps across restarts.
 func Start(ctx context.Context, o Options) (*Supervisor, error) {
 	s := &Supervisor{urls: map[string][]string{}}
-	var copies []functionCopy
+	var replicas []replica
 	for _, name := range o.Order {
 		if _, err := os.Stat(filepath.Join(o.BinDir, name)); err != nil {
 			continue
@@ -53,15 +53,15 @@ func Start(ctx context.Context, o Options) (*Supervisor, error) {
 				return nil, err
 			}
 			s.urls[name] = append(s.urls[name], "http://127.0.0.1:"+port)
-			copies = append(copies, functionCopy{name, i, port})
+			replicas = append(replicas, replica{name, i, port})
 		}
 	}
-	// Every function is told where the others are: dlq-inspector replays to compute-ma.
+	// Every function gets the addresses of the others: dlq-inspector replays to compute-ma.
 	for name, urls := range s.urls {
 		o.Env = append(o.Env, Variable(name)+"="+urls[0])
 	}
-	for _, c := range copies {
-		if err := s.startCopy(o, c); err != nil {
+	for _, r := range replicas {
+		if err := s.startReplica(o, r); err != nil {
 			s.Stop(context.WithoutCancel(ctx))
 			return nil, err
 		}
@@ -69,27 +69,27 @@ func Start(ctx context.Context, o Options) (*Supervisor, error) {
 	return s, nil
 }
 
-// Variable is the name of the environment variable with a function's address.
+// Variable returns the name of the environment variable that holds a function's address.
 func Variable(function string) string {
 	return strings.ToUpper(strings.ReplaceAll(function, "-", "_")) + "_URL"
 }
 
-type functionCopy struct {
+type replica struct {
 	name  string
 	index int
 	port  string
 }
 
-func (s *Supervisor) startCopy(o Options, c functionCopy) error {
-	label := c.name
-	if o.Copies[c.name] > 1 {
-		label += "/" + strconv.Itoa(c.index+1)
+func (s *Supervisor) startReplica(o Options, r replica) error {
+	label := r.name
+	if o.Copies[r.name] > 1 {
+		label += "/" + strconv.Itoa(r.index+1)
 	}
-	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", "PORT="+c.port, "K_SERVICE="+c.name)
+	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", "PORT="+r.port, "K_SERVICE="+r.name)
 	p, err := process.Start(process.Options{
 		Name: label,
 		Command: func() *exec.Cmd {
-			cmd := exec.Command(filepath.Join(o.BinDir, c.name)) //nolint:gosec,noctx // our own build; ended by Stop
+			cmd := exec.Command(filepath.Join(o.BinDir, r.name)) //nolint:gosec,noctx // our own build; ended by Stop
 			cmd.Env = env
 			cmd.Stdout = newReadable(o.Out, label)
 			cmd.Stderr = cmd.Stdout
@@ -104,7 +104,7 @@ func (s *Supervisor) startCopy(o Options, c functionCopy) error {
 	return nil
 }
 
-// URLs gives each running function's replicas.
+// URLs returns the URLs of each running function's replicas.
 func (s *Supervisor) URLs() map[string][]string { return s.urls }
 
 // Ready returns once every replica answers /readyz with 200.
@@ -133,11 +133,11 @@ func answers(ctx context.Context, client *http.Client, url string) bool {
 	if err != nil {
 		return false
 	}
-	_ = resp.Body.Close() // nothing in it is used
+	_ = resp.Body.Close() // the body is not used
 	return resp.StatusCode == http.StatusOK
 }
 
-// Stop stops all replicas at once and returns when they are gone. It kills those that are not gone when ctx ends.
+// Stop stops all replicas at the same time and returns when they are gone. It kills those that are still running when ctx ends.
 func (s *Supervisor) Stop(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, p := range s.procs {
@@ -146,7 +146,7 @@ func (s *Supervisor) Stop(ctx context.Context) {
 	wg.Wait()
 }
 
-// FreePort gives a TCP port of loopback that was free a moment ago, as decimal text.
+// FreePort returns a TCP port of loopback that was free a moment ago, as decimal text.
 func FreePort(ctx context.Context) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,5 +1,5 @@
-// The live page. It asks little: a symbol's longer averages only once its newest point is another, nothing while no tab is
-// visible, and of several tabs one asks for all.
+// The live page. It sends few requests: a symbol's longer averages are fetched only when its newest point has changed, nothing is
+// fetched while no tab is visible, and one of several tabs fetches for all.
 
 const symbols = ["AAPL", "AMZN", "GOOG", "IBM", "MSFT"], windows = [5, 20, 50], provider = "yfinance"
 const period = 5000 // ms; the demo's jobs fetch every 5 s
@@ -37,8 +37,8 @@ function show({ symbol, window, digits, used, complete, asOf }) {
 
 const say = (text, bad = false) => { state.textContent = text; state.className = bad ? "bad" : "" }
 
-// average asks for one average; null before the first point. Averages are exact decimals: their digits are taken from the
-// text, since a JavaScript number could not hold them.
+// average fetches one average; null before the first point. Averages are exact decimals, so their digits are taken from the response
+// text: a JavaScript number could not hold them.
 async function average(symbol, window) {
   const r = await fetch(`/averages/latest?${new URLSearchParams({ symbol, provider, window })}`)
   if (r.status === 404) return null
@@ -56,8 +56,8 @@ function tell(averages, text, bad) {
   channel.postMessage({ averages, text, bad })
 }
 
-const seen = {} // symbol -> its newest point and average when its other averages were asked for
-let whole = 0 // when all were asked for: a late point changes only the longer ones
+const seen = {} // symbol -> its newest point and average at the last fetch of its longer averages
+let whole = 0 // the last time that all were fetched: a late point may change only the longer averages
 
 async function refresh() {
   const all = Date.now() - whole > 60000
@@ -72,7 +72,7 @@ async function refresh() {
   tell(found.flat().filter(Boolean), `Updated ${new Date().toISOString().slice(11, 19)} UTC.`)
 }
 
-// lead asks for all tabs as long as this one is visible.
+// lead fetches for all tabs while this one is visible.
 async function lead() {
   while (!document.hidden) {
     let wait = period
@@ -84,11 +84,11 @@ async function lead() {
   }
 }
 
-let asked = false // for the lead
+let asked = false // whether this tab waits for the lead or has it
 async function start() {
   if (document.hidden || asked) return
   asked = true
-  await (navigator.locks ? navigator.locks.request("averages", lead) : lead()) // no locks on plain HTTP off this machine
+  await (navigator.locks ? navigator.locks.request("averages", lead) : lead()) // plain HTTP from another machine has no locks
   asked = false
   start()
 }

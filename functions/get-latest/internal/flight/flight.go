@@ -1,11 +1,11 @@
-// Package flight makes one upstream call of however many requests miss the same price at once, over all replicas.
+// Package flight makes one upstream call for all requests that miss the same price at the same time, over all replicas.
 //
-// Within a process they share one goroutine. Over processes, the one that takes a lock in Redis fetches; the others look
-// every 20 ms for what came of it: a fresh price in the cache, an error that the holder left, or a free lock, because its
-// holder died and its lease ran out. Looking is a few small commands, in a round trip shared with other series; messages
-// by publish and subscribe would save those, at the price of a connection, and of a second way for when one is missed.
+// Within a process these requests share one goroutine. Between processes, the one that takes a lock in Redis fetches. The others
+// poll every 20 ms for the outcome: a fresh price in the cache, an error that the holder left, or a free lock, because the holder
+// died and its lease expired. A poll is a few small commands in a round trip shared with other series. Publish and subscribe would
+// save them, but needs a connection of its own, and polling all the same for messages that are missed.
 //
-// Trouble with Redis never fails a request: then each replica fetches for itself.
+// Redis errors never fail a request: each replica then fetches for itself.
 package flight
 
 import (
@@ -29,14 +29,14 @@ import (
 
 const (
 	lookEvery   = 20 * time.Millisecond
-	outcomeKept = 2 * time.Second // how long an error answers for the provider
-	margin      = time.Second     // by which the lease outlives the fetch: for the scheduler and the last round trips
+	outcomeKept = 2 * time.Second // how long an error is shared
+	margin      = time.Second     // by which the lease outlives the fetch, for scheduling delays and the last round trips
 )
 
 // Fetch gets a price from its provider and stores it. It must end when ctx does.
 type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error)
 
-// Group is the flights of one process. Safe for concurrent use.
+// Group runs the flights of one process. Safe for concurrent use.
 type Group struct {
 	locks   locks
 	fetch   Fetch
@@ -48,7 +48,7 @@ type Group struct {
 	close   context.CancelFunc
 }
 
-// New makes a group whose fetches end within timeout. Its keys in Redis begin with prefix.
+// New returns a Group whose fetches end within timeout. Its keys in Redis begin with prefix.
 func New(client *redis.Client, prefix string, cache *pricecache.Cache, fetch Fetch, timeout time.Duration, log *slog.Logger) *Group {
 	batches := redisclient.NewBatcher(client, lockBudget)
 	g := &Group{locks: locks{client, batches, prefix, cache, timeout + margin}, fetch: fetch, timeout: timeout, log: log}
@@ -56,19 +56,19 @@ func New(client *redis.Client, prefix string, cache *pricecache.Cache, fetch Fet
 	return g
 }
 
-// MaxWait bounds every flight: the lease of a holder that died at once, and the fetch of the one that takes over.
+// MaxWait is the longest time that a flight takes: the lease of a holder that dies at once, then the fetch of its successor.
 func (g *Group) MaxWait() time.Duration { return g.locks.lease + g.timeout + margin }
 
-// Close ends the flights whose callers have gone, and frees their locks for other replicas.
+// Close cancels all flights and releases their locks for other replicas.
 func (g *Group) Close() {
 	g.close()
 	g.running.Wait()
 	g.locks.batches.Close()
 }
 
-// Do returns a price that was fetched for this call or for another at the same time. A caller that goes away leaves, and
-// the fetch goes on. Errors are those of Fetch, perhaps of up to 2 s ago; provider_timeout if ctx runs out or no fetch ends
-// within [Group.MaxWait]; client_closed if ctx is cancelled.
+// Do returns a price that was fetched for this call, or for another one at the same time. Cancelling ctx ends the wait, not the
+// fetch. Errors are those of Fetch, up to 2 s old; provider_timeout if ctx's deadline passes or no fetch ends within
+// [Group.MaxWait]; client_closed if ctx is cancelled.
 func (g *Group) Do(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
 	done := g.local.DoChan(provider+":"+string(symbol), func() (any, error) {
 		g.running.Add(1)
@@ -78,7 +78,7 @@ func (g *Group) Do(ctx context.Context, provider string, symbol market.Symbol) (
 	})
 	select {
 	case r := <-done:
-		entry, _ := r.Val.(pricecache.Entry) // the zero Entry beside an error
+		entry, _ := r.Val.(pricecache.Entry)
 		return entry, r.Err
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -88,8 +88,8 @@ func (g *Group) Do(ctx context.Context, provider string, symbol market.Symbol) (
 	}
 }
 
-// growStack makes room for what a fetch needs (client, JSON) in one step, while there is next to nothing on the stack: grown by
-// doubling, deep in the calls, each time everything is copied, which took a twentieth of a miss.
+// growStack grows the stack to the size that a fetch needs (client, JSON) in one step, while it is almost empty. Otherwise the
+// stack doubles several times deep inside the calls and is copied each time, which took a twentieth of a miss.
 //
 //go:noinline
 func growStack() (n int) {
@@ -101,10 +101,10 @@ func growStack() (n int) {
 }
 
 func tooLong(cause error) error {
-	return fault.Wrap(cause, fault.Unavailable, "provider_timeout", "no price could be had in time")
+	return fault.Wrap(cause, fault.Unavailable, "provider_timeout", "no price arrived in time")
 }
 
-// lead is the flight of this process: it fetches, or waits for another replica that does.
+// lead runs the flight of this process: it fetches, or waits for another replica's fetch.
 func (g *Group) lead(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
 	s, token := series{provider, symbol}, uuid.NewString()
 	entry, ended, err := g.try(ctx, s, token)
@@ -128,15 +128,16 @@ func (g *Group) lead(ctx context.Context, provider string, symbol market.Symbol)
 	}
 }
 
-// try looks at the series, and fetches if it takes the lock. Not ended: another replica has the lock.
+// try looks at the series, and fetches if it gets the lock. It returns ended == false while another replica holds the lock.
 func (g *Group) try(ctx context.Context, s series, token string) (entry pricecache.Entry, ended bool, err error) {
-	seen, err := g.locks.look(ctx, s, token) // bounded by itself: the end of our wait must not look like trouble with the lock
+	// look has a timeout of its own: the end of our wait must not look like a Redis error.
+	seen, err := g.locks.look(ctx, s, token)
 	switch {
 	case err != nil:
-		g.log.WarnContext(ctx, "fetch without a lock", "symbol", s.symbol, "provider", s.provider, "err", err)
+		g.log.WarnContext(ctx, "fetching without a lock", "symbol", s.symbol, "provider", s.provider, "err", err)
 		entry, err = g.refresh(ctx, s, "")
 		return entry, true, err
-	case seen.held && seen.fresh(): // it came between the caller's look and ours
+	case seen.held && seen.fresh(): // it was stored after the caller's read of the cache
 		g.free(ctx, s, token, nil)
 		return seen.entry, true, nil
 	case seen.held:
@@ -148,8 +149,8 @@ func (g *Group) try(ctx context.Context, s series, token string) (entry pricecac
 	return pricecache.Entry{}, seen.failure != nil, seen.failure
 }
 
-// refresh fetches, puts the price into the cache and gives the lock back; an empty token is no lock. A price that cannot be
-// put into the cache is answered all the same: it is stored.
+// refresh fetches, puts the price into the cache and releases the lock; an empty token means no lock. If the cache cannot be
+// written, the price is returned all the same, because it is stored.
 func (g *Group) refresh(ctx context.Context, s series, token string) (pricecache.Entry, error) {
 	quote, id, err := g.run(ctx, s)
 	if err != nil {
@@ -160,13 +161,13 @@ func (g *Group) refresh(ctx context.Context, s series, token string) (pricecache
 	}
 	entry, err := g.locks.keep(ctx, s, token, quote, id)
 	if err != nil {
-		g.log.WarnContext(ctx, "cache not written", "symbol", s.symbol, "provider", s.provider, "err", err)
+		g.log.WarnContext(ctx, "could not write the cache", "symbol", s.symbol, "provider", s.provider, "err", err)
 		return pricecache.Entry{Quote: quote, RawResponseID: id}, nil
 	}
 	return entry, nil
 }
 
-// run fetches. It runs outside of the server's goroutines, so a panic is caught here.
+// run calls fetch and turns a panic into an error: no HTTP server recovers from one in this goroutine.
 func (g *Group) run(ctx context.Context, s series) (quote market.Quote, id uuid.UUID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
@@ -179,13 +180,12 @@ func (g *Group) run(ctx context.Context, s series) (quote market.Quote, id uuid.
 	return g.fetch(ctx, s.provider, s.symbol)
 }
 
-// free gives the lock back, and leaves an error for those who wait. The error of a fetch that our own end cut short is
-// nobody else's.
+// free releases the lock and leaves the error for the replicas that wait. An error caused by our own shutdown is not shared.
 func (g *Group) free(ctx context.Context, s series, token string, failure error) {
 	if g.closed.Err() != nil {
 		failure = nil
 	}
 	if err := g.locks.free(ctx, s, token, failure); err != nil {
-		g.log.WarnContext(ctx, "lock not given back", "symbol", s.symbol, "provider", s.provider, "err", err)
+		g.log.WarnContext(ctx, "could not release the lock", "symbol", s.symbol, "provider", s.provider, "err", err)
 	}
 }

@@ -22,34 +22,34 @@ import (
 
 var rawID = uuid.MustParse("0190f5d8-0000-7000-8000-000000000001")
 
-// bundle is several copies over one Redis whose time only the test moves.
+// bundle holds several replicas that share a Redis, whose clock only the test moves.
 type bundle struct {
-	server  *miniredis.Miniredis
-	cache   *pricecache.Cache
-	copies  []*Group
-	calls   atomic.Int64
-	started chan struct{} // one for each fetch
-	result  chan error    // what the fetches under way end with, one each; nil: a price
+	server   *miniredis.Miniredis
+	cache    *pricecache.Cache
+	replicas []*Group
+	calls    atomic.Int64
+	started  chan struct{} // receives from each fetch as it begins
+	result   chan error    // ends one fetch in flight: with this error, or with a price if it is nil
 }
 
-func setup(t *testing.T, copies int, timeout time.Duration) *bundle {
+func setup(t *testing.T, replicas int, timeout time.Duration) *bundle {
 	t.Helper()
 	b := &bundle{server: miniredis.RunT(t), started: make(chan struct{}, 100), result: make(chan error)}
-	for range copies {
+	for range replicas {
 		client := redis.NewClient(&redis.Options{Addr: b.server.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1})
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		b.cache = pricecache.New(client, "price:", time.Minute, 10*time.Minute)
-		b.copies = append(b.copies, New(client, "flight:", b.cache, b.fetch, timeout, slog.New(slog.DiscardHandler)))
+		b.replicas = append(b.replicas, New(client, "flight:", b.cache, b.fetch, timeout, slog.New(slog.DiscardHandler)))
 	}
 	t.Cleanup(func() {
-		for _, g := range b.copies {
+		for _, g := range b.replicas {
 			g.Close()
 		}
 	})
 	return b
 }
 
-// fetch waits for the test's word.
+// fetch waits for a result from the test.
 func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error) {
 	b.calls.Add(1)
 	b.started <- struct{}{}
@@ -65,13 +65,13 @@ func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbo
 	return market.Quote{Symbol: symbol, Provider: provider, Price: price, ObservedAt: time.UnixMicro(1).UTC()}, rawID, err
 }
 
-// leave asks the first copy, and goes away once it fetches.
+// leave calls the first replica, and cancels the call once it fetches.
 func (b *bundle) leave(t *testing.T) {
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())
 	errs := make(chan error, 1)
 	go func() {
-		_, err := b.copies[0].Do(ctx, "yfinance", "AAPL")
+		_, err := b.replicas[0].Do(ctx, "yfinance", "AAPL")
 		errs <- err
 	}()
 	<-b.started
@@ -79,12 +79,12 @@ func (b *bundle) leave(t *testing.T) {
 	require.Equal(t, "client_closed", fault.CodeOf(<-errs))
 }
 
-// ask makes n calls on each copy at once and gives their results.
+// ask makes n calls on each replica at once and returns their results.
 func (b *bundle) ask(t *testing.T, n int) <-chan error {
 	t.Helper()
-	results := make(chan error, n*len(b.copies))
+	results := make(chan error, n*len(b.replicas))
 	var wg sync.WaitGroup
-	for _, g := range b.copies {
+	for _, g := range b.replicas {
 		for range n {
 			wg.Go(func() {
 				entry, err := g.Do(t.Context(), "yfinance", "AAPL")
@@ -99,7 +99,7 @@ func (b *bundle) ask(t *testing.T, n int) <-chan error {
 	return results
 }
 
-func TestOneFetchForAllCallersOfAllCopies(t *testing.T) {
+func TestOneFetchForAllCallersOfAllReplicas(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 3, time.Minute)
 	results := b.ask(t, 50)
@@ -109,10 +109,10 @@ func TestOneFetchForAllCallersOfAllCopies(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.EqualValues(t, 1, b.calls.Load())
-	require.Equal(t, []string{"price:yfinance:AAPL"}, b.server.Keys(), "the lock is given back")
+	require.Equal(t, []string{"price:yfinance:AAPL"}, b.server.Keys(), "the lock is released")
 }
 
-func TestAnErrorAnswersForTwoSeconds(t *testing.T) {
+func TestErrorIsSharedForTwoSeconds(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 3, time.Minute)
 	outage := fault.Wrap(errors.New("secret cause"), fault.Unavailable, "provider_rate_limited", "100%% spent").After(1500 * time.Millisecond)
@@ -131,7 +131,7 @@ func TestAnErrorAnswersForTwoSeconds(t *testing.T) {
 			shared++
 		}
 	}
-	require.GreaterOrEqual(t, shared, 40, "the other copies have the error without its cause")
+	require.GreaterOrEqual(t, shared, 40, "the other replicas get the error without its cause")
 	text, err := b.server.Get("flight:failure:yfinance:AAPL")
 	require.NoError(t, err)
 	require.NotContains(t, text, "secret")
@@ -149,11 +149,11 @@ func TestAnErrorAnswersForTwoSeconds(t *testing.T) {
 	require.EqualValues(t, 2, b.calls.Load())
 }
 
-func TestAHolderThatDiesIsFollowedByOne(t *testing.T) {
+func TestOneReplicaTakesOverFromADeadHolder(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 3, time.Minute)
-	g := b.copies[0]
-	// A copy that took the lock and was killed: nobody frees it.
+	g := b.replicas[0]
+	// A replica that was killed while it held the lock.
 	dead, err := g.locks.look(t.Context(), series{"yfinance", "AAPL"}, "dead")
 	require.NoError(t, err)
 	require.True(t, dead.held)
@@ -169,10 +169,10 @@ func TestAHolderThatDiesIsFollowedByOne(t *testing.T) {
 	require.EqualValues(t, 1, b.calls.Load())
 }
 
-func TestAHolderSlowerThanItsLeaseHasNoSay(t *testing.T) {
+func TestHolderSlowerThanItsLeaseChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
-	l, s := b.copies[0].locks, series{"yfinance", "AAPL"}
+	l, s := b.replicas[0].locks, series{"yfinance", "AAPL"}
 	first, err := l.look(t.Context(), s, "first")
 	require.NoError(t, err)
 	require.True(t, first.held)
@@ -183,11 +183,11 @@ func TestAHolderSlowerThanItsLeaseHasNoSay(t *testing.T) {
 	require.NoError(t, l.free(t.Context(), s, "first", errors.New("late")))
 	third, err := l.look(t.Context(), s, "third")
 	require.NoError(t, err)
-	require.False(t, third.held, "the second still has it")
+	require.False(t, third.held, "the second still holds the lock")
 	require.NoError(t, third.failure)
 }
 
-func TestAPriceThatCameMeanwhileIsTaken(t *testing.T) {
+func TestPriceStoredMeanwhileIsUsed(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
 	go func() { b.result <- nil }()
@@ -195,21 +195,21 @@ func TestAPriceThatCameMeanwhileIsTaken(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.cache.Put(t.Context(), quote, id)
 	require.NoError(t, err)
-	entry, err := b.copies[0].Do(t.Context(), "yfinance", "AAPL")
+	entry, err := b.replicas[0].Do(t.Context(), "yfinance", "AAPL")
 	require.NoError(t, err)
 	require.Positive(t, entry.Left)
 	require.EqualValues(t, 1, b.calls.Load())
 	require.Equal(t, []string{"price:yfinance:AAPL"}, b.server.Keys())
 }
 
-func TestRedisTroubleFailsNobody(t *testing.T) {
+func TestRedisErrorFailsNoRequest(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
 	b.server.Close()
 	const callers = 50
 	results := b.ask(t, callers)
 	<-b.started
-	// Without Redis a caller that comes after a fetch has ended begins another: whoever comes late is served, too.
+	// Without Redis, a call that begins after a fetch has ended starts another fetch: these get a result, too.
 	served := make(chan struct{})
 	defer close(served)
 	go func() {
@@ -224,10 +224,10 @@ func TestRedisTroubleFailsNobody(t *testing.T) {
 	for err := range results {
 		require.NoError(t, err)
 	}
-	require.Less(t, b.calls.Load(), int64(callers), "within one copy they still share")
+	require.Less(t, b.calls.Load(), int64(callers), "callers within one replica still share fetches")
 }
 
-func TestWhoGoesAwayLeavesAndTheFetchGoesOn(t *testing.T) {
+func TestFetchOutlivesACallerThatGoesAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
 	b.leave(t)
@@ -239,11 +239,11 @@ func TestWhoGoesAwayLeavesAndTheFetchGoesOn(t *testing.T) {
 	require.EqualValues(t, 1, b.calls.Load())
 }
 
-func TestNobodyWaitsForEver(t *testing.T) {
+func TestWaitIsBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, 50*time.Millisecond)
-	g := b.copies[0]
-	_, err := g.locks.look(t.Context(), series{"yfinance", "AAPL"}, "another") // whose lease never ends: time stands still
+	g := b.replicas[0]
+	_, err := g.locks.look(t.Context(), series{"yfinance", "AAPL"}, "another") // its lease never expires: Redis' clock stands still
 	require.NoError(t, err)
 	began := time.Now()
 	_, err = g.Do(t.Context(), "yfinance", "AAPL")
@@ -252,30 +252,30 @@ func TestNobodyWaitsForEver(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	_, err = g.Do(short, "yfinance", "AAPL")
-	require.Equal(t, "provider_timeout", fault.CodeOf(err), "a caller may bound its wait")
+	require.Equal(t, "provider_timeout", fault.CodeOf(err), "the caller's own deadline")
 	require.Zero(t, b.calls.Load())
 }
 
-func TestCloseHandsTheFetchToAnotherCopy(t *testing.T) {
+func TestCloseHandsTheFetchToAnotherReplica(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 2, time.Minute)
 	b.leave(t)
-	b.copies[0].Close()
-	b.copies = b.copies[1:]
+	b.replicas[0].Close()
+	b.replicas = b.replicas[1:]
 	results := b.ask(t, 3)
 	<-b.started
 	b.result <- nil
 	for err := range results {
-		require.NoError(t, err, "no error of a fetch that was cut short is shared")
+		require.NoError(t, err, "the error of a cancelled fetch is not shared")
 	}
 	require.EqualValues(t, 2, b.calls.Load())
 }
 
-func TestAPanicIsAnError(t *testing.T) {
+func TestPanicIsAnError(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
-	b.copies[0].fetch = func(context.Context, string, market.Symbol) (market.Quote, uuid.UUID, error) { panic("boom") }
-	_, err := b.copies[0].Do(t.Context(), "yfinance", "AAPL")
+	b.replicas[0].fetch = func(context.Context, string, market.Symbol) (market.Quote, uuid.UUID, error) { panic("boom") }
+	_, err := b.replicas[0].Do(t.Context(), "yfinance", "AAPL")
 	require.ErrorContains(t, err, "boom")
 	require.Equal(t, fault.Internal, fault.KindOf(err))
 }

@@ -19,13 +19,13 @@ import (
 // lockBudget bounds one round trip.
 const lockBudget = 250 * time.Millisecond
 
-// series is what one fetch is for.
+// series identifies what a fetch fetches.
 type series struct {
 	provider string
 	symbol   market.Symbol
 }
 
-// locks are what replicas share: for each series a lock, and for a while the error of the last fetch.
+// locks is the state that replicas share in Redis: for each series a lock, and for a short time the error of the last fetch.
 type locks struct {
 	client  redis.Cmdable
 	batches *redisclient.Batcher
@@ -34,16 +34,16 @@ type locks struct {
 	lease   time.Duration // of a lock: longer than any fetch
 }
 
-// seen is what a look at a series shows.
+// seen is the result of a look at a series.
 type seen struct {
-	held    bool             // the lock is ours now
-	entry   pricecache.Entry // perhaps not fresh, perhaps none
-	failure error            // what the last fetch ended with, if that is not over
+	held    bool             // this call took the lock
+	entry   pricecache.Entry // may be stale, or zero
+	failure error            // the last fetch's error, while it is shared
 }
 
 func (s seen) fresh() bool { return s.entry.Left > 0 }
 
-// freeScript gives the lock back if it is still ours; a holder that was slower than its lease has no say.
+// freeScript releases the lock if it is still ours. A holder whose lease has expired changes nothing.
 var freeScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
@@ -55,9 +55,8 @@ func (l locks) keys(s series) []string {
 	return []string{l.prefix + "lock:" + name, l.prefix + "failure:" + name}
 }
 
-// look tries to take the lock and, after that, reads the last failure and the cache, in one round trip. A lock that is taken
-// while a failure still answers for the provider is given back. A cache that cannot be read shows no entry; an error means that
-// it is not known who holds the lock.
+// look tries to take the lock, then reads the last failure and the cache, all in one round trip. If a failure is still shared, it
+// releases the lock again. A cache that cannot be read counts as empty. An error means that the lock's holder is unknown.
 func (l locks) look(ctx context.Context, s series, token string) (seen, error) {
 	keys := l.keys(s)
 	var taken *redis.BoolCmd
@@ -88,7 +87,7 @@ func (l locks) look(ctx context.Context, s series, token string) (seen, error) {
 	return out, nil
 }
 
-// free gives the lock back and leaves failure, nil for none.
+// free releases the lock and stores failure, if any, for the replicas that wait.
 func (l locks) free(ctx context.Context, s series, token string, failure error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockBudget)
 	defer cancel()
@@ -97,13 +96,13 @@ func (l locks) free(ctx context.Context, s series, token string, failure error) 
 		text = encodeFailure(failure)
 	}
 	if err := freeScript.Run(ctx, l.client, l.keys(s), token, text, outcomeKept.Milliseconds()).Err(); err != nil {
-		return fmt.Errorf("free lock: %w", err)
+		return fmt.Errorf("release lock: %w", err)
 	}
 	return nil
 }
 
-// keep offers a fetched price to the cache and gives the lock back, in one step. The time of the fetch may be up, but those who
-// wait shall have its price.
+// keep offers a fetched price to the cache and releases the lock in one step. It ignores ctx's deadline, so that the waiting
+// replicas get the price even if the fetch took all of its time.
 func (l locks) keep(ctx context.Context, s series, token string, q market.Quote, id uuid.UUID) (pricecache.Entry, error) {
 	ctx = context.WithoutCancel(ctx)
 	var lock pricecache.Lock
@@ -119,7 +118,7 @@ func (l locks) keep(ctx context.Context, s series, token string, q market.Quote,
 	return entry, err
 }
 
-// wire is an error as replicas tell each other: what a caller may see, never a cause.
+// wire is an error as replicas share it: what a client may see, never the cause.
 type wire struct {
 	Kind         fault.Kind `json:"kind"`
 	Code         string     `json:"code"`
@@ -133,7 +132,7 @@ func encodeFailure(err error) string {
 		w.Detail, w.RetryAfterMS = f.Detail, f.RetryAfter.Milliseconds()
 	}
 	text, err := json.Marshal(w)
-	if err != nil { // numbers and strings always marshal
+	if err != nil { // impossible: numbers and strings always marshal
 		return ""
 	}
 	return string(text)

@@ -1,4 +1,4 @@
-// Hello is the smallest server there is: what get-latest's start is measured against.
+// Hello is a minimal HTTP server. The start of get-latest is compared with it.
 package main
 
 import (
