@@ -1,8 +1,9 @@
 // Package coalesce lets callers that wait at the same time share one commit.
 //
-// Items that arrive during a commit wait; when it is done, they make up the next batch. A lone item is committed at once, and batches
-// grow with the load. There is one commit at a time: concurrent commits would make batches smaller, and cost more than they gain. With
-// Overlap, the next batch does not wait for a commit that is late. The package does not depend on what is committed.
+// Items that arrive during a commit wait; when it is done, they make up the next batch. A lone item is committed at once, and
+// batches grow with the load. There is one commit at a time: concurrent commits would make batches smaller, and cost more than
+// they gain. With Overlap, the next batch does not wait for a commit that is late. The package does not depend on what is
+// committed.
 package coalesce
 
 import (
@@ -57,8 +58,8 @@ type Coalescer[T, R any] struct {
 	closed  bool
 }
 
-// New returns a running Coalescer. commit gets the items of one batch, and a context that no caller can cancel. It returns one result
-// for each item, or an error for all of them. It is not called concurrently, unless Overlap is set.
+// New returns a running Coalescer. commit gets the items of one batch, and a context that no caller can cancel. It returns one
+// result for each item, or an error for all of them. It is not called concurrently, unless Overlap is set.
 func New[T, R any](commit func(ctx context.Context, items []T) ([]R, error), o Options) *Coalescer[T, R] {
 	c := &Coalescer[T, R]{commit: commit, options: o, stopped: make(chan struct{})}
 	c.changed.L = &c.mu
@@ -77,8 +78,8 @@ type outcome[R any] struct {
 	err    error
 }
 
-// Do commits item together with other waiting items, and returns once it is committed. If ctx ends first, Do returns its cause: an item
-// that still waits is removed; a commit in flight continues.
+// Do commits item together with other waiting items, and returns once it is committed. If ctx ends first, Do returns its cause:
+// an item that still waits is removed; a commit in flight continues.
 func (c *Coalescer[T, R]) Do(ctx context.Context, item T) (R, error) {
 	var none R
 	one := &call[T, R]{item: item, done: make(chan outcome[R], 1)}

@@ -109,8 +109,8 @@ type Result struct {
 }
 
 // Fetch fetches one quote and returns once it is stored; the event is published right after. Errors are faults: unknown_provider
-// (Invalid), symbol_not_found (NotFound), provider_* and storage_unavailable (Unavailable). After an error nothing is stored, except
-// that after storage_unavailable the commit may have happened.
+// (Invalid), symbol_not_found (NotFound), provider_* and storage_unavailable (Unavailable). After an error nothing is stored,
+// except that after storage_unavailable the commit may have happened.
 func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Symbol) (Result, error) {
 	if err := in.Reserve(ctx, provider); err != nil {
 		return Result{}, err
@@ -119,7 +119,8 @@ func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Sy
 }
 
 // Reserve spends one call of the provider's budget, for a [Ingester.FetchReserved] that must follow. Errors are unknown_provider
-// (Invalid), provider_rate_limited (Unavailable; RetryAfter is the time until a call is possible) and storage_unavailable (Unavailable).
+// (Invalid), provider_rate_limited (Unavailable; RetryAfter is the time until a call is possible) and storage_unavailable
+// (Unavailable).
 func (in *Ingester) Reserve(ctx context.Context, provider string) error {
 	switch {
 	case in.providers[provider] == nil:
@@ -130,8 +131,8 @@ func (in *Ingester) Reserve(ctx context.Context, provider string) error {
 	return in.budget.Take(ctx, provider)
 }
 
-// FetchReserved is Fetch for a reserved call. A quote without a time of the provider counts as observed at the planned time, so that
-// a plan that is carried out twice makes one point. Zero means no planned time.
+// FetchReserved is Fetch for a reserved call. A quote without a time of the provider counts as observed at the planned time, so
+// that a plan that is carried out twice makes one point. Zero means no planned time.
 func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (Result, error) {
 	p := in.providers[provider]
 	if p == nil {
@@ -145,7 +146,8 @@ func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provid
 	if quote.Undated && !planned.IsZero() {
 		quote.ObservedAt = planned
 	}
-	// A quote from the future, due to a provider's wrong clock, would count as newer than all later ones in the cache and the averages.
+	// A quote from the future, due to a provider's wrong clock, would count as newer than all later ones in the cache and the
+	// averages.
 	if now := in.now(); quote.ObservedAt.After(now.Add(maxAhead)) {
 		quote.ObservedAt = now
 	}
@@ -193,8 +195,8 @@ func storageError(err error) error {
 	return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the price could not be stored").After(time.Second)
 }
 
-// publish publishes an event once, in the background; after an error it stays in the outbox. The quote is already stored, so a slow or
-// unavailable broker must not delay the client.
+// publish publishes an event once, in the background; after an error it stays in the outbox. The quote is already stored, so a
+// slow or unavailable broker must not delay the client.
 func (in *Ingester) publish(ctx context.Context, rowID int64, r kafkaclient.Record) {
 	select {
 	case in.publishing <- struct{}{}:

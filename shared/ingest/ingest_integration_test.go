@@ -366,7 +366,8 @@ func TestDeletesUseTheIndex(t *testing.T) {
 	require.Zero(t, scans)
 }
 
-// A quote without a time gets the planned one, so that a plan that is carried out twice makes one point. A quote's own time is kept.
+// A quote without a time gets the planned one, so that a plan that is carried out twice makes one point. A quote's own time is
+// kept.
 func TestUndatedQuoteIsObservedAsPlanned(t *testing.T) {
 	t.Parallel()
 	undated := quote(t, "AAPL")

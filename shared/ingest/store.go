@@ -15,8 +15,8 @@ import (
 	"marketdata/shared/priceevent"
 )
 
-// Options of the shared transactions. Half the cost of a small transaction is fixed (plan, commit, sync), so under load they begin at
-// intervals. A fetch takes many times as long as such an interval, and no caller waits for a delete.
+// Options of the shared transactions. Half the cost of a small transaction is fixed (plan, commit, sync), so under load they
+// begin at intervals. A fetch takes many times as long as such an interval, and no caller waits for a delete.
 var (
 	storesTogether = coalesce.Options{
 		MaxBatch: 100, MaxQueue: 10_000, Timeout: storeWait, Every: 5 * time.Millisecond,
@@ -39,8 +39,8 @@ type stored struct {
 	record      kafkaclient.Record
 }
 
-// store writes raw response and outbox row in one transaction, and returns the outbox row's id. The row is due for a sweep after ten
-// seconds: until then, this process publishes it.
+// store writes raw response and outbox row in one transaction, and returns the outbox row's id. The row is due for a sweep after
+// ten seconds: until then, this process publishes it.
 func (in *Ingester) store(ctx context.Context, s stored) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
@@ -101,8 +101,8 @@ func (in *Ingester) storeAll(ctx context.Context, items []stored) ([]int64, erro
 }
 
 // lazily prepares a transaction for deletes. They do not wait for the disk: a delete that is lost in a crash of the database only
-// publishes an event once more. They use the index: if the table was empty when last analyzed, the planner would choose a sequential
-// scan over all rows deleted since, once for each batch.
+// publishes an event once more. They use the index: if the table was empty when last analyzed, the planner would choose a
+// sequential scan over all rows deleted since, once for each batch.
 var lazily = postgres.ByIndex(storeWait) + ", set_config('synchronous_commit', 'off', true)"
 
 const deleteQuery = `delete from outbox where id = any($1)`
@@ -117,8 +117,8 @@ func (in *Ingester) deleteAll(ctx context.Context, ids []int64) ([]struct{}, err
 	return make([]struct{}, len(ids)), nil
 }
 
-// forget deletes the row of an acknowledged event in the background. If that fails, a sweep publishes the event again, and consumers
-// ignore the duplicate.
+// forget deletes the row of an acknowledged event in the background. If that fails, a sweep publishes the event again, and
+// consumers ignore the duplicate.
 func (in *Ingester) forget(ctx context.Context, rowID int64) {
 	if err := in.deletes.Add(rowID); err != nil {
 		in.log.WarnContext(ctx, "could not delete published event from the outbox", "outbox_id", rowID, "err", err)

@@ -20,12 +20,13 @@ const (
 	recordType = "dev.knative.kafka.event" // a record that is not a CloudEvent itself
 )
 
-// Decode reads a CloudEvent from the header and body of an HTTP request, in binary or structured mode. A raw record of OpenFaaS' Kafka
-// connector becomes the event that a KafkaSource makes of it, and a call of OpenFaaS' cron connector becomes that of a PingSource.
+// Decode reads a CloudEvent from the header and body of an HTTP request, in binary or structured mode. A raw record of OpenFaaS'
+// Kafka connector becomes the event that a KafkaSource makes of it, and a call of OpenFaaS' cron connector becomes that of a
+// PingSource.
 //
-// The Event has id, source, type, subject, data, and its extensions as text. Metadata that do not matter never fail an event: a time
-// in the year 58877, a source that is not a URI, or an extension with an invalid name is left out, but stays in the header. Errors
-// are Invalid "undecodable": the request is not a CloudEvent, or has no id, source or type.
+// The Event has id, source, type, subject, data, and its extensions as text. Metadata that do not matter never fail an event: a
+// time in the year 58877, a source that is not a URI, or an extension with an invalid name is left out, but stays in the header.
+// Errors are Invalid "undecodable": the request is not a CloudEvent, or has no id, source or type.
 func Decode(header http.Header, body []byte) (event.Event, error) {
 	isBinary := header.Get("Ce-Specversion") != ""
 	if fromConnector(header) && !isBinary {
@@ -239,8 +240,8 @@ func isCron(header http.Header) bool {
 	return header.Get("X-Topic") == cronTopic && header.Get("X-Kafka-Offset") == ""
 }
 
-// connectorEvent makes an event of a raw record, as a KafkaSource does: the record itself if it is a CloudEvent, otherwise an event of
-// recordType.
+// connectorEvent makes an event of a raw record, as a KafkaSource does: the record itself if it is a CloudEvent, otherwise an
+// event of recordType.
 func connectorEvent(header http.Header, body []byte) event.Event {
 	e := event.New()
 	if isCron(header) {

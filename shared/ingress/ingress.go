@@ -34,8 +34,8 @@ type Delivery struct {
 // Cut reports whether the body was so large that only its beginning was kept.
 func (d Delivery) Cut() bool { return d.Size > int64(len(d.Body)) }
 
-// Extension returns a CloudEvent extension as text, in binary and in structured mode; empty if absent. Extensions with names that are
-// not valid in CloudEvents are read from the header.
+// Extension returns a CloudEvent extension as text, in binary and in structured mode; empty if absent. Extensions with names that
+// are not valid in CloudEvents are read from the header.
 func (d Delivery) Extension(name string) string {
 	if text, ok := d.Attribute(name); ok {
 		return text
@@ -61,8 +61,9 @@ func (d Delivery) FromTopic() bool {
 	return d.Extension("knativekafkaoffset") != "" || d.StatusIgnored && !isCron(d.Header)
 }
 
-// IsTick reports whether the delivery is a tick of a PingSource or of OpenFaaS' cron connector. A delivery with a topic, partition or
-// offset never is: the type of a record is up to its producer, and a tick is acknowledged without a look at its data.
+// IsTick reports whether the delivery is a tick of a PingSource or of OpenFaaS' cron connector. A delivery with a topic,
+// partition or offset never is: the type of a record is up to its producer, and a tick is acknowledged without a look at its
+// data.
 func (d Delivery) IsTick() bool {
 	if d.Event.Type() != tickType || d.FromTopic() || d.Extension("knativekafkapartition") != "" || d.Extension("kafkatopic") != "" {
 		return false
@@ -79,8 +80,8 @@ func (d Delivery) IsTick() bool {
 // otherwise a status that the platform retries.
 type Func func(ctx context.Context, d Delivery) error
 
-// Handler receives events. It is used in place of the SDK's HTTP server, which does not let us set body limit, status and error body,
-// and leaks requests when a client disconnects (see the README's decisions).
+// Handler receives events. It is used in place of the SDK's HTTP server, which does not let us set body limit, status and error
+// body, and leaks requests when a client disconnects (see the README's decisions).
 type Handler struct {
 	MaxBytes int64 // larger bodies go to Refuse
 	Handle   Func  // must be idempotent: events are redelivered
@@ -123,8 +124,8 @@ const (
 	// MaxHeaderBytes is the limit that a server of events needs: a record's headers and key arrive as HTTP headers. A topic limits
 	// their size only after compression.
 	MaxHeaderBytes = 16 << 20
-	// keptBytes is how much of a body that is too large is kept. Our topics accept that much, so that a dead letter has the whole value
-	// if possible.
+	// keptBytes is how much of a body that is too large is kept. Our topics accept that much, so that a dead letter has the whole
+	// value if possible.
 	keptBytes = 2 << 20
 	// endlessBytes is the most that is read of a body: more than a broker sends to a consumer in one response.
 	endlessBytes = 256 << 20

@@ -1,5 +1,5 @@
-// Package kafkaclient produces acknowledged records to Kafka and reads single records by topic, partition and offset. Functions have
-// no consumer of their own: the platform's KafkaSource consumes for them.
+// Package kafkaclient produces acknowledged records to Kafka and reads single records by topic, partition and offset. Functions
+// have no consumer of their own: the platform's KafkaSource consumes for them.
 package kafkaclient
 
 import (

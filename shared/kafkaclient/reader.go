@@ -20,9 +20,9 @@ type Stored struct {
 	Timestamp time.Time // zero if the record has none
 }
 
-// Reader reads single records by topic, partition and offset, without a consumer group. Records are mostly requested in offset order,
-// so it reads ahead: one fetch serves many reads. It connects on the first call. Safe for concurrent use; a slow or unavailable
-// partition does not delay the others.
+// Reader reads single records by topic, partition and offset, without a consumer group. Records are mostly requested in offset
+// order, so it reads ahead: one fetch serves many reads. It connects on the first call. Safe for concurrent use; a slow or
+// unavailable partition does not delay the others.
 type Reader struct {
 	servers string
 

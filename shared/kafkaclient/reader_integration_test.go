@@ -159,9 +159,9 @@ func TestHangingBrokerDelaysNoOther(t *testing.T) {
 	defer cluster.Close()
 	servers := cluster.ListenAddrs()[0] + "," + cluster.ListenAddrs()[1]
 	stuck, healthy := int32(0), int32(1)
-	const away, near = 0, 1
-	require.NoError(t, cluster.MoveTopicPartition("t", stuck, away))
-	require.NoError(t, cluster.MoveTopicPartition("t", healthy, near))
+	const hangingBroker, healthyBroker = 0, 1
+	require.NoError(t, cluster.MoveTopicPartition("t", stuck, hangingBroker))
+	require.NoError(t, cluster.MoveTopicPartition("t", healthy, healthyBroker))
 	fill(t, servers, "t", 2, 10)
 	r := reader(t, servers)
 	require.NoError(t, r.Check("price-events-dlq")(t.Context()))
@@ -171,7 +171,7 @@ func TestHangingBrokerDelaysNoOther(t *testing.T) {
 	var once sync.Once
 	cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if cluster.CurrentNode() == away {
+		if cluster.CurrentNode() == hangingBroker {
 			cluster.SleepControl(func() { once.Do(func() { close(hanging) }); <-release })
 		}
 		return nil, nil, false

@@ -25,9 +25,9 @@ const (
 	reach      = 1000      // offsets: a record at most this far behind the last run is reached by continuing it
 )
 
-// stream reads one partition in runs. A run begins at the lowest requested offset and ends after a number of bytes, or at the end of
-// the partition. The partition is unassigned between runs, so that nothing is fetched without a request. All calls hold the Reader's
-// mutex.
+// stream reads one partition in runs. A run begins at the lowest requested offset and ends after a number of bytes, or at the end
+// of the partition. The partition is unassigned between runs, so that nothing is fetched without a request. All calls hold the
+// Reader's mutex.
 type stream struct {
 	partition
 
@@ -146,8 +146,8 @@ func (s *stream) worthContinuing() bool {
 	return soon
 }
 
-// atEnd ends the run at the end of the partition. Records that were requested before the run began do not exist; later ones may have
-// been written meanwhile and get a run of their own.
+// atEnd ends the run at the end of the partition. Records that were requested before the run began do not exist; later ones may
+// have been written meanwhile and get a run of their own.
 func (s *stream) atEnd(now time.Time) {
 	if !s.running {
 		return

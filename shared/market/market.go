@@ -1,7 +1,7 @@
 // Package market has the types of the domain: symbols, exact prices, quotes, and the interface of a provider.
 //
-// It does no I/O. The adapters of providers are in subfolders; package upstream is their HTTP client, package providers creates them
-// from the environment, and package conformance is the test suite that each must pass.
+// It does no I/O. The adapters of providers are in subfolders; package upstream is their HTTP client, package providers creates
+// them from the environment, and package conformance is the test suite that each must pass.
 package market
 
 import (
@@ -18,16 +18,17 @@ type Symbol string
 // SymbolForm describes a valid symbol, for documentation and error texts.
 const SymbolForm = "1 to 32 of A-Z 0-9 . - ^ = / : _ & +, with a letter or digit and no . or .. between slashes"
 
-// Regular expressions of a symbol, before it is parsed, and of a provider's name, for the API document. SymbolPattern allows . and ..
-// between slashes, which [ParseSymbol] refuses.
+// Regular expressions of a symbol, before it is parsed, and of a provider's name, for the API document. SymbolPattern allows .
+// and .. between slashes, which [ParseSymbol] refuses.
 const (
 	SymbolPattern   = "^[A-Za-z0-9.^=/:_&+-]*[A-Za-z0-9][A-Za-z0-9.^=/:_&+-]*$"
 	ProviderPattern = "^[a-z0-9_-]+$"
 	LongestName     = 32 // bytes, of both
 )
 
-// ParseSymbol converts to upper case and checks the form, see [SymbolForm]. Names such as ".", "/" and "A/../B" are refused, because a
-// symbol becomes part of a provider's URL and no instrument has such a name. Errors are Invalid with code "invalid_symbol".
+// ParseSymbol converts to upper case and checks the form, see [SymbolForm]. Names such as ".", "/" and "A/../B" are refused,
+// because a symbol becomes part of a provider's URL and no instrument has such a name. Errors are Invalid with code
+// "invalid_symbol".
 func ParseSymbol(s string) (Symbol, error) {
 	raise, named, dots := false, false, false
 	ok := s != "" && len(s) <= LongestName

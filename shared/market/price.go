@@ -17,8 +17,8 @@ const (
 	maxPriceText      = 64 // bytes; a longer text is not parsed, which bounds the cost of hostile exponents
 )
 
-// Price is an exact decimal without trailing zeros. The zero Price is 0, which is not a valid quote. It is never converted to float64:
-// not in JSON, not in Postgres, not in arithmetic.
+// Price is an exact decimal without trailing zeros. The zero Price is 0, which is not a valid quote. It is never converted to
+// float64: not in JSON, not in Postgres, not in arithmetic.
 type Price struct{ d decimal.Decimal }
 
 // ParsePrice reads a JSON number: greater than 0, at most 20 digits before and 18 after the point; exponents are

@@ -20,8 +20,8 @@ type DB interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// Lazy is a pool that is created at its first use: a replica that starts for a cached price does not need one, and creating it takes
-// a fiftieth of the time to that response. Safe for concurrent use.
+// Lazy is a pool that is created at its first use: a replica that starts for a cached price does not need one, and creating it
+// takes a fiftieth of the time to that response. Safe for concurrent use.
 type Lazy struct {
 	pool   func() *pgxpool.Pool
 	opened atomic.Bool

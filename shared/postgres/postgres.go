@@ -1,5 +1,5 @@
-// Package postgres opens the connection pool and classifies Postgres' errors. It contains no tables: the SQL is in each function, the
-// schema in migrations/. Package migrate applies the schema, never a function at its start.
+// Package postgres opens the connection pool and classifies Postgres' errors. It contains no tables: the SQL is in each function,
+// the schema in migrations/. Package migrate applies the schema, never a function at its start.
 package postgres
 
 import (
@@ -17,8 +17,8 @@ import (
 	"marketdata/shared/fault"
 )
 
-// Open returns a pool. It does not connect: a function serves /healthz before its database answers. The error never contains the URL,
-// which holds a password. The pool is safe for concurrent use.
+// Open returns a pool. It does not connect: a function serves /healthz before its database answers. The error never contains the
+// URL, which holds a password. The pool is safe for concurrent use.
 func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	config, err := parse(url)
 	if err != nil {
@@ -49,8 +49,8 @@ const connectTimeout = 5 * time.Second
 // keepAlive detects an unreachable server within half a minute. The kernel's default is two hours.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// Retry runs f, and retries it after a serialization failure (40001) or a deadlock (40P01). f runs at most five times, and must begin a
-// new transaction each time.
+// Retry runs f, and retries it after a serialization failure (40001) or a deadlock (40P01). f runs at most five times, and must
+// begin a new transaction each time.
 func Retry(ctx context.Context, f func() error) error {
 	var err error
 	for range 5 {

@@ -87,7 +87,8 @@ func TestAgeNeverRunsBackwards(t *testing.T) {
 	}
 }
 
-// A clock that jumps ahead makes an entry look older, never younger. If both are set back, the entry is unusable rather than fresh forever.
+// A clock that jumps ahead makes an entry look older, never younger. If both are set back, the entry is unusable rather than
+// fresh forever.
 func TestOtherJumpsOfTheClocks(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

@@ -1,5 +1,5 @@
-// Package pricecache keeps the newest quote of each series in Redis. An error of the cache costs a call to the provider, but never fails
-// a request.
+// Package pricecache keeps the newest quote of each series in Redis. An error of the cache costs a call to the provider, but
+// never fails a request.
 //
 // Start at [Cache.Get] and [Cache.Put]. [Cache.Queue] and [Cache.Offer] do the same on a pipeline of the caller.
 package pricecache
@@ -28,8 +28,8 @@ type Cache struct {
 	now    func() time.Time
 }
 
-// New returns a cache with keys that begin with prefix. A quote is fresh for the time fresh, and may be used up to stale if the provider
-// is unavailable. stale must not be shorter than fresh.
+// New returns a cache with keys that begin with prefix. A quote is fresh for the time fresh, and may be used up to stale if the
+// provider is unavailable. stale must not be shorter than fresh.
 func New(client redis.Cmdable, prefix string, fresh, stale time.Duration) *Cache {
 	return &Cache{client, prefix, fresh, max(fresh, stale), time.Now}
 }
@@ -49,12 +49,12 @@ func (e Entry) Later(d time.Duration) Entry {
 	return e
 }
 
-// ahead is how far an observation may be ahead of the clocks. One further ahead is due to a wrong clock, and would keep every correct
-// quote out.
+// ahead is how far an observation may be ahead of the clocks. One further ahead is due to a wrong clock, and would keep every
+// correct quote out.
 const ahead = 5 * time.Minute
 
-// putScript stores a value, unless the key holds a newer one: that one stays, and its age starts again at 0. A value that is not ours
-// (another format or type, a quote from the future) is overwritten. In the same step the script releases a lock.
+// putScript stores a value, unless the key holds a newer one: that one stays, and its age starts again at 0. A value that is not
+// ours (another format or type, a quote from the future) is overwritten. In the same step the script releases a lock.
 //
 // KEYS: the entry, and optionally the lock. ARGV: rank, writer's time, rest, time to live (ms), furthest time ahead (µs), and the
 // caller's token of the lock. The reply is the value that the key now holds.
@@ -104,8 +104,8 @@ func (c *Cache) Get(ctx context.Context, provider string, symbol market.Symbol) 
 	return l.Entry(0)
 }
 
-// Entry returns the entry of the i-th symbol; found is false if there is none. An error means that Redis did not answer, or that the
-// value is not ours; callers treat both as a miss.
+// Entry returns the entry of the i-th symbol; found is false if there is none. An error means that Redis did not answer, or that
+// the value is not ours; callers treat both as a miss.
 func (l *Lookup) Entry(i int) (e Entry, found bool, err error) {
 	text, err := l.values[i].Result()
 	if errors.Is(err, redis.Nil) {
@@ -152,8 +152,8 @@ func (c *Cache) put(ctx context.Context, q market.Quote, id uuid.UUID, l Lock) (
 	return c.kept(putScript.Run(ctx, c.client, keys, args...), q)
 }
 
-// Offer queues a Put on p. After the caller has run p, answer returns the result. l is released in the same step that stores the quote,
-// so that its next holder sees the quote; after an error it may still be held.
+// Offer queues a Put on p. After the caller has run p, answer returns the result. l is released in the same step that stores the
+// quote, so that its next holder sees the quote; after an error it may still be held.
 func (c *Cache) Offer(ctx context.Context, p redis.Pipeliner, q market.Quote, id uuid.UUID, l Lock) (answer func(ctx context.Context) (Entry, error)) {
 	keys, args := c.arguments(q, id, l)
 	put := putScript.EvalSha(ctx, p, keys, args...)

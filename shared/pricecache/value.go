@@ -13,8 +13,9 @@ import (
 )
 
 // A value is text, without separators between fields of fixed length: the format's tag, the rank (a time of 20 digits and the raw
-// response's id of 36), the times of the Put on Redis' clock and on the writer's, observed_at, the price's digits, and after a space
-// the currency. All times are microseconds since 1970 in 20 digits. Ranks compare as text. Symbol and provider are in the key.
+// response's id of 36), the times of the Put on Redis' clock and on the writer's, observed_at, the price's digits, and after a
+// space the currency. All times are microseconds since 1970 in 20 digits. Ranks compare as text. Symbol and provider are in the
+// key.
 //
 // The value has its own time, because a time to live that is read by a second command may belong to another value.
 const (

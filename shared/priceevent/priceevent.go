@@ -1,7 +1,7 @@
 // Package priceevent is the format of a price event: encode, decode, validate. It does no I/O.
 //
-// An event is a CloudEvent in binary mode on the Kafka topic price-events, with the symbol as key. Producers call [Encode], consumers
-// [Decode]. Both sides apply the rules of [Observation.Validate], so that every event that is stored can be consumed.
+// An event is a CloudEvent in binary mode on the Kafka topic price-events, with the symbol as key. Producers call [Encode],
+// consumers [Decode]. Both sides apply the rules of [Observation.Validate], so that every event that is stored can be consumed.
 package priceevent
 
 import (
@@ -44,8 +44,8 @@ type Observation struct {
 	Correction    int // CloudEvent extension "correction": greater wins; 0 if absent
 }
 
-// CompareRank compares observations of one point: of several, the one with the greatest rank counts, in whatever order they arrive. The
-// rank is (correction, raw_response_id as 16 bytes, price).
+// CompareRank compares observations of one point: of several, the one with the greatest rank counts, in whatever order they
+// arrive. The rank is (correction, raw_response_id as 16 bytes, price).
 func (o Observation) CompareRank(p Observation) int {
 	if c := cmp.Compare(o.Correction, p.Correction); c != 0 {
 		return c
@@ -100,8 +100,9 @@ func Encode(o Observation) (Message, error) {
 	}, nil
 }
 
-// Decode reads the JSON value of an event and validates it; now is the time on our clock. All errors are Invalid with one of the codes
-// of [Refusals]: the same bytes can never succeed. (A timestamp too far ahead could later, but it would be wrong then, too.)
+// Decode reads the JSON value of an event and validates it; now is the time on our clock. All errors are Invalid with one of the
+// codes of [Refusals]: the same bytes can never succeed. (A timestamp too far ahead could later, but it would be wrong then,
+// too.)
 func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	if len(data) == 0 {
 		return Observation{}, fault.New(fault.Invalid, CodeNoData, "event has no data")
@@ -155,8 +156,8 @@ type text struct {
 
 func notJSON() error { return fault.New(fault.Invalid, CodeUndecodable, "data is not JSON") }
 
-// decodeMembers reads exactly one JSON object. Names are compared exactly, unlike in encoding/json with a struct. If a name is repeated,
-// the last one counts, as in encoding/json.
+// decodeMembers reads exactly one JSON object. Names are compared exactly, unlike in encoding/json with a struct. If a name is
+// repeated, the last one counts, as in encoding/json.
 func decodeMembers(data []byte) (members, error) {
 	var m members
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -206,8 +207,8 @@ func atEnd(dec *jsontext.Decoder) bool {
 	return errors.Is(err, io.EOF)
 }
 
-// Validate checks an observation by the rules of [Decode]. The ingest side calls it before it stores a quote, so that nothing is stored
-// that the consumer would refuse. Errors are Invalid.
+// Validate checks an observation by the rules of [Decode]. The ingest side calls it before it stores a quote, so that nothing is
+// stored that the consumer would refuse. Errors are Invalid.
 func (o Observation) Validate(now time.Time) error {
 	if _, err := market.ParseSymbol(string(o.Symbol)); err != nil {
 		return err

@@ -2,8 +2,8 @@ package priceevent
 
 import "marketdata/shared/market"
 
-// Codes of the reasons for dead letters. They are the values of the header dlq-code and of the metrics' label, and dlq-inspector groups
-// by them.
+// Codes of the reasons for dead letters. They are the values of the header dlq-code and of the metrics' label, and dlq-inspector
+// groups by them.
 const (
 	CodeUndecodable      = "undecodable"
 	CodeNoData           = "no_data"

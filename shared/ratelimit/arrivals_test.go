@@ -38,8 +38,8 @@ func (m *model) noWindowHoldsMore(t *testing.T, l Limit) {
 	}
 }
 
-// testRandomArrivals checks the rule with random arrivals: bursts, pauses, and the edges of windows to the microsecond. No window holds
-// more than N; no request is refused while every limit has room.
+// testRandomArrivals checks the rule with random arrivals: bursts, pauses, and the edges of windows to the microsecond. No window
+// holds more than N; no request is refused while every limit has room.
 func testRandomArrivals(t *testing.T, s subject) {
 	t.Helper()
 	for seed, limits := range [][]Limit{

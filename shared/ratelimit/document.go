@@ -8,9 +8,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Document adds to the API document what the limiter adds to every operation: its headers, its responses (401, 429, 503) and the API
-// key. All operations of an API are limited; health, docs, metrics and event routes are not operations. Call it after all operations
-// are registered.
+// Document adds to the API document what the limiter adds to every operation: its headers, its responses (401, 429, 503) and the
+// API key. All operations of an API are limited; health, docs, metrics and event routes are not operations. Call it after all
+// operations are registered.
 func Document(api *huma.OpenAPI) {
 	if api.Components.SecuritySchemes == nil {
 		api.Components.SecuritySchemes = map[string]*huma.SecurityScheme{}

@@ -11,8 +11,8 @@ import (
 )
 
 // Keys holds the known API keys, as SHA-256 of what clients send. It decodes from comma-separated name:sha256[:5/1m], the hash in
-// hex; an optional limit replaces the limit of each route. A name may have several keys, so that a client can rotate its key without
-// an interruption. Keys prints as REDACTED.
+// hex; an optional limit replaces the limit of each route. A name may have several keys, so that a client can rotate its key
+// without an interruption. Keys prints as REDACTED.
 type Keys struct {
 	keys []apiKey
 	err  error

@@ -17,13 +17,13 @@ import (
 	"marketdata/shared/redisclient"
 )
 
-// Limiter decides with Redis. While Redis is unavailable it is degraded: each replica decides alone, by the same rule with its share of
-// the limits. A client's limit is divided by the most replicas of a function, so that all of them together admit about the limit;
-// callers of [Limiter.Take] pass their own shares. Safe for concurrent use.
+// Limiter decides with Redis. While Redis is unavailable it is degraded: each replica decides alone, by the same rule with its
+// share of the limits. A client's limit is divided by the most replicas of a function, so that all of them together admit about
+// the limit; callers of [Limiter.Take] pass their own shares. Safe for concurrent use.
 //
-// The limiter becomes degraded when Redis is silent, refuses connections or returns an error. Waiting for a connection and opening
-// one do not count as silence, see [pulse]. While degraded, it tries Redis with one request at a time, at most once per [probeEvery];
-// the first decision by Redis ends the mode.
+// The limiter becomes degraded when Redis is silent, refuses connections or returns an error. Waiting for a connection and
+// opening one do not count as silence, see [pulse]. While degraded, it tries Redis with one request at a time, at most once per
+// [probeEvery]; the first decision by Redis ends the mode.
 type Limiter struct {
 	client   *redis.Client
 	shared   *Redis
@@ -55,9 +55,9 @@ func newSession() *session {
 // probeEvery is the interval at which a degraded replica tries Redis. It also bounds how often the mode can change.
 const probeEvery = time.Second
 
-// awayWait is the Reset of a share of zero, a guess at when Redis will be back. It is longer than the time that a tick of poll has for
-// its calls, so that the tick continues with other providers instead of waiting.
-const awayWait = 30 * time.Second
+// outageWait is the Reset of a share of zero, a guess at when Redis will be back. It is longer than the time that a tick of poll
+// has for its calls, so that the tick continues with other providers instead of waiting.
+const outageWait = 30 * time.Second
 
 // patience is how long a request waits for its answer while Redis answers others.
 const patience = 2 * time.Second
@@ -66,7 +66,7 @@ const patience = 2 * time.Second
 const dialPatience = 5
 
 var (
-	errAway = errors.New("redis is unavailable")
+	errDown = errors.New("redis is unavailable")
 	// errBusy means that Redis answers other requests but not this one. Deciding alone would admit more than the limit.
 	errBusy = errors.New("redis is busy")
 )
@@ -119,9 +119,9 @@ func (l *Limiter) Warm(ctx context.Context) error {
 	return l.shared.Load(ctx)
 }
 
-// Take decides one request of key, for which all limits must have room. While degraded, it uses this replica's shares instead, one for
-// each limit; requests that Redis admitted for this replica count against them, too. A share with N = 0 admits nothing until Redis is
-// back.
+// Take decides one request of key, for which all limits must have room. While degraded, it uses this replica's shares instead,
+// one for each limit; requests that Redis admitted for this replica count against them, too. A share with N = 0 admits nothing
+// until Redis is back.
 func (l *Limiter) Take(ctx context.Context, key string, limits, shares []Limit) Decision {
 	d, err := l.ask(ctx, nil, key, limits)
 	switch {
@@ -136,8 +136,8 @@ func (l *Limiter) Take(ctx context.Context, key string, limits, shares []Limit) 
 	return d
 }
 
-// ask lets Redis decide, in one round trip with the commands that ride queues. If it returns an error, Redis did not decide, and each
-// of the commands has an error. The request counts even if its client goes away and ctx ends.
+// ask lets Redis decide, in one round trip with the commands that ride queues. If it returns an error, Redis did not decide, and
+// each of the commands has an error. The request counts even if its client goes away and ctx ends.
 func (l *Limiter) ask(ctx context.Context, ride func(redis.Pipeliner), key string, limits []Limit) (Decision, error) {
 	if l.degraded.Load() {
 		return l.askAgain(ctx, ride, key, limits)
@@ -154,7 +154,7 @@ func (l *Limiter) ask(ctx context.Context, ride func(redis.Pipeliner), key strin
 	case err == nil:
 		return d, nil
 	case s.ctx.Err() != nil: // another request has found Redis unavailable
-		return Decision{}, errAway
+		return Decision{}, errDown
 	case l.busy(err, beats):
 		return Decision{}, fmt.Errorf("%w: %w", errBusy, err)
 	}
@@ -166,12 +166,12 @@ func (l *Limiter) ask(ctx context.Context, ride func(redis.Pipeliner), key strin
 func (l *Limiter) askAgain(ctx context.Context, ride func(redis.Pipeliner), key string, limits []Limit) (Decision, error) {
 	if !l.probe.TryLock() {
 		l.failRider(ride)
-		return Decision{}, errAway
+		return Decision{}, errDown
 	}
 	defer l.probe.Unlock()
 	if !l.mayProbe() {
 		l.failRider(ride)
-		return Decision{}, errAway
+		return Decision{}, errDown
 	}
 	d, err := l.shared.TakeWith(context.WithoutCancel(ctx), ride, key, limits...)
 	if err != nil {
@@ -226,10 +226,10 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// failRider fails the commands that ride queues with errAway.
+// failRider fails the commands that ride queues with errDown.
 func (l *Limiter) failRider(ride func(redis.Pipeliner)) {
 	if ride != nil {
-		redisclient.Fail(l.client, ride, errAway)
+		redisclient.Fail(l.client, ride, errDown)
 	}
 }
 
@@ -242,7 +242,7 @@ func (l *Limiter) clientShare(limit Limit) Limit {
 func (l *Limiter) alone(key string, shares []Limit) Decision {
 	l.decided.Inc()
 	if slices.ContainsFunc(shares, func(s Limit) bool { return s.N < 1 }) {
-		return Decision{Left: make([]int, len(shares)), Reset: awayWait, Degraded: true}
+		return Decision{Left: make([]int, len(shares)), Reset: outageWait, Degraded: true}
 	}
 	d := l.local.take(key, shares)
 	d.Degraded = true

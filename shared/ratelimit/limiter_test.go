@@ -229,7 +229,7 @@ func TestLimiterUsesTheGivenShares(t *testing.T) {
 		require.True(t, d.Degraded)
 		require.Equal(t, i < 2, d.Allowed)
 	}
-	require.Equal(t, Decision{Left: []int{0, 0}, Reset: awayWait, Degraded: true},
+	require.Equal(t, Decision{Left: []int{0, 0}, Reset: outageWait, Degraded: true},
 		l.Take(t.Context(), "none", limits, []Limit{{0, time.Minute}, {20, time.Hour}}), "a share of zero is not rounded up")
 
 	net.set(false, false)

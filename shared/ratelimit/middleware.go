@@ -23,10 +23,10 @@ type Policy struct {
 	Guarded bool
 }
 
-// Gate limits a route. Every admitted request counts once, whatever its response; refused requests do not count. Every response has the
-// limit's headers (draft-ietf-httpapi-ratelimit-headers-11, and the X-RateLimit names that most clients read). A refusal is 429 with
-// Retry-After, the time until a request can pass, in whole seconds. If API keys are configured, a request without a known one is 401
-// and counts against its address. Safe for concurrent use.
+// Gate limits a route. Every admitted request counts once, whatever its response; refused requests do not count. Every response
+// has the limit's headers (draft-ietf-httpapi-ratelimit-headers-11, and the X-RateLimit names that most clients read). A refusal
+// is 429 with Retry-After, the time until a request can pass, in whole seconds. If API keys are configured, a request without a
+// known one is 401 and counts against its address. Safe for concurrent use.
 type Gate struct {
 	limiter *Limiter
 	policy  Policy
@@ -53,8 +53,8 @@ func (l *Limiter) Middleware(p Policy) service.Middleware {
 // Admit decides a request. If it returns false, it has written the response. client is the client that was charged, see [Client].
 //
 // ride queues commands of the route on the pipeline that carries the check, so that both take one round trip; it may be nil. The
-// commands run before the request is admitted, so they must only read. When Admit returns, each of them has its reply, or an error if
-// Redis sent none. ride may be called more than once; the commands of the last call count.
+// commands run before the request is admitted, so they must only read. When Admit returns, each of them has its reply, or an
+// error if Redis sent none. ride may be called more than once; the commands of the last call count.
 func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pipeliner)) (client string, ok bool) {
 	l, p := g.limiter, g.policy
 	key, known := l.config.APIKeys.find(r.Header)
@@ -99,8 +99,8 @@ func (l *Limiter) decide(ctx context.Context, ride func(redis.Pipeliner), p Poli
 
 type clientKey struct{}
 
-// Client returns the client that the limiter charged for this request: "key:" and the name of the API key, or else the address. It is
-// empty on a route without a limit.
+// Client returns the client that the limiter charged for this request: "key:" and the name of the API key, or else the address.
+// It is empty on a route without a limit.
 func Client(ctx context.Context) string {
 	client, _ := ctx.Value(clientKey{}).(string)
 	return client

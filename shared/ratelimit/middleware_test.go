@@ -172,8 +172,8 @@ func TestEveryRoutedRequestCountsOnce(t *testing.T) {
 	require.Equal(t, strconv.Itoa(left-1), s.post("/things", `{"n":1}`).Header().Get("X-RateLimit-Remaining"))
 }
 
-// Random arrivals of one client over HTTP: at most five are served in any window of a minute. A request after Retry-After seconds is
-// served; one a second earlier is refused.
+// Random arrivals of one client over HTTP: at most five are served in any window of a minute. A request after Retry-After seconds
+// is served; one a second earlier is refused.
 func TestRetryAfterIsExactThroughHTTP(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{5, time.Minute}))

@@ -22,7 +22,7 @@ type network struct {
 	addr   string
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
-	away   bool          // new connections are refused, and open ones were closed
+	down   bool          // new connections are refused, and open ones were closed
 	mute   bool          // writes are lost
 	muted  chan struct{} // receives one value for each lost write
 	writes atomic.Int64
@@ -66,7 +66,7 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.away {
+	if n.down {
 		return nil, errors.New("connection refused")
 	}
 	inner, err := (&net.Dialer{}).DialContext(ctx, "tcp", n.addr)
@@ -77,11 +77,11 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return &conn{Conn: inner, n: n, id: n.opened.Add(1)}, nil
 }
 
-func (n *network) set(away, mute bool) {
+func (n *network) set(down, mute bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.away, n.mute = away, mute
-	if away {
+	n.down, n.mute = down, mute
+	if down {
 		for c := range n.conns {
 			_ = c.Close()
 			delete(n.conns, c)

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// pulse distinguishes a silent Redis from a busy one. A single late reply proves nothing: this process may have been starved of CPU,
-// or the reply may be queued. Redis is silent if no connection of the limiter has received anything for the timeout, and none does in
-// a second wait of half that time.
+// pulse distinguishes a silent Redis from a busy one. A single late reply proves nothing: this process may have been starved of
+// CPU, or the reply may be queued. Redis is silent if no connection of the limiter has received anything for the timeout, and
+// none does in a second wait of half that time.
 type pulse struct {
 	timeout  time.Duration
 	patience time.Duration // how long a request waits for a connection or a reply while Redis answers others

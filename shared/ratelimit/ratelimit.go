@@ -1,5 +1,5 @@
-// Package ratelimit limits clients exactly: no window [t, t+Window) admits more than N requests, over all replicas of all functions,
-// and no request is refused while the window that ends now holds fewer than N admissions.
+// Package ratelimit limits clients exactly: no window [t, t+Window) admits more than N requests, over all replicas of all
+// functions, and no request is refused while the window that ends now holds fewer than N admissions.
 //
 // It keeps a log of the last admissions of each client. The rule is a pure function ([admit]). [Redis] keeps the logs for all
 // replicas, [Memory] for one process. [Limiter] uses the first and falls back on the second; [Limiter.Middleware] puts it before a
@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Limit admits at most N requests in any Window. It decodes from text such as "5/1m" or "25/1d". The zero Limit means no limit; invalid
-// text decodes to it, and [Config.Validate] rejects it.
+// Limit admits at most N requests in any Window. It decodes from text such as "5/1m" or "25/1d". The zero Limit means no limit;
+// invalid text decodes to it, and [Config.Validate] rejects it.
 type Limit struct {
 	N      int
 	Window time.Duration // whole milliseconds, up to a year
@@ -52,8 +52,8 @@ func parseWindow(text string) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// UnmarshalText never fails, because the decoder of the environment would stop at the first error. Invalid text becomes the zero Limit,
-// for which [Limit.Check] returns an error.
+// UnmarshalText never fails, because the decoder of the environment would stop at the first error. Invalid text becomes the zero
+// Limit, for which [Limit.Check] returns an error.
 func (l *Limit) UnmarshalText(text []byte) error {
 	*l, _ = ParseLimit(string(text))
 	return nil
@@ -86,9 +86,10 @@ func (l Limit) WindowText() string {
 // maxLog is the most admissions that a log holds.
 const maxLog = 100_000
 
-// kept returns the limit as it is enforced. One above [maxLog] is split into equal parts of its window, because a log of millions takes
-// hundreds of megabytes: 10000000/1m becomes 100000/600ms. The parts of a window together never admit more than N, and slightly less if
-// the division leaves a remainder: N is rounded down, the window up to a microsecond. A burst has to fit into a part.
+// kept returns the limit as it is enforced. One above [maxLog] is split into equal parts of its window, because a log of millions
+// takes hundreds of megabytes: 10000000/1m becomes 100000/600ms. The parts of a window together never admit more than N, and
+// slightly less if the division leaves a remainder: N is rounded down, the window up to a microsecond. A burst has to fit into a
+// part.
 func (l Limit) kept() Limit {
 	if l.N <= maxLog {
 		return l
@@ -111,17 +112,18 @@ type Decision struct {
 // Seconds returns Reset in whole seconds, rounded up.
 func (d Decision) Seconds() int { return int(math.Ceil(d.Reset.Seconds())) }
 
-// Store decides a request and, if all limits admit it, records the admission, in one atomic step. A refusal changes nothing. Safe for
-// concurrent use.
+// Store decides a request and, if all limits admit it, records the admission, in one atomic step. A refusal changes nothing. Safe
+// for concurrent use.
 type Store interface {
 	Take(ctx context.Context, key string, limits ...Limit) (Decision, error)
 }
 
-// admit decides a request at clock from the log of admissions, oldest first, and returns the new log. takeScript does the same in Redis.
+// admit decides a request at clock from the log of admissions, oldest first, and returns the new log. takeScript does the same in
+// Redis.
 //
-// Admissions at a and at a+Window or later share no window. Time never runs backwards: while the clock is behind the newest admission,
-// the time is that of the admission. If the clock is behind by more than the longest window, it was wrong before; admissions in its
-// future then count as admitted now, so that no client waits longer than two windows.
+// Admissions at a and at a+Window or later share no window. Time never runs backwards: while the clock is behind the newest
+// admission, the time is that of the admission. If the clock is behind by more than the longest window, it was wrong before;
+// admissions in its future then count as admitted now, so that no client waits longer than two windows.
 func admit(log []time.Time, clock time.Time, limits []Limit) ([]time.Time, Decision) {
 	var longest time.Duration
 	for _, l := range limits {

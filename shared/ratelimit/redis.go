@@ -10,12 +10,13 @@ import (
 	"marketdata/shared/redisclient"
 )
 
-// takeScript is [admit] on a Redis list of admission times in microseconds, on the clock of Redis: one atomic step for all replicas.
+// takeScript is [admit] on a Redis list of admission times in microseconds, on the clock of Redis: one atomic step for all
+// replicas.
 //
-// KEYS[1] is the log; ARGV holds N and window (microseconds) of each limit. The reply is allowed (0 or 1), reset (microseconds), and
-// the requests left under each limit. Numbers up to 2^53 are exact in Lua; the clock in microseconds stays below that until the year
-// 2255. A key that is not a list of numbers is not ours and is replaced: every later script would fail on it. The key expires one
-// second after it can no longer refuse a request.
+// KEYS[1] is the log; ARGV holds N and window (microseconds) of each limit. The reply is allowed (0 or 1), reset (microseconds),
+// and the requests left under each limit. Numbers up to 2^53 are exact in Lua; the clock in microseconds stays below that until
+// the year 2255. A key that is not a list of numbers is not ours and is replaced: every later script would fail on it. The key
+// expires one second after it can no longer refuse a request.
 var takeScript = redis.NewScript(`
 local key, longest = KEYS[1], 0
 for i = 2, #ARGV, 2 do longest = math.max(longest, tonumber(ARGV[i])) end
@@ -78,8 +79,8 @@ for i, n in ipairs(left) do answer[i + 2] = n - allowed end
 return answer
 `)
 
-// Redis is a Store shared by all replicas. The client must not retry by itself (MaxRetries -1): a request whose reply was lost would
-// count twice.
+// Redis is a Store shared by all replicas. The client must not retry by itself (MaxRetries -1): a request whose reply was lost
+// would count twice.
 type Redis struct {
 	client  *redis.Client
 	batches *redisclient.Batcher
@@ -102,8 +103,8 @@ func (s *Redis) Take(ctx context.Context, key string, limits ...Limit) (Decision
 	return s.TakeWith(ctx, nil, key, limits...)
 }
 
-// TakeWith is Take in one round trip with the commands that ride queues on the same pipeline; ride may be nil. Afterwards each of them
-// has its reply or an error, and none was sent twice.
+// TakeWith is Take in one round trip with the commands that ride queues on the same pipeline; ride may be nil. Afterwards each of
+// them has its reply or an error, and none was sent twice.
 func (s *Redis) TakeWith(ctx context.Context, ride func(redis.Pipeliner), key string, limits ...Limit) (Decision, error) {
 	keys, args := []string{s.prefix + key}, make([]any, 0, 2*len(limits))
 	for _, l := range limits {

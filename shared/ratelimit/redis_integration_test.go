@@ -70,8 +70,8 @@ func BenchmarkTake(b *testing.B) {
 	}
 }
 
-// BenchmarkMiddleware measures a limited request whose handler reads Redis in the round trip of the limit check ("limited"), and the
-// same pipeline without the limiter ("bare").
+// BenchmarkMiddleware measures a limited request whose handler reads Redis in the round trip of the limit check ("limited"), and
+// the same pipeline without the limiter ("bare").
 func BenchmarkMiddleware(b *testing.B) {
 	opened, prefix := testenv.Redis(b)
 	client, err := redisclient.Open("redis://" + opened.Options().Addr)

@@ -76,7 +76,8 @@ func TestRedisKeysExpire(t *testing.T) {
 	require.False(t, server.Exists("t:client"))
 }
 
-// A server that was restarted or flushed does not know the script. The script is sent again, but the commands that rode with it are not.
+// A server that was restarted or flushed does not know the script. The script is sent again, but the commands that rode with it
+// are not.
 func TestFlushedScriptIsSentAgainAlone(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)

@@ -9,8 +9,8 @@ import (
 	"marketdata/shared/coalesce"
 )
 
-// Batcher sends the commands of concurrent callers as one pipeline: under load, most of the cost of a command, here and in Redis, is a
-// system call each way. A lone caller's commands are sent at once. Safe for concurrent use.
+// Batcher sends the commands of concurrent callers as one pipeline: under load, most of the cost of a command, here and in Redis,
+// is a system call each way. A lone caller's commands are sent at once. Safe for concurrent use.
 type Batcher struct {
 	client    *redis.Client
 	coalescer *coalesce.Coalescer[batched, struct{}]
@@ -38,9 +38,10 @@ func NewBatcher(client *redis.Client, timeout time.Duration) *Batcher {
 	return b
 }
 
-// Do runs the commands that queue puts on a pipeline, in order, between those of other callers. Afterwards each of them has its reply or
-// an error, and none was sent twice. If ctx ends while they still wait, they are not sent; Do waits for commands in flight. queue may
-// be called by another goroutine, and returns before Do does. It is called again if the commands of the first call were not sent.
+// Do runs the commands that queue puts on a pipeline, in order, between those of other callers. Afterwards each of them has its
+// reply or an error, and none was sent twice. If ctx ends while they still wait, they are not sent; Do waits for commands in
+// flight. queue may be called by another goroutine, and returns before Do does. It is called again if the commands of the first
+// call were not sent.
 func (b *Batcher) Do(ctx context.Context, queue func(redis.Pipeliner)) {
 	if _, err := b.coalescer.Do(context.WithoutCancel(ctx), batched{ctx, queue}); err != nil {
 		Fail(b.client, queue, err)

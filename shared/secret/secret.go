@@ -1,5 +1,5 @@
-// Package secret is the type of configuration values that must not be shown. Like fault, it is at the bottom: the functions' configs use
-// it (as service.Secret), and so do the provider adapters, which do not import package service.
+// Package secret is the type of configuration values that must not be shown. Like fault, it is at the bottom: the functions'
+// configs use it (as service.Secret), and so do the provider adapters, which do not import package service.
 package secret
 
 import (
@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// Value is a text that is formatted and marshalled as REDACTED; string(v) returns the text. fmt cannot call methods of an unexported
-// field: keep a Value in exported fields, or out of structs that may be printed.
+// Value is a text that is formatted and marshalled as REDACTED; string(v) returns the text. fmt cannot call methods of an
+// unexported field: keep a Value in exported fields, or out of structs that may be printed.
 type Value string
 
 const redacted = "REDACTED"

@@ -17,8 +17,8 @@ import (
 	"marketdata/shared/testenv/wire"
 )
 
-// Program is a server under load, for benchmarks that run several in turn, round by round, so that drift of the machine cancels out in
-// their ratios.
+// Program is a server under load, for benchmarks that run several in turn, round by round, so that drift of the machine cancels
+// out in their ratios.
 type Program struct {
 	URL     string    // with a trailing slash
 	Rates   []float64 // responses per second, of each round
@@ -26,8 +26,8 @@ type Program struct {
 	Tails   []float64 // 99th percentile, milliseconds
 }
 
-// StartProgram runs a command on a free loopback port (HOST, PORT) until the benchmark ends, with its log in a file. It returns once
-// /readyz succeeds. The command must exit with 0 on SIGTERM.
+// StartProgram runs a command on a free loopback port (HOST, PORT) until the benchmark ends, with its log in a file. It returns
+// once /readyz succeeds. The command must exit with 0 on SIGTERM.
 func StartProgram(tb testing.TB, name, path string, env ...string) *Program {
 	tb.Helper()
 	port := FreePort(tb)

@@ -1,6 +1,6 @@
-// Package testenv provides tests with real services: a Postgres database, a Redis prefix and Kafka topics of their own. It is for tests
-// only. The servers are those of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS. If one is not set, the test fails with the
-// remedy, so that a suite without services never passes.
+// Package testenv provides tests with real services: a Postgres database, a Redis prefix and Kafka topics of their own. It is for
+// tests only. The servers are those of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS. If one is not set, the test fails
+// with the remedy, so that a suite without services never passes.
 package testenv
 
 import (
@@ -47,8 +47,8 @@ func FreePort(tb testing.TB) int {
 	return addr.Port
 }
 
-// PostgresURL creates a migrated database for this test, which is dropped at its end, and returns the URL. Databases are cloned from a
-// template that is migrated once for each version of the schema.
+// PostgresURL creates a migrated database for this test, which is dropped at its end, and returns the URL. Databases are cloned
+// from a template that is migrated once for each version of the schema.
 func PostgresURL(tb testing.TB) string {
 	tb.Helper()
 	server := need(tb, "DATABASE_URL")

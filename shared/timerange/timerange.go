@@ -13,8 +13,8 @@ import (
 	"marketdata/shared/fault"
 )
 
-// Range selects the instants t with From <= t < To. Both are whole microseconds, as stored times are: a bound between two microseconds
-// selects the same instants as the later of them.
+// Range selects the instants t with From <= t < To. Both are whole microseconds, as stored times are: a bound between two
+// microseconds selects the same instants as the later of them.
 type Range struct{ From, To time.Time }
 
 // Values of an absent start and an absent end. No series reaches them.
@@ -23,8 +23,8 @@ var (
 	last  = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// Parse reads start and end; an empty text leaves that side open. Errors are Invalid with code "invalid_parameter": an invalid bound, or
-// a start that is not before the end.
+// Parse reads start and end; an empty text leaves that side open. Errors are Invalid with code "invalid_parameter": an invalid
+// bound, or a start that is not before the end.
 func Parse(start, end string) (Range, error) {
 	from, err := parseBound("start", start, first)
 	if err != nil {
@@ -94,9 +94,9 @@ func below(text string) string {
 
 var errForm = errors.New("not an RFC 3339 time")
 
-// ParseRFC3339 reads a time exactly as RFC 3339 section 5.6 defines it. time.Parse accepts invalid times (an hour of one digit, a comma,
-// an offset of 24 hours) and refuses valid ones (t and z in lower case, leap seconds). The result is in UTC; digits beyond nanoseconds
-// are dropped. A leap second becomes the second after it, as in POSIX time.
+// ParseRFC3339 reads a time exactly as RFC 3339 section 5.6 defines it. time.Parse accepts invalid times (an hour of one digit, a
+// comma, an offset of 24 hours) and refuses valid ones (t and z in lower case, leap seconds). The result is in UTC; digits beyond
+// nanoseconds are dropped. A leap second becomes the second after it, as in POSIX time.
 func ParseRFC3339(text string) (time.Time, error) {
 	const form = "0000-00-00T00:00:00"
 	if len(text) <= len(form) || !matches(form, text[:len(form)]) {

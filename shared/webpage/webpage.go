@@ -1,5 +1,5 @@
-// Package webpage serves the product's own pages: static files from the binary, with a policy that forbids resources of other sites and
-// inline code. It also has the design tokens that all pages share ("tokens.css").
+// Package webpage serves the product's own pages: static files from the binary, with a policy that forbids resources of other
+// sites and inline code. It also has the design tokens that all pages share ("tokens.css").
 package webpage
 
 import (
@@ -16,8 +16,8 @@ import (
 //go:embed tokens.css
 var tokens []byte
 
-// policy is the Content-Security-Policy of every page. Pages show untrusted payloads: even if one became markup, it could neither load
-// nor run anything.
+// policy is the Content-Security-Policy of every page. Pages show untrusted payloads: even if one became markup, it could neither
+// load nor run anything.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // mediaTypes are explicit because package mime reads tables of the host, which differ. Other files are not served.
@@ -28,8 +28,8 @@ var mediaTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// Handle serves index.html at the pattern index, and the other files and tokens.css below the path dir, which ends with a slash. The
-// files are public: a page that shows secrets must request them with credentials.
+// Handle serves index.html at the pattern index, and the other files and tokens.css below the path dir, which ends with a slash.
+// The files are public: a page that shows secrets must request them with credentials.
 func Handle(mux *http.ServeMux, index, dir string, files fs.FS) {
 	mux.HandleFunc("GET "+index, func(w http.ResponseWriter, r *http.Request) { serve(w, r, files, "index.html") })
 	mux.HandleFunc("GET "+dir+"{file}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, files, r.PathValue("file")) })

@@ -1,7 +1,8 @@
-// Package alphavantage reads quotes from Alpha Vantage's GLOBAL_QUOTE. It needs a key, which Alpha Vantage accepts in the query only.
+// Package alphavantage reads quotes from Alpha Vantage's GLOBAL_QUOTE. It needs a key, which Alpha Vantage accepts in the query
+// only.
 //
-// Symbols are Alpha Vantage's own: AAPL, TSCO.LON, SHOP.TRT. The response has a date but no time, so a quote has its receive time. It
-// has no currency.
+// Symbols are Alpha Vantage's own: AAPL, TSCO.LON, SHOP.TRT. The response has a date but no time, so a quote has its receive
+// time. It has no currency.
 package alphavantage
 
 import (
@@ -104,9 +105,9 @@ func quoteOf(members map[string]json.RawMessage) (r *reply, err error) {
 	return nil, nil //nolint:nilnil // see above
 }
 
-// refusal classifies a refusal by its text: the same text has had different member names over the years, and almost every text offers
-// premium plans and mentions the limit per day. Order matters: the text about bursts mentions both limits, the text about the day only
-// one. (The response to a wrong key may have the text about the day, too; the two cannot be distinguished.)
+// refusal classifies a refusal by its text: the same text has had different member names over the years, and almost every text
+// offers premium plans and mentions the limit per day. Order matters: the text about bursts mentions both limits, the text about
+// the day only one. (The response to a wrong key may have the text about the day, too; the two cannot be distinguished.)
 func refusal(a upstream.Answer, text string) error {
 	text = strings.ToLower(text)
 	has := func(part string) bool { return strings.Contains(text, part) }

@@ -1,7 +1,7 @@
 // Package binance reads prices from Binance's spot API, /api/v3/ticker/price. It needs no key.
 //
-// Symbols are Binance's own: BTCUSDT, not BTC-USD. They are not translated, because a tether is not a dollar. The response has no time,
-// so a quote has its receive time. It has no currency.
+// Symbols are Binance's own: BTCUSDT, not BTC-USD. They are not translated, because a tether is not a dollar. The response has no
+// time, so a quote has its receive time. It has no currency.
 package binance
 
 import (

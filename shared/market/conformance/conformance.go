@@ -1,6 +1,6 @@
-// Package conformance is the test suite that every provider adapter must pass; it is for tests only. An adapter's test is one short
-// file that fills in an [Adapter] and calls [Run]. The suite calls the adapter against the fake exchange, which misbehaves on request,
-// and against responses recorded from the provider, each a file in the adapter's testdata.
+// Package conformance is the test suite that every provider adapter must pass; it is for tests only. An adapter's test is one
+// short file that fills in an [Adapter] and calls [Run]. The suite calls the adapter against the fake exchange, which misbehaves
+// on request, and against responses recorded from the provider, each a file in the adapter's testdata.
 //
 // Start at [Run]. Its parts are in exchange.go (each kind of fault), recorded.go (recorded responses, also truncated, damaged or
 // extended), transport.go (time, size, connections) and secrecy.go (the key).

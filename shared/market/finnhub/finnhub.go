@@ -35,8 +35,8 @@ type reply struct {
 	Time    *json.Number `json:"t"` // seconds since 1970
 }
 
-// Latest returns the current price. The response for an unknown symbol is a quote of zeros with status 200, and sometimes for a known
-// one while Finnhub is overloaded (Finnhub-API issue 54). So symbol_not_found must not be cached for long.
+// Latest returns the current price. The response for an unknown symbol is a quote of zeros with status 200, and sometimes for a
+// known one while Finnhub is overloaded (Finnhub-API issue 54). So symbol_not_found must not be cached for long.
 func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quote, market.Response, error) {
 	answer, err := p.client.Get(ctx, "/api/v1/quote", url.Values{"symbol": {string(symbol)}})
 	if err != nil {
@@ -67,9 +67,9 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: at}, nil
 }
 
-// refusal classifies a response that is not a quote. The same messages have had statuses 200, 400, 401, 403, 404 and 422, in the member
-// "error", as a JSON string and as plain text. Unless the status means that the provider is down or its limit exceeded, the message
-// decides.
+// refusal classifies a response that is not a quote. The same messages have had statuses 200, 400, 401, 403, 404 and 422, in the
+// member "error", as a JSON string and as plain text. Unless the status means that the provider is down or its limit exceeded,
+// the message decides.
 func refusal(symbol market.Symbol, a upstream.Answer, broken error) error {
 	text := strings.ToLower(string(a.Body))
 	has := func(parts ...string) bool {

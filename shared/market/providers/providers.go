@@ -22,8 +22,8 @@ import (
 	"marketdata/shared/secret"
 )
 
-// Config is the providers' part of a function's environment. A provider whose key is missing exists, but returns provider_auth without
-// a call.
+// Config is the providers' part of a function's environment. A provider whose key is missing exists, but returns provider_auth
+// without a call.
 type Config struct {
 	Timeout     time.Duration       `envconfig:"PROVIDER_TIMEOUT" default:"5s"` // of one whole call to a provider
 	Entitlement string              `envconfig:"ALPHA_VANTAGE_ENTITLEMENT"`     // of a premium plan: delayed or realtime

@@ -75,9 +75,9 @@ func authorizer(key string, place KeyPlace) func(*http.Request) error {
 	}
 }
 
-// Get requests path, which is escaped and begins with a slash, under the base URL. It does not follow redirects, because the key must
-// not be sent to an address in a response. It retries once, and only if no byte of the request was sent. Errors do not contain the
-// URL or the key. They are Unavailable: provider_auth, without a call, if the provider needs a key and there is none;
+// Get requests path, which is escaped and begins with a slash, under the base URL. It does not follow redirects, because the key
+// must not be sent to an address in a response. It retries once, and only if no byte of the request was sent. Errors do not
+// contain the URL or the key. They are Unavailable: provider_auth, without a call, if the provider needs a key and there is none;
 // provider_timeout; provider_unavailable; and provider_malformed for a response over 1 MiB.
 func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
@@ -106,8 +106,9 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer
 	}, nil
 }
 
-// PathSegment escapes a symbol for one segment of a path. It is for providers whose symbols contain no slash, and returns NotFound if
-// there is one: a server or a proxy may decode an escaped slash before it routes the request, and so respond for another path.
+// PathSegment escapes a symbol for one segment of a path. It is for providers whose symbols contain no slash, and returns
+// NotFound if there is one: a server or a proxy may decode an escaped slash before it routes the request, and so respond for
+// another path.
 func PathSegment(symbol market.Symbol) (string, error) {
 	if strings.Contains(string(symbol), "/") {
 		return "", NotFound(symbol)

@@ -20,8 +20,8 @@ const idleTimeout = 30 * time.Second
 // redialPause is the wait before the retry of a refused connection. It suffices for a server that restarts.
 const redialPause = 50 * time.Millisecond
 
-// newTransport returns a transport for HTTP/1.1 only, because HTTP/2 resends a request if a server refuses the stream. roots are the
-// certificate authorities for providers; nil means those of the system.
+// newTransport returns a transport for HTTP/1.1 only, because HTTP/2 resends a request if a server refuses the stream. roots are
+// the certificate authorities for providers; nil means those of the system.
 func newTransport(roots *x509.CertPool) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

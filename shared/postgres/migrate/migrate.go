@@ -12,8 +12,8 @@ import (
 	"marketdata/shared/postgres/migrations"
 )
 
-// Up migrates the database to the newest schema. It holds an advisory lock, so concurrent calls are safe; a second call changes nothing.
-// Each migration is one transaction. The error never contains the URL.
+// Up migrates the database to the newest schema. It holds an advisory lock, so concurrent calls are safe; a second call changes
+// nothing. Each migration is one transaction. The error never contains the URL.
 func Up(ctx context.Context, databaseURL string) error {
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {

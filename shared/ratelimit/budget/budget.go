@@ -1,10 +1,10 @@
 // Package budget limits our calls to providers to what their plans allow, over all replicas of all functions.
 //
-// All limits of a provider are checked at once, by the script of package ratelimit: a call that one of them refuses counts for none.
-// Redis may lose its data, and a day's budget is too valuable to be spent twice, so the calls of a day are also counted in Postgres,
-// and both must have room. The two days differ. The limiter's 25/1d admits 25 calls in any 24 hours, whenever the provider's day
-// begins; Postgres counts calendar days in UTC, on its own clock. While Redis keeps its data, the limiter is the stricter of the two
-// and Postgres never refuses.
+// All limits of a provider are checked at once, by the script of package ratelimit: a call that one of them refuses counts for
+// none. Redis may lose its data, and a day's budget is too valuable to be spent twice, so the calls of a day are also counted in
+// Postgres, and both must have room. The two days differ. The limiter's 25/1d admits 25 calls in any 24 hours, whenever the
+// provider's day begins; Postgres counts calendar days in UTC, on its own clock. While Redis keeps its data, the limiter is the
+// stricter of the two and Postgres never refuses.
 //
 // Without Redis, each replica has its share of the plan, which is divided among all replicas of both functions.
 package budget
@@ -62,9 +62,9 @@ func newBudgets(c Config, maxCopies int, l limiter, days dayCounts, set *metrics
 }
 
 // Take spends one call of the provider's budget. Errors are provider_rate_limited (Unavailable), with the time until a call is
-// possible, if the budget is spent: nothing was counted; and storage_unavailable (Unavailable) if the day's count could not be read or
-// written: the call must not be made. Without Redis, each replica has its share of every limit; if a share is zero, RetryAfter is
-// a guess.
+// possible, if the budget is spent: nothing was counted; and storage_unavailable (Unavailable) if the day's count could not be
+// read or written: the call must not be made. Without Redis, each replica has its share of every limit; if a share is zero,
+// RetryAfter is a guess.
 func (b *Budgets) Take(ctx context.Context, provider string) error {
 	limits := b.limits[provider]
 	if len(limits.all) == 0 {

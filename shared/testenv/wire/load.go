@@ -16,8 +16,9 @@ type Result struct {
 	Requests int
 }
 
-// Load keeps inFlight requests in flight for the time d or until next returns nil, and returns rate and latency of the responses. next
-// returns request i, counted from 0, and is called concurrently. check may be nil. An error of check or of a connection ends the load.
+// Load keeps inFlight requests in flight for the time d or until next returns nil, and returns rate and latency of the responses.
+// next returns request i, counted from 0, and is called concurrently. check may be nil. An error of check or of a connection ends
+// the load.
 func Load(ctx context.Context, target string, inFlight int, d time.Duration, next func(i int) []byte, check func(status int, cache string) error) (Result, error) {
 	var (
 		counter atomic.Int64

@@ -1,5 +1,5 @@
-// Package wire sends prepared HTTP/1.1 requests over keep-alive connections of its own. Load generators use it in place of net/http's
-// client, which costs as much CPU as the measured server: on a small machine the generator would be the bottleneck.
+// Package wire sends prepared HTTP/1.1 requests over keep-alive connections of its own. Load generators use it in place of
+// net/http's client, which costs as much CPU as the measured server: on a small machine the generator would be the bottleneck.
 package wire
 
 import (
@@ -18,8 +18,8 @@ import (
 // timeout bounds one request, from its first byte to the last one of the response.
 const timeout = 30 * time.Second
 
-// Conn is one keep-alive connection. It connects on the first request, and reconnects after an error or when the server has closed it.
-// Not safe for concurrent use: one request is in flight at a time.
+// Conn is one keep-alive connection. It connects on the first request, and reconnects after an error or when the server has
+// closed it. Not safe for concurrent use: one request is in flight at a time.
 type Conn struct {
 	address string
 	conn    net.Conn
