@@ -18,7 +18,7 @@ type Summary struct {
 	Status        string    `json:"status" enum:"open,replaying,resolved,sent,discarded"`
 	Code          string    `json:"code" doc:"Of the latest failure"`
 	Reason        string    `json:"reason"`
-	Meaning       string    `json:"meaning,omitempty" doc:"What the code says, if it is one of compute-ma's"`
+	Meaning       string    `json:"meaning,omitempty" doc:"What the code means, if it is one of compute-ma's"`
 	Remedy        string    `json:"remedy,omitempty" doc:"What can be done about it"`
 	Fingerprint   string    `json:"fingerprint" doc:"The same for failures of one cause"`
 	Symbol        *string   `json:"symbol" nullable:"true"`
@@ -51,7 +51,7 @@ type LetterBody struct {
 	Summary
 	Value         *string           `json:"value" nullable:"true" doc:"null: the record has a null value"`
 	ValueEncoding string            `json:"value_encoding" enum:"text,base64"`
-	ValueBytes    int64             `json:"value_bytes,omitempty" doc:"How long the whole value was, where this is only its beginning: the dead letter was cut, and the original is gone"`
+	ValueBytes    int64             `json:"value_bytes,omitempty" doc:"Length of the whole value, present if value is only its beginning: the dead letter was cut, and the original is gone"`
 	Key           *string           `json:"key" nullable:"true"`
 	KeyEncoding   string            `json:"key_encoding" enum:"text,base64"`
 	Headers       []headerBody      `json:"headers" doc:"Kafka headers in their order"`

@@ -15,7 +15,7 @@ import (
 )
 
 type bulkRequest struct {
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Repeats with the same key give the same replay for 24 hours"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"A repeated request with the same key returns the same replay for 24 hours"`
 	Body           struct {
 		Filter struct {
 			Fingerprint string     `json:"fingerprint,omitempty" maxLength:"64"`
@@ -26,7 +26,7 @@ type bulkRequest struct {
 			Until       *time.Time `json:"until,omitempty" doc:"Last failure before"`
 		} `json:"filter,omitempty" doc:"Open letters only; empty: all of them"`
 		Target        string `json:"target,omitempty" enum:"function,topic" default:"function" doc:"function: the one that refused them; topic: exact copies to the original topics, in the order of their records, for other consumers"`
-		DryRun        bool   `json:"dry_run,omitempty" doc:"Change nothing: say what would come of it"`
+		DryRun        bool   `json:"dry_run,omitempty" doc:"Change nothing, and return the outcomes that a replay would have"`
 		Force         bool   `json:"force,omitempty" doc:"Go on although most letters are refused, and replay letters although MAX_REPLAYS is reached"`
 		RatePerSecond int    `json:"rate_per_second,omitempty" minimum:"1" maximum:"10000" default:"200" doc:"Letters a second, at most"`
 		Reason        string `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
@@ -36,7 +36,7 @@ type bulkRequest struct {
 // BulkBody is a bulk replay in an answer.
 type BulkBody struct {
 	ID            uuid.UUID        `json:"id"`
-	Status        string           `json:"status" enum:"running,completed,cancelled,stopped" doc:"stopped: by itself, for the reason in stop_reason"`
+	Status        string           `json:"status" enum:"running,completed,cancelled,stopped" doc:"stopped: by the inspector, for the reason in stop_reason"`
 	Target        string           `json:"target" enum:"function,topic"`
 	DryRun        bool             `json:"dry_run"`
 	Force         bool             `json:"force"`
@@ -44,12 +44,12 @@ type BulkBody struct {
 	RatePerSecond int              `json:"rate_per_second"`
 	Who           string           `json:"who"`
 	Reason        string           `json:"reason,omitempty"`
-	Matched       int64            `json:"matched" doc:"Open letters that the filter selected when it was asked for"`
-	Done          int64            `json:"done" doc:"Letters that have their outcome; when it is completed, all"`
-	Outcomes      map[string]int64 `json:"outcomes" doc:"Letters by what came of them, or would: resolved, refused, sent, skipped"`
-	Reasons       map[string]int64 `json:"reasons" doc:"Refused and skipped letters by code; skipped are not_open, replay_limit, not_exact, no_verdict"`
-	Trouble       *string          `json:"trouble" nullable:"true" doc:"Why it rests just now; null: it does not"`
-	StopReason    *string          `json:"stop_reason" nullable:"true" doc:"Why it stopped by itself"`
+	Matched       int64            `json:"matched" doc:"Open letters that the filter selected when the replay was created"`
+	Done          int64            `json:"done" doc:"Letters that have an outcome; all of them once the replay is completed"`
+	Outcomes      map[string]int64 `json:"outcomes" doc:"Letters by outcome: resolved, refused, sent, skipped; of a dry run, the outcomes that a replay would have"`
+	Reasons       map[string]int64 `json:"reasons" doc:"Refused and skipped letters by code; skipped ones have not_open, replay_limit, not_exact, no_verdict or body_too_large"`
+	Trouble       *string          `json:"trouble" nullable:"true" doc:"Why it is paused; null: it is not"`
+	StopReason    *string          `json:"stop_reason" nullable:"true" doc:"Why the inspector stopped it"`
 	CancelledBy   *string          `json:"cancelled_by" nullable:"true" doc:"The operator who cancelled it"`
 	CreatedAt     time.Time        `json:"created_at"`
 	FinishedAt    *time.Time       `json:"finished_at" nullable:"true" doc:"null while it is running"`

@@ -98,7 +98,7 @@ type group struct {
 	Open        int64     `json:"open"`
 	First       time.Time `json:"first_failed_at"`
 	Last        time.Time `json:"last_failed_at"`
-	Meaning     string    `json:"meaning,omitempty" doc:"What the code says, if it is one of compute-ma's"`
+	Meaning     string    `json:"meaning,omitempty" doc:"What the code means, if it is one of compute-ma's"`
 	Remedy      string    `json:"remedy,omitempty" doc:"What can be done about it"`
 }
 
