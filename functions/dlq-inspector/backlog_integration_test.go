@@ -19,8 +19,8 @@ import (
 	"marketdata/shared/kafkaclient"
 )
 
-// A flood of poison: each record is one letter, exact, though 100 are in hand at once, some come twice at the same time, and one in ten
-// originals is not where it was. One at a time, this took an hour.
+// A flood of poison: each record becomes one exact letter, although 100 are in flight at once, each is delivered twice, and one in ten
+// originals is gone (its letter is not exact). One at a time, this took an hour.
 func TestABacklogOfPoison(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -78,11 +78,11 @@ func TestABacklogOfPoison(t *testing.T) {
 	t.Log(int(2*n/time.Since(began).Seconds()), "deliveries a second")
 	require.Zero(t, failed.Load())
 	var letters, exact, failures, fingerprints, symbols int
-	require.NoError(t, b.store.pool.QueryRow(t.Context(), `
+	require.NoError(t, b.pool.QueryRow(t.Context(), `
 		select count(*), count(*) filter (where exact), sum(failure_count), count(distinct fingerprint), count(distinct symbol) from dead_letters`).
 		Scan(&letters, &exact, &failures, &fingerprints, &symbols))
 	require.Equal(t, []int{n, n - n/10, n, 1, 50}, []int{letters, exact, failures, fingerprints, symbols})
-	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select count(*) from dead_letter_failures").Scan(&failures))
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select count(*) from dead_letter_failures").Scan(&failures))
 	require.Equal(t, n, failures)
 }
 

@@ -19,13 +19,17 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/lettertest"
+	"marketdata/functions/dlq-inspector/internal/operators"
+	"marketdata/functions/dlq-inspector/internal/replay"
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/testenv"
 )
 
-// hurry is finish without the rests.
-func (b bundle) hurry(t *testing.T, v bulkBody) bulkBody {
+// hurry is finish without the pauses.
+func (b bundle) hurry(t *testing.T, v operators.BulkBody) operators.BulkBody {
 	t.Helper()
 	for v.Status == "running" {
 		b.tick(t)
@@ -36,17 +40,13 @@ func (b bundle) hurry(t *testing.T, v bulkBody) bulkBody {
 	return v
 }
 
-// fill stores n open letters of a symbol in one statement.
+// fill stores n open letters of a symbol, with origins on the topic.
 func (b bundle) fill(t *testing.T, symbol string, n int) {
 	t.Helper()
-	b.exec(t, `
-		insert into dead_letters (id, topic, partition, record_offset, exact, value_sha256, value, headers, attributes, code, reason, fingerprint, symbol, first_failed_at, last_failed_at)
-		select gen_random_uuid(), $3, i % 4, i, true, sha256(convert_to($1 || i, 'UTF8')), convert_to(i::text, 'UTF8'), '[]',
-			jsonb_build_object('specversion', '1.0', 'id', $1 || ':' || i, 'source', '/s', 'type', 't'), 'x', 'x', 'x', $1, now(), now()
-		from generate_series(1, $2) i`, symbol, n, b.topic)
+	lettertest.Fill(t, b.pool, b.topic, symbol, n)
 }
 
-// What a function makes of one letter is no reason for the others to wait: they go on, and that one is skipped in the end, with
+// If the function gives no verdict on one letter, the others do not wait: they are replayed, and that letter is skipped in the end, with
 // the reason. It stays open.
 func TestALettersOwnTroubleSkipsThatLetter(t *testing.T) {
 	t.Parallel()
@@ -73,7 +73,7 @@ func TestALettersOwnTroubleSkipsThatLetter(t *testing.T) {
 				w.WriteHeader(map[string]int{http.MethodPost: 204, http.MethodGet: 200}[r.Method])
 			}))
 			t.Cleanup(server.Close)
-			b.bulks.replay.target = server.URL
+			b.replayer.Function = server.URL
 			v := b.hurry(t, b.replayMany(t, `{"rate_per_second":10000}`))
 			require.Equal(t, "completed", v.Status)
 			require.Equal(t, map[string]int64{"resolved": 200, "skipped": 3, "refused": 0, "sent": 0}, v.Outcomes)
@@ -87,7 +87,7 @@ func TestBulkPlanOfALetterWithoutAVerdictEnds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.fill(t, "BAD", 1)
-	b.target.answer = func(r *http.Request) (int, string) {
+	b.target.Answer = func(r *http.Request) (int, string) {
 		return map[string]int{http.MethodPost: 503, http.MethodGet: 200}[r.Method], ""
 	}
 	v := b.hurry(t, b.replayMany(t, `{"dry_run":true}`))
@@ -95,13 +95,13 @@ func TestBulkPlanOfALetterWithoutAVerdictEnds(t *testing.T) {
 	require.Equal(t, map[string]int64{"no_verdict": 1}, v.Reasons)
 }
 
-// A function that hangs keeps neither the request nor the cancel waiting, and no second replay comes of a request that is repeated.
+// A function that hangs delays neither the request nor the cancellation, and a repeated request creates no second replay.
 func TestBulkWhileTheFunctionHangs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.fill(t, "A", 1000)
 	hanging := make(chan struct{})
-	b.target.answer = func(*http.Request) (int, string) { <-hanging; return 503, "" }
+	b.target.Answer = func(*http.Request) (int, string) { <-hanging; return 503, "" }
 	began := time.Now()
 	status, first, header := b.ask(t, `{"rate_per_second":10000}`, "k")
 	require.Equal(t, http.StatusAccepted, status)
@@ -112,13 +112,13 @@ func TestBulkWhileTheFunctionHangs(t *testing.T) {
 	status, other, _ := b.ask(t, `{"rate_per_second":1}`, "k")
 	require.Equal(t, http.StatusConflict, status)
 	require.Equal(t, "idempotency_conflict", other["code"])
-	require.Eventually(t, func() bool { return b.target.events() == lanes*laneLetters }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.target.Events() == replay.MaxInFlight }, 5*time.Second, time.Millisecond)
 	status, _ = b.do(t, http.MethodDelete, header.Get("Location"), "")
 	require.Equal(t, http.StatusOK, status)
 	require.Less(t, time.Since(began), 5*time.Second)
 	close(hanging)
-	b.bulks.wait(10 * time.Second)
-	require.Equal(t, lanes*laneLetters, b.target.events(), "no further letter")
+	b.bulks.Wait(10 * time.Second)
+	require.Equal(t, replay.MaxInFlight, b.target.Events(), "no further letter")
 	require.Equal(t, 1000, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_id is null and replay_count = 0"))
 	require.Equal(t, 1, b.count(t, "select count(*) from dead_letter_replays"))
 
@@ -142,73 +142,26 @@ func TestBulkStopsWhenMostIsRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.fill(t, "A", 2000)
-	b.target.set(422, `{"code":"invalid_price","detail":"still"}`)
+	b.target.Set(422, `{"code":"invalid_price","detail":"still"}`)
 	v := b.finish(t, b.replayMany(t, `{"rate_per_second":2000}`))
 	require.Equal(t, "stopped", v.Status)
 	require.Contains(t, *v.StopReason, "more than half")
 	require.NotNil(t, v.FinishedAt)
 	require.GreaterOrEqual(t, v.Outcomes["refused"], int64(200))
-	require.LessOrEqual(t, v.Outcomes["refused"], int64(200+lanes*laneLetters))
-	require.EqualValues(t, v.Outcomes["refused"], b.target.events())
+	require.LessOrEqual(t, v.Outcomes["refused"], int64(200+replay.MaxInFlight))
+	require.EqualValues(t, v.Outcomes["refused"], b.target.Events())
 	v = b.finish(t, b.replayMany(t, `{"rate_per_second":10000,"force":true}`))
 	require.Equal(t, "completed", v.Status)
 	require.EqualValues(t, 2000, v.Outcomes["refused"])
 }
 
-// A replay goes on with what the process before had under way.
-func TestBulkTakesOverLettersThatWereUnderWay(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.fill(t, "A", 30)
-	created, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 100}, "", nil)
-	require.NoError(t, err)
-	claimed, ok, err := b.store.claimBulk(t.Context())
-	require.NoError(t, err)
-	require.True(t, ok)
-	d := newDrive(b.bulks, claimed)
-	letters, err := d.takeSelected(t.Context())
-	require.NoError(t, err)
-	require.Len(t, letters, 10)
-	// It dies here. Until its lease is over, nothing moves; then all of it does.
-	b.tick(t)
-	require.Equal(t, 10, b.count(t, "select count(*) from dead_letters where status = 'replaying'"))
-	b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
-	v := b.finish(t, bulkBody{ID: created.ID})
-	require.EqualValues(t, 30, v.Outcomes["resolved"])
-	require.Equal(t, 30, b.target.events(), "each was delivered once")
-	// It was not dead, only slow: what it writes now is nobody's.
-	require.ErrorIs(t, b.store.settle(t.Context(), claimed, advance{outcomes: map[string]int64{"refused": 10}}, []result{d.judge(letters[0], verdict{outcomeRefused, "x", "x"}, false)}), errLost)
-	require.Equal(t, v, b.bulk(t, v.ID))
-}
-
-// What is under way when a replay is cancelled and its process dies is opened again once the lease is over.
-func TestLettersOfACancelledBulkAreOpenedAgain(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.fill(t, "A", 30)
-	created, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 100}, "", nil)
-	require.NoError(t, err)
-	claimed, _, err := b.store.claimBulk(t.Context())
-	require.NoError(t, err)
-	_, err = newDrive(b.bulks, claimed).takeSelected(t.Context())
-	require.NoError(t, err)
-	_, err = b.store.cancelBulk(t.Context(), created.ID, "operator")
-	require.NoError(t, err)
-	b.tick(t)
-	require.Equal(t, 10, b.count(t, "select count(*) from dead_letters where status = 'replaying'"))
-	b.exec(t, "update dead_letter_replays set lease_expires_at = now() - interval '1 second'")
-	b.tick(t)
-	require.Equal(t, 30, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_id is null"))
-	require.Equal(t, 10, b.count(t, "select count(*) from dead_letter_audit where action = 'recover'"))
-}
-
-// Operators work on letters that a replay of many has marked: whatever they do, each letter gets one outcome.
+// Operators work on letters that a bulk replay has marked: whatever they do, each letter gets one outcome.
 func TestBulkAndOperatorsAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.fill(t, "A", 6)
 	ids := func(status string) (all []string) {
-		rows, err := b.store.pool.Query(t.Context(), "select id::text from dead_letters where status = $1 order by id", status)
+		rows, err := b.pool.Query(t.Context(), "select id::text from dead_letters where status = $1 order by id", status)
 		require.NoError(t, err)
 		for rows.Next() {
 			var id string
@@ -218,24 +171,24 @@ func TestBulkAndOperatorsAtOnce(t *testing.T) {
 		require.NoError(t, rows.Err())
 		return all
 	}
-	b.target.set(503, "")
+	b.target.Set(503, "")
 	v := b.replayMany(t, `{"rate_per_second":10000}`)
 	b.tick(t)
 	require.Equal(t, 6, b.count(t, "select count(*) from dead_letters where replay_id is not null"))
 	letters := ids("open")
 	status, _ := b.do(t, http.MethodPost, "/dlq/messages/"+letters[0]+"/discard", "")
 	require.Equal(t, http.StatusOK, status)
-	b.target.set(204, "")
+	b.target.Set(204, "")
 	status, _ = b.do(t, http.MethodPost, "/dlq/messages/"+letters[1]+"/replay", "")
 	require.Equal(t, http.StatusOK, status)
-	_, err := b.store.transition(t.Context(), uuid.MustParse(letters[2]), change{who: "x", action: "replay", apply: func(l stored) (state, error) {
-		return l.begin(attempt{token: uuid.New(), lease: new(time.Hour), maxReplays: 2})
+	_, err := b.store.Transition(t.Context(), uuid.MustParse(letters[2]), letter.Change{Who: "x", Action: letter.ActionReplay, Apply: func(l letter.Stored) (letter.State, error) {
+		return l.Begin(letter.Attempt{Token: uuid.New(), Lease: new(time.Hour), MaxReplays: 2})
 	}})
 	require.NoError(t, err)
 	b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
 	b.tick(t)
 	v = b.bulk(t, v.ID)
-	require.Equal(t, "running", v.Status, "it waits for the one that is replayed just now")
+	require.Equal(t, "running", v.Status, "it waits for the letter that an operator replays")
 	require.Equal(t, map[string]int64{"resolved": 3, "skipped": 2, "refused": 0, "sent": 0}, v.Outcomes)
 	b.exec(t, "update dead_letters set replay_expires_at = now() where status = 'replaying'")
 	v = b.hurry(t, v)
@@ -243,7 +196,7 @@ func TestBulkAndOperatorsAtOnce(t *testing.T) {
 	require.Equal(t, "completed", v.Status)
 }
 
-// Copies come to each partition in the order of their records, whatever the order in which the letters came.
+// Copies are sent to each partition in the order of their records, whatever the order in which the letters arrived.
 func TestBulkCopiesKeepTheirOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -256,27 +209,27 @@ func TestBulkCopiesKeepTheirOrder(t *testing.T) {
 	}
 }
 
-// A copy that the broker does not take holds up what comes after it, and nothing is sent twice.
+// A copy that the broker does not acknowledge blocks those behind it, and nothing is sent twice.
 func TestBulkCopiesWhileTheBrokerIsAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.fill(t, "A", 20)
-	working := b.bulks.replay.records
+	working := b.replayer.Producer
 	away := kafkaclient.NewProducer("127.0.0.1:1")
 	t.Cleanup(func() { away.Close(0) })
-	b.bulks.replay.records = away
+	b.replayer.Producer = away
 	v := b.replayMany(t, `{"target":"topic","rate_per_second":1000}`)
 	b.tick(t)
 	require.Zero(t, b.bulk(t, v.ID).Done)
-	b.bulks.replay.records = working
+	b.replayer.Producer = working
 	v = b.hurry(t, b.bulk(t, v.ID))
 	require.EqualValues(t, 20, v.Outcomes["sent"])
 	require.Len(t, testenv.Records(t, testenv.Kafka(t), b.topic, 20), 20)
 }
 
-// refusing is a topic that can never take some records.
+// refusing is a topic that can never accept some records.
 type refusing struct {
-	publisher
+	replay.Producer
 	large string // key of those
 }
 
@@ -284,32 +237,32 @@ func (r refusing) Produce(ctx context.Context, record kafkaclient.Record) error 
 	if string(record.Key) == r.large {
 		return fault.New(fault.Invalid, "message_too_large", "the record is larger than the topic allows")
 	}
-	return r.publisher.Produce(ctx, record)
+	return r.Producer.Produce(ctx, record)
 }
 
-// A copy that the topic can never take is its letter's own trouble: it is skipped, and those behind it are sent.
+// A copy that the topic can never accept is skipped, and those behind it are sent.
 func TestBulkCopiesThatTheTopicNeverTakes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.fill(t, "A", 20)
 	b.exec(t, "update dead_letters set partition = 0, key = case when record_offset % 10 = 5 then 'large'::bytea else 'k'::bytea end")
-	b.bulks.replay.records = refusing{b.bulks.replay.records, "large"}
+	b.replayer.Producer = refusing{b.replayer.Producer, "large"}
 	v := b.finish(t, b.replayMany(t, `{"target":"topic","rate_per_second":1000}`))
 	require.Equal(t, map[string]int64{"resolved": 0, "skipped": 2, "refused": 0, "sent": 18}, v.Outcomes)
 	require.Equal(t, map[string]int64{"body_too_large": 2}, v.Reasons)
 	v = b.finish(t, b.replayMany(t, `{"target":"topic"}`))
-	require.Equal(t, map[string]int64{"resolved": 0, "skipped": 2, "refused": 0, "sent": 0}, v.Outcomes, "also where there are no others")
+	require.Equal(t, map[string]int64{"resolved": 0, "skipped": 2, "refused": 0, "sent": 0}, v.Outcomes, "even if there are no others")
 
 	var id, status string
-	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select id::text, status from dead_letters where key = 'large' limit 1").Scan(&id, &status))
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select id::text, status from dead_letters where key = 'large' limit 1").Scan(&id, &status))
 	require.Equal(t, "open", status)
 	code, body := b.do(t, http.MethodPost, "/dlq/messages/"+id+"/replay", `{"target":"topic","force":true}`)
 	require.Equal(t, http.StatusRequestEntityTooLarge, code, body)
 	require.Equal(t, "body_too_large", body["code"])
 }
 
-// Random verdicts, lost answers and connections to Postgres that are cut, with three copies: every letter has exactly one outcome,
-// and its state is what the outcome says.
+// Random verdicts, lost answers and cut connections to Postgres, with three replicas: every letter has exactly one outcome, and its
+// state is that of the outcome.
 func TestRandomFaultsLeaveOneOutcomeForEachLetter(t *testing.T) {
 	t.Parallel()
 	const n = 1000
@@ -320,7 +273,7 @@ func TestRandomFaultsLeaveOneOutcomeForEachLetter(t *testing.T) {
 	b.fill(t, "A", n)
 	var mu sync.Mutex
 	last := map[string]int{} // by event: the answer that says what becomes of it
-	b.target.answer = func(r *http.Request) (int, string) {
+	b.target.Answer = func(r *http.Request) (int, string) {
 		if r.Method == http.MethodGet {
 			return 200, ""
 		}
@@ -340,9 +293,9 @@ func TestRandomFaultsLeaveOneOutcomeForEachLetter(t *testing.T) {
 		}
 		return last[id], `{"code":"invalid_price","detail":"x"}`
 	}
-	runners := []*bulkRunner{b.bulks}
+	runners := []*replay.Runner{b.bulks}
 	for range 2 {
-		runners = append(runners, newBulkRunner(b.store, b.bulks.replay, slog.New(slog.DiscardHandler), newMetrics(vm.NewSet()), nil))
+		runners = append(runners, replay.NewRunner(b.store, b.replayer, slog.New(slog.DiscardHandler), replay.NewMetrics(vm.NewSet()), nil))
 	}
 	v := b.replayMany(t, `{"rate_per_second":10000}`)
 	stop := make(chan struct{})
@@ -353,24 +306,24 @@ func TestRandomFaultsLeaveOneOutcomeForEachLetter(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(100 * time.Millisecond):
-				_, _ = b.store.pool.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()")
+				_, _ = b.pool.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()")
 			}
 		}
 	})
 	for i := 0; ; i++ {
-		_ = runners[i%len(runners)].advance(t.Context(), time.Second)
-		_, _ = b.store.pool.Exec(t.Context(), "update dead_letter_replays set lease_expires_at = now() where lease_token is null")
-		if found, err := b.store.bulk(t.Context(), v.ID); err == nil && found.Status != "running" {
+		_ = runners[i%len(runners)].Advance(t.Context(), time.Second)
+		_, _ = b.pool.Exec(t.Context(), "update dead_letter_replays set lease_expires_at = now() where lease_token is null")
+		if found, err := b.store.Bulk(t.Context(), v.ID); err == nil && found.Status != "running" {
 			break
 		}
 	}
 	close(stop)
 	chaos.Wait()
-	require.Eventually(t, func() bool { return b.store.pool.Ping(t.Context()) == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.pool.Ping(t.Context()) == nil }, 10*time.Second, time.Millisecond)
 	v = b.bulk(t, v.ID)
 	require.Equal(t, "completed", v.Status)
 	require.EqualValues(t, n, v.Done)
-	require.Zero(t, v.Outcomes["skipped"], "none was passed over")
+	require.Zero(t, v.Outcomes["skipped"], "none was left out")
 	require.Zero(t, b.count(t, "select count(*) from dead_letters where replay_id is not null or status = 'replaying'"))
 	resolved, refused := 0, 0
 	for _, status := range last {
@@ -386,28 +339,4 @@ func TestRandomFaultsLeaveOneOutcomeForEachLetter(t *testing.T) {
 	require.Equal(t, refused, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_count = 1 and failure_count = 1"))
 	require.Equal(t, refused, b.count(t, "select count(*) from dead_letter_failures"))
 	require.Equal(t, n, b.count(t, "select count(*) from dead_letter_audit where action = 'resolve' or action = 'reopen' and reason = 'x'"))
-}
-
-// A process that stops gives its replays back at once: what hangs is given up, and another copy goes on without waiting for a lease.
-func TestBulkIsHandedOverWhenItsProcessStops(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.fill(t, "A", 500)
-	hanging, stopping := make(chan struct{}), make(chan struct{})
-	b.target.answer = func(*http.Request) (int, string) { <-hanging; return 204, "" }
-	stopped := newBulkRunner(b.store, b.bulks.replay, slog.New(slog.DiscardHandler), newMetrics(vm.NewSet()), stopping)
-	created, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 10000}, "", nil)
-	require.NoError(t, err)
-	require.NoError(t, stopped.start(t.Context()))
-	require.Eventually(t, func() bool { return b.target.events() == lanes*laneLetters }, 10*time.Second, time.Millisecond)
-	close(stopping)
-	began := time.Now()
-	stopped.wait(time.Minute)
-	require.Less(t, time.Since(began), stopGrace+5*time.Second)
-	require.Zero(t, b.count(t, "select count(*) from dead_letters where status = 'replaying' or replay_troubles > 0"))
-	close(hanging)
-	b.tick(t)
-	v := b.bulk(t, created.ID)
-	require.Equal(t, "completed", v.Status)
-	require.EqualValues(t, 500, v.Outcomes["resolved"])
 }

@@ -15,21 +15,26 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/lettertest"
+	"marketdata/functions/dlq-inspector/internal/operators"
+	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/testenv"
 )
 
-// save stores n letters of a symbol, as they come without an original's place.
+// save stores n letters of a symbol, without an origin.
 func (b bundle) save(t *testing.T, symbol string, n int) {
 	t.Helper()
 	for i := range n {
-		l := letter{Value: fmt.Appendf(nil, `{"symbol":%q,"n":%d}`, symbol, i), Symbol: symbol, Attributes: map[string]string{
+		l := letter.Letter{Value: fmt.Appendf(nil, `{"symbol":%q,"n":%d}`, symbol, i), Symbol: symbol, Attributes: map[string]string{
 			"specversion": "1.0", "id": fmt.Sprint(symbol, i), "source": "/s", "type": "marketdata.price.observed.v1",
 		}}
-		b.keep(t, l, failure{Code: "invalid_price", Reason: "x", FailedAt: time.Now()})
+		b.keep(t, l, deadletter.Failure{Code: "invalid_price", Reason: "x", FailedAt: time.Now()})
 	}
 }
 
-func (b bundle) replayMany(t *testing.T, body string) bulkBody {
+func (b bundle) replayMany(t *testing.T, body string) operators.BulkBody {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodPost, "/dlq/replays", strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer secret")
@@ -37,17 +42,22 @@ func (b bundle) replayMany(t *testing.T, body string) bulkBody {
 	w := httptest.NewRecorder()
 	b.http.ServeHTTP(w, r)
 	require.Equal(t, http.StatusAccepted, w.Code, w.Body.String())
-	var v bulkBody
+	var v operators.BulkBody
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &v))
 	require.Equal(t, "/dlq/replays/"+v.ID.String(), w.Header().Get("Location"))
 	return v
 }
 
-func (b bundle) bulk(t *testing.T, id uuid.UUID) bulkBody {
+func (b bundle) bulk(t *testing.T, id uuid.UUID) operators.BulkBody {
 	t.Helper()
-	found, err := b.store.bulk(t.Context(), id)
-	require.NoError(t, err)
-	return bulkOf(found)
+	r := httptest.NewRequest(http.MethodGet, "/dlq/replays/"+id.String(), nil)
+	r.Header.Set("Authorization", "Bearer secret")
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, r)
+	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+	var v operators.BulkBody
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &v))
+	return v
 }
 
 func (b bundle) tick(t *testing.T) {
@@ -61,8 +71,8 @@ func (b bundle) tick(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, w.Code, w.Body.String())
 }
 
-// finish ticks until the replay has ended, and gives it.
-func (b bundle) finish(t *testing.T, v bulkBody) bulkBody {
+// finish ticks until the replay has ended, and returns it.
+func (b bundle) finish(t *testing.T, v operators.BulkBody) operators.BulkBody {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		b.tick(t) // returns once no work is left
@@ -75,14 +85,12 @@ func (b bundle) finish(t *testing.T, v bulkBody) bulkBody {
 
 func (b bundle) count(t *testing.T, query string, args ...any) (n int) {
 	t.Helper()
-	require.NoError(t, b.store.pool.QueryRow(t.Context(), query, args...).Scan(&n))
-	return n
+	return lettertest.Count(t, b.pool, query, args...)
 }
 
 func (b bundle) exec(t *testing.T, query string, args ...any) {
 	t.Helper()
-	_, err := b.store.pool.Exec(t.Context(), query, args...)
-	require.NoError(t, err)
+	lettertest.Exec(t, b.pool, query, args...)
 }
 
 func TestBulkReplaysWhatTheFilterSelects(t *testing.T) {
@@ -100,7 +108,7 @@ func TestBulkReplaysWhatTheFilterSelects(t *testing.T) {
 	require.Equal(t, 3, b.count(t, "select count(*) from dead_letters where status = 'open' and symbol = 'B'"))
 	require.Equal(t, 20, b.count(t, "select count(*) from dead_letter_audit where action = 'replay' and who = 'operator' and reason = 'mended'"))
 
-	b.target.set(422, `{"code":"invalid_price","detail":"still"}`)
+	b.target.Set(422, `{"code":"invalid_price","detail":"still"}`)
 	for i, want := range []string{"refused", "refused", "skipped"} { // MAX_REPLAYS is 2 here
 		v = b.finish(t, b.replayMany(t, `{"rate_per_second":1000}`))
 		require.EqualValues(t, 3, v.Outcomes[want], "round %d: %v", i, v.Outcomes)
@@ -133,44 +141,44 @@ func TestBulkDryRunPlans(t *testing.T) {
 	b.save(t, "A", 5)
 	before := b.count(t, "select count(*) from dead_letter_audit")
 	for verdict, outcome := range map[string]string{"applied": "resolved", "duplicate": "resolved", "dead_letter": "refused"} {
-		b.target.set(200, `{"verdict":"`+verdict+`"}`)
+		b.target.Set(200, `{"verdict":"`+verdict+`"}`)
 		v := b.finish(t, b.replayMany(t, `{"dry_run":true,"rate_per_second":1000}`))
 		require.True(t, v.DryRun)
 		require.Equal(t, "completed", v.Status)
 		require.EqualValues(t, 5, v.Outcomes[outcome])
 	}
-	for _, path := range b.target.paths {
+	for _, path := range b.target.Paths {
 		require.Equal(t, "/dry-run", path)
 	}
 	require.Equal(t, before, b.count(t, "select count(*) from dead_letter_audit"))
 	require.Equal(t, 5, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_count = 0 and failure_count = 1"))
 }
 
-// Trouble is no verdict on a letter, and the next would meet it, too: the replay rests, and goes on with a later tick, with one
-// letter at first.
+// While the function is unavailable, the next letter would get no verdict, either: the replay pauses, and a later tick tries one letter
+// first.
 func TestBulkRestsInTroubleAndGoesOn(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.save(t, "A", 50)
-	b.target.set(503, "")
+	b.target.Set(503, "")
 	v := b.replayMany(t, `{"rate_per_second":100}`) // ten at a time, in four lanes
 	b.tick(t)
 	v = b.bulk(t, v.ID)
 	require.Equal(t, "running", v.Status)
 	require.Zero(t, v.Done)
 	require.Equal(t, "the function answers with status 503", *v.Trouble)
-	spared := b.target.events()
+	spared := b.target.Events()
 	require.LessOrEqual(t, spared, 40, "others were spared")
 	b.tick(t)
-	require.Equal(t, spared, b.target.events(), "it rests")
-	for i := range 2 * maxTroubles { // a long outage uses up nobody's replays
+	require.Equal(t, spared, b.target.Events(), "it is paused")
+	for i := range 2 * replay.MaxTroubles { // a long outage uses up nobody's replays
 		b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
 		b.tick(t)
-		require.Equal(t, spared+1+i, b.target.events(), "one asks")
+		require.Equal(t, spared+1+i, b.target.Events(), "one letter is tried")
 	}
 	require.Zero(t, b.count(t, "select sum(replay_count + replay_troubles) from dead_letters"))
 	require.Equal(t, 50, b.count(t, "select count(*) from dead_letters where status = 'open'"))
-	b.target.set(204, "")
+	b.target.Set(204, "")
 	b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
 	v = b.finish(t, v)
 	require.Equal(t, "completed", v.Status)
@@ -185,20 +193,20 @@ func TestBulkKeepsToItsRateAndIsCancelled(t *testing.T) {
 	began := time.Now()
 	v := b.replayMany(t, `{"rate_per_second":20}`)
 	require.Equal(t, "running", v.Status)
-	require.Eventually(t, func() bool { return b.target.events() > 10 }, 10*time.Second, time.Millisecond)
-	require.LessOrEqual(t, float64(b.target.events()), 20*time.Since(began).Seconds()+2)
+	require.Eventually(t, func() bool { return b.target.Events() > 10 }, 10*time.Second, time.Millisecond)
+	require.LessOrEqual(t, float64(b.target.Events()), 20*time.Since(began).Seconds()+2)
 	status, body := b.do(t, http.MethodDelete, "/dlq/replays/"+v.ID.String(), "")
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, "cancelled", body["status"])
 	require.Equal(t, "operator", body["cancelled_by"])
-	b.bulks.wait(10 * time.Second)
-	sent := b.target.events()
+	b.bulks.Wait(10 * time.Second)
+	sent := b.target.Events()
 	require.LessOrEqual(t, sent, 30)
 	v = b.finish(t, v)
-	require.Equal(t, sent, b.target.events(), "cancelled at once")
-	require.EqualValues(t, sent, v.Outcomes["resolved"], "what was under way counts")
+	require.Equal(t, sent, b.target.Events(), "cancelled at once")
+	require.EqualValues(t, sent, v.Outcomes["resolved"], "letters in flight count")
 	status, _ = b.do(t, http.MethodDelete, "/dlq/replays/"+v.ID.String(), "")
-	require.Equal(t, http.StatusOK, status, "the same again is no failure")
+	require.Equal(t, http.StatusOK, status, "a second cancellation is not an error")
 	b.exec(t, "update dead_letter_replays set cancelled_by = 'somebody else'")
 	status, body = b.do(t, http.MethodDelete, "/dlq/replays/"+v.ID.String(), "")
 	require.Equal(t, http.StatusConflict, status)
@@ -208,56 +216,56 @@ func TestBulkKeepsToItsRateAndIsCancelled(t *testing.T) {
 	require.Equal(t, "replay_not_found", body["code"])
 }
 
-// What a process that died had taken is taken over once its lease is over, and only letters that there were are part of it.
+// Another process resumes a replay once the lease of a process that died has ended. Letters stored later are not part of the replay.
 func TestBulkIsTakenOver(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.save(t, "A", 5)
-	created, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 1000}, "", nil)
+	created, err := b.store.CreateBulk(t.Context(), replay.Bulk{Target: replay.ToFunction, Rate: 1000}, "", nil)
 	require.NoError(t, err)
-	_, ok, err := b.store.claimBulk(t.Context())
+	_, ok, err := b.store.ClaimBulk(t.Context())
 	require.NoError(t, err)
 	require.True(t, ok)
 	b.save(t, "LATER", 2)
 	b.tick(t)
-	require.Zero(t, b.bulk(t, created.ID).Done, "somebody has it")
+	require.Zero(t, b.bulk(t, created.ID).Done, "another process has it")
 	b.exec(t, "update dead_letter_replays set lease_expires_at = now()")
 	b.tick(t)
 	require.EqualValues(t, 5, b.bulk(t, created.ID).Outcomes["resolved"])
 	require.Equal(t, 2, b.count(t, "select count(*) from dead_letters where status = 'open'"))
 }
 
-// However many copies tick at once, each letter is delivered once.
+// However many ticks come at once, each letter is delivered once.
 func TestBulkIsAdvancedByOneAtATime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.save(t, "A", 200)
-	_, err := b.store.createBulk(t.Context(), bulk{Target: toFunction, Rate: 1000}, "", nil)
+	_, err := b.store.CreateBulk(t.Context(), replay.Bulk{Target: replay.ToFunction, Rate: 1000}, "", nil)
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	for range 6 {
 		wg.Go(func() { b.tick(t) })
 	}
 	wg.Wait()
-	require.Len(t, b.target.calls, 200)
-	for id, n := range b.target.calls {
+	require.Len(t, b.target.Calls, 200)
+	for id, n := range b.target.Calls {
 		require.Equal(t, 1, n, id)
 	}
 }
 
-// A copy for other consumers is the record itself; where there is none, nothing is sent.
+// A copy for other consumers equals the record; a letter without a record is not sent.
 func TestAnExactCopyIsSentToTheTopic(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
-	require.Equal(t, 204, b.deliver(t, 0, poison))
+	b.letterOf(t, lettertest.Poison)
+	require.Equal(t, 204, b.deliver(t, 0, lettertest.Poison))
 	id := fmt.Sprint(b.only(t)["id"])
 	status, body := b.do(t, http.MethodPost, "/dlq/messages/"+id+"/replay", `{"target":"topic","value":"{}"}`)
 	require.Equal(t, http.StatusBadRequest, status, body)
 	status, body = b.do(t, http.MethodPost, "/dlq/messages/"+id+"/replay", `{"target":"topic","reason":"for the archive"}`)
 	require.Equal(t, http.StatusOK, status, body)
 	require.Equal(t, "sent", body["status"])
-	require.Empty(t, b.target.paths)
+	require.Empty(t, b.target.Paths)
 	records := testenv.Records(t, testenv.Kafka(t), b.topic, 2)
 	require.Equal(t, records[0].Key, records[1].Key)
 	require.Equal(t, records[0].Value, records[1].Value)
@@ -276,7 +284,7 @@ func TestAnExactCopyIsSentToTheTopic(t *testing.T) {
 
 func (b bundle) id(t *testing.T, symbol string) (id string) {
 	t.Helper()
-	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select id::text from dead_letters where symbol = $1", symbol).Scan(&id))
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select id::text from dead_letters where symbol = $1", symbol).Scan(&id))
 	return id
 }
 
@@ -293,14 +301,14 @@ func TestBulkRequestsThatAreRefused(t *testing.T) {
 	require.Zero(t, b.count(t, "select count(*) from dead_letter_replays"))
 }
 
-// Groups come in pages, the largest open ones first, none twice.
+// Groups are listed in pages: the group with the most open letters first, none twice.
 func TestGroupsPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for i := range 7 {
 		for j := range 1 + i/2 { // several groups of one size
-			l := letter{Value: fmt.Append(nil, i, " ", j), Attributes: map[string]string{"id": fmt.Sprint(i, " ", j), "source": "/s"}}
-			b.keep(t, l, failure{Code: "code_" + string(rune('a'+i)), Reason: "x", FailedAt: time.Now()})
+			l := letter.Letter{Value: fmt.Append(nil, i, " ", j), Attributes: map[string]string{"id": fmt.Sprint(i, " ", j), "source": "/s"}}
+			b.keep(t, l, deadletter.Failure{Code: "code_" + string(rune('a'+i)), Reason: "x", FailedAt: time.Now()})
 		}
 	}
 	var sizes []float64
@@ -333,7 +341,7 @@ func TestGroupsPages(t *testing.T) {
 	}
 }
 
-// The page is there without a token, and nothing but its own files may run in it.
+// The page needs no token, and only its own files may run in it.
 func TestThePageIsServedUnderAStrictPolicy(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -18,11 +18,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/dlq-inspector/internal/replay"
 	"marketdata/shared/postgres"
 	"marketdata/shared/testenv"
 )
 
-// program is one copy of a built function, on a port that it keeps over restarts.
+// program is a process of a built function. It keeps its port over restarts.
 type program struct {
 	path, url string
 	env       []string
@@ -62,7 +63,7 @@ func (p *program) start(t *testing.T) {
 	}, 20*time.Second, 2*time.Millisecond)
 }
 
-// kill ends the process as a lost node would, and starts another.
+// kill ends the process without warning, as the loss of a node does, and starts another.
 func (p *program) kill(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Kill())
@@ -85,8 +86,8 @@ func (p *program) post(t *testing.T, path, body string, header http.Header) (int
 	return resp.StatusCode, v
 }
 
-// The promise of a replay of many for the programs as they are deployed: inspector and compute-ma are killed in the middle of it,
-// and connections to Postgres dropped; 2,000 of 2,000 letters are resolved and counted, and the averages exact.
+// A bulk replay with the deployed programs: inspector and compute-ma are killed in the middle of it, and connections to Postgres are
+// dropped; 2,000 of 2,000 letters are resolved and counted, and the averages are exact.
 func TestBulkReplayOfTheBuiltBinariesSurvivesKills(t *testing.T) {
 	t.Parallel()
 	const n, symbols = 2000, 20
@@ -110,7 +111,7 @@ func TestBulkReplayOfTheBuiltBinariesSurvivesKills(t *testing.T) {
 		require.NoError(t, pool.QueryRow(t.Context(), q).Scan(&v))
 		return v
 	}
-	// A tick stays as long as there is work, so nobody waits for its answer; while the inspector starts there is none.
+	// The answer to a tick comes only when no work is left, so the test does not wait for it; while the inspector starts, there is none.
 	tick := func() {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
@@ -131,8 +132,8 @@ func TestBulkReplayOfTheBuiltBinariesSurvivesKills(t *testing.T) {
 	reaches(200)
 	inspector.kill(t)
 	killed, stood := time.Now(), one(done)
-	reaches(stood + 1) // its lease runs out, and the next tick goes on
-	require.Less(t, time.Since(killed), bulkLease+5*time.Second)
+	reaches(stood + 1) // its lease ends, and the next tick resumes the replay
+	require.Less(t, time.Since(killed), replay.BulkLease+5*time.Second)
 	reaches(700)
 	function.kill(t)
 	reaches(1200)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 
+	"marketdata/functions/dlq-inspector/internal/operators"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
@@ -12,7 +13,7 @@ type config struct {
 	service.Config
 	Limits       ratelimit.Config
 	DatabaseURL  service.Secret `envconfig:"DATABASE_URL"`
-	RedisURL     service.Secret `envconfig:"REDIS_URL"` // of the limiter; not set: each replica limits alone
+	RedisURL     service.Secret `envconfig:"REDIS_URL"` // of the limiter; empty: each replica limits alone
 	KafkaServers string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
 	ComputeMAURL string         `envconfig:"COMPUTE_MA_URL" default:"http://compute-ma.marketdata.svc.cluster.local"`
 	Token        service.Secret `envconfig:"DLQ_TOKEN"`               // one operator's bearer token
@@ -29,7 +30,7 @@ func loadConfig() (config, error) {
 // Validate reports every fault at once.
 func (c config) Validate() error {
 	errs := []error{
-		c.Config.Validate(), c.Limits.Validate(), validTokens(string(c.Tokens)),
+		c.Config.Validate(), c.Limits.Validate(), operators.ValidTokens(string(c.Tokens)),
 		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
 	}
 	if u, err := url.Parse(c.ComputeMAURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

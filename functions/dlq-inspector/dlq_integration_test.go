@@ -6,121 +6,27 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"marketdata/shared/api"
-	"marketdata/shared/ingress"
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/lettertest"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/service"
-	"marketdata/shared/testenv"
 )
-
-// target stands for compute-ma.
-type target struct {
-	mu     sync.Mutex
-	status int
-	body   string
-	got    http.Header
-	value  string
-	paths  []string                                        // of events
-	calls  map[string]int                                  // by the events' ids
-	answer func(r *http.Request) (status int, body string) // nil: status and body
-}
-
-func (f *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	b, _ := io.ReadAll(r.Body)
-	f.mu.Lock()
-	status, body, answer := f.status, f.body, f.answer
-	if r.Method == http.MethodPost {
-		f.got, f.value = r.Header.Clone(), string(b)
-		f.paths = append(f.paths, r.URL.Path)
-		f.calls[r.Header.Get("Ce-Id")]++
-	}
-	f.mu.Unlock()
-	if answer != nil {
-		status, body = answer(r)
-	}
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body)
-}
-
-// set changes what it answers.
-func (f *target) set(status int, body string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.status, f.body = status, body
-}
-
-// events is how many it was sent.
-func (f *target) events() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.paths)
-}
-
-type bundle struct {
-	servers    string
-	intake     *intake
-	topic, dlq string
-	producer   *kafkaclient.Producer
-	store      *pgStore
-	target     *target
-	bulks      *bulkRunner
-	http       http.Handler
-}
-
-func setup(t *testing.T) bundle {
-	t.Helper()
-	servers := testenv.Kafka(t)
-	b := bundle{
-		servers: servers, topic: testenv.Topic(t, servers, 1), dlq: testenv.Topic(t, servers, 1), producer: kafkaclient.NewProducer(servers),
-		store: &pgStore{pool: testenv.Postgres(t)}, target: &target{status: 204, calls: map[string]int{}},
-	}
-	t.Cleanup(func() { b.producer.Close(time.Second) })
-	reader := kafkaclient.NewReader(servers)
-	t.Cleanup(reader.Close)
-	server := httptest.NewServer(b.target)
-	t.Cleanup(server.Close)
-	log := slog.New(slog.DiscardHandler)
-	srv := service.New(service.Config{}, log)
-	replay := &replayer{
-		store: b.store, target: server.URL, client: server.Client(), topics: []string{b.topic}, records: b.producer, maxReplays: 2, now: time.Now,
-	}
-	b.bulks = newBulkRunner(b.store, replay, log, newMetrics(vm.NewSet()), nil)
-	t.Cleanup(func() { b.bulks.wait(time.Minute) })
-	in := newIntake(b.store, reader, b.dlq, []string{b.topic, b.dlq}, time.Now)
-	t.Cleanup(in.close)
-	b.intake = in
-	h := &handler{
-		store:   b.store,
-		intake:  in,
-		replay:  replay,
-		bulks:   b.bulks,
-		access:  newAccess("", "secret"),
-		metrics: newMetrics(vm.NewSet()),
-	}
-	h.routes(srv.Mux, api.New(srv, "dlq-inspector", ""), func(next http.Handler) http.Handler { return next })
-	b.http = srv.Handler()
-	return b
-}
 
 func (b bundle) produce(t *testing.T, r kafkaclient.Record) {
 	t.Helper()
 	require.NoError(t, b.producer.Produce(context.Background(), r))
 }
 
-// deliver is post in a test that needs nothing else of it.
+// deliver is post as a test helper.
 func (b bundle) deliver(t *testing.T, offset int, value []byte, attributes ...string) int {
 	t.Helper()
 	return b.post(offset, value, attributes...)
@@ -140,7 +46,7 @@ func (b bundle) do(t *testing.T, method, path, body string) (int, map[string]any
 	return w.Code, v
 }
 
-// only gives the one letter there is, whole.
+// only returns the only letter, with its contents.
 func (b bundle) only(t *testing.T) map[string]any {
 	t.Helper()
 	status, list := b.do(t, http.MethodGet, "/dlq/messages", "")
@@ -156,7 +62,7 @@ func (b bundle) only(t *testing.T) map[string]any {
 	return letter
 }
 
-// letterOf produces an original and its dead letter, as compute-ma writes it, and gives the dead letter's value.
+// letterOf produces an original and its dead letter as compute-ma writes it.
 func (b bundle) letterOf(t *testing.T, value []byte, extra ...kafkaclient.Header) {
 	t.Helper()
 	b.produce(t, kafkaclient.Record{Topic: b.topic, Key: []byte{0, 255}, Value: value, Headers: []kafkaclient.Header{{Name: "raw", Value: []byte{1, 0}}}})
@@ -175,14 +81,12 @@ func (b bundle) letterOf(t *testing.T, value []byte, extra ...kafkaclient.Header
 	b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: value, Headers: h})
 }
 
-var poison = []byte("\x00\xff poison")
-
 func TestLetterIsTheOriginalByteForByte(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
+	b.letterOf(t, lettertest.Poison)
 	for range 3 {
-		require.Equal(t, 204, b.deliver(t, 0, poison), "the same record again is nothing new")
+		require.Equal(t, 204, b.deliver(t, 0, lettertest.Poison), "the same record again changes nothing")
 	}
 	l := b.only(t)
 	require.Equal(t, true, l["exact"])
@@ -193,16 +97,16 @@ func TestLetterIsTheOriginalByteForByte(t *testing.T) {
 	require.Equal(t, []any{map[string]any{"name": "raw", "value": "AQA=", "encoding": "base64"}}, l["headers"])
 	require.Equal(t, b.topic, l["topic"])
 	var stored []byte
-	require.NoError(t, b.store.pool.QueryRow(t.Context(), "select value from dead_letters").Scan(&stored))
-	require.Equal(t, poison, stored)
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select value from dead_letters").Scan(&stored))
+	require.Equal(t, lettertest.Poison, stored)
 }
 
-// OpenFaaS' connector shows the place by other names; the record is read there all the same.
+// OpenFaaS' connector has other headers for the place of a record; the record is still read there.
 func TestLetterFromTheOpenFaaSConnectorIsExact(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
-	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(poison)))
+	b.letterOf(t, lettertest.Poison)
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(lettertest.Poison)))
 	for name, v := range map[string]string{
 		"X-Topic": b.dlq, "X-Kafka-Partition": "0", "X-Kafka-Offset": "0", "X-Connector": "kafka-connector", "Content-Type": "text/plain", "X-Kafka-Dlq-Code": "invalid_price",
 	} {
@@ -215,26 +119,26 @@ func TestLetterFromTheOpenFaaSConnectorIsExact(t *testing.T) {
 	require.Equal(t, true, l["exact"])
 	require.Equal(t, "invalid_price", l["code"])
 	require.Equal(t, b.topic, l["topic"])
-	require.Equal(t, 204, b.deliver(t, 0, poison), "the KafkaSource's delivery of the same record is nothing new")
+	require.Equal(t, 204, b.deliver(t, 0, lettertest.Poison), "the KafkaSource's delivery of the same record changes nothing")
 	require.InDelta(t, 1, b.only(t)["failure_count"], 0)
 }
 
 func TestSameLetterAgainIsOneMoreFailure(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
-	require.Equal(t, 204, b.deliver(t, 0, poison))
-	b.letterOf(t, poison) // the same original place, another dead letter record
-	require.Equal(t, 204, b.deliver(t, 1, poison))
+	b.letterOf(t, lettertest.Poison)
+	require.Equal(t, 204, b.deliver(t, 0, lettertest.Poison))
+	b.letterOf(t, lettertest.Poison) // the same original place, another dead letter record
+	require.Equal(t, 204, b.deliver(t, 1, lettertest.Poison))
 	require.InDelta(t, 2, b.only(t)["failure_count"], 0)
 }
 
 func TestLetterThatCirculatedIsFollowedBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
-	for hop := range 2 { // the inspector was away: the dead letter sink wrote the letter to its own topic again
-		b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: poison, Headers: []kafkaclient.Header{
+	b.letterOf(t, lettertest.Poison)
+	for hop := range 2 { // the inspector was down: the dead letter sink wrote the letter to its own topic again
+		b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: lettertest.Poison, Headers: []kafkaclient.Header{
 			{Name: "ce_specversion", Value: []byte("1.0")},
 			{Name: "ce_id", Value: []byte("e1")},
 			{Name: "ce_source", Value: []byte("/providers/x")},
@@ -245,7 +149,7 @@ func TestLetterThatCirculatedIsFollowedBack(t *testing.T) {
 			{Name: "ce_knativeerrorcode", Value: []byte("503")},
 		}})
 	}
-	require.Equal(t, 204, b.deliver(t, 2, poison))
+	require.Equal(t, 204, b.deliver(t, 2, lettertest.Poison))
 	l := b.only(t)
 	require.Equal(t, b.topic, l["topic"])
 	require.Equal(t, "invalid_price", l["code"], "why the event failed, not why its letter was late")
@@ -272,50 +176,35 @@ func TestPlaceThatLiesIsNotExact(t *testing.T) {
 	require.Equal(t, false, b.only(t)["exact"], "there is no record at that place")
 }
 
-func TestBrokerTroubleIs503(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	away := kafkaclient.NewReader("127.0.0.1:1")
-	defer away.Close()
-	in := newIntake(b.store, away, b.dlq, []string{b.topic}, time.Now)
-	defer in.close()
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	h := http.Header{"Ce-Kafkatopic": {b.dlq}, "Ce-Knativekafkapartition": {"0"}, "Ce-Knativekafkaoffset": {"0"}}
-	require.Error(t, in.receive(ctx, ingress.Delivery{Header: h, Body: poison}))
-	_, list := b.do(t, http.MethodGet, "/dlq/messages", "")
-	require.Empty(t, list["messages"])
-}
-
 func TestReplayAndItsVerdicts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
-	require.Equal(t, 204, b.deliver(t, 0, poison))
+	b.letterOf(t, lettertest.Poison)
+	require.Equal(t, 204, b.deliver(t, 0, lettertest.Poison))
 	path := fmt.Sprint("/dlq/messages/", b.only(t)["id"])
 
-	b.target.status, b.target.body = 422, `{"code":"undecodable","detail":"data is not JSON"}`
+	b.target.Status, b.target.Body = 422, `{"code":"undecodable","detail":"data is not JSON"}`
 	status, l := b.do(t, http.MethodPost, path+"/replay", "")
 	require.Equal(t, http.StatusOK, status, l)
 	require.Equal(t, "open", l["status"])
 	require.Equal(t, "undecodable", l["code"])
 	require.InDelta(t, 2, l["failure_count"], 0)
-	require.Equal(t, string(poison), b.target.value, "byte for byte")
-	require.Equal(t, "e1", b.target.got.Get("Ce-Id"))
-	require.Equal(t, "/providers/x", b.target.got.Get("Ce-Source"))
-	require.NoError(t, uuid.Validate(b.target.got.Get("Ce-Replayid")))
-	require.Equal(t, "1", b.target.got.Get("Ce-Replaycount"))
-	require.Empty(t, b.target.got.Get("Ce-Knativekafkaoffset"))
-	require.Empty(t, b.target.got.Get("Ce-Correction"))
+	require.Equal(t, string(lettertest.Poison), b.target.Value, "byte for byte")
+	require.Equal(t, "e1", b.target.Got.Get("Ce-Id"))
+	require.Equal(t, "/providers/x", b.target.Got.Get("Ce-Source"))
+	require.NoError(t, uuid.Validate(b.target.Got.Get("Ce-Replayid")))
+	require.Equal(t, "1", b.target.Got.Get("Ce-Replaycount"))
+	require.Empty(t, b.target.Got.Get("Ce-Knativekafkaoffset"))
+	require.Empty(t, b.target.Got.Get("Ce-Correction"))
 
-	b.target.status = 503
+	b.target.Status = 503
 	status, l = b.do(t, http.MethodPost, path+"/replay", `{"reason":"again"}`)
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, "replay_failed", l["code"])
 	require.Equal(t, "open", b.only(t)["status"])
 	require.InDelta(t, 1, b.only(t)["replay_count"], 0, "no verdict, no replay")
 
-	b.target.status = 422
+	b.target.Status = 422
 	status, _ = b.do(t, http.MethodPost, path+"/replay", "")
 	require.Equal(t, http.StatusOK, status)
 	status, l = b.do(t, http.MethodPost, path+"/replay", "")
@@ -326,16 +215,16 @@ func TestReplayAndItsVerdicts(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, status)
 	require.Equal(t, "invalid_schema", l["code"], "an edited value is checked first")
 
-	b.target.status = 204
+	b.target.Status = 204
 	fixed := `{"symbol":"AAPL","price":1,"timestamp":"2024-01-01T00:00:00Z","source":"x","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`
 	request, err := json.Marshal(map[string]any{"force": true, "value": fixed, "reason": "fixed"})
 	require.NoError(t, err)
 	status, l = b.do(t, http.MethodPost, path+"/replay", string(request))
 	require.Equal(t, http.StatusOK, status, l)
 	require.Equal(t, "resolved", l["status"])
-	require.Equal(t, fixed, b.target.value)
-	require.Equal(t, "1", b.target.got.Get("Ce-Correction"))
-	require.Equal(t, "application/json", b.target.got.Get("Content-Type"))
+	require.Equal(t, fixed, b.target.Value)
+	require.Equal(t, "1", b.target.Got.Get("Ce-Correction"))
+	require.Equal(t, "application/json", b.target.Got.Get("Content-Type"))
 
 	status, _ = b.do(t, http.MethodPost, path+"/replay", `{"force":true}`)
 	require.Equal(t, http.StatusConflict, status, "a resolved letter is not replayed")
@@ -354,8 +243,8 @@ func TestReplayAndItsVerdicts(t *testing.T) {
 func TestDiscardAndRestore(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
-	require.Equal(t, 204, b.deliver(t, 0, poison))
+	b.letterOf(t, lettertest.Poison)
+	require.Equal(t, 204, b.deliver(t, 0, lettertest.Poison))
 	path := fmt.Sprint("/dlq/messages/", b.only(t)["id"])
 	status, l := b.do(t, http.MethodPost, path+"/discard", `{"reason":"noise"}`)
 	require.Equal(t, http.StatusOK, status)
@@ -378,9 +267,9 @@ func TestDiscardAndRestore(t *testing.T) {
 func TestStuckReplayIsOpenedByATick(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
-	require.Equal(t, 204, b.deliver(t, 0, poison))
-	_, err := b.store.pool.Exec(t.Context(), "update dead_letters set status = 'replaying', replay_token = gen_random_uuid(), replay_expires_at = now() - interval '1 second'")
+	b.letterOf(t, lettertest.Poison)
+	require.Equal(t, 204, b.deliver(t, 0, lettertest.Poison))
+	_, err := b.pool.Exec(t.Context(), "update dead_letters set status = 'replaying', replay_token = gen_random_uuid(), replay_expires_at = now() - interval '1 second'")
 	require.NoError(t, err)
 	b.tick(t)
 	l := b.only(t)
@@ -417,7 +306,7 @@ func TestListFiltersAndPages(t *testing.T) {
 		require.Len(t, v["messages"], want, query)
 	}
 	for i := range 6 {
-		b.keep(t, letter{Value: []byte{byte(i)}}, failure{Code: "invalid_price", FailedAt: time.Now()})
+		b.keep(t, letter.Letter{Value: []byte{byte(i)}}, deadletter.Failure{Code: "invalid_price", FailedAt: time.Now()})
 	}
 	_, groups := b.do(t, http.MethodGet, "/dlq/groups", "")
 	require.Nil(t, groups["next_page_token"])
@@ -432,10 +321,10 @@ func TestListFiltersAndPages(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, status)
 }
 
-// keep stores a letter as it came in, past the intake.
-func (b bundle) keep(t *testing.T, l letter, f failure) {
+// keep stores a letter without the intake.
+func (b bundle) keep(t *testing.T, l letter.Letter, f deadletter.Failure) {
 	t.Helper()
-	refused, err := b.store.save(t.Context(), []arrival{{letter: l, failure: f}})
+	refused, err := b.store.Save(t.Context(), []letter.Arrival{{Letter: l, Failure: f}})
 	require.NoError(t, err)
 	require.Equal(t, []error{nil}, refused)
 }

@@ -1,9 +1,9 @@
-// Dlq-inspector keeps dead letters and brings them back.
+// Dlq-inspector keeps dead letters and replays them.
 //
-// It receives every record of the dead letter topic as a CloudEvent (POST /), reads the record itself and its original
-// from Kafka, and stores the letter byte for byte. Operators see letters under /dlq, replay them to the function that
-// refused them, and discard them. Delivery: the same dead letter record again changes nothing; what cannot be read is
-// stored raw; only trouble that may pass is answered 503.
+// It receives every record of the dead letter topic as a CloudEvent (POST /), reads the record and its original from Kafka, and stores
+// the letter byte for byte. Operators list letters under /dlq, replay them to the function that refused them, and discard them.
+// Delivery: the same dead letter record again changes nothing; a delivery that cannot be read is stored as it is; if Kafka or Postgres
+// is unavailable, the answer is 503 and the letter is redelivered.
 package main
 
 import (
@@ -12,6 +12,10 @@ import (
 	"os"
 	"time"
 
+	"marketdata/functions/dlq-inspector/internal/intake"
+	"marketdata/functions/dlq-inspector/internal/operators"
+	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/functions/dlq-inspector/internal/store"
 	"marketdata/shared/api"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
@@ -38,7 +42,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	service.LimitMemory() // a flood of letters leaves garbage, not much that lives
+	service.LimitMemory() // a flood of letters leaves much garbage and little live memory
 	log := service.NewLogger("dlq-inspector", cfg.LogLevel)
 	srv := service.New(cfg.Config, log)
 	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
@@ -61,27 +65,24 @@ func run(ctx context.Context) error {
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 	limiter.Observe(srv.Metrics)
-	store := &pgStore{pool: pool}
-	replay := &replayer{
-		store: store, target: cfg.ComputeMAURL, client: replayClient(), topics: []string{priceevent.Topic}, records: producer,
-		maxReplays: cfg.MaxReplays, now: time.Now,
-	}
-	counts := newMetrics(srv.Metrics)
-	bulks := newBulkRunner(store, replay, log, counts, srv.Stopping())
-	defer bulks.wait(cfg.ShutdownTimeout) // what is under way is settled before the pool closes
-	in := newIntake(store, reader, priceevent.DeadLetterTopic, []string{priceevent.Topic, priceevent.DeadLetterTopic}, time.Now)
-	defer in.close()
-	h := &handler{
-		store:   store,
-		intake:  in,
-		replay:  replay,
-		bulks:   bulks,
-		access:  newAccess(string(cfg.Tokens), string(cfg.Token)),
-		metrics: counts,
-	}
-	// The limit comes before the token: it counts guesses, too.
+	letters := store.New(pool)
+	metrics := replay.NewMetrics(srv.Metrics)
+	replayer := replay.New(replay.Config{
+		Store: letters, Function: cfg.ComputeMAURL, Client: replay.NewClient(), Topics: []string{priceevent.Topic}, Producer: producer,
+		MaxReplays: cfg.MaxReplays, Now: time.Now,
+	})
+	bulks := replay.NewRunner(letters, replayer, log, metrics, srv.Stopping())
+	defer bulks.Wait(cfg.ShutdownTimeout) // letters in flight are settled before the pool closes
+	in := intake.New(intake.Config{
+		Store: letters, Records: reader, Topic: priceevent.DeadLetterTopic, Topics: []string{priceevent.Topic, priceevent.DeadLetterTopic}, Now: time.Now,
+	})
+	defer in.Close()
+	(&receiver{intake: in, upkeep: letters, bulks: bulks, received: srv.Metrics.NewCounter("dead_letters_received_total")}).routes(srv.Mux)
+	pages(srv.Mux)
 	routes := api.New(srv, "dlq-inspector", "Dead letters: see, replay, discard.")
-	h.routes(srv.Mux, routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default, Guarded: true}))
+	operators.New(operators.Config{
+		Store: letters, Replayer: replayer, Bulks: bulks, Access: operators.NewAccess(string(cfg.Tokens), string(cfg.Token)), Metrics: metrics, Log: log,
+	}).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default, Guarded: true}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

@@ -11,8 +11,8 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// pages mounts the operators' page. Its files need no token: whatever it shows, it asks the /dlq routes for, with the token of
-// the operator who signed in.
+// pages mounts the operators' page. Its files are public: the page reads all that it shows from the /dlq routes, with the token of the
+// operator who signed in.
 func pages(mux *http.ServeMux) {
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {

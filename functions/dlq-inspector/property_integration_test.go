@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -19,10 +20,15 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/dlq-inspector/internal/intake"
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/lettertest"
+	"marketdata/functions/dlq-inspector/internal/operators"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/kafkaclient"
 )
 
-// produceAny writes a record with whatever a record can have.
+// produceAny produces any record that Kafka accepts.
 func produceAny(t *testing.T, servers string, m *kafka.Message) int64 {
 	t.Helper()
 	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": servers, "message.max.bytes": 3 << 20, "enable.metrics.push": false})
@@ -52,7 +58,7 @@ func (d dice) bytes(n int) []byte {
 	return b
 }
 
-// text is random text: printable, any Unicode, or bytes that are none, with NUL.
+// text returns random text: printable, any Unicode, or bytes that are not UTF-8 and contain NUL.
 func (d dice) text(n int) string {
 	b := make([]byte, n)
 	switch d.IntN(3) {
@@ -111,27 +117,27 @@ func (d dice) time() time.Time {
 	}[d.IntN(11)]
 }
 
-// dated reads records with timestamps that a producer of ours cannot write.
+// dated reads records with timestamps that our producer cannot write.
 type dated struct {
-	recordReader
+	intake.Records
 
 	at func() time.Time
 }
 
 func (r dated) Read(ctx context.Context, topic string, partition int32, offset int64) (kafkaclient.Stored, error) {
-	s, err := r.recordReader.Read(ctx, topic, partition, offset)
+	s, err := r.Records.Read(ctx, topic, partition, offset)
 	s.Timestamp = r.at()
 	return s, err
 }
 
-// Whatever a dead letter record is, it is stored once, listed and shown, and key, value and headers are the record's own bytes.
+// Any dead letter record is stored once, listed and shown, and key, value and headers are the record's own bytes.
 func TestNothingAboutALetterKeepsItFromBeingStored(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)
 	d := dice{rand.New(rand.NewPCG(seed, 1))}
-	b.intake.records = dated{b.intake.records, d.time}
+	b.intake.Records = dated{b.intake.Records, d.time}
 	const letters = 120
 	records := map[string]*kafka.Message{} // by value, which is its own
 	for i := range letters {
@@ -151,15 +157,15 @@ func TestNothingAboutALetterKeepsItFromBeingStored(t *testing.T) {
 	}
 	for id := range b.listed(t, letters) {
 		shown := b.show(t, id)
-		m := records[string(shown.bytes(t, shown.Value, shown.ValueEncoding))]
+		m := records[string(decoded(t, shown.Value, shown.ValueEncoding))]
 		require.NotNil(t, m, id)
 		require.Equal(t, 1, shown.FailureCount)
 		require.Len(t, shown.Failures, 1)
-		require.Equal(t, m.Key, shown.bytes(t, shown.Key, shown.KeyEncoding))
+		require.Equal(t, m.Key, decoded(t, shown.Key, shown.KeyEncoding))
 		require.Len(t, shown.Headers, len(m.Headers))
 		for i, h := range shown.Headers {
-			require.Equal(t, clean(m.Headers[i].Key), h.Name)
-			require.Equal(t, m.Headers[i].Value, shown.bytes(t, h.Value, h.Encoding))
+			require.Equal(t, letter.Clean(m.Headers[i].Key), h.Name)
+			require.Equal(t, m.Headers[i].Value, decoded(t, h.Value, h.Encoding))
 		}
 		delete(records, string(m.Value))
 	}
@@ -170,18 +176,18 @@ func TestNothingAboutALetterKeepsItFromBeingStored(t *testing.T) {
 	}
 }
 
-// bytes undoes the encoding of a value in an answer.
-func (l letterBody) bytes(t *testing.T, value *string, encoding string) []byte {
+// decoded returns the bytes of a value in an answer.
+func decoded(t *testing.T, value *string, encoding string) []byte {
 	t.Helper()
 	if value == nil {
 		return nil
 	}
-	b, err := decode(*value, encoding)
+	b, err := letter.Decode(*value, encoding)
 	require.NoError(t, err)
 	return b
 }
 
-// listed walks the whole list in pages.
+// listed returns the ids of the whole list, read in pages.
 func (b bundle) listed(t *testing.T, want int) map[string]bool {
 	t.Helper()
 	ids, token := map[string]bool{}, ""
@@ -201,59 +207,59 @@ func (b bundle) listed(t *testing.T, want int) map[string]bool {
 	}
 }
 
-func (b bundle) show(t *testing.T, id string) letterBody {
+func (b bundle) show(t *testing.T, id string) operators.LetterBody {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/dlq/messages/"+id, nil)
 	r.Header.Set("Authorization", "Bearer secret")
 	w := httptest.NewRecorder()
 	b.http.ServeHTTP(w, r)
 	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
-	var l letterBody
+	var l operators.LetterBody
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &l))
 	return l
 }
 
-// Times that JSON cannot hold break nothing, whichever way they came into the tables, and what is done is answered as done.
+// Times that JSON cannot hold break no answer, however they came into the tables.
 func TestNoStoredTimeBreaksAnAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.intake.records = dated{b.intake.records, func() time.Time { return time.UnixMilli(time.Now().UnixMicro()) }}
+	b.intake.Records = dated{b.intake.Records, func() time.Time { return time.UnixMilli(time.Now().UnixMicro()) }}
 	offset := produceAny(t, b.servers, &kafka.Message{
-		TopicPartition: kafka.TopicPartition{Topic: &b.dlq, Partition: 0}, Value: poison,
+		TopicPartition: kafka.TopicPartition{Topic: &b.dlq, Partition: 0}, Value: lettertest.Poison,
 		Headers: []kafka.Header{{Key: "dlq-failed-at", Value: []byte("9999-12-31T23:59:59-23:59")}},
 	})
-	require.Equal(t, 204, b.post(int(offset), poison))
+	require.Equal(t, 204, b.post(int(offset), lettertest.Poison))
 	l := b.only(t)
-	require.Nil(t, l["recorded_at"], "no time of a clock")
+	require.Nil(t, l["recorded_at"], "no clock shows that time")
 	at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(l["last_failed_at"]))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), at, time.Minute)
 	for _, stored := range []string{"infinity", "-infinity", "58877-01-01", "4000-01-01 BC"} {
-		_, err := b.store.pool.Exec(t.Context(), `update dead_letters set first_failed_at = $1::text::timestamptz, last_failed_at = $1::text::timestamptz, recorded_at = $1::text::timestamptz`, stored)
+		_, err := b.pool.Exec(t.Context(), `update dead_letters set first_failed_at = $1::text::timestamptz, last_failed_at = $1::text::timestamptz, recorded_at = $1::text::timestamptz`, stored)
 		require.NoError(t, err)
-		_, err = b.store.pool.Exec(t.Context(), `update dead_letter_failures set failed_at = $1::text::timestamptz`, stored)
+		_, err = b.pool.Exec(t.Context(), `update dead_letter_failures set failed_at = $1::text::timestamptz`, stored)
 		require.NoError(t, err)
 		path := fmt.Sprint("/dlq/messages/", b.only(t)["id"])
 		for _, action := range []string{"discard", "restore"} {
 			status, body := b.do(t, http.MethodPost, path+"/"+action, `{"reason":"x"}`)
 			require.Equal(t, http.StatusOK, status, "%s %s %v", stored, action, body)
 		}
-		b.target.status = http.StatusUnprocessableEntity
+		b.target.Status = http.StatusUnprocessableEntity
 		status, _ := b.do(t, http.MethodPost, path+"/replay", `{"force":true}`)
 		require.Equal(t, http.StatusOK, status, stored)
 		status, _ = b.do(t, http.MethodGet, "/dlq/groups", "")
 		require.Equal(t, http.StatusOK, status, stored)
 	}
 	for i := range 3 { // pages pass over such letters
-		b.keep(t, letter{Value: []byte{byte(i)}}, failure{Code: "x", FailedAt: time.Now()})
+		b.keep(t, letter.Letter{Value: []byte{byte(i)}}, deadletter.Failure{Code: "x", FailedAt: time.Now()})
 	}
-	_, err = b.store.pool.Exec(t.Context(), "update dead_letters set last_failed_at = (array['infinity', '-infinity', '58877-01-01', '-infinity'])[1 + mod(abs(hashtext(id::text)), 4)]::timestamptz")
+	_, err = b.pool.Exec(t.Context(), "update dead_letters set last_failed_at = (array['infinity', '-infinity', '58877-01-01', '-infinity'])[1 + mod(abs(hashtext(id::text)), 4)]::timestamptz")
 	require.NoError(t, err)
 	b.listed(t, 4)
 	require.Len(t, b.pages(t, 1), 4)
 }
 
-// pages walks the list by pages of a size.
+// pages returns the ids of the whole list, read in pages of a size.
 func (b bundle) pages(t *testing.T, limit int) []string {
 	t.Helper()
 	var ids []string
@@ -273,7 +279,7 @@ func (b bundle) pages(t *testing.T, limit int) []string {
 func TestHeadersShowAllValuesInOrderNullToldFromEmpty(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, poison)
+	b.letterOf(t, lettertest.Poison)
 	offset := produceAny(t, b.servers, &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &b.dlq, Partition: 0}, Value: []byte("x"), Headers: []kafka.Header{
 		{Key: "trace", Value: []byte("one")}, {Key: "trace", Value: []byte("two")}, {Key: "trace", Value: []byte{}}, {Key: "trace"},
 	}})
@@ -286,19 +292,19 @@ func TestHeadersShowAllValuesInOrderNullToldFromEmpty(t *testing.T) {
 	}, b.only(t)["headers"])
 }
 
-// What is too long for an index is cut there, and kept whole elsewhere; two that differ only at their ends stay two.
+// Text that is too long for an index is cut there and kept whole elsewhere; texts that differ only at their ends stay different.
 func TestWhatIsTooLongForAnIndexIsStoredOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	long := dice{rand.New(rand.NewPCG(7, 7))}.bytes(3000)
 	id := fmt.Sprintf("%x", long)
 	for i, h := range [][]kafkaclient.Header{
-		headersOf("ce_id", id+"1", "ce_source", id), headersOf("ce_id", id+"2", "ce_source", id),
-		headersOf("dlq-topic", id+"1", "dlq-partition", "0", "dlq-offset", "1"), headersOf("dlq-topic", id+"2", "dlq-partition", "0", "dlq-offset", "1"),
+		lettertest.Headers("ce_id", id+"1", "ce_source", id), lettertest.Headers("ce_id", id+"2", "ce_source", id),
+		lettertest.Headers("dlq-topic", id+"1", "dlq-partition", "0", "dlq-offset", "1"), lettertest.Headers("dlq-topic", id+"2", "dlq-partition", "0", "dlq-offset", "1"),
 	} {
-		b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: poison, Headers: h})
+		b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: lettertest.Poison, Headers: h})
 		for range 2 {
-			require.Equal(t, 204, b.post(i, poison))
+			require.Equal(t, 204, b.post(i, lettertest.Poison))
 		}
 	}
 	for letter := range b.listed(t, 4) {
@@ -308,16 +314,16 @@ func TestWhatIsTooLongForAnIndexIsStoredOnce(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 }
 
-// A value that was cut on its way is whole again where the original is still at its place.
+// A value that was cut is read whole if the original is still at its place.
 func TestACutValueIsReadFromItsOriginal(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	whole := bytes.Repeat([]byte("0123456789"), 100_000)
 	b.produce(t, kafkaclient.Record{Topic: b.topic, Key: []byte("K"), Value: whole})
 	for i, offset := range []string{"0", "5"} {
-		b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: whole[:1000], Headers: headersOf(
+		b.produce(t, kafkaclient.Record{Topic: b.dlq, Value: whole[:1000], Headers: lettertest.Headers(
 			"dlq-topic", b.topic, "dlq-partition", "0", "dlq-offset", offset, "dlq-code", "body_too_large",
-			"dlq-value-bytes", "1000000", "dlq-value-sha256", fmt.Sprintf("%x", sha(whole)))})
+			"dlq-value-bytes", "1000000", "dlq-value-sha256", fmt.Sprintf("%x", sha256.Sum256(whole)))})
 		require.Equal(t, 204, b.post(i, whole[:1000]))
 	}
 	for id := range b.listed(t, 2) {
@@ -329,7 +335,7 @@ func TestACutValueIsReadFromItsOriginal(t *testing.T) {
 		} else {
 			require.False(t, l.Exact)
 			require.Len(t, *l.Value, 1000)
-			require.EqualValues(t, len(whole), l.ValueBytes, "said to be longer")
+			require.EqualValues(t, len(whole), l.ValueBytes, "the length of the whole value")
 		}
 	}
 }

@@ -4,11 +4,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,50 +16,56 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/lettertest"
+	"marketdata/functions/dlq-inspector/internal/operators"
+	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/shared/deadletter"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
+	"marketdata/shared/testenv"
 )
 
-// Names and values that HTTP cannot carry keep no letter from being replayed.
+// A letter is replayed even if HTTP cannot carry some of its names and values.
 func TestALetterWithUnusableMetadataIsReplayed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.letterOf(t, goodEvent,
+	b.letterOf(t, lettertest.GoodEvent,
 		kafkaclient.Header{Name: "ce_trace id", Value: []byte("7")}, kafkaclient.Header{Name: "ce_a/b", Value: []byte("7")},
 		kafkaclient.Header{Name: "ce_é", Value: []byte("7")}, kafkaclient.Header{Name: "ce_note", Value: []byte("é\r\nx: y")},
 		kafkaclient.Header{Name: "ce_time", Value: []byte("+58877-01-01T00:00:00Z")})
-	require.Equal(t, 204, b.deliver(t, 0, goodEvent))
+	require.Equal(t, 204, b.deliver(t, 0, lettertest.GoodEvent))
 	path := fmt.Sprint("/dlq/messages/", b.only(t)["id"])
 	status, l := b.do(t, http.MethodPost, path+"/replay", "")
 	require.Equal(t, http.StatusOK, status, l)
 	require.Equal(t, "resolved", l["status"])
-	require.Equal(t, string(goodEvent), b.target.value)
-	require.Equal(t, "%C3%A9%0D%0Ax: y", b.target.got.Get("Ce-Note"))
-	require.Empty(t, b.target.got.Get("Ce-Time"))
-	require.Equal(t, "e1", b.target.got.Get("Ce-Id"))
+	require.Equal(t, string(lettertest.GoodEvent), b.target.Value)
+	require.Equal(t, "%C3%A9%0D%0Ax: y", b.target.Got.Get("Ce-Note"))
+	require.Empty(t, b.target.Got.Get("Ce-Time"))
+	require.Equal(t, "e1", b.target.Got.Get("Ce-Id"))
 }
 
-// What an edited replay sent is kept with who sent it; a later replay of the letter as it was carries no correction, whatever
-// became of the edited one.
+// The audit trail keeps what an edited replay sent, and who sent it. A later replay of the original value carries no correction, however
+// the edited one ended.
 func TestTheAuditKeepsWhatAnEditedReplaySent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.save(t, "A", 1)
 	path := "/dlq/messages/" + b.id(t, "A")
-	b.target.set(503, "")
-	edited := bytes.Replace(goodEvent, []byte(":1.10"), []byte(": 12345678901234567890.123456789012345678"), 1)
+	b.target.Set(503, "")
+	edited := bytes.Replace(lettertest.GoodEvent, []byte(":1.10"), []byte(": 12345678901234567890.123456789012345678"), 1)
 	request, err := json.Marshal(map[string]string{"value": string(edited), "reason": "mended"})
 	require.NoError(t, err)
 	status, l := b.do(t, http.MethodPost, path+"/replay", string(request))
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, "replay_failed", l["code"])
-	require.Equal(t, "1", b.target.got.Get("Ce-Correction"))
+	require.Equal(t, "1", b.target.Got.Get("Ce-Correction"))
 
-	b.target.set(204, "")
+	b.target.Set(204, "")
 	status, l = b.do(t, http.MethodPost, path+"/replay", "")
 	require.Equal(t, http.StatusOK, status, l)
-	require.Empty(t, b.target.got.Get("Ce-Correction"))
-	var trail []auditBody
+	require.Empty(t, b.target.Got.Get("Ce-Correction"))
+	var trail []operators.AuditBody
 	text, err := json.Marshal(l["audit"])
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text, &trail))
@@ -78,7 +81,7 @@ func TestTheAuditKeepsWhatAnEditedReplaySent(t *testing.T) {
 	}
 }
 
-// Of very many changes the newest are shown, and of their values as many as an answer should hold.
+// Of a long trail the newest 1000 changes are shown, and the newest values up to a limit.
 func TestALongTrailIsShownFromItsEnd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -103,15 +106,15 @@ func TestALongTrailIsShownFromItsEnd(t *testing.T) {
 	require.Contains(t, trail[999], "value")
 }
 
-// Kills leave letters in replaying; a tick opens them, and none of that counts towards MAX_REPLAYS.
+// A killed process leaves letters in replaying. A tick opens them, and their replays do not count towards MAX_REPLAYS.
 func TestKillsUseUpNoReplays(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.save(t, "A", 1)
 	id := uuid.MustParse(b.id(t, "A"))
 	for range 5 { // MAX_REPLAYS is 2 here
-		_, err := b.store.transition(t.Context(), id, change{who: "x", action: "replay", apply: func(l stored) (state, error) {
-			return l.begin(attempt{token: uuid.New(), lease: new(time.Duration), maxReplays: 2})
+		_, err := b.store.Transition(t.Context(), id, letter.Change{Who: "x", Action: letter.ActionReplay, Apply: func(l letter.Stored) (letter.State, error) {
+			return l.Begin(letter.Attempt{Token: uuid.New(), Lease: new(time.Duration), MaxReplays: 2})
 		}})
 		require.NoError(t, err)
 		b.tick(t)
@@ -123,8 +126,8 @@ func TestKillsUseUpNoReplays(t *testing.T) {
 	require.Equal(t, 5, b.count(t, "select count(*) from dead_letter_audit where action = 'recover' and after->>'status' = 'open'"))
 }
 
-// severing passes connections to Postgres on. While armed it cuts each connection once the server has answered a commit, before
-// the answer is passed on: the client cannot know what became of it.
+// severing is a proxy for Postgres. While armed, it cuts a connection once the server has answered a commit, before it passes the answer
+// on: the client cannot know whether the commit was made.
 type severing struct {
 	mu    sync.Mutex
 	armed int // cuts to come
@@ -148,7 +151,7 @@ func (s *severing) cut() bool {
 	return true
 }
 
-// start listens and gives the database's URL through the proxy.
+// start listens and returns the database's URL through the proxy.
 func (s *severing) start(t *testing.T, database string) string {
 	t.Helper()
 	u, err := url.Parse(database)
@@ -211,24 +214,22 @@ func (s *severing) pass(client, upstream net.Conn) {
 	}
 }
 
-// A change whose commit was answered into a cut connection is made, once, and answered as made: replay, verdict, discard, restore.
+// A change is made once, and answered as made, even if the answer to its commit is lost: replay, verdict, discard, restore.
 func TestAChangeThatWasMadeIsNeverAnsweredAsAFailure(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
 	var cutter severing
-	database := b.store.pool.Config().ConnString()
-	pool, err := postgres.Open(t.Context(), cutter.start(t, database))
+	direct := testenv.Postgres(t)
+	pool, err := postgres.Open(t.Context(), cutter.start(t, direct.Config().ConnString()))
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	b.keep(t, letter{Value: goodEvent, Symbol: "A", Attributes: event()}, failure{Code: "x", FailedAt: time.Now()})
-	direct := *b.store
-	b.store.pool = pool
+	b := setupOn(t, pool)
+	b.keep(t, letter.Letter{Value: lettertest.GoodEvent, Symbol: "A", Attributes: lettertest.Event()}, deadletter.Failure{Code: "x", FailedAt: time.Now()})
 	path := "/dlq/messages/" + b.id(t, "A")
 	for action, want := range map[string]string{"discard": "discarded", "restore": "open", "replay": "resolved"} {
 		from := map[string]string{"discard": "open", "restore": "discarded", "replay": "open"}[action]
-		_, err := direct.pool.Exec(t.Context(), "update dead_letters set status = $1, replay_count = 0", from)
+		_, err := direct.Exec(t.Context(), "update dead_letters set status = $1, replay_count = 0", from)
 		require.NoError(t, err)
-		_, err = direct.pool.Exec(t.Context(), "delete from dead_letter_audit")
+		_, err = direct.Exec(t.Context(), "delete from dead_letter_audit")
 		require.NoError(t, err)
 		cutter.arm(3)
 		status, l := b.do(t, http.MethodPost, path+"/"+action, "")
@@ -241,42 +242,23 @@ func TestAChangeThatWasMadeIsNeverAnsweredAsAFailure(t *testing.T) {
 		}
 		require.Equal(t, changes, b.count(t, "select count(*) from dead_letter_audit"), "made once")
 	}
-	require.Len(t, b.target.calls, 1)
-	require.Equal(t, 1, b.target.calls["e1"])
+	require.Len(t, b.target.Calls, 1)
+	require.Equal(t, 1, b.target.Calls["e1"])
 }
 
-// A letter that cannot be read back after its change is no reason to say that the change was not made.
-func TestReadBackThatFailsIsNoFailureOfTheChange(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.save(t, "A", 1)
-	id := uuid.MustParse(b.id(t, "A"))
-	h := &handler{store: unreadable{b.store}, bulks: &bulkRunner{log: slog.New(slog.DiscardHandler)}}
-	answer, err := h.discard(t.Context(), &reasonRequest{ID: id})
-	require.NoError(t, err)
-	require.Equal(t, "discarded", answer.Body.Status)
-	require.Equal(t, 1, b.count(t, "select count(*) from dead_letters where status = 'discarded'"))
-}
-
-type unreadable struct{ *pgStore }
-
-func (unreadable) letter(context.Context, uuid.UUID) (stored, []failure, []auditEntry, error) {
-	return stored{}, nil, nil, io.ErrUnexpectedEOF
-}
-
-// compute-ma that hangs costs a replay of one letter less than its lease, and the platform's 25 s.
+// If compute-ma hangs, the replay of one letter ends before its lease, and before the platform's 25 s.
 func TestAReplayToAFunctionThatHangsIsBounded(t *testing.T) {
 	t.Parallel()
-	require.Less(t, verdictWait, replayLease)
+	require.Less(t, replay.VerdictTimeout, replay.Lease)
 	b := setup(t)
 	b.save(t, "A", 1)
 	hanging := make(chan struct{})
-	b.target.answer = func(*http.Request) (int, string) { <-hanging; return 204, "" }
+	b.target.Answer = func(*http.Request) (int, string) { <-hanging; return 204, "" }
 	t.Cleanup(func() { close(hanging) })
 	began := time.Now()
 	status, l := b.do(t, http.MethodPost, "/dlq/messages/"+b.id(t, "A")+"/replay", "")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, "replay_failed", l["code"])
-	require.Less(t, time.Since(began), replayLease)
+	require.Less(t, time.Since(began), replay.Lease)
 	require.Equal(t, 1, b.count(t, "select count(*) from dead_letters where status = 'open' and replay_count = 0"))
 }

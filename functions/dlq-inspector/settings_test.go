@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A setting that cannot work is refused at start, by name and with what would do: not by every request afterwards.
+// An invalid setting is reported at start, with its name and what is valid, instead of failing every request.
 func TestSettingsThatCannotWorkAreRefusedAtStart(t *testing.T) {
 	for name, value := range map[string]string{
 		"DATABASE_URL": "postgres://localhost/x", "REDIS_URL": "redis://localhost", "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092",

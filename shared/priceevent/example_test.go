@@ -20,7 +20,9 @@ func ExampleEncode() {
 	fmt.Println(err)
 	fmt.Println(m.Key, m.Headers["ce_type"], m.Headers["ce_id"])
 	fmt.Println(string(m.Value))
-	// Output: <nil> AAPL marketdata.price.observed.v1 0190f5d8-0000-7000-8000-000000000001:AAPL:1710930600000000
+	// Output:
+	// <nil>
+	// AAPL marketdata.price.observed.v1 0190f5d8-0000-7000-8000-000000000001:AAPL:1710930600000000
 	// {"symbol":"AAPL","price":150.25,"timestamp":"2024-03-20T10:30:00Z","source":"yfinance","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}
 }
 

@@ -1,0 +1,159 @@
+package operators
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/shared/api"
+)
+
+type bulkRequest struct {
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"A repeated request with the same key returns the same replay for 24 hours"`
+	Body           struct {
+		Filter struct {
+			Fingerprint string     `json:"fingerprint,omitempty" maxLength:"64"`
+			Symbol      string     `json:"symbol,omitempty" maxLength:"32"`
+			Topic       string     `json:"topic,omitempty" maxLength:"249"`
+			Q           string     `json:"q,omitempty" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
+			Since       *time.Time `json:"since,omitempty" doc:"Last failure at or after"`
+			Until       *time.Time `json:"until,omitempty" doc:"Last failure before"`
+		} `json:"filter,omitempty" doc:"Open letters only; empty: all of them"`
+		Target        string `json:"target,omitempty" enum:"function,topic" default:"function" doc:"function: the one that refused them; topic: exact copies to the original topics, in the order of their records, for other consumers"`
+		DryRun        bool   `json:"dry_run,omitempty" doc:"Change nothing, and return the outcomes that a replay would have"`
+		Force         bool   `json:"force,omitempty" doc:"Go on although most letters are refused, and replay letters although MAX_REPLAYS is reached"`
+		RatePerSecond int    `json:"rate_per_second,omitempty" minimum:"1" maximum:"10000" default:"200" doc:"Letters a second, at most"`
+		Reason        string `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
+	}
+}
+
+// BulkBody is a bulk replay in an answer.
+type BulkBody struct {
+	ID            uuid.UUID        `json:"id"`
+	Status        string           `json:"status" enum:"running,completed,cancelled,stopped" doc:"stopped: by the inspector, for the reason in stop_reason"`
+	Target        string           `json:"target" enum:"function,topic"`
+	DryRun        bool             `json:"dry_run"`
+	Force         bool             `json:"force"`
+	Filter        letter.Filter    `json:"filter"`
+	RatePerSecond int              `json:"rate_per_second"`
+	Who           string           `json:"who"`
+	Reason        string           `json:"reason,omitempty"`
+	Matched       int64            `json:"matched" doc:"Open letters that the filter selected when the replay was created"`
+	Done          int64            `json:"done" doc:"Letters that have an outcome; all of them once the replay is completed"`
+	Outcomes      map[string]int64 `json:"outcomes" doc:"Letters by outcome: resolved, refused, sent, skipped; of a dry run, the outcomes that a replay would have"`
+	Reasons       map[string]int64 `json:"reasons" doc:"Refused and skipped letters by code; skipped ones have not_open, replay_limit, not_exact, no_verdict or body_too_large"`
+	Trouble       *string          `json:"trouble" nullable:"true" doc:"Why it is paused; null: it is not"`
+	StopReason    *string          `json:"stop_reason" nullable:"true" doc:"Why the inspector stopped it"`
+	CancelledBy   *string          `json:"cancelled_by" nullable:"true" doc:"The operator who cancelled it"`
+	CreatedAt     time.Time        `json:"created_at"`
+	FinishedAt    *time.Time       `json:"finished_at" nullable:"true" doc:"null while it is running"`
+}
+
+func bulkOf(b replay.Bulk) BulkBody {
+	out := BulkBody{
+		ID: b.ID, Status: string(b.Status), Target: string(b.Target), DryRun: b.DryRun, Force: b.Force, Filter: b.Filter, RatePerSecond: b.Rate, Who: b.Who,
+		Reason: b.Reason, Matched: b.Matched, Reasons: b.Reasons, Trouble: b.Trouble, StopReason: b.StopReason, CancelledBy: b.CancelledBy,
+		CreatedAt: b.CreatedAt.UTC(), Outcomes: map[string]int64{},
+	}
+	for _, outcome := range []letter.Outcome{letter.OutcomeResolved, letter.OutcomeRefused, letter.OutcomeSent, letter.OutcomeSkipped} {
+		out.Outcomes[string(outcome)] = 0
+	}
+	for outcome, n := range b.Outcomes {
+		out.Outcomes[string(outcome)] += n
+		out.Done += n
+	}
+	if b.FinishedAt != nil {
+		at := b.FinishedAt.UTC()
+		out.FinishedAt = &at
+	}
+	return out
+}
+
+type bulkAnswer struct{ Body BulkBody }
+
+type bulkAccepted struct {
+	Location string `header:"Location" doc:"Path of the replay"`
+	Body     BulkBody
+}
+
+// createReplay creates a bulk replay and answers at once: the work is done in the background, and by ticks.
+func (a *API) createReplay(ctx context.Context, in *bulkRequest) (*bulkAccepted, error) {
+	f := in.Body.Filter
+	asked, err := json.Marshal(in.Body)
+	if err != nil {
+		return nil, fmt.Errorf("fingerprint: %w", err)
+	}
+	fingerprint := sha256.Sum256(asked)
+	b, err := a.Store.CreateBulk(ctx, replay.Bulk{
+		Who: who(ctx), Reason: in.Body.Reason, Target: replay.Target(in.Body.Target), DryRun: in.Body.DryRun, Force: in.Body.Force,
+		Rate: in.Body.RatePerSecond,
+		Filter: letter.Filter{
+			Fingerprint: letter.Clean(f.Fingerprint), Symbol: letter.Clean(f.Symbol), Topic: letter.Clean(f.Topic), Q: letter.Clean(f.Q),
+			Since: f.Since, Until: f.Until,
+		},
+	}, letter.Clean(in.IdempotencyKey), fingerprint[:])
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Bulks.Start(context.WithoutCancel(ctx)); err != nil {
+		a.Log.WarnContext(ctx, "bulk replay waits for the next tick", "replay_id", b.ID, "err", err)
+	}
+	return &bulkAccepted{Location: "/dlq/replays/" + b.ID.String(), Body: bulkOf(b)}, nil
+}
+
+type bulkIDRequest struct {
+	ID uuid.UUID `path:"id" format:"uuid"`
+}
+
+func (a *API) showReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, error) {
+	b, err := a.Store.Bulk(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &bulkAnswer{bulkOf(b)}, nil
+}
+
+func (a *API) cancelReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, error) {
+	b, err := a.Store.CancelBulk(ctx, in.ID, who(ctx))
+	if err != nil {
+		return nil, err
+	}
+	a.Bulks.Halt(in.ID)
+	return &bulkAnswer{bulkOf(b)}, nil
+}
+
+type bulksRequest struct {
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken string `query:"page_token" maxLength:"200" doc:"next_page_token of the page before"`
+}
+
+type bulksAnswer struct {
+	Body struct {
+		Replays       []BulkBody `json:"replays"`
+		NextPageToken *string    `json:"next_page_token" nullable:"true" doc:"null at the end"`
+	}
+}
+
+func (a *API) listReplays(ctx context.Context, in *bulksRequest) (*bulksAnswer, error) {
+	before, err := api.ReadToken[uuid.UUID](in.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	all, err := a.Store.Bulks(ctx, before, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &bulksAnswer{}
+	out.Body.Replays = []BulkBody{}
+	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(b replay.Bulk) uuid.UUID { return b.ID })
+	for _, b := range all {
+		out.Body.Replays = append(out.Body.Replays, bulkOf(b))
+	}
+	return out, nil
+}

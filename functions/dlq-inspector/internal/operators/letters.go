@@ -1,0 +1,236 @@
+package operators
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/shared/api"
+	"marketdata/shared/fault"
+	"marketdata/shared/priceevent"
+	"marketdata/shared/timerange"
+)
+
+const codeInvalidParameter = "invalid_parameter"
+
+type listRequest struct {
+	Status      string `query:"status" enum:"open,replaying,resolved,sent,discarded"`
+	Fingerprint string `query:"fingerprint" maxLength:"64"`
+	Symbol      string `query:"symbol" maxLength:"32"`
+	Topic       string `query:"topic" maxLength:"249"`
+	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
+	Since       string `query:"since" format:"date-time" doc:"Last failure at or after"`
+	Until       string `query:"until" format:"date-time" doc:"Last failure before"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken   string `query:"page_token" maxLength:"200"`
+}
+
+type listAnswer struct {
+	Body struct {
+		Messages      []Summary `json:"messages"`
+		NextPageToken *string   `json:"next_page_token" nullable:"true" doc:"null at the end"`
+	}
+}
+
+// instant parses a bound of a range of time. Empty text means no bound.
+func instant(name, text string) (*time.Time, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // no bound is a bound
+	}
+	at, err := timerange.ParseRFC3339(text)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, codeInvalidParameter, "%s is not an RFC 3339 date-time", name)
+	}
+	return &at, nil
+}
+
+func (a *API) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
+	f := letter.Filter{
+		Status: letter.Status(in.Status), Fingerprint: letter.Clean(in.Fingerprint), Symbol: letter.Clean(in.Symbol), Topic: letter.Clean(in.Topic),
+		Q: letter.Clean(in.Q),
+	}
+	var err error
+	if f.Since, err = instant("since", in.Since); err != nil {
+		return nil, err
+	}
+	if f.Until, err = instant("until", in.Until); err != nil {
+		return nil, err
+	}
+	after, err := api.ReadToken[letter.ListKey](in.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	all, err := a.Store.List(ctx, f, after, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &listAnswer{}
+	out.Body.Messages = []Summary{}
+	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(l letter.Listed) letter.ListKey { return l.Key })
+	for _, l := range all {
+		out.Body.Messages = append(out.Body.Messages, summaryOf(l.Stored))
+	}
+	return out, nil
+}
+
+type letterRequest struct {
+	ID uuid.UUID `path:"id" format:"uuid"`
+}
+
+type letterAnswer struct{ Body LetterBody }
+
+func (a *API) show(ctx context.Context, in *letterRequest) (*letterAnswer, error) {
+	l, failures, trail, err := a.Store.Letter(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &letterAnswer{bodyOf(l, failures, trail)}, nil
+}
+
+type group struct {
+	Fingerprint string    `json:"fingerprint"`
+	Code        string    `json:"code"`
+	Reason      string    `json:"reason" doc:"Of one letter of the group"`
+	Letters     int64     `json:"letters"`
+	Open        int64     `json:"open"`
+	First       time.Time `json:"first_failed_at"`
+	Last        time.Time `json:"last_failed_at"`
+	Meaning     string    `json:"meaning,omitempty" doc:"What the code means, if it is one of compute-ma's"`
+	Remedy      string    `json:"remedy,omitempty" doc:"What can be done about it"`
+}
+
+func groupOf(g letter.Group) group {
+	out := group{
+		Fingerprint: g.Fingerprint, Code: g.Code, Reason: g.Reason, Letters: g.Letters, Open: g.Open, First: g.First, Last: g.Last,
+	}
+	if r, ok := priceevent.Explain(g.Code); ok {
+		out.Meaning, out.Remedy = r.Meaning, r.Remedy
+	}
+	return out
+}
+
+type groupsAnswer struct {
+	Body struct {
+		Groups        []group `json:"groups"`
+		NextPageToken *string `json:"next_page_token" nullable:"true"`
+	}
+}
+
+type groupsRequest struct {
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken string `query:"page_token" maxLength:"400" doc:"next_page_token of the page before"`
+}
+
+func (a *API) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer, error) {
+	after, err := api.ReadToken[letter.GroupKey](in.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	if after != nil {
+		after.Fingerprint = letter.Clean(after.Fingerprint)
+	}
+	all, err := a.Store.Groups(ctx, after, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &groupsAnswer{}
+	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(g letter.Group) letter.GroupKey {
+		return letter.GroupKey{Open: g.Open, Letters: g.Letters, Fingerprint: g.Fingerprint}
+	})
+	out.Body.Groups = []group{}
+	for _, g := range all {
+		out.Body.Groups = append(out.Body.Groups, groupOf(g))
+	}
+	return out, nil
+}
+
+type statsAnswer struct {
+	Body struct {
+		Statuses map[letter.Status]int64 `json:"statuses" doc:"Letters by status"`
+	}
+}
+
+func (a *API) stats(ctx context.Context, _ *struct{}) (*statsAnswer, error) {
+	counts, err := a.Store.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &statsAnswer{}
+	out.Body.Statuses = counts
+	return out, nil
+}
+
+type replayRequest struct {
+	ID   uuid.UUID `path:"id" format:"uuid"`
+	Body *struct {
+		Value         *string `json:"value,omitempty" doc:"Replaces the event's value; checked against the event's schema first"`
+		ValueEncoding string  `json:"value_encoding,omitempty" enum:"text,base64"`
+		Reason        string  `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
+		Force         bool    `json:"force,omitempty" doc:"Replay although MAX_REPLAYS is reached"`
+		Target        string  `json:"target,omitempty" enum:"function,topic" doc:"function (the default): the one that refused it; topic: an exact copy to the original topic, for other consumers"`
+	}
+}
+
+func (a *API) replay(ctx context.Context, in *replayRequest) (*letterAnswer, error) {
+	o := replay.Order{Who: who(ctx)}
+	if in.Body != nil {
+		o.Reason, o.Force, o.Target = in.Body.Reason, in.Body.Force, replay.Target(in.Body.Target)
+		if in.Body.Value != nil {
+			value, err := letter.Decode(*in.Body.Value, in.Body.ValueEncoding)
+			if err != nil {
+				return nil, fault.Wrap(err, fault.Invalid, codeInvalidParameter, "value is not %s", in.Body.ValueEncoding)
+			}
+			o.Value, o.Edited = value, true
+		}
+	}
+	l, err := a.Replayer.Run(ctx, in.ID, o)
+	if err != nil {
+		a.Metrics.Failed()
+		return nil, err
+	}
+	a.Metrics.Replayed(l.Status)
+	return a.changed(ctx, l), nil
+}
+
+type reasonRequest struct {
+	ID   uuid.UUID `path:"id" format:"uuid"`
+	Body *struct {
+		Reason string `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
+	}
+}
+
+func (a *API) discard(ctx context.Context, in *reasonRequest) (*letterAnswer, error) {
+	return a.change(ctx, in, letter.ActionDiscard, letter.State.Discard)
+}
+
+func (a *API) restore(ctx context.Context, in *reasonRequest) (*letterAnswer, error) {
+	return a.change(ctx, in, letter.ActionRestore, letter.State.Restore)
+}
+
+func (a *API) change(ctx context.Context, in *reasonRequest, action letter.Action, step func(letter.State) (letter.State, error)) (*letterAnswer, error) {
+	reason := ""
+	if in.Body != nil {
+		reason = in.Body.Reason
+	}
+	l, err := a.Store.Transition(ctx, in.ID, letter.Change{
+		Who: who(ctx), Action: action, Reason: reason, Apply: func(l letter.Stored) (letter.State, error) { return step(l.State) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.changed(ctx, l), nil
+}
+
+// changed answers a change that was made. If the letter cannot be read back, the answer has what is known of it: an error would mean
+// that the change was not made.
+func (a *API) changed(ctx context.Context, l letter.Stored) *letterAnswer {
+	answer, err := a.show(ctx, &letterRequest{l.ID})
+	if err != nil {
+		a.Log.WarnContext(ctx, "could not read a letter back after its change", "letter_id", l.ID, "err", err)
+		return &letterAnswer{bodyOf(l, nil, nil)}
+	}
+	return answer
+}

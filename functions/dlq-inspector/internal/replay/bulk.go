@@ -1,0 +1,180 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/deadletter"
+	"marketdata/shared/fault"
+)
+
+// BulkLease is how long a process holds a bulk replay that it does not renew; it renews it every second. If the process dies, the first
+// tick after that time resumes the replay.
+const BulkLease = 15 * time.Second
+
+// BulkStatus is where a bulk replay is in its life.
+type BulkStatus string
+
+// The statuses. All but Running are final.
+const (
+	Running   BulkStatus = "running"
+	Completed BulkStatus = "completed" // every letter has its outcome
+	Cancelled BulkStatus = "cancelled" // by an operator
+	Stopped   BulkStatus = "stopped"   // by the stop rule, for the reason in StopReason
+)
+
+// Bulk is a replay of many letters.
+type Bulk struct {
+	ID          uuid.UUID
+	Status      BulkStatus
+	Who         string
+	Reason      string
+	Filter      letter.Filter
+	Target      Target
+	DryRun      bool // letters are rehearsed, and nothing of them changes
+	Force       bool // neither the stop rule nor MaxReplays applies
+	Rate        int  // letters a second, at most
+	LastLetter  uuid.UUID
+	Cursor      uuid.UUID         // of replays to the function, which go by the ids of letters
+	At          *deadletter.Place // the cursor of replays to topics, which go by origins
+	Matched     int64             // open letters that the filter selected when the replay was created
+	Outcomes    map[letter.Outcome]int64
+	Reasons     map[string]int64 // refused and skipped letters by code
+	Recent      string           // the latest verdicts, oldest first; see [Bulk.remember]
+	CancelledBy *string
+	StopReason  *string
+	Trouble     *string // why it is paused
+	CreatedAt   time.Time
+	FinishedAt  *time.Time
+	Lease       *uuid.UUID // of the process that works on it
+}
+
+// Candidate is a letter that a bulk replay comes to, without its contents.
+type Candidate struct {
+	letter.State
+
+	ID     uuid.UUID
+	Exact  bool
+	Origin *deadletter.Place
+	Bytes  int64 // of its contents, approximately
+}
+
+// Advance is the progress of a bulk replay that one statement adds to its row.
+type Advance struct {
+	Cursor   *uuid.UUID        // nil: it stays
+	At       *deadletter.Place // nil: it stays
+	Outcomes map[letter.Outcome]int64
+	Reasons  map[string]int64
+	Recent   string // new verdicts, oldest first
+	Stop     string // why the replay stops; empty: it does not
+}
+
+func newAdvance() Advance {
+	return Advance{Outcomes: map[letter.Outcome]int64{}, Reasons: map[string]int64{}}
+}
+
+// Take is a letter that a bulk replay takes.
+type Take struct {
+	ID    uuid.UUID
+	Token uuid.UUID
+	Count int  // replays that it had as a Candidate
+	Begin bool // false: a replay of this one letter is in flight, and the bulk replay waits for it
+}
+
+// Result is what a bulk replay made of a letter that it had in flight.
+type Result struct {
+	Letter  letter.Stored // as it was claimed
+	After   letter.State
+	Owed    bool // it has no outcome yet
+	Verdict letter.Verdict
+}
+
+// ErrLost means that the replay has ended, or that another process works on it. Nothing was written.
+var ErrLost = errors.New("the replay has ended, or another process works on it")
+
+// BulkStore keeps bulk replays and the letters that they take. Each method is one transaction. Errors are Unavailable, or ErrLost where
+// the method says so. [store.Store] is one.
+type BulkStore interface {
+	// ClaimBulk leases the running replay that has waited longest; ok is false if no replay is due.
+	ClaimBulk(ctx context.Context) (b Bulk, ok bool, err error)
+	// Renew extends the lease; ours is false if it is lost or the replay has ended.
+	Renew(ctx context.Context, b Bulk) (ours bool, err error)
+	// Rest ends the lease. The replay is due again after a while; trouble says why it is paused, if it is.
+	Rest(ctx context.Context, b Bulk, after time.Duration, trouble string) error
+	// Complete ends the replay; done is false if letters still wait for an outcome.
+	Complete(ctx context.Context, b Bulk) (done bool, err error)
+
+	// Selected returns the letters after the cursor that the filter selects, with those that are in flight elsewhere.
+	Selected(ctx context.Context, b Bulk, limit int) ([]Candidate, error)
+	// Owed returns the letters that the replay has taken and that have no outcome yet.
+	Owed(ctx context.Context, b Bulk, limit int) ([]Candidate, error)
+	// Letters returns letters with their contents.
+	Letters(ctx context.Context, ids []uuid.UUID) ([]letter.Stored, error)
+	// Note adds an advance. ErrLost.
+	Note(ctx context.Context, b Bulk, a Advance) error
+	// Claim takes letters, adds an advance, and returns the letters that are in flight now. freed are letters owed before, whose
+	// outcome a counts. ErrLost.
+	Claim(ctx context.Context, b Bulk, a Advance, takes []Take, freed []uuid.UUID) ([]letter.Stored, error)
+	// Settle writes results and adds the advance that counts them. It may be called again after an error. ErrLost.
+	Settle(ctx context.Context, b Bulk, a Advance, all []Result) error
+}
+
+// decision is what a bulk replay does with a letter that it comes to.
+type decision int
+
+const (
+	doTake decision = iota
+	doWait          // a replay of this one letter is in flight: the outcome comes later
+	doSkip
+)
+
+// decide is pure. code says why a letter is skipped.
+func (b Bulk) decide(c Candidate, sendable bool, maxReplays int) (d decision, code string) {
+	if c.Bulk != nil && *c.Bulk != b.ID {
+		return doSkip, letter.CodeNotOpen // another bulk replay has it
+	}
+	if c.Status == letter.Replaying && !b.DryRun {
+		return doWait, ""
+	}
+	if b.Target == ToTopic && !sendable {
+		return doSkip, CodeNotExact
+	}
+	if _, err := c.Begin(letter.Attempt{MaxReplays: maxReplays, Force: b.Force}); err != nil {
+		return doSkip, fault.CodeOf(err)
+	}
+	return doTake, ""
+}
+
+// The stop rule: a replay stops if more than half of its last 200 verdicts are refusals.
+const (
+	stopWindow  = 200
+	stopRefused = stopWindow / 2
+)
+
+// Verdicts in [Bulk.Recent].
+const (
+	recentAccepted = 'a'
+	recentRefused  = 'r'
+)
+
+// remember appends verdicts to the latest ones. stop says why the replay has to stop; empty: it does not.
+func (b Bulk) remember(recent, verdicts string) (now, stop string) {
+	now = recent + verdicts
+	if len(now) > stopWindow {
+		now = now[len(now)-stopWindow:]
+	}
+	refused := 0
+	for _, v := range now {
+		if v == recentRefused {
+			refused++
+		}
+	}
+	if len(now) == stopWindow && refused > stopRefused && !b.Force && !b.DryRun {
+		stop = "more than half of the last 200 letters were refused: remove the cause first, or go on with force"
+	}
+	return now, stop
+}

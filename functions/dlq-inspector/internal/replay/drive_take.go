@@ -1,0 +1,130 @@
+package replay
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"marketdata/functions/dlq-inspector/internal/letter"
+)
+
+// batch returns how many letters are taken at a time: those of a tenth of a second, so that they are settled soon.
+func (d *drive) batch() int {
+	if d.careful.Load() {
+		return 1
+	}
+	return min(max(d.b.Rate/10, 1), laneLetters)
+}
+
+// next waits until a batch may be sent and returns its candidates. None: no letter is left, or the drive was halted.
+func (d *drive) next(ctx context.Context) ([]Candidate, error) {
+	if len(d.ahead) == 0 && !d.end {
+		b := d.b
+		b.Cursor, b.At = d.cursor, d.at
+		var err error
+		if d.ahead, err = d.runner.store.Selected(ctx, b, lookAhead); err != nil {
+			return nil, err
+		}
+		d.end = len(d.ahead) == 0
+	}
+	n, bytes := 0, int64(0)
+	for _, c := range d.ahead[:min(d.batch(), len(d.ahead))] {
+		// A letter that had troubles is sent alone: if it makes the function fail, no other letter is affected.
+		if n > 0 && (c.Troubles > 0 || bytes+c.Bytes > laneBytes) {
+			break
+		}
+		n, bytes = n+1, bytes+c.Bytes
+		if c.Troubles > 0 {
+			break
+		}
+	}
+	if n == 0 || !d.pace.wait(d.halted, n) {
+		return nil, nil
+	}
+	taken := d.ahead[:n]
+	d.ahead = d.ahead[n:]
+	return taken, nil
+}
+
+// takeSelected claims the next letters and moves the cursor past them.
+func (d *drive) takeSelected(ctx context.Context) ([]letter.Stored, error) {
+	all, err := d.next(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	a, takes := d.choose(all)
+	d.passTo(&a, all[len(all)-1])
+	letters, err := d.runner.store.Claim(ctx, d.b, a, takes, nil)
+	if err == nil {
+		d.moved(a)
+	}
+	return d.inOrder(letters), err
+}
+
+// inOrder sorts letters by origin if they are sent to topics.
+func (d *drive) inOrder(letters []letter.Stored) []letter.Stored {
+	if d.b.Target == ToTopic {
+		slices.SortFunc(letters, func(a, b letter.Stored) int {
+			return cmp.Or(cmp.Compare(a.Origin.Topic, b.Origin.Topic), cmp.Compare(a.Origin.Partition, b.Origin.Partition), cmp.Compare(a.Origin.Offset, b.Origin.Offset))
+		})
+	}
+	return letters
+}
+
+// passTo moves the cursor past a letter.
+func (d *drive) passTo(a *Advance, last Candidate) {
+	if d.b.Target == ToTopic && last.Origin != nil {
+		a.At = last.Origin
+	} else {
+		a.Cursor = &last.ID
+	}
+}
+
+// moved remembers an advance that was written.
+func (d *drive) moved(a Advance) {
+	if a.Cursor != nil {
+		d.cursor = *a.Cursor
+	}
+	d.at = cmp.Or(a.At, d.at)
+	d.runner.metrics.settled(a.Outcomes)
+}
+
+// takeOwed claims letters that this replay took before.
+func (d *drive) takeOwed(ctx context.Context) ([]letter.Stored, error) {
+	all, err := d.next(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	// A letter that an operator replays at the moment still waits.
+	all = slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool { return c.Status == letter.Replaying })
+	a, takes := d.choose(all)
+	var freed []uuid.UUID
+	for _, c := range all {
+		if !slices.ContainsFunc(takes, func(t Take) bool { return t.ID == c.ID }) {
+			freed = append(freed, c.ID)
+		}
+	}
+	letters, err := d.runner.store.Claim(ctx, d.b, a, takes, freed)
+	if err == nil {
+		d.runner.metrics.settled(a.Outcomes)
+	}
+	return d.inOrder(letters), err
+}
+
+// choose decides which letters are taken, and counts those that are skipped.
+func (d *drive) choose(all []Candidate) (a Advance, takes []Take) {
+	a = newAdvance()
+	for _, c := range all {
+		sendable := d.runner.replayer.sendable(c.Exact, c.Origin)
+		switch what, code := d.b.decide(c, sendable, d.runner.replayer.MaxReplays); what {
+		case doTake, doWait:
+			takes = append(takes, Take{ID: c.ID, Token: uuid.New(), Count: c.ReplayCount, Begin: what == doTake})
+		case doSkip:
+			a.Outcomes[letter.OutcomeSkipped]++
+			a.Reasons[code]++
+		}
+	}
+	return a, takes
+}

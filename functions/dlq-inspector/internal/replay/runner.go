@@ -1,0 +1,148 @@
+package replay
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const (
+	maxDrives  = 3                // bulk replays that a process works on at a time; others wait for a turn
+	driveSlice = 15 * time.Second // of one turn; then the replay that has waited longest is next
+	bulkRest   = 5 * time.Second  // of a replay that is paused
+)
+
+// StopGrace is for letters in flight when the process stops. The platform kills it after 10 s.
+const StopGrace = 3 * time.Second
+
+// Runner works on bulk replays in the background. Progress is only in the database, so if a replica is killed or scaled down, the next
+// tick resumes its replays. Several replicas work on different replays. Safe for concurrent use.
+type Runner struct {
+	store    BulkStore
+	replayer *Replayer
+	log      *slog.Logger
+	metrics  Metrics
+	stopping <-chan struct{} // closed when the process stops; nil: never
+
+	mu      sync.Mutex
+	workers int // each works on one replay at a time
+	drives  map[uuid.UUID]*drive
+	idle    chan struct{} // closed once no worker is left
+}
+
+// NewRunner returns a Runner that ends its work soon after stopping is closed.
+func NewRunner(store BulkStore, replayer *Replayer, log *slog.Logger, m Metrics, stopping <-chan struct{}) *Runner {
+	r := &Runner{store: store, replayer: replayer, log: log, metrics: m, stopping: stopping, drives: map[uuid.UUID]*drive{}, idle: make(chan struct{})}
+	close(r.idle)
+	return r
+}
+
+// Start begins work on the replays that are due, as many as there is room for, and returns.
+func (r *Runner) Start(ctx context.Context) error {
+	for !r.isStopping() && r.hire() {
+		b, ok, err := r.store.ClaimBulk(ctx)
+		if err != nil || !ok {
+			r.dismiss()
+			return err
+		}
+		go r.work(context.WithoutCancel(ctx), b)
+	}
+	return nil
+}
+
+// hire counts one more worker, if there is room.
+func (r *Runner) hire() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.workers == maxDrives {
+		return false
+	}
+	if r.workers++; r.workers == 1 {
+		r.idle = make(chan struct{})
+	}
+	return true
+}
+
+func (r *Runner) dismiss() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.workers--; r.workers == 0 {
+		close(r.idle)
+	}
+}
+
+// work takes a turn at a replay, then at whichever is due next.
+func (r *Runner) work(ctx context.Context, b Bulk) {
+	defer r.dismiss()
+	for ok := true; ok; {
+		d := newDrive(r, b)
+		r.mu.Lock()
+		r.drives[b.ID] = d
+		r.mu.Unlock()
+		d.run(ctx)
+		r.mu.Lock()
+		delete(r.drives, b.ID)
+		r.mu.Unlock()
+		if r.isStopping() {
+			return // another replica takes the next one
+		}
+		var err error
+		if b, ok, err = r.store.ClaimBulk(ctx); err != nil {
+			r.log.WarnContext(ctx, "bulk replays wait for the next tick", "err", err)
+			return
+		}
+	}
+}
+
+func (r *Runner) isStopping() bool {
+	select {
+	case <-r.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// working returns a channel that is closed once no work is in flight.
+func (r *Runner) working() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.idle
+}
+
+// Advance begins work on the replays that are due and returns when no work is left, or after the given time. A caller that waits in a
+// request keeps the process alive: a platform may stop a process that has no request.
+func (r *Runner) Advance(ctx context.Context, during time.Duration) error {
+	if err := r.Start(ctx); err != nil {
+		return err
+	}
+	end := time.NewTimer(during)
+	defer end.Stop()
+	select {
+	case <-r.working():
+	case <-end.C:
+	case <-r.stopping:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// Halt ends the work on a replay that was cancelled: no further letter is sent.
+func (r *Runner) Halt(id uuid.UUID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d := r.drives[id]; d != nil {
+		d.halt()
+	}
+}
+
+// Wait returns once no work is left, or after the given time. Call it when the process stops.
+func (r *Runner) Wait(atMost time.Duration) {
+	select {
+	case <-r.working():
+	case <-time.After(atMost):
+	}
+}

@@ -1,0 +1,276 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/shared/deadletter"
+	"marketdata/shared/postgres"
+)
+
+// candidateColumns are those of [scanCandidate].
+const candidateColumns = `id, status, replay_count, correction, replay_id, replay_troubles, exact, topic, partition,
+	record_offset, coalesce(octet_length(value), 0) + coalesce(octet_length(key), 0) + 4 * pg_column_size(headers)`
+
+func scanCandidate(row pgx.CollectableRow) (c replay.Candidate, err error) {
+	var origin place
+	err = row.Scan(&c.ID, &c.Status, &c.ReplayCount, &c.Correction, &c.Bulk, &c.Troubles, &c.Exact, &origin.topic, &origin.partition, &origin.offset, &c.Bytes)
+	c.Origin = origin.get()
+	return c, err
+}
+
+// filterCondition is a filter in SQL, with [filterArgs] as $1 to $7.
+const filterCondition = `($1 = '' or status = $1) and ($2 = '' or fingerprint = $2) and ($3 = '' or symbol = $3) and ($4 = '' or topic = $4)
+			and ($5::timestamptz is null or last_failed_at >= $5) and ($6::timestamptz is null or last_failed_at < $6)
+			and ($7 = '' or strpos(lower(concat_ws(' ', code, reason, symbol, event_source, event_id)), lower($7)) > 0)`
+
+func filterArgs(f letter.Filter) []any {
+	return []any{f.Status, f.Fingerprint, strings.ToUpper(f.Symbol), f.Topic, f.Since, f.Until, f.Q} // symbols are stored in upper case
+}
+
+// Queries for the letters that a filter selects and that are open or in flight, after a cursor.
+var (
+	selectAfterID       = selection("id > $8 and id <= $9", "id", "$10")
+	selectWithoutOrigin = selection("id > $8 and id <= $9 and record_offset is null", "id", "$10")
+	selectAfterOrigin   = selection("record_offset is not null and (topic, partition, record_offset) > ($8, $9, $10) and id <= $11",
+		"topic, partition, record_offset, id", "$12")
+)
+
+// selection is a query for each of the two statuses, because an index serves each.
+func selection(condition, order, limit string) string {
+	one := func(status letter.Status) string {
+		return "(select * from dead_letters where status = '" + string(status) + "' and " + filterCondition + " and " + condition +
+			" order by " + order + " limit " + limit + ")"
+	}
+	return "select " + candidateColumns + " from (" + one(letter.Open) + " union all " + one(letter.Replaying) + ") l order by " + order + " limit " + limit
+}
+
+// Selected returns the letters after the replay's cursor that its filter selects, with those that are in flight elsewhere. A replay to
+// topics goes by origin; the letters without one come first, because they cannot be sent.
+func (s *Store) Selected(ctx context.Context, b replay.Bulk, limit int) ([]replay.Candidate, error) {
+	byID := append(filterArgs(b.Filter), b.Cursor, b.LastLetter, limit)
+	if b.Target != replay.ToTopic {
+		return s.candidates(ctx, selectAfterID, byID...)
+	}
+	from := deadletter.Place{Partition: -1, Offset: -1}
+	if b.At != nil {
+		from = *b.At
+	} else {
+		all, err := s.candidates(ctx, selectWithoutOrigin, byID...)
+		if err != nil || len(all) > 0 {
+			return all, err
+		}
+	}
+	return s.candidates(ctx, selectAfterOrigin, append(filterArgs(b.Filter), from.Topic, from.Partition, from.Offset, b.LastLetter, limit)...)
+}
+
+// Owed returns the letters that a replay has taken and that have no outcome yet: those with the fewest troubles first, or by origin if
+// they are sent to topics.
+func (s *Store) Owed(ctx context.Context, b replay.Bulk, limit int) ([]replay.Candidate, error) {
+	const (
+		owed       = "select " + candidateColumns + " from dead_letters where replay_id = $1"
+		byTroubles = owed + " order by replay_troubles, id limit $2"
+		byOrigin   = owed + " order by topic, partition, record_offset, id limit $2"
+	)
+	if b.Target == replay.ToTopic {
+		return s.candidates(ctx, byOrigin, b.ID, limit)
+	}
+	return s.candidates(ctx, byTroubles, b.ID, limit)
+}
+
+func (s *Store) candidates(ctx context.Context, q string, args ...any) ([]replay.Candidate, error) {
+	rows, err := s.pool.Query(ctx, q, args...)
+	return collect(rows, err, scanCandidate)
+}
+
+// advance adds an advance to a replay's row, if this process has its lease. Its parameters are [advanceArgs].
+var advance = advanceIf("true")
+
+// advanceIf is advance on one more condition.
+func advanceIf(condition string) string {
+	return `
+		update dead_letter_replays
+		set cursor = coalesce($3, cursor), cursor_topic = coalesce($4, cursor_topic), cursor_partition = coalesce($5, cursor_partition),
+		    cursor_offset = coalesce($6, cursor_offset), outcomes = ` + addCounts("outcomes", "$7::jsonb") + `, reasons = ` + addCounts("reasons", "$8::jsonb") + `,
+		    recent = right(recent || $9, 200), trouble = case when $9 <> '' then null else trouble end, lease_expires_at = now() + $10::interval,
+		    stop_reason = case when status = 'running' then nullif($11, '') else stop_reason end,
+		    finished_at = case when status = 'running' and $11 <> '' then now() else finished_at end,
+		    status = case when status = 'running' and $11 <> '' then 'stopped' else status end
+		where id = $1 and lease_token = $2 and (status = 'running' or not $12) and ` + condition + `
+		returning status`
+}
+
+func advanceArgs(b replay.Bulk, a replay.Advance, onlyRunning bool) []any {
+	at := columnsOf(a.At)
+	return []any{
+		b.ID, b.Lease, a.Cursor, at.topic, at.partition, at.offset, counts(a.Outcomes), counts(a.Reasons), a.Recent, replay.BulkLease, a.Stop, onlyRunning,
+	}
+}
+
+// counts returns an empty map for nil, which would be JSON's null.
+func counts[K ~string](m map[K]int64) map[K]int64 {
+	if m == nil {
+		return map[K]int64{}
+	}
+	return m
+}
+
+// addCounts returns the sum of two JSON objects of counts, in SQL.
+func addCounts(column, other string) string {
+	return `(select coalesce(jsonb_object_agg(key, n), '{}') from (
+			select key, sum(value::bigint) n
+			from (select * from jsonb_each_text(` + column + `) union all select * from jsonb_each_text(` + other + `)) c
+			group by key) sums)`
+}
+
+// Note adds an advance to a replay's row. ErrLost.
+func (s *Store) Note(ctx context.Context, b replay.Bulk, a replay.Advance) error {
+	tag, err := s.pool.Exec(ctx, advance, advanceArgs(b, a, true)...)
+	if err == nil && tag.RowsAffected() == 0 {
+		return replay.ErrLost
+	}
+	return postgres.Classify(err)
+}
+
+// These take the mark of a replay off letters.
+const (
+	freeLetters = "update dead_letters set replay_id = null, replay_troubles = 0 where replay_id = $1"
+	freeChosen  = freeLetters + " and id = any ($2)"
+	freeAtRest  = freeLetters + " and status <> 'replaying'"
+)
+
+// Claim takes letters and moves the cursor past them, in one transaction, and returns those that are in flight now, with their
+// contents. A letter that has changed since it was looked up is marked as owed instead. freed are letters owed before, whose outcome
+// the advance counts. ErrLost.
+func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, takes []replay.Take, freed []uuid.UUID) ([]letter.Stored, error) {
+	ids, tokens := make([]uuid.UUID, len(takes)), make([]uuid.UUID, len(takes))
+	counts, begins := make([]int32, len(takes)), make([]bool, len(takes))
+	for i, t := range takes {
+		ids[i], tokens[i], counts[i], begins[i] = t.ID, t.Token, int32(t.Count), t.Begin //nolint:gosec // a column's own value
+	}
+	const letters = `
+		with taken as (
+			update dead_letters l
+			set replay_id = $1,
+			    status = case when l.status = 'open' and l.replay_count = k.count and k.begin then 'replaying' else l.status end,
+			    replay_token = case when l.status = 'open' and l.replay_count = k.count and k.begin then k.token else l.replay_token end
+			from unnest($3::uuid[], $4::uuid[], $5::integer[], $6::boolean[]) as k (id, token, count, begin)
+			where l.id = k.id and (l.replay_id is null or l.replay_id = $1)
+				and exists (select from dead_letter_replays where id = $1 and lease_token = $2 and status = 'running')
+			returning l.*, coalesce(l.replay_token = k.token, false) ours),
+		noted as (
+			insert into dead_letter_audit (letter_id, who, action, reason, before, after)
+			select t.id, r.who, 'replay', r.reason, jsonb_build_object('status', 'open', 'replay_count', t.replay_count, 'correction', t.correction),
+				jsonb_build_object('status', 'replaying', 'replay_count', t.replay_count, 'correction', t.correction)
+			from taken t, dead_letter_replays r
+			where ours and r.id = $1)
+		select ` + storedColumns + ` from taken where ours`
+	var all []letter.Stored
+	err := postgres.Retry(ctx, func() error {
+		var batch pgx.Batch
+		held := false
+		batch.Queue(advance, advanceArgs(b, a, true)...).Query(func(rows pgx.Rows) error {
+			held = rows.Next()
+			rows.Close()
+			return rows.Err()
+		})
+		if len(takes) > 0 {
+			batch.Queue(letters, b.ID, b.Lease, ids, tokens, counts, begins).Query(func(rows pgx.Rows) (err error) {
+				all, err = pgx.CollectRows(rows, scanStored)
+				return err
+			})
+		}
+		if len(freed) > 0 {
+			batch.Queue(freeChosen, b.ID, freed)
+		}
+		if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
+			return err
+		}
+		if !held {
+			return replay.ErrLost
+		}
+		return nil
+	})
+	if errors.Is(err, replay.ErrLost) {
+		return nil, err
+	}
+	return all, postgres.Classify(err)
+}
+
+// Settle writes the results of letters in flight and adds the advance that counts them, in one transaction. Each outcome is counted
+// once, even if Settle is called again because the answer to an earlier attempt was lost. ErrLost: another process has the letters.
+func (s *Store) Settle(ctx context.Context, b replay.Bulk, a replay.Advance, all []replay.Result) error {
+	var settled bool
+	err := postgres.Retry(ctx, func() error {
+		var batch pgx.Batch
+		batch.Queue(settleLetters, append(advanceArgs(b, a, false), resultColumns(all)...)...).Query(func(rows pgx.Rows) error {
+			settled = rows.Next()
+			rows.Close()
+			return rows.Err()
+		})
+		if a.Stop != "" {
+			batch.Queue(freeAtRest, b.ID)
+		}
+		return s.pool.SendBatch(ctx, &batch).Close()
+	})
+	if err != nil || settled {
+		return postgres.Classify(err)
+	}
+	// Nothing was updated: an earlier attempt was committed, or the lease is lost.
+	const q = "select exists (select from dead_letter_replays where id = $1 and lease_token = $2)"
+	if err := s.pool.QueryRow(ctx, q, b.ID, b.Lease).Scan(&settled); err != nil {
+		return postgres.Classify(err)
+	}
+	if !settled {
+		return replay.ErrLost
+	}
+	return nil
+}
+
+// settleLetters has the parameters [advanceArgs] and [resultColumns].
+var settleLetters = `
+		with done as (
+			update dead_letters l
+			set status = k.status, replay_count = k.count, replay_token = null, replay_troubles = k.troubles,
+			    replay_id = case when k.owed and r.status = 'running' then l.replay_id end,
+			    failure_count = l.failure_count + k.refused::integer,
+			    code = case when k.refused then k.code else l.code end, reason = case when k.refused then k.reason else l.reason end,
+			    fingerprint = case when k.refused then k.fingerprint else l.fingerprint end,
+			    last_failed_at = case when k.refused then greatest(l.last_failed_at, now()) else l.last_failed_at end
+			from unnest($13::uuid[], $14::uuid[], $15::text[], $16::integer[], $17::integer[], $18::boolean[], $19::boolean[], $20::text[], $21::text[],
+					$22::text[], $23::text[], $24::integer[]) as k (id, token, status, count, troubles, owed, refused, code, reason, fingerprint, action, was),
+				dead_letter_replays r
+			where l.id = k.id and l.status = 'replaying' and l.replay_token = k.token and r.id = $1 and r.lease_token = $2
+			returning l.id, l.correction, r.who, k.status, k.count, k.was, k.refused, k.code, k.reason, k.action),
+		failed as (
+			insert into dead_letter_failures (letter_id, code, reason, function, failed_at)
+			select id, code, reason, 'replay', now() from done where refused),
+		noted as (
+			insert into dead_letter_audit (letter_id, who, action, reason, before, after)
+			select id, who, action, reason, jsonb_build_object('status', 'replaying', 'replay_count', was, 'correction', correction),
+				jsonb_build_object('status', status, 'replay_count', count, 'correction', correction)
+			from done)` + advanceIf("exists (select from done)")
+
+// resultColumns returns results as arrays, which are $13 to $24.
+func resultColumns(all []replay.Result) []any {
+	n := len(all)
+	ids, tokens, statuses, actions := make([]uuid.UUID, n), make([]uuid.UUID, n), make([]string, n), make([]string, n)
+	counts, troubles, were := make([]int32, n), make([]int32, n), make([]int32, n)
+	owed, refused := make([]bool, n), make([]bool, n)
+	codes, reasons, fingerprints := make([]string, n), make([]string, n), make([]string, n)
+	for i, r := range all {
+		ids[i], tokens[i], statuses[i], owed[i] = r.Letter.ID, *r.Letter.Token, string(r.After.Status), r.Owed
+		counts[i], troubles[i], were[i] = int32(r.After.ReplayCount), int32(r.After.Troubles), int32(r.Letter.ReplayCount) //nolint:gosec // small
+		codes[i], reasons[i], actions[i] = r.Verdict.Code, r.Verdict.Reason, string(r.Verdict.Outcome.Action())
+		if r.Verdict.Outcome == letter.OutcomeRefused {
+			refused[i], fingerprints[i] = true, letter.Fingerprint(r.Verdict.Code, r.Verdict.Reason)
+		}
+	}
+	return []any{ids, tokens, statuses, counts, troubles, owed, refused, codes, reasons, fingerprints, actions, were}
+}

@@ -1,0 +1,75 @@
+//go:build integration
+
+package main
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	vm "github.com/VictoriaMetrics/metrics"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"marketdata/functions/dlq-inspector/internal/intake"
+	"marketdata/functions/dlq-inspector/internal/lettertest"
+	"marketdata/functions/dlq-inspector/internal/operators"
+	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/functions/dlq-inspector/internal/store"
+	"marketdata/shared/api"
+	"marketdata/shared/kafkaclient"
+	"marketdata/shared/service"
+	"marketdata/shared/testenv"
+)
+
+// bundle is the whole function, with a target in place of compute-ma and topics of its own.
+type bundle struct {
+	servers    string
+	topic, dlq string
+	producer   *kafkaclient.Producer
+	pool       *pgxpool.Pool
+	store      *store.Store
+	target     *lettertest.Target
+	intake     *intake.Intake
+	replayer   *replay.Replayer
+	bulks      *replay.Runner
+	http       http.Handler
+}
+
+func setup(t *testing.T) bundle {
+	t.Helper()
+	return setupOn(t, testenv.Postgres(t))
+}
+
+// setupOn is setup with the connections of pool.
+func setupOn(t *testing.T, pool *pgxpool.Pool) bundle {
+	t.Helper()
+	servers := testenv.Kafka(t)
+	b := bundle{
+		servers: servers, topic: testenv.Topic(t, servers, 1), dlq: testenv.Topic(t, servers, 1), producer: kafkaclient.NewProducer(servers),
+		pool: pool, store: store.New(pool), target: lettertest.NewTarget(),
+	}
+	t.Cleanup(func() { b.producer.Close(time.Second) })
+	reader := kafkaclient.NewReader(servers)
+	t.Cleanup(reader.Close)
+	server := httptest.NewServer(b.target)
+	t.Cleanup(server.Close)
+	log := slog.New(slog.DiscardHandler)
+	srv := service.New(service.Config{}, log)
+	metrics := replay.NewMetrics(vm.NewSet())
+	b.replayer = replay.New(replay.Config{
+		Store: b.store, Function: server.URL, Client: server.Client(), Topics: []string{b.topic}, Producer: b.producer, MaxReplays: 2, Now: time.Now,
+	})
+	b.bulks = replay.NewRunner(b.store, b.replayer, log, metrics, nil)
+	t.Cleanup(func() { b.bulks.Wait(time.Minute) })
+	b.intake = intake.New(intake.Config{Store: b.store, Records: reader, Topic: b.dlq, Topics: []string{b.topic, b.dlq}, Now: time.Now})
+	t.Cleanup(b.intake.Close)
+	(&receiver{intake: b.intake, upkeep: b.store, bulks: b.bulks, received: vm.NewSet().NewCounter("received")}).routes(srv.Mux)
+	pages(srv.Mux)
+	operators.New(operators.Config{
+		Store: b.store, Replayer: b.replayer, Bulks: b.bulks, Access: operators.NewAccess("", "secret"), Metrics: metrics, Log: log,
+	}).Routes(api.New(srv, "dlq-inspector", ""), func(next http.Handler) http.Handler { return next })
+	b.http = srv.Handler()
+	return b
+}
