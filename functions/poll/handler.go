@@ -95,7 +95,7 @@ func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer,
 		provider = h.defaultProvider
 	}
 	if provider != jobs.Auto && !h.known(provider) {
-		return nil, fault.New(fault.Invalid, jobs.CodeUnknownProvider, "there is no provider of that name")
+		return nil, fault.New(fault.Invalid, jobs.CodeUnknownProvider, "unknown provider")
 	}
 	c, err := jobs.Parse(in.Body.Symbols, in.Body.Interval, provider)
 	if err != nil {
@@ -208,7 +208,7 @@ type listAnswer struct {
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	after, err := api.ReadToken[string](in.PageToken)
 	if err == nil && after != nil && !jobs.IsID(*after) {
-		err = fault.New(fault.Invalid, jobs.CodeInvalidParameter, "page_token is not one of ours")
+		err = fault.New(fault.Invalid, jobs.CodeInvalidParameter, "page_token is invalid")
 	}
 	if err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	case errors.As(err, &over):
 		return nil, fault.New(fault.Invalid, "body_too_large", "the body is larger than %d bytes", limit)
 	case err != nil: // it ended early, or was too slow
-		return nil, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request's body did not arrive whole")
+		return nil, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request body is incomplete")
 	}
 	return body, nil
 }
