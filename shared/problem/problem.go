@@ -50,24 +50,16 @@ func (p *Problem) GetHeaders() http.Header {
 	return h
 }
 
-// statusByCode are the codes whose status is not that of their kind.
-var statusByCode = map[string]int{
-	"unauthorized":            http.StatusUnauthorized,
-	"foreign_origin":          http.StatusForbidden,
-	"body_too_large":          http.StatusRequestEntityTooLarge,
-	"provider_malformed":      http.StatusBadGateway,
-	"provider_auth":           http.StatusBadGateway,
-	"provider_timeout":        http.StatusGatewayTimeout,
-	"unsupported_media_type":  http.StatusUnsupportedMediaType,
-	"provider_not_configured": http.StatusBadGateway,
-}
-
 // queryStatus returns the status of an error on the query surface.
 func queryStatus(err error) int {
 	if s, ok := statusByCode[fault.CodeOf(err)]; ok {
 		return s
 	}
-	switch fault.KindOf(err) {
+	return statusOf(fault.KindOf(err))
+}
+
+func statusOf(kind fault.Kind) int {
+	switch kind {
 	case fault.Invalid:
 		return http.StatusBadRequest
 	case fault.NotFound:
@@ -91,18 +83,10 @@ func EventStatus(err error) int {
 	case "body_too_large", "foreign_origin":
 		return statusByCode[code]
 	}
-	switch fault.KindOf(err) {
-	case fault.Invalid, fault.NotFound:
+	if fault.Permanent(err) {
 		return http.StatusUnprocessableEntity
-	case fault.Conflict:
-		return http.StatusConflict
-	case fault.Limited:
-		return http.StatusTooManyRequests
-	case fault.Unavailable:
-		return http.StatusServiceUnavailable
-	case fault.Internal:
 	}
-	return http.StatusInternalServerError
+	return statusOf(fault.KindOf(err))
 }
 
 // New returns the document of an error for the query surface. The text of an error that is no fault is not shown.
