@@ -28,10 +28,9 @@ type config struct {
 
 func loadConfig() (config, error) {
 	var c config
-	err := errors.Join(c.Providers.Load(), c.Budgets.Load())
-	if err == nil {
-		err = service.LoadConfig(&c)
-	}
+	c.Providers.Load()
+	c.Budgets.Load()
+	err := service.LoadConfig(&c)
 	return c, err
 }
 

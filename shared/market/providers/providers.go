@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kelseyhightower/envconfig"
-
 	"marketdata/shared/market"
 	"marketdata/shared/market/alphavantage"
 	"marketdata/shared/market/binance"
@@ -20,6 +18,7 @@ import (
 	"marketdata/shared/market/upstream"
 	"marketdata/shared/market/yfinance"
 	"marketdata/shared/secret"
+	"marketdata/shared/service"
 )
 
 // Config is the providers' part of a function's environment. A provider whose key is missing exists, but returns provider_auth
@@ -32,8 +31,8 @@ type Config struct {
 
 // Settings are those of one provider: <NAME>_BASE_URL and <NAME>_API_KEY.
 type Settings struct {
-	BaseURL string       `split_words:"true"`
-	APIKey  secret.Value `split_words:"true"`
+	BaseURL string
+	APIKey  secret.Value // empty if the provider needs none
 }
 
 // adapters has the constructor of each provider in [market.Catalog].
@@ -47,19 +46,16 @@ var adapters = map[string]func(upstream.Config, Config) market.Provider{
 }
 
 // Load reads the settings of each provider from the environment. Call it before [Config.Validate].
-func (c *Config) Load() error {
+func (c *Config) Load() {
 	c.Each = map[string]Settings{}
 	for _, l := range market.Catalog {
-		s := Settings{BaseURL: l.BaseURL}
-		if err := envconfig.Process(l.Name, &s); err != nil {
-			return fmt.Errorf("settings of %s: %w", l.Name, err)
-		}
-		if !l.Key {
-			s.APIKey = ""
+		variable := strings.ToUpper(l.Name)
+		s := Settings{BaseURL: service.Setting(variable+"_BASE_URL", l.BaseURL)}
+		if l.Key {
+			s.APIKey = secret.Value(service.Setting(variable+"_API_KEY", ""))
 		}
 		c.Each[l.Name] = s
 	}
-	return nil
 }
 
 // Validate reports all errors at once. They contain no values: a URL may hold a password, and keys are secret.

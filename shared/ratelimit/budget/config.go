@@ -6,10 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kelseyhightower/envconfig"
-
 	"marketdata/shared/market"
 	"marketdata/shared/ratelimit"
+	"marketdata/shared/service"
 )
 
 // Config is the budgets' part of a function's environment: <NAME>_BUDGET of each provider, for all replicas together.
@@ -18,19 +17,13 @@ type Config struct {
 }
 
 // Load reads the budgets from the environment; [market.Catalog] has the defaults. Call it before [Config.Validate].
-func (c *Config) Load() error {
+func (c *Config) Load() {
 	c.Each = map[string]Limits{}
 	for _, l := range market.Catalog {
-		var s struct {
-			Budget Limits `split_words:"true"`
-		}
-		_ = s.Budget.UnmarshalText([]byte(l.Budget)) // never fails
-		if err := envconfig.Process(l.Name, &s); err != nil {
-			return fmt.Errorf("budget of %s: %w", l.Name, err)
-		}
-		c.Each[l.Name] = s.Budget
+		var limits Limits
+		_ = limits.UnmarshalText([]byte(service.Setting(strings.ToUpper(l.Name)+"_BUDGET", l.Budget))) // it never fails
+		c.Each[l.Name] = limits
 	}
-	return nil
 }
 
 // Limits reports whether calls of the provider are limited.
