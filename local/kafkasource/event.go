@@ -52,11 +52,29 @@ func FromRecord(r Record, s Spec) Event {
 	if err != nil {
 		ev = plainRecord(r, s)
 	}
+	if ev.metadata() > maxMetadata {
+		ev.Attributes = map[string]string{}
+	}
 	ev.Traceparent = lastHeader(r.Headers, "traceparent")
 	ev.Attributes["knativekafkapartition"] = strconv.FormatInt(int64(r.Partition), 10)
 	ev.Attributes["knativekafkaoffset"] = strconv.FormatInt(r.Offset, 10)
 	maps.Copy(ev.Attributes, s.Extensions) // spec.ceOverrides takes precedence
 	return ev
+}
+
+// maxMetadata bounds the attributes of an event, in bytes. Functions accept 16 MiB of HTTP headers, and a cluster loses a record with
+// more: neither the function nor the dead letter sink can be told about it. Here such a record is delivered without its attributes, as no
+// CloudEvent, which makes it a dead letter.
+const maxMetadata = 15 << 20
+
+// metadata returns the size of the attributes as HTTP headers, in bytes.
+func (ev Event) metadata() int {
+	const perHeader = len("ce-: \r\n")
+	size := 0
+	for name, value := range ev.Attributes {
+		size += perHeader + len(name) + len(value)
+	}
+	return size
 }
 
 var errPlain = errors.New("not a CloudEvent")
