@@ -27,7 +27,7 @@ GOVULNCHECK := v1.9.0
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-unit race lint fmt bench load fuzz cover incident images manifests-check vuln clean-local check tools layout
+.PHONY: help run build test test-unit race lint fmt bench load fuzz cover incident images manifests-check vuln clean-local verify check tools layout
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,7 +110,8 @@ clean-local: ## remove the local runtime's data and builds
 	@rm -rf $(LOCAL_DIR)
 	@echo "removed $(LOCAL_DIR)"
 
-check: lint test ## run what CI runs: linters, all tests, manifests, tidy modules, and a short load test
+verify: manifests-check ## check that modules are tidy and manifests match, and run a short load test
 	@go mod tidy -diff
-	@$(MAKE) --no-print-directory manifests-check
 	@$(MAKE) --no-print-directory load SHORT=1
+
+check: test lint verify ## run what CI runs
