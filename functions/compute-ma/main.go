@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string) error {
 	defer srv.Close(reads.Close)
 	routes := api.New(srv, "compute-ma", "Exact moving averages of observed prices.")
 	averages.New(averages.Config{
-		Reads: store.NewReader(reads), Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: string(cfg.DatabaseURL),
+		Reads: store.NewReader(reads), Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: cfg.DatabaseURL,
 	}).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)

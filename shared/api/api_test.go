@@ -3,7 +3,6 @@ package api_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -17,8 +16,8 @@ import (
 
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
-	"marketdata/shared/problem"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/call"
 )
 
 // function is a function with an API and nothing else.
@@ -34,39 +33,19 @@ func newFunction(t *testing.T) (function, *bytes.Buffer) {
 	return function{s, api.New(s, "test", "A test.")}, &logs
 }
 
-func do(f function, method, target, body string, header ...string) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(method, target, strings.NewReader(body))
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	f.Handler().ServeHTTP(w, r)
-	return w
-}
-
-func document(t *testing.T, w *httptest.ResponseRecorder) problem.Problem {
-	t.Helper()
-	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), w.Body.String())
-	var p problem.Problem
-	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
-	require.Equal(t, w.Code, p.Status)
-	require.Equal(t, w.Header().Get("X-Request-ID"), p.RequestID)
-	return p
-}
-
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	s, _ := newFunction(t)
-	w := do(s, http.MethodGet, "/docs/", "")
+	w := call.Do(s.Handler(), http.MethodGet, "/docs/", "")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Contains(t, w.Body.String(), "/openapi.json")
 	require.NotContains(t, w.Body.String(), "https://cdn", "the assets are our own")
-	w = do(s, http.MethodGet, "/docs/swagger-ui-bundle.js", "")
+	w = call.Do(s.Handler(), http.MethodGet, "/docs/swagger-ui-bundle.js", "")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Greater(t, w.Body.Len(), 100_000)
-	require.Equal(t, http.StatusNotFound, do(s, http.MethodGet, "/docs/nothing.js", "").Code)
-	require.Equal(t, "/docs/", do(s, http.MethodGet, "/docs", "").Header().Get("Location"))
-	w = do(s, http.MethodGet, "/openapi.json", "")
+	require.Equal(t, http.StatusNotFound, call.Do(s.Handler(), http.MethodGet, "/docs/nothing.js", "").Code)
+	require.Equal(t, "/docs/", call.Do(s.Handler(), http.MethodGet, "/docs", "").Header().Get("Location"))
+	w = call.Do(s.Handler(), http.MethodGet, "/openapi.json", "")
 	require.Contains(t, w.Body.String(), `"openapi":"3.1.0"`)
 	require.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"))
 }
@@ -84,29 +63,29 @@ func TestAPIRefusesWhatItsDocumentDoesNotShow(t *testing.T) {
 	api.Handle(s.api, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
 		func(_ context.Context, in *thing) (*thing, error) { return in, failure })
 	post := func(body string, header ...string) *httptest.ResponseRecorder {
-		return do(s, http.MethodPost, "/things", body, append([]string{"Content-Type", "application/json"}, header...)...)
+		return call.Do(s.Handler(), http.MethodPost, "/things", body, append([]string{"Content-Type", "application/json"}, header...)...)
 	}
 	require.Equal(t, http.StatusOK, post(`{"n":1}`).Code)
 	for name, body := range map[string]string{"unknown member": `{"n":1,"x":2}`, "wrong type": `{"n":"1"}`, "too small": `{"n":0}`, "no JSON": `{`, "empty": ``, "array": `[]`} {
 		w := post(body)
 		require.Equal(t, http.StatusBadRequest, w.Code, name)
-		require.Equal(t, "invalid_parameter", document(t, w).Code, name)
+		require.Equal(t, "invalid_parameter", call.Problem(t, w).Code, name)
 	}
-	w := do(s, http.MethodPost, "/things?x=1", `{"n":1}`, "Content-Type", "application/json")
-	require.Equal(t, "invalid_parameter", document(t, w).Code)
+	w := call.Do(s.Handler(), http.MethodPost, "/things?x=1", `{"n":1}`, "Content-Type", "application/json")
+	require.Equal(t, "invalid_parameter", call.Problem(t, w).Code)
 	w = post(`{"n":1}`, "Content-Type", "text/xml")
 	require.Equal(t, http.StatusUnsupportedMediaType, w.Code)
-	require.Equal(t, "unsupported_media_type", document(t, w).Code)
+	require.Equal(t, "unsupported_media_type", call.Problem(t, w).Code)
 	w = post(`{"n":` + strings.Repeat(" ", 1<<20) + `1}`)
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
-	require.Equal(t, "body_too_large", document(t, w).Code)
+	require.Equal(t, "body_too_large", call.Problem(t, w).Code)
 
 	failure = fault.Wrap(errors.New("dsn=secret"), fault.Unavailable, "storage_unavailable", "try later").After(1200 * time.Millisecond)
 	logs.Reset()
 	w = post(`{"n":1}`)
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
 	require.Equal(t, "2", w.Header().Get("Retry-After"))
-	require.Equal(t, "try later", document(t, w).Detail)
+	require.Equal(t, "try later", call.Problem(t, w).Detail)
 	require.NotContains(t, w.Body.String(), "secret")
 	require.Contains(t, logs.String(), "dsn=secret", "the log has the cause")
 }

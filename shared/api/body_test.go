@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/api"
+	"marketdata/shared/testenv/call"
 )
 
 type wish struct {
@@ -47,7 +48,7 @@ func wishes(t *testing.T) func(body string, header ...string) *httptest.Response
 			return out, nil
 		})
 	return func(body string, header ...string) *httptest.ResponseRecorder {
-		return do(s, http.MethodPost, "/wishes/"+id, body, append([]string{"Content-Type", "application/json"}, header...)...)
+		return call.Do(s.Handler(), http.MethodPost, "/wishes/"+id, body, append([]string{"Content-Type", "application/json"}, header...)...)
 	}
 }
 
@@ -92,7 +93,7 @@ func TestABodyIsWhatItsSchemaSays(t *testing.T) {
 		w := post(body)
 		name := body[:min(len(body), 60)]
 		require.Equal(t, http.StatusBadRequest, w.Code, name)
-		p := document(t, w)
+		p := call.Problem(t, w)
 		require.Equal(t, "invalid_parameter", p.Code, name)
 		require.Contains(t, p.Detail, detail[:min(len(detail), 20)], name)
 		require.Less(t, len(p.Detail), 1100, name)
@@ -114,7 +115,7 @@ func TestOtherMediaTypesAndCodingsAreRefused(t *testing.T) {
 	} {
 		w := post(`{}`, header...)
 		require.Equal(t, http.StatusUnsupportedMediaType, w.Code, header)
-		require.Equal(t, "unsupported_media_type", document(t, w).Code, header)
+		require.Equal(t, "unsupported_media_type", call.Problem(t, w).Code, header)
 	}
 	for _, header := range [][]string{{"Content-Type", "application/json; charset=utf-8"}, {"Content-Type", ""}, {"Content-Encoding", "identity"}} {
 		require.Equal(t, http.StatusOK, post(`{}`, header...).Code, header)
@@ -127,7 +128,7 @@ func TestABodyOfExactlyTheLimitIsTaken(t *testing.T) {
 	require.Equal(t, http.StatusOK, post("{}"+strings.Repeat(" ", 1<<20-2)).Code)
 	w := post("{}" + strings.Repeat(" ", 1<<20-1))
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
-	require.Equal(t, "body_too_large", document(t, w).Code)
+	require.Equal(t, "body_too_large", call.Problem(t, w).Code)
 }
 
 func TestDetailsOfParametersAreOurOwnWords(t *testing.T) {
@@ -145,12 +146,12 @@ func TestDetailsOfParametersAreOurOwnWords(t *testing.T) {
 		"/things/abc", "/things/" + id + "x", "/things/" + id + "?n=1.5", "/things/" + id + "?n=99999999999999999999", "/things/" + id + "?since=yesterday",
 		"/things/" + id + "?flag=perhaps", "/things/%00", "/things/%ff", "/things/" + id + "?since=%00", "/things/" + id + "?since=%ff", "/things/" + id + "?n=1%00",
 	} {
-		w := do(s, http.MethodGet, target, "")
+		w := call.Do(s.Handler(), http.MethodGet, target, "")
 		require.Equal(t, http.StatusBadRequest, w.Code, target)
-		requireOwnWords(t, document(t, w).Detail)
+		requireOwnWords(t, call.Problem(t, w).Detail)
 	}
 	logs.Reset()
-	do(s, http.MethodGet, "/things/"+strings.Repeat("x", 100_000), "", "Ce-Id", strings.Repeat("y", 900_000), "User-Agent", strings.Repeat("z", 100_000))
+	call.Do(s.Handler(), http.MethodGet, "/things/"+strings.Repeat("x", 100_000), "", "Ce-Id", strings.Repeat("y", 900_000), "User-Agent", strings.Repeat("z", 100_000))
 	require.Less(t, logs.Len(), 20_000, "what a client sends does not fill the log")
 	require.NotContains(t, logs.String(), "event_id", "no event comes this way")
 }
@@ -160,11 +161,11 @@ func TestSchemasAreNamedAfterTheirFunction(t *testing.T) {
 	s, _ := newFunction(t)
 	api.Handle(s.api, huma.Operation{OperationID: "put-thing", Method: http.MethodPost, Path: "/things"},
 		func(_ context.Context, in *thing) (*thing, error) { return in, nil })
-	first := do(s, http.MethodGet, "/openapi.json", "").Body.String()
+	first := call.Do(s.Handler(), http.MethodGet, "/openapi.json", "").Body.String()
 	require.Contains(t, first, `"TestThingBody"`)
 	require.Contains(t, first, `"Problem"`, "what all functions share has one name")
 	require.NotContains(t, first, `"422"`, "what the library answers so is 400")
 	for range 20 {
-		require.Equal(t, first, do(s, http.MethodGet, "/openapi.json", "").Body.String())
+		require.Equal(t, first, call.Do(s.Handler(), http.MethodGet, "/openapi.json", "").Body.String())
 	}
 }

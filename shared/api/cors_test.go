@@ -14,6 +14,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/problem"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/call"
 )
 
 // crossOrigin is a service with a route to read and one to change, for pages of the given origins.
@@ -40,7 +41,7 @@ func TestPagesOfConfiguredOriginsMayRead(t *testing.T) {
 	const page = "https://charts.example.com"
 	s := crossOrigin(t, page+", http://localhost:3000", nil)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		w := do(s, method, "/things", "", "Origin", page)
+		w := call.Do(s.Handler(), method, "/things", "", "Origin", page)
 		require.Equal(t, http.StatusNoContent, w.Code)
 		require.Equal(t, page, w.Header().Get("Access-Control-Allow-Origin"))
 		require.Equal(t, "Origin", w.Header().Get("Vary"))
@@ -50,12 +51,12 @@ func TestPagesOfConfiguredOriginsMayRead(t *testing.T) {
 		}
 	}
 	for _, origin := range []string{"", "https://evil.example.com", "https://charts.example.com.evil.com", "http://charts.example.com", "null"} {
-		w := do(s, http.MethodGet, "/things", "", "Origin", origin)
+		w := call.Do(s.Handler(), http.MethodGet, "/things", "", "Origin", origin)
 		require.Equal(t, http.StatusNoContent, w.Code, "the answer is there: the browser keeps it from the page")
 		require.Empty(t, w.Header().Get("Access-Control-Allow-Origin"), origin)
 		require.Equal(t, "Origin", w.Header().Get("Vary"), origin)
 	}
-	w := do(s, http.MethodGet, "/things?x=1", "", "Origin", page)
+	w := call.Do(s.Handler(), http.MethodGet, "/things?x=1", "", "Origin", page)
 	require.Equal(t, http.StatusBadRequest, w.Code)
 	require.Equal(t, page, w.Header().Get("Access-Control-Allow-Origin"), "errors are read, too")
 }
@@ -67,7 +68,7 @@ func TestARefusalByTheLimitCanBeReadFromElsewhere(t *testing.T) {
 			problem.Write(w, r, fault.New(fault.Limited, "rate_limited", "spent"))
 		})
 	})
-	w := do(s, http.MethodGet, "/things", "", "Origin", "https://anywhere.example.com")
+	w := call.Do(s.Handler(), http.MethodGet, "/things", "", "Origin", "https://anywhere.example.com")
 	require.Equal(t, http.StatusTooManyRequests, w.Code)
 	require.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
 	require.Contains(t, w.Header().Get("Access-Control-Expose-Headers"), "Retry-After")
@@ -78,7 +79,7 @@ func TestPreflight(t *testing.T) {
 	const page = "https://charts.example.com"
 	s := crossOrigin(t, page, nil)
 	ask := func(origin, method string) *httptest.ResponseRecorder {
-		return do(s, http.MethodOptions, "/things", "", "Origin", origin, "Access-Control-Request-Method", method, "Access-Control-Request-Headers", "x-api-key")
+		return call.Do(s.Handler(), http.MethodOptions, "/things", "", "Origin", origin, "Access-Control-Request-Method", method, "Access-Control-Request-Headers", "x-api-key")
 	}
 	w := ask(page, http.MethodGet)
 	require.Equal(t, http.StatusNoContent, w.Code)
@@ -90,10 +91,10 @@ func TestPreflight(t *testing.T) {
 	require.Empty(t, ask("https://evil.example.com", http.MethodGet).Header().Get("Access-Control-Allow-Origin"))
 
 	s = crossOrigin(t, "", nil)
-	w = do(s, http.MethodOptions, "/things", "", "Origin", page, "Access-Control-Request-Method", "GET")
-	require.Equal(t, "method_not_allowed", document(t, w).Code)
+	w = call.Do(s.Handler(), http.MethodOptions, "/things", "", "Origin", page, "Access-Control-Request-Method", "GET")
+	require.Equal(t, "method_not_allowed", call.Problem(t, w).Code)
 	require.Empty(t, w.Header().Get("Access-Control-Allow-Origin"))
-	require.Empty(t, do(s, http.MethodGet, "/things", "", "Origin", page).Header().Values("Vary"))
+	require.Empty(t, call.Do(s.Handler(), http.MethodGet, "/things", "", "Origin", page).Header().Values("Vary"))
 }
 
 func TestOriginsThatNoBrowserSendsAreRefusedAtStart(t *testing.T) {
@@ -114,7 +115,7 @@ func TestAnotherSitesPageChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := crossOrigin(t, "https://charts.example.com", nil)
 	change := func(header ...string) *httptest.ResponseRecorder { // its Host is example.com
-		return do(s, http.MethodPost, "/things", "", header...)
+		return call.Do(s.Handler(), http.MethodPost, "/things", "", header...)
 	}
 	for name, header := range map[string][]string{
 		"no browser": {}, "same origin": {"Sec-Fetch-Site", "same-origin", "Origin", "http://behind.a.proxy"}, "typed": {"Sec-Fetch-Site", "none"},
@@ -129,7 +130,7 @@ func TestAnotherSitesPageChangesNothing(t *testing.T) {
 	} {
 		w := change(header...)
 		require.Equal(t, http.StatusForbidden, w.Code, name)
-		require.Equal(t, "foreign_origin", document(t, w).Code, name)
+		require.Equal(t, "foreign_origin", call.Problem(t, w).Code, name)
 	}
-	require.Equal(t, http.StatusNoContent, do(s, http.MethodGet, "/things", "", "Sec-Fetch-Site", "cross-site").Code, "to read changes nothing")
+	require.Equal(t, http.StatusNoContent, call.Do(s.Handler(), http.MethodGet, "/things", "", "Sec-Fetch-Site", "cross-site").Code, "to read changes nothing")
 }

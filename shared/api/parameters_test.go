@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/api"
+	"marketdata/shared/testenv/call"
 )
 
 type parameters struct {
@@ -45,11 +46,11 @@ func TestParametersAreGivenOnceAndHaveAValue(t *testing.T) {
 	} {
 		w := get(query)
 		require.Equal(t, http.StatusBadRequest, w.Code, query)
-		require.Equal(t, "invalid_parameter", document(t, w).Code, query)
+		require.Equal(t, "invalid_parameter", call.Problem(t, w).Code, query)
 	}
-	require.Equal(t, "invalid_parameter", document(t, get("", "Key", "Key")).Code)
+	require.Equal(t, "invalid_parameter", call.Problem(t, get("", "Key", "Key")).Code)
 	require.Contains(t, logs.String(), "is given more than once")
-	doc := do(s, http.MethodGet, "/openapi.json", "").Body.String()
+	doc := call.Do(s.Handler(), http.MethodGet, "/openapi.json", "").Body.String()
 	require.Contains(t, doc, `"name":"name","schema":{"minLength":1,"type":"string"}`)
 	require.Contains(t, doc, `"name":"list","schema":{"items":{"type":"string"},"minItems":1,"type":"array"}`)
 	require.Contains(t, doc, `"name":"page_token","schema":{"type":"string"}`)

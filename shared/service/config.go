@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -11,6 +12,31 @@ import (
 
 	"marketdata/shared/request"
 )
+
+// Config has the settings that every function reads from the environment. Functions embed it in their own.
+type Config struct {
+	Host            string        `envconfig:"HOST"`                           // address to bind; empty: all, which Knative's probes need
+	Port            int           `envconfig:"PORT" default:"8080"`            // set by Knative
+	LogLevel        slog.Level    `envconfig:"LOG_LEVEL" default:"info"`       // debug, info, warn, error
+	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" default:"10s"` // for requests in flight at SIGTERM
+	// ShutdownDelay keeps serving after SIGTERM: 0 on Knative, healthcheck_interval under OpenFaaS.
+	ShutdownDelay time.Duration `envconfig:"SHUTDOWN_DELAY" default:"0s"`
+	CORSOrigins   Origins       `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser; empty: none
+}
+
+// longest bounds settings that are durations; a longer one is a mistake.
+const longest = 24 * time.Hour
+
+// Validate reports all faults at once.
+func (c Config) Validate() error {
+	errs := []error{
+		c.CORSOrigins.Validate(), DurationIn("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest), DurationIn("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest),
+	}
+	if c.Port < 0 || c.Port > 65535 {
+		errs = append(errs, fmt.Errorf("PORT: %d is not within 0 to 65535", c.Port))
+	}
+	return errors.Join(errs...)
+}
 
 // LoadConfig fills config, a pointer to the settings of a function, from the environment, and validates it. The error names the variable
 // and its form; it never shows the value of a [Secret].

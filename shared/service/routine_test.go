@@ -14,6 +14,7 @@ import (
 
 	"marketdata/shared/problem"
 	"marketdata/shared/request"
+	"marketdata/shared/testenv/call"
 )
 
 func TestRoutineEventsAreSummedUp(t *testing.T) {
@@ -32,18 +33,18 @@ func TestRoutineEventsAreSummedUp(t *testing.T) {
 			time.Sleep(2 * time.Millisecond)
 			w.WriteHeader(http.StatusNoContent)
 		})
-		do(s, http.MethodPost, "/", "")
-		do(s, http.MethodPost, "/", "")
+		call.Do(s.Handler(), http.MethodPost, "/", "")
+		call.Do(s.Handler(), http.MethodPost, "/", "")
 		require.Empty(t, logs.String(), "a routine event has no line of its own")
-		do(s, http.MethodPost, "/", "", "Case", "note")
-		do(s, http.MethodPost, "/", "", "Case", "error")
+		call.Do(s.Handler(), http.MethodPost, "/", "", "Case", "note")
+		call.Do(s.Handler(), http.MethodPost, "/", "", "Case", "error")
 		lines := strings.Split(strings.TrimSpace(logs.String()), "\n")
 		require.Len(t, lines, 2)
 		require.Contains(t, lines[0], `"event_id":"e1","outcome":"corrected"`)
 		require.Contains(t, lines[1], `"level":"ERROR"`)
 
 		logs.Reset()
-		do(s, http.MethodPost, "/", "") // also orders the reset before the timer's line
+		call.Do(s.Handler(), http.MethodPost, "/", "") // also orders the reset before the timer's line
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		var line struct {

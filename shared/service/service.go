@@ -7,8 +7,6 @@ package service
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -17,31 +15,6 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 )
-
-// Config has the settings that every function reads from the environment. Functions embed it in their own.
-type Config struct {
-	Host            string        `envconfig:"HOST"`                           // address to bind; empty: all, which Knative's probes need
-	Port            int           `envconfig:"PORT" default:"8080"`            // set by Knative
-	LogLevel        slog.Level    `envconfig:"LOG_LEVEL" default:"info"`       // debug, info, warn, error
-	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" default:"10s"` // for requests in flight at SIGTERM
-	// ShutdownDelay keeps serving after SIGTERM: 0 on Knative, healthcheck_interval under OpenFaaS.
-	ShutdownDelay time.Duration `envconfig:"SHUTDOWN_DELAY" default:"0s"`
-	CORSOrigins   Origins       `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser; empty: none
-}
-
-// longest bounds settings that are durations; a longer one is a mistake.
-const longest = 24 * time.Hour
-
-// Validate reports all faults at once.
-func (c Config) Validate() error {
-	errs := []error{
-		c.CORSOrigins.Validate(), DurationIn("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest), DurationIn("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest),
-	}
-	if c.Port < 0 || c.Port > 65535 {
-		errs = append(errs, fmt.Errorf("PORT: %d is not within 0 to 65535", c.Port))
-	}
-	return errors.Join(errs...)
-}
 
 // Check is a dependency that must answer before the function is ready.
 type Check struct {

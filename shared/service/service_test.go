@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -18,6 +17,7 @@ import (
 	"marketdata/shared/problem"
 	"marketdata/shared/request"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/call"
 	"marketdata/shared/testenv/scrape"
 )
 
@@ -27,35 +27,13 @@ func newService(t *testing.T, checks ...service.Check) (*service.Service, *bytes
 	return service.New(service.Config{}, slog.New(slog.NewJSONHandler(&logs, nil)), checks...), &logs
 }
 
-func do(s *service.Service, method, target, body string, header ...string) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(method, target, strings.NewReader(body))
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	s.Handler().ServeHTTP(w, r)
-	return w
-}
-
-func document(t *testing.T, w *httptest.ResponseRecorder) problem.Problem {
-	t.Helper()
-	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), w.Body.String())
-	var p problem.Problem
-	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
-	require.Equal(t, w.Code, p.Status)
-	require.Equal(t, w.Header().Get("X-Request-ID"), p.RequestID)
-	require.NotEmpty(t, p.Title)
-	require.NotEmpty(t, p.Type)
-	return p
-}
-
 func TestRoutesAndMethodsThatDoNotExistAreProblems(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
-	w := do(s, http.MethodGet, "/nothing", "")
-	require.Equal(t, "route_not_found", document(t, w).Code)
-	w = do(s, http.MethodPut, "/healthz", "")
-	require.Equal(t, "method_not_allowed", document(t, w).Code)
+	w := call.Do(s.Handler(), http.MethodGet, "/nothing", "")
+	require.Equal(t, "route_not_found", call.Problem(t, w).Code)
+	w = call.Do(s.Handler(), http.MethodPut, "/healthz", "")
+	require.Equal(t, "method_not_allowed", call.Problem(t, w).Code)
 	require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
 }
 
@@ -63,8 +41,8 @@ func TestRoutesAndMethodsThatDoNotExistAreProblems(t *testing.T) {
 func TestWhatTheMuxSaysIsAProblem(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
-	w := do(s, http.MethodGet, "/no/../thing", "")
-	require.Equal(t, "route_not_found", document(t, w).Code)
+	w := call.Do(s.Handler(), http.MethodGet, "/no/../thing", "")
+	require.Equal(t, "route_not_found", call.Problem(t, w).Code)
 	require.Empty(t, w.Header().Get("Location"))
 }
 
@@ -73,11 +51,11 @@ func TestAPanicIsAnsweredLoggedAndCounted(t *testing.T) {
 	s, logs := newService(t)
 	s.Mux.HandleFunc("GET /early", func(http.ResponseWriter, *http.Request) { panic("boom") })
 	s.Mux.HandleFunc("GET /late", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic("boom") })
-	w := do(s, http.MethodGet, "/early", "")
+	w := call.Do(s.Handler(), http.MethodGet, "/early", "")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
-	require.Equal(t, "internal", document(t, w).Code)
+	require.Equal(t, "internal", call.Problem(t, w).Code)
 	require.NotContains(t, w.Body.String(), "boom")
-	require.PanicsWithValue(t, http.ErrAbortHandler, func() { do(s, http.MethodGet, "/late", "") }, "net/http closes the connection")
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { call.Do(s.Handler(), http.MethodGet, "/late", "") }, "net/http closes the connection")
 	require.Equal(t, 2, strings.Count(logs.String(), `"err":"panic: boom`))
 	require.Contains(t, logs.String(), `"level":"ERROR"`)
 	values := scrape.Values(t, s.Metrics.WritePrometheus)
@@ -88,8 +66,8 @@ func TestAPanicIsAnsweredLoggedAndCounted(t *testing.T) {
 func TestRequestIDIsEchoedOrMade(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
-	require.Equal(t, "abc-1", do(s, http.MethodGet, "/healthz", "", "X-Request-ID", "abc-1").Header().Get("X-Request-ID"))
-	made := do(s, http.MethodGet, "/healthz", "", "X-Request-ID", "no\"good\n").Header().Get("X-Request-ID")
+	require.Equal(t, "abc-1", call.Do(s.Handler(), http.MethodGet, "/healthz", "", "X-Request-ID", "abc-1").Header().Get("X-Request-ID"))
+	made := call.Do(s.Handler(), http.MethodGet, "/healthz", "", "X-Request-ID", "no\"good\n").Header().Get("X-Request-ID")
 	require.Len(t, made, 36)
 }
 
@@ -98,17 +76,17 @@ func TestReadyNamesEachDependencyAndShowsNoCause(t *testing.T) {
 	ok := service.Check{Name: "redis", Ping: func(context.Context) error { return nil }}
 	bad := service.Check{Name: "postgres", Ping: func(context.Context) error { return errors.New("dial db.internal: password=x") }}
 	s, _ := newService(t, ok)
-	require.Equal(t, http.StatusOK, do(s, http.MethodGet, "/readyz", "").Code)
+	require.Equal(t, http.StatusOK, call.Do(s.Handler(), http.MethodGet, "/readyz", "").Code)
 	s, _ = newService(t, ok, bad)
 	for _, path := range []string{"/readyz", "/_/ready"} {
-		w := do(s, http.MethodGet, path, "")
+		w := call.Do(s.Handler(), http.MethodGet, path, "")
 		require.Equal(t, http.StatusServiceUnavailable, w.Code)
 		require.JSONEq(t, `{"status":"not_ready","checks":{"redis":"ok","postgres":"unavailable"}}`, w.Body.String())
 	}
-	require.Equal(t, http.StatusOK, do(s, http.MethodGet, "/_/health", "").Code)
+	require.Equal(t, http.StatusOK, call.Do(s.Handler(), http.MethodGet, "/_/health", "").Code)
 	bad.Optional = true
 	s, _ = newService(t, ok, bad)
-	w := do(s, http.MethodGet, "/readyz", "")
+	w := call.Do(s.Handler(), http.MethodGet, "/readyz", "")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.JSONEq(t, `{"status":"ready","checks":{"redis":"ok","postgres":"unavailable"}}`, w.Body.String())
 }
@@ -116,9 +94,9 @@ func TestReadyNamesEachDependencyAndShowsNoCause(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
-	do(s, http.MethodGet, "/healthz", "")
-	do(s, http.MethodGet, "/nothing", "")
-	w := do(s, http.MethodGet, "/metrics", "")
+	call.Do(s.Handler(), http.MethodGet, "/healthz", "")
+	call.Do(s.Handler(), http.MethodGet, "/nothing", "")
+	w := call.Do(s.Handler(), http.MethodGet, "/metrics", "")
 	values := scrape.Values(t, func(to io.Writer) { _, _ = w.Body.WriteTo(to) })
 	require.InDelta(t, 1, values[`http_requests_total{route="GET /healthz",status="200"}`], 0)
 	require.InDelta(t, 1, values[`http_requests_total{route="none",status="404"}`], 0)
@@ -147,11 +125,11 @@ func TestAnEventsIDIsLoggedInBounds(t *testing.T) {
 		request.NoteEvent(r.Context(), r.Header.Get("Ce-Id"))
 		problem.WriteEvent(w, r, fault.New(fault.Invalid, "bad", "x"))
 	})
-	do(s, http.MethodPost, "/refused", "", "Ce-Id", strings.Repeat("y", 900_000))
+	call.Do(s.Handler(), http.MethodPost, "/refused", "", "Ce-Id", strings.Repeat("y", 900_000))
 	require.Contains(t, logs.String(), `"event_id":"yyy`)
 	require.Less(t, logs.Len(), 1000)
 	logs.Reset()
-	do(s, strings.Repeat("M", 100_000), "/", "")
+	call.Do(s.Handler(), strings.Repeat("M", 100_000), "/", "")
 	require.Less(t, logs.Len(), 1000)
 }
 
@@ -160,10 +138,10 @@ func TestAnswersAreNotKeptAndNotSniffed(t *testing.T) {
 	s, _ := newService(t)
 	s.Mux.HandleFunc("GET /kept", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Control", "max-age=5") })
 	for _, target := range []string{"/healthz", "/metrics", "/nothing"} {
-		w := do(s, http.MethodGet, target, "")
+		w := call.Do(s.Handler(), http.MethodGet, target, "")
 		require.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"), target)
 		require.Equal(t, []string{"nosniff"}, w.Header().Values("X-Content-Type-Options"), target)
 	}
-	require.Equal(t, []string{"max-age=5"}, do(s, http.MethodGet, "/kept", "").Header().Values("Cache-Control"))
-	require.Equal(t, []string{"no-store"}, do(s, http.MethodPut, "/kept", "").Header().Values("Cache-Control"))
+	require.Equal(t, []string{"max-age=5"}, call.Do(s.Handler(), http.MethodGet, "/kept", "").Header().Values("Cache-Control"))
+	require.Equal(t, []string{"no-store"}, call.Do(s.Handler(), http.MethodPut, "/kept", "").Header().Values("Cache-Control"))
 }

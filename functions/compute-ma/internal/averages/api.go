@@ -23,9 +23,9 @@ type Reader interface {
 // Config is what the API needs.
 type Config struct {
 	Reads           Reader
-	Windows         []int  // those of the newest averages, in points
-	DefaultProvider string // of a query that names none
-	Secret          string // page tokens are signed with it; the same for all replicas
+	Windows         []int          // those of the newest averages, in points
+	DefaultProvider string         // of a query that names none
+	Secret          service.Secret // page tokens are signed with it; the same for all replicas
 }
 
 // API answers queries. Safe for concurrent use.
@@ -36,7 +36,9 @@ type API struct {
 }
 
 // New returns an API.
-func New(c Config) *API { return &API{Config: c, pages: newPageKey(c.Secret), slots: newSlots()} }
+func New(c Config) *API {
+	return &API{Config: c, pages: newPageKey(string(c.Secret)), slots: newSlots()}
+}
 
 // Routes adds the queries to the function's API, behind limit.
 func (a *API) Routes(routes *api.API, limit service.Middleware) {

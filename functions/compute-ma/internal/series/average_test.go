@@ -9,26 +9,15 @@ import (
 	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/compute-ma/internal/model"
 	"marketdata/functions/compute-ma/internal/series"
-	"marketdata/shared/market"
 )
-
-func prices(t *testing.T, texts ...string) []market.Price {
-	t.Helper()
-	out := make([]market.Price, len(texts))
-	for i, s := range texts {
-		p, err := market.ParsePrice(s)
-		require.NoError(t, err)
-		out[i] = p
-	}
-	return out
-}
 
 // closes makes a series of prices, one a second.
 func closes(t *testing.T, texts ...string) []series.Point {
 	t.Helper()
 	out := make([]series.Point, len(texts))
-	for i, p := range prices(t, texts...) {
+	for i, p := range model.Prices(t, texts...) {
 		out[i] = series.Point{At: int64(i) * 1e6, Price: series.NewValue(p.Decimal())}
 	}
 	return out

@@ -10,13 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/functions/compute-ma/internal/model"
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
-	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/testenv"
@@ -24,9 +22,7 @@ import (
 
 func observed(t *testing.T, symbol string, second int64) priceevent.Observation {
 	t.Helper()
-	return priceevent.Observation{
-		Symbol: market.Symbol(symbol), Provider: "p", Price: model.Prices(t, "5")[0], ObservedAt: time.Unix(second, 0), RawResponseID: uuid.New(),
-	}
+	return model.Observation(symbol, time.Unix(second, 0), model.Prices(t, "5")[0])
 }
 
 // Whoever holds the row of a series stops that series alone.

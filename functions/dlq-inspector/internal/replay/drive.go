@@ -33,10 +33,7 @@ const (
 )
 
 // How often a write is tried, and for how long altogether, while the database is unavailable.
-const (
-	persistTries   = 6
-	persistTimeout = 8 * time.Second
-)
+const ()
 
 // drive is one turn of a process at one bulk replay: first the letters that are owed an outcome, then those after the cursor. Lanes
 // take, send and settle batches concurrently, so a letter that hangs delays only its own batch.
@@ -148,13 +145,13 @@ func (d *drive) leave(ctx context.Context, halted bool, failed error) {
 		after = bulkRest
 	case !halted:
 		done := false
-		err := persist(ctx, func(ctx context.Context) (err error) { done, err = d.runner.store.Complete(ctx, d.b); return err })
+		err := fault.Insist(context.WithoutCancel(ctx), func(ctx context.Context) (err error) { done, err = d.runner.store.Complete(ctx, d.b); return err })
 		if err == nil && done {
 			return
 		}
 		after, trouble = bulkRest, "letters without a verdict are tried again"
 	}
-	if err := persist(ctx, func(ctx context.Context) error { return d.runner.store.Rest(ctx, d.b, after, trouble) }); err != nil {
+	if err := fault.Insist(context.WithoutCancel(ctx), func(ctx context.Context) error { return d.runner.store.Rest(ctx, d.b, after, trouble) }); err != nil {
 		log.WarnContext(ctx, "bulk replay resumes when its lease ends", "replay_id", d.b.ID, "err", err)
 	}
 }
@@ -222,22 +219,4 @@ func (d *drive) takeNext(ctx context.Context, take taker) (letters []letter.Stor
 		return nil, false, err
 	}
 	return letters, !d.end || len(d.ahead) > 0, nil
-}
-
-// persist calls f again while the database is unavailable. An attempt may have been committed although its answer was lost, so f must
-// be idempotent. It does not end with ctx.
-func persist(ctx context.Context, f func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), persistTimeout)
-	defer cancel()
-	for try := 0; ; try++ {
-		err := f(ctx)
-		if err == nil || fault.KindOf(err) != fault.Unavailable || try == persistTries-1 {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(100 * time.Millisecond << try):
-		}
-	}
 }

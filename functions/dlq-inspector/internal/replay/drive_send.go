@@ -7,6 +7,7 @@ import (
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/shared/deadletter"
+	"marketdata/shared/fault"
 )
 
 // send delivers letters concurrently and returns the verdict on each. Copies of one partition are sent one after the other; once one of
@@ -87,7 +88,7 @@ func (d *drive) finish(ctx context.Context, letters []letter.Stored, verdicts []
 	} else {
 		d.careful.Store(false)
 	}
-	if err := persist(ctx, func(ctx context.Context) error { return d.runner.store.Settle(ctx, d.b, a, results) }); err != nil {
+	if err := fault.Insist(context.WithoutCancel(ctx), func(ctx context.Context) error { return d.runner.store.Settle(ctx, d.b, a, results) }); err != nil {
 		return err
 	}
 	d.runner.metrics.settled(a.Outcomes)

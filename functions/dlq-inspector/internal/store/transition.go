@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -13,32 +12,19 @@ import (
 	"marketdata/shared/postgres"
 )
 
-// How often a change is tried, and for how long altogether, while the database is unavailable.
-const (
-	changeTries   = 6
-	changeTimeout = 8 * time.Second
-)
-
 // Transition changes a letter under its lock, with an entry in the audit trail, in one transaction, and returns the letter as it is
 // afterwards. An error of c.Apply leaves everything unchanged. While the database is unavailable, the change is tried again. An id in
 // its audit entry shows whether an earlier attempt was committed although the answer was lost: a change is made once, and one that was
 // made is never reported as an error. Errors: those of c.Apply; NotFound, code message_not_found; Unavailable.
-func (s *Store) Transition(ctx context.Context, id uuid.UUID, c letter.Change) (letter.Stored, error) {
-	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
-	defer cancel()
-	changeID := uuid.New()
-	for try := 0; ; try++ {
-		l, err := s.tryTransition(ctx, id, c, changeID, try > 0)
-		err = notFound(err)
-		if err == nil || fault.KindOf(err) != fault.Unavailable || try == changeTries-1 {
-			return l, err
-		}
-		select {
-		case <-ctx.Done():
-			return letter.Stored{}, err
-		case <-time.After(100 * time.Millisecond << try):
-		}
-	}
+func (s *Store) Transition(ctx context.Context, id uuid.UUID, c letter.Change) (l letter.Stored, err error) {
+	changeID, again := uuid.New(), false
+	err = fault.Insist(ctx, func(ctx context.Context) error {
+		var err error
+		l, err = s.tryTransition(ctx, id, c, changeID, again)
+		again = true
+		return notFound(err)
+	})
+	return l, err
 }
 
 // tryTransition is one attempt. again says that an earlier one may have been committed.

@@ -166,8 +166,8 @@ func (f *Fetcher) ingest(ctx context.Context, provider string, r Request) (got i
 	return got, nil
 }
 
-// Fail returns the result of a symbol that failed without a provider being asked. It counts the failure, and logs its cause if there
-// is one.
+// Fail returns the result of a symbol that failed, as one for which no provider was asked. It counts the failure, and logs its cause
+// if there is one.
 func (f *Fetcher) Fail(ctx context.Context, provider string, symbol market.Symbol, code jobs.Outcome, cause error) Result {
 	f.Count(provider, code)
 	if cause != nil {
