@@ -20,17 +20,18 @@ import (
 
 // inner are codes that no caller sees: a layer above acts on them, or wraps them with a code of its own.
 var inner = []string{
-	"record_gone", "message_too_large", "broker_unavailable", "not_found", "replay_under_way", "cancelled", "client_closed",
+	fault.CodeRecordGone, fault.CodeMessageTooLarge, fault.CodeBrokerUnavailable, fault.CodeNotFound, fault.CodeReplayUnderWay,
+	fault.CodeCancelled, fault.CodeClientClosed,
 }
 
 // made is a call of fault.New or fault.Wrap.
 type made struct{ code, kind, at string }
 
-// faults finds the codes of all faults in the code. Codes that are no literal or constant are those of other faults.
+// faults finds the codes of all faults in the code. A code is a constant of package fault, or that of another fault.
 func faults(t *testing.T) (all []made) {
 	t.Helper()
 	set, constants := token.NewFileSet(), map[string]string{}
-	var files []*ast.File
+	var files []*ast.File // the constants may come after their use
 	for _, root := range []string{"../functions", "../shared", "../local"} {
 		require.NoError(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
@@ -42,8 +43,8 @@ func faults(t *testing.T) (all []made) {
 			ast.Inspect(f, func(n ast.Node) bool {
 				if v, ok := n.(*ast.ValueSpec); ok {
 					for i, value := range v.Values {
-						if text, ok := literal(value); ok {
-							constants[f.Name.Name+"."+v.Names[i].Name] = text
+						if text, ok := literal(value); ok && f.Name.Name == "fault" {
+							constants["fault."+v.Names[i].Name] = text
 						}
 					}
 				}
@@ -64,10 +65,9 @@ func faults(t *testing.T) (all []made) {
 			} else if name != "fault.New" {
 				return true
 			}
-			code, ok := literal(args[1])
-			if !ok {
-				code = constants[qualified(args[1], f.Name.Name)]
-			}
+			_, written := literal(args[1])
+			require.False(t, written, "%s: use the constant of package fault", set.Position(call.Pos()))
+			code := constants[qualified(args[1], f.Name.Name)]
 			if kind := qualified(args[0], ""); code != "" && strings.HasPrefix(kind, "fault.") {
 				all = append(all, made{code, strings.TrimPrefix(kind, "fault."), set.Position(call.Pos()).String()})
 			}

@@ -99,7 +99,7 @@ func (h *receiver) refuse(ctx context.Context, d ingress.Delivery, reason error)
 		h.metrics.replayRefused.Inc()
 		return reason
 	}
-	if fault.CodeOf(reason) == priceevent.CodeBodyTooLarge && !d.FromTopic() {
+	if fault.CodeOf(reason) == fault.CodeBodyTooLarge && !d.FromTopic() {
 		return reason // 413: the sender is told, and still has the event
 	}
 	letter := deadletter.Letter{
@@ -107,7 +107,7 @@ func (h *receiver) refuse(ctx context.Context, d ingress.Delivery, reason error)
 	}
 	if err := h.bury(ctx, d, letter); err != nil {
 		// Whatever the error, the event must be delivered again: without its dead letter it would be lost.
-		return fault.Wrap(err, fault.Unavailable, "dead_letter_failed", "the dead letter could not be written").After(time.Second)
+		return fault.Wrap(err, fault.Unavailable, fault.CodeDeadLetterFailed, "the dead letter could not be written").After(time.Second)
 	}
 	h.metrics.deadLetter.Inc()
 	h.metrics.deadLetters(fault.CodeOf(reason)).Inc()
@@ -139,7 +139,7 @@ var eventTypes = []string{priceevent.Type, "dev.knative.kafka.event"}
 
 func (h *receiver) decode(d ingress.Delivery) (priceevent.Observation, error) {
 	if !slices.Contains(eventTypes, d.Event.Type()) {
-		return priceevent.Observation{}, fault.New(fault.Invalid, priceevent.CodeInvalidType, "event type is not %s", priceevent.Type)
+		return priceevent.Observation{}, fault.New(fault.Invalid, fault.CodeInvalidType, "event type is not %s", priceevent.Type)
 	}
 	correction, err := correctionOf(d)
 	if err != nil {
@@ -156,7 +156,7 @@ func correctionOf(d ingress.Delivery) (int, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
-		return 0, fault.New(fault.Invalid, priceevent.CodeInvalidSchema, "extension correction is not an integer of 0 or more")
+		return 0, fault.New(fault.Invalid, fault.CodeInvalidSchema, "extension correction is not an integer of 0 or more")
 	}
 	return int(n), nil
 }

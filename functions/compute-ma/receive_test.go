@@ -326,7 +326,7 @@ func TestPanicOnOneEventIsItsDeadLetter(t *testing.T) {
 		ingress.Handler{MaxBytes: 1 << 20, Handle: panicking.receive, Refuse: panicking.refuse}.ServeHTTP(w, r)
 		require.Equal(t, 204, w.Code, name)
 		require.Len(t, b.dlq.letters, 1, name)
-		require.Equal(t, priceevent.CodePanic, fault.CodeOf(b.dlq.letters[0].Err), name)
+		require.Equal(t, fault.CodePanic, fault.CodeOf(b.dlq.letters[0].Err), name)
 	}
 }
 

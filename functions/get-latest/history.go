@@ -101,7 +101,7 @@ func (h *handler) spanOf(in *historyQuery) (span, error) {
 		return span{}, err
 	}
 	if q.provider == auto {
-		return span{}, fault.New(fault.Invalid, "invalid_provider", "provider auto has no history: name a provider")
+		return span{}, fault.New(fault.Invalid, fault.CodeInvalidProvider, "provider auto has no history: name a provider")
 	}
 	if q.Range, err = timerange.Parse(in.Start, in.End); err != nil {
 		return span{}, err
@@ -119,14 +119,14 @@ func newToken(last time.Time, q span) string {
 func readToken(token string, q span) (time.Time, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != 16 {
-		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token is invalid")
+		return time.Time{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is invalid")
 	}
 	if string(b[8:]) != string(q.digest()) {
-		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token belongs to another query")
+		return time.Time{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token belongs to another query")
 	}
 	last := time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC() //nolint:gosec // may be negative, before 1970
 	if last.Before(q.From) || !last.Before(q.To) {
-		return time.Time{}, fault.New(fault.Invalid, "invalid_parameter", "page_token is invalid")
+		return time.Time{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is invalid")
 	}
 	return last, nil
 }

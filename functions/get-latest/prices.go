@@ -131,7 +131,7 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 			return fallback(found{entry: entry, how: "MISS"}, failures), nil
 		}
 		failures = append(failures, failure{provider, err})
-		if code := fault.CodeOf(err); code == "storage_unavailable" || code == "client_closed" {
+		if code := fault.CodeOf(err); code == fault.CodeStorageUnavailable || code == fault.CodeClientClosed {
 			break // no other provider can help
 		}
 	}
@@ -158,19 +158,19 @@ func fallback(f found, failures []failure) found {
 // upstreamFailed reports an error for which an older price may be answered instead: one of the provider, not our own, and not an
 // unknown symbol.
 func upstreamFailed(err error) bool {
-	return fault.KindOf(err) == fault.Unavailable && fault.CodeOf(err) != "storage_unavailable"
+	return fault.KindOf(err) == fault.Unavailable && fault.CodeOf(err) != fault.CodeStorageUnavailable
 }
 
 // usefulness ranks errors by what the client can do about them: retry, else correct the symbol, else report it.
 func usefulness(err error) int {
 	switch fault.CodeOf(err) {
-	case "storage_unavailable", "client_closed":
+	case fault.CodeStorageUnavailable, fault.CodeClientClosed:
 		return 4 // ends the chain; no other provider can help
-	case "provider_rate_limited", "provider_unavailable", "provider_timeout":
+	case fault.CodeProviderRateLimited, fault.CodeProviderUnavailable, fault.CodeProviderTimeout:
 		return 3 // the provider that did not answer may have the symbol that another one does not know
-	case "symbol_not_found":
+	case fault.CodeSymbolNotFound:
 		return 2
-	case "provider_malformed":
+	case fault.CodeProviderMalformed:
 		return 1
 	}
 	return 0

@@ -35,7 +35,7 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 		case "provider":
 			q.provider = value
 		default:
-			return fault.New(fault.Invalid, "invalid_parameter", "unknown query parameter %.64q", name)
+			return fault.New(fault.Invalid, fault.CodeInvalidParameter, "unknown query parameter %.64q", name)
 		}
 		return nil
 	})
@@ -47,9 +47,9 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 	}
 	switch {
 	case q.provider != auto && !h.known(q.provider):
-		return latestRequest{}, fault.New(fault.Invalid, "unknown_provider", "unknown provider")
+		return latestRequest{}, fault.New(fault.Invalid, fault.CodeUnknownProvider, "unknown provider")
 	case (symbol == "") == (symbols == ""):
-		return latestRequest{}, fault.New(fault.Invalid, "invalid_parameter", "pass either symbol or symbols")
+		return latestRequest{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "pass either symbol or symbols")
 	case symbol != "":
 		one, err := market.ParseSymbol(symbol)
 		if err != nil {
@@ -64,7 +64,7 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 // ofBatch adds the symbols of a comma-separated list.
 func (q latestRequest) ofBatch(list string) (latestRequest, error) {
 	if strings.Count(list, ",") >= maxSymbols {
-		return latestRequest{}, fault.New(fault.Invalid, "invalid_parameter", "symbols has more than %d entries", maxSymbols)
+		return latestRequest{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "symbols has more than %d entries", maxSymbols)
 	}
 	q.batch, q.refused = true, map[string]error{}
 	seen := map[market.Symbol]bool{}

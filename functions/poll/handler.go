@@ -13,7 +13,6 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/market"
-	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
@@ -58,7 +57,7 @@ func (h *handler) routes(mux *http.ServeMux, routes *api.API, createLimit, limit
 // event handles ticks. PingSource retries after 503, but not after 500.
 func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
 	if !d.IsTick() {
-		return fault.New(fault.Invalid, priceevent.CodeInvalidType, "event type is not dev.knative.sources.ping")
+		return fault.New(fault.Invalid, fault.CodeInvalidType, "event type is not dev.knative.sources.ping")
 	}
 	return h.tick(ctx)
 }
@@ -95,14 +94,14 @@ func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer,
 		provider = h.defaultProvider
 	}
 	if provider != jobs.Auto && !h.known(provider) {
-		return nil, fault.New(fault.Invalid, jobs.CodeUnknownProvider, "unknown provider")
+		return nil, fault.New(fault.Invalid, fault.CodeUnknownProvider, "unknown provider")
 	}
 	c, err := jobs.Parse(in.Body.Symbols, in.Body.Interval, provider)
 	if err != nil {
 		return nil, err
 	}
 	if !utf8.ValidString(in.IdempotencyKey) {
-		return nil, fault.New(fault.Invalid, jobs.CodeInvalidParameter, "Idempotency-Key is not UTF-8")
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "Idempotency-Key is not UTF-8")
 	}
 	id, err := h.store.Create(ctx, c, ratelimit.Client(ctx), in.IdempotencyKey) // idempotency keys are each client's own
 	if err != nil {
@@ -208,7 +207,7 @@ type listAnswer struct {
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	after, err := api.ReadToken[string](in.PageToken)
 	if err == nil && after != nil && !jobs.IsID(*after) {
-		err = fault.New(fault.Invalid, jobs.CodeInvalidParameter, "page_token is invalid")
+		err = fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is invalid")
 	}
 	if err != nil {
 		return nil, err

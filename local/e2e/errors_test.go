@@ -36,7 +36,8 @@ func TestEveryErrorCode(t *testing.T) {
 			return
 		}
 	}
-	e.seen["internal"] = true // needs a defect; the tests of package service provoke it
+	// A defect, and more histories at once than CPUs for longer than a request may take: tests of packages service and averages.
+	e.seen["internal"], e.seen["overloaded"] = true, true
 	for code := range e.documented {
 		require.True(t, e.seen[code], "documented but never seen: %s", code)
 	}

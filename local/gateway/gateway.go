@@ -110,11 +110,11 @@ func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
 func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
 	name, public := functionOf(r.URL.Path)
 	if !public || isUnclean(r.URL.Path) {
-		refuse(w, r, fault.New(fault.NotFound, "route_not_found", "there is no route for this path"))
+		refuse(w, r, fault.New(fault.NotFound, fault.CodeRouteNotFound, "there is no route for this path"))
 		return
 	}
 	if g.functions[name] == nil {
-		refuse(w, r, fault.New(fault.Unavailable, "function_unavailable", "the function %s is not running", name))
+		refuse(w, r, fault.New(fault.Unavailable, fault.CodeFunctionUnavailable, "the function %s is not running", name))
 		return
 	}
 	body := &clientBody{ReadCloser: r.Body}
@@ -151,10 +151,10 @@ func isUnclean(p string) bool { return strings.TrimSuffix(p, "/") != path.Clean(
 
 func (g *gateway) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
 	if body, ok := r.Context().Value(bodyKey{}).(*clientBody); ok && body.broken.Load() {
-		refuse(w, r, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request body is incomplete"))
+		refuse(w, r, fault.Wrap(err, fault.Invalid, fault.CodeIncompleteRequest, "the request body is incomplete"))
 		return
 	}
 	name, _ := functionOf(r.URL.Path)
 	g.log.WarnContext(r.Context(), "function did not respond", "function", name, "err", err)
-	refuse(w, r, fault.Wrap(err, fault.Unavailable, "function_unavailable", "the function %s did not respond", name))
+	refuse(w, r, fault.Wrap(err, fault.Unavailable, fault.CodeFunctionUnavailable, "the function %s did not respond", name))
 }

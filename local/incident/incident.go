@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
@@ -156,14 +157,14 @@ func (d *day) poison(ctx context.Context) error {
 		value []byte
 		kind  string // event type; empty: the right one
 	}{
-		{priceevent.CodeUndecodable, []byte("{"), ""},
-		{priceevent.CodeNoData, nil, ""},
-		{priceevent.CodeInvalidSchema, []byte(`{"symbol":"` + symbol + `"}`), ""},
-		{priceevent.CodeInvalidSymbol, fmt.Appendf(nil, body, "NOT A SYMBOL", "1", good, provider), ""},
-		{priceevent.CodeInvalidProvider, fmt.Appendf(nil, body, symbol, "1", good, "NOT A PROVIDER"), ""},
-		{priceevent.CodeInvalidPrice, fmt.Appendf(nil, body, symbol, `"1"`, good, provider), ""},
-		{priceevent.CodeInvalidTimestamp, fmt.Appendf(nil, body, symbol, "1", "1969-12-31T23:59:59Z", provider), ""},
-		{priceevent.CodeInvalidType, fmt.Appendf(nil, body, symbol, "1", good, provider), "somebody.elses.v1"},
+		{fault.CodeUndecodable, []byte("{"), ""},
+		{fault.CodeNoData, nil, ""},
+		{fault.CodeInvalidSchema, []byte(`{"symbol":"` + symbol + `"}`), ""},
+		{fault.CodeInvalidSymbol, fmt.Appendf(nil, body, "NOT A SYMBOL", "1", good, provider), ""},
+		{fault.CodeInvalidProvider, fmt.Appendf(nil, body, symbol, "1", good, "NOT A PROVIDER"), ""},
+		{fault.CodeInvalidPrice, fmt.Appendf(nil, body, symbol, `"1"`, good, provider), ""},
+		{fault.CodeInvalidTimestamp, fmt.Appendf(nil, body, symbol, "1", "1969-12-31T23:59:59Z", provider), ""},
+		{fault.CodeInvalidType, fmt.Appendf(nil, body, symbol, "1", good, provider), "somebody.elses.v1"},
 	}
 	want := map[string]int{}
 	for _, k := range kinds {
@@ -228,7 +229,7 @@ func (d *day) letters(ctx context.Context) ([]string, error) {
 // outage makes one provider fail for a while: requests for its prices fail, those for other providers do not.
 func (d *day) outage(ctx context.Context) error {
 	const symbol = "MSFT"
-	fault := func(method string) error {
+	admin := func(method string) error {
 		body := map[string]any{"provider": "finnhub", "symbol": symbol, "kind": "error_5xx", "count": 0}
 		_, err := d.call(ctx, method, d.Exchange+"/_admin/faults", body, nil)
 		return err
@@ -240,16 +241,16 @@ func (d *day) outage(ctx context.Context) error {
 		status, err = d.call(ctx, http.MethodGet, d.GetLatest+"/prices/latest?symbol="+symbol+"&provider="+provider, nil, &answer, "X-Forwarded-For", client)
 		return status, answer.Code, err
 	}
-	if err := fault(http.MethodPut); err != nil {
+	if err := admin(http.MethodPut); err != nil {
 		return err
 	}
 	status, code, err := ask("finnhub")
 	other, _, err2 := ask("yfinance")
-	if err := errors.Join(err, err2, fault(http.MethodDelete)); err != nil {
+	if err := errors.Join(err, err2, admin(http.MethodDelete)); err != nil {
 		return err
 	}
 	d.say("outage    finnhub fails: %d %s; yfinance: %d", status, code, other)
-	if code != "provider_unavailable" && status != http.StatusOK || other != http.StatusOK { // a cached price may be answered instead
+	if code != fault.CodeProviderUnavailable && status != http.StatusOK || other != http.StatusOK { // a cached price may be answered instead
 		return fmt.Errorf("outage of finnhub: got %d %s, and %d from yfinance", status, code, other)
 	}
 	err = until(ctx, func() (bool, error) {

@@ -64,7 +64,7 @@ func (s Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // for an event without data. In binary mode attributes are copied unchanged, even invalid ones.
 func (s Sink) record(r *http.Request) (kafkaclient.Record, error) {
 	d, err := ingress.Read(r, maxRequestSize)
-	if err != nil && fault.CodeOf(err) != "body_too_large" {
+	if err != nil && fault.CodeOf(err) != fault.CodeBodyTooLarge {
 		return kafkaclient.Record{}, err
 	}
 	attributes := map[string]string{}
@@ -85,7 +85,7 @@ func (s Sink) record(r *http.Request) (kafkaclient.Record, error) {
 		}
 		d.Body = d.Event.Data()
 	} else {
-		return kafkaclient.Record{}, fault.New(fault.Invalid, "undecodable", "the request is not a CloudEvent")
+		return kafkaclient.Record{}, fault.New(fault.Invalid, fault.CodeUndecodable, "the request is not a CloudEvent")
 	}
 	attributes["traceparent"] = r.Header.Get("Traceparent")
 	record := kafkaclient.Record{Topic: s.Topic}

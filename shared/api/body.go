@@ -46,9 +46,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return nil, fault.New(fault.Invalid, "body_too_large", "the body is larger than %d bytes", limit)
+		return nil, fault.New(fault.Invalid, fault.CodeBodyTooLarge, "the body is larger than %d bytes", limit)
 	case err != nil: // it ended early, or was too slow
-		return nil, fault.Wrap(err, fault.Invalid, "incomplete_request", "the request body is incomplete")
+		return nil, fault.Wrap(err, fault.Invalid, fault.CodeIncompleteRequest, "the request body is incomplete")
 	}
 	return body, nil
 }
@@ -57,17 +57,17 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 // null and strict about the spelling of whole numbers; JSON Schema is neither.
 func checkBody(want *huma.RequestBody, schemas huma.Registry, header http.Header, body []byte) ([]byte, error) {
 	if e := header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return nil, fault.New(fault.Invalid, "unsupported_media_type", "the body must not be compressed")
+		return nil, fault.New(fault.Invalid, fault.CodeUnsupportedMediaType, "the body must not be compressed")
 	}
 	media := "application/json"
 	if given := header.Get("Content-Type"); given != "" {
 		media, _, _ = mime.ParseMediaType(given) // an invalid media type is an unknown one
 	}
 	if media != "application/json" {
-		return nil, fault.New(fault.Invalid, "unsupported_media_type", "the body must be application/json")
+		return nil, fault.New(fault.Invalid, fault.CodeUnsupportedMediaType, "the body must be application/json")
 	}
 	if !utf8.Valid(body) {
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "the body is not UTF-8")
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "the body is not UTF-8")
 	}
 	value, err := decodeBody(body)
 	if err != nil {
@@ -92,7 +92,7 @@ func decodeBody(body []byte) (any, error) {
 	var value any
 	err := d.Decode(&value)
 	if err == nil && len(bytes.TrimLeft(body[d.InputOffset():], " \t\r\n")) > 0 {
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "the body has something after its JSON value, at byte %d", d.InputOffset())
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "the body has something after its JSON value, at byte %d", d.InputOffset())
 	}
 	if err != nil {
 		at := d.InputOffset()
@@ -100,7 +100,7 @@ func decodeBody(body []byte) (any, error) {
 		if errors.As(err, &syntax) {
 			at = syntax.Offset
 		}
-		return nil, fault.Wrap(err, fault.Invalid, "invalid_parameter", "the body is not JSON: see byte %d", at)
+		return nil, fault.Wrap(err, fault.Invalid, fault.CodeInvalidParameter, "the body is not JSON: see byte %d", at)
 	}
 	return value, nil
 }
@@ -123,7 +123,7 @@ func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
 	switch v := value.(type) {
 	case nil:
 		if !s.Nullable && s.Type != "" {
-			c.err = fault.New(fault.Invalid, "invalid_parameter", "%s must not be null: leave it out", request.Cut(path, 200))
+			c.err = fault.New(fault.Invalid, fault.CodeInvalidParameter, "%s must not be null: leave it out", request.Cut(path, 200))
 		}
 	case map[string]any:
 		for name, member := range v {
@@ -137,7 +137,7 @@ func (c *bodyCheck) walk(s *huma.Schema, path string, value any) any {
 		}
 	case string:
 		if !isText(v) { // the database would refuse it
-			c.err = fault.New(fault.Invalid, "invalid_parameter", "%s holds a NUL", request.Cut(path, 200))
+			c.err = fault.New(fault.Invalid, fault.CodeInvalidParameter, "%s holds a NUL", request.Cut(path, 200))
 		}
 	case json.Number:
 		if plain, ok := whole(v.String()); s.Type == huma.TypeInteger && ok {

@@ -40,7 +40,7 @@ func ReadToken[P any](token string) (*P, error) {
 		err = json.Unmarshal(text, &place)
 	}
 	if err != nil || place == nil || !utf8.Valid(text) || bytes.Contains(text, []byte(`\u0000`)) { // no place contains NUL
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "page_token is invalid")
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is invalid")
 	}
 	return place, nil
 }

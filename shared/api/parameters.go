@@ -20,7 +20,7 @@ func wellFormed(op *huma.Operation, r *http.Request) error {
 		return err
 	}
 	if strings.IndexByte(op.Path, '{') >= 0 && !isText(r.URL.Path) {
-		return fault.New(fault.Invalid, "invalid_parameter", "the path is not UTF-8 text")
+		return fault.New(fault.Invalid, fault.CodeInvalidParameter, "the path is not UTF-8 text")
 	}
 	for _, p := range op.Parameters {
 		if p.In != "header" {
@@ -28,7 +28,7 @@ func wellFormed(op *huma.Operation, r *http.Request) error {
 		}
 		values := r.Header.Values(p.Name)
 		if p.Schema.Type != huma.TypeArray && len(values) > 1 {
-			return fault.New(fault.Invalid, "invalid_parameter", "header %s is given more than once", p.Name)
+			return fault.New(fault.Invalid, fault.CodeInvalidParameter, "header %s is given more than once", p.Name)
 		}
 		if err := checkHeader(p.Name, values); err != nil {
 			return err
@@ -59,13 +59,13 @@ func ReadQuery(query string, take func(name, value string) error) error {
 		value, err2 := url.QueryUnescape(value)
 		switch {
 		case err != nil || err2 != nil || strings.Contains(pair, ";"): // semicolons once separated pairs: ambiguous
-			return fault.New(fault.Invalid, "invalid_parameter", "the query is not well-formed")
+			return fault.New(fault.Invalid, fault.CodeInvalidParameter, "the query is not well-formed")
 		case !isText(name) || !isText(value):
-			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q is not UTF-8 text", name)
+			return fault.New(fault.Invalid, fault.CodeInvalidParameter, "query parameter %.64q is not UTF-8 text", name)
 		case value == "" && name != "page_token": // clients that page in a loop begin with an empty one
-			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q has no value", name)
+			return fault.New(fault.Invalid, fault.CodeInvalidParameter, "query parameter %.64q has no value", name)
 		case slices.Contains(seen, name):
-			return fault.New(fault.Invalid, "invalid_parameter", "query parameter %.64q is given more than once", name)
+			return fault.New(fault.Invalid, fault.CodeInvalidParameter, "query parameter %.64q is given more than once", name)
 		}
 		if err := take(name, value); err != nil {
 			return err
@@ -83,7 +83,7 @@ func ReadList(h http.Header, name string) ([]string, error) {
 
 func checkHeader(name string, values []string) error {
 	if slices.ContainsFunc(values, func(v string) bool { return !isText(v) }) {
-		return fault.New(fault.Invalid, "invalid_parameter", "header %s is not UTF-8 text", name)
+		return fault.New(fault.Invalid, fault.CodeInvalidParameter, "header %s is not UTF-8 text", name)
 	}
 	return nil
 }

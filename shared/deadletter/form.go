@@ -102,7 +102,7 @@ func (w Writer) Write(ctx context.Context, d Letter) error {
 		if r.Bytes() > kafkaclient.MaxMessageBytes {
 			continue
 		}
-		if err = w.Producer.Produce(ctx, r); fault.CodeOf(err) != kafkaclient.CodeTooLarge {
+		if err = w.Producer.Produce(ctx, r); fault.CodeOf(err) != fault.CodeMessageTooLarge {
 			return err
 		}
 	}

@@ -124,7 +124,7 @@ func (in *Ingester) Fetch(ctx context.Context, provider string, symbol market.Sy
 func (in *Ingester) Reserve(ctx context.Context, provider string) error {
 	switch {
 	case in.providers[provider] == nil:
-		return fault.New(fault.Invalid, "unknown_provider", "unknown provider %q", provider)
+		return fault.New(fault.Invalid, fault.CodeUnknownProvider, "unknown provider %q", provider)
 	case in.budget == nil:
 		return nil
 	}
@@ -136,7 +136,7 @@ func (in *Ingester) Reserve(ctx context.Context, provider string) error {
 func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (Result, error) {
 	p := in.providers[provider]
 	if p == nil {
-		return Result{}, fault.New(fault.Invalid, "unknown_provider", "unknown provider %q", provider)
+		return Result{}, fault.New(fault.Invalid, fault.CodeUnknownProvider, "unknown provider %q", provider)
 	}
 	quote, resp, err := p.Latest(ctx, symbol)
 	in.called(provider, err)
@@ -161,7 +161,7 @@ func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provid
 	}
 	// An event that the consumer would refuse is not stored: it would only become a dead letter.
 	if err := o.Validate(in.now()); err != nil {
-		return Result{}, fault.Wrap(err, fault.Unavailable, "provider_malformed", "the provider's quote is not usable")
+		return Result{}, fault.Wrap(err, fault.Unavailable, fault.CodeProviderMalformed, "the provider's quote is not usable")
 	}
 	record, err := in.record(ctx, o)
 	if err != nil {
@@ -192,7 +192,7 @@ func storageError(err error) error {
 	if err := postgres.Classify(err); fault.KindOf(err) == fault.Unavailable {
 		return err
 	}
-	return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the price could not be stored").After(time.Second)
+	return fault.Wrap(err, fault.Unavailable, fault.CodeStorageUnavailable, "the price could not be stored").After(time.Second)
 }
 
 // publish publishes an event once, in the background; after an error it stays in the outbox. The quote is already stored, so a

@@ -49,7 +49,7 @@ func isStructured(contentType string) bool {
 }
 
 func undecodable(detail string) error {
-	return fault.New(fault.Invalid, "undecodable", "%s", detail)
+	return fault.New(fault.Invalid, fault.CodeUndecodable, "%s", detail)
 }
 
 // attributes are the parts of an event. They go into the SDK's types directly, because its setters validate again and copy.

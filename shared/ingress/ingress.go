@@ -109,7 +109,7 @@ func (in Handler) receive(r *http.Request) error {
 	d, err := Read(r, in.MaxBytes)
 	switch {
 	case err == nil:
-		if err = Guard(func() error { return in.Handle(r.Context(), d) }); fault.CodeOf(err) != codePanic {
+		if err = Guard(func() error { return in.Handle(r.Context(), d) }); fault.CodeOf(err) != fault.CodePanic {
 			return err
 		}
 	case d.Header == nil:
@@ -138,10 +138,10 @@ const (
 func Read(r *http.Request, maxBytes int64) (Delivery, error) {
 	d := Delivery{Header: r.Header, StatusIgnored: fromConnector(r.Header)}
 	if err := d.read(r, max(maxBytes, keptBytes)); err != nil { // the sender disconnected, and will redeliver
-		return Delivery{}, fault.Wrap(err, fault.Unavailable, "incomplete_request", "the request's body ended early")
+		return Delivery{}, fault.Wrap(err, fault.Unavailable, fault.CodeIncompleteRequest, "the request's body ended early")
 	}
 	if d.Size > maxBytes {
-		return d, fault.New(fault.Invalid, "body_too_large", "the event is larger than %d bytes", maxBytes)
+		return d, fault.New(fault.Invalid, fault.CodeBodyTooLarge, "the event is larger than %d bytes", maxBytes)
 	}
 	e, err := Decode(r.Header, d.Body)
 	if err == nil {
@@ -172,13 +172,11 @@ func (d *Delivery) read(r *http.Request, keep int64) error {
 // fromConnector reports whether a request is from one of OpenFaaS' connectors.
 func fromConnector(h http.Header) bool { return h.Get("X-Topic") != "" }
 
-const codePanic = "panic"
-
 // Guard returns a panic of f as a permanent error, because the same event would panic again.
 func Guard(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fault.Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()), fault.Invalid, codePanic, "the function failed on this event")
+			err = fault.Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()), fault.Invalid, fault.CodePanic, "the function failed on this event")
 		}
 	}()
 	return f()

@@ -21,9 +21,6 @@ const MaxMessageBytes = 2 << 20
 // the bootstrap connection and the next one: with the default of 100, every cold start waits 50 ms for its first metadata.
 const reconnectMillis = 20
 
-// CodeTooLarge is the fault code of a record that is larger than its topic allows.
-const CodeTooLarge = "message_too_large"
-
 // Record is one record to produce.
 type Record struct {
 	Topic   string
@@ -177,11 +174,11 @@ func classify(err error) error {
 	}
 	var ke kafka.Error
 	if errors.As(err, &ke) && (ke.Code() == kafka.ErrMsgSizeTooLarge || ke.Code() == kafka.ErrInvalidMsgSize) {
-		return fault.Wrap(err, fault.Invalid, CodeTooLarge, "the record is larger than the topic allows")
+		return fault.Wrap(err, fault.Invalid, fault.CodeMessageTooLarge, "the record is larger than the topic allows")
 	}
 	return unavailable(err)
 }
 
 func unavailable(err error) error {
-	return fault.Wrap(err, fault.Unavailable, "broker_unavailable", "the message broker does not answer").After(time.Second)
+	return fault.Wrap(err, fault.Unavailable, fault.CodeBrokerUnavailable, "the message broker does not answer").After(time.Second)
 }

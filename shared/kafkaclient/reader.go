@@ -104,7 +104,7 @@ func (r *Reader) Read(ctx context.Context, topic string, number int32, offset in
 		case !within:
 			return Stored{}, gone()
 		}
-		if record, err = r.await(ctx, p, offset); fault.CodeOf(err) != codeGone {
+		if record, err = r.await(ctx, p, offset); fault.CodeOf(err) != fault.CodeRecordGone {
 			return record, err
 		}
 		r.doubt(p)
@@ -207,10 +207,8 @@ func stored(m *kafka.Message) Stored {
 	return s
 }
 
-const codeGone = "record_gone"
-
 func gone() error {
-	return fault.New(fault.NotFound, codeGone, "there is no record at this offset")
+	return fault.New(fault.NotFound, fault.CodeRecordGone, "there is no record at this offset")
 }
 
 // Check returns a check that the broker answers a metadata request for a topic. It opens the connection, and ends with ctx.

@@ -46,7 +46,7 @@ func ParseSymbol(s string) (Symbol, error) {
 		}
 	}
 	if !ok || !named || dots && hasDotSegment(s) {
-		return "", fault.New(fault.Invalid, "invalid_symbol", "symbol must be %s", SymbolForm)
+		return "", fault.New(fault.Invalid, fault.CodeInvalidSymbol, "symbol must be %s", SymbolForm)
 	}
 	if raise {
 		s = strings.ToUpper(s)
@@ -73,7 +73,7 @@ func ParseProvider(s string) (string, error) {
 		ok = 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-'
 	}
 	if !ok {
-		return "", fault.New(fault.Invalid, "invalid_provider", "provider must be 1 to 32 of a-z 0-9 _ -")
+		return "", fault.New(fault.Invalid, fault.CodeInvalidProvider, "provider must be 1 to 32 of a-z 0-9 _ -")
 	}
 	return s, nil
 }

@@ -28,23 +28,23 @@ func ParsePrice(text string) (Price, error) {
 		return Price{d}, nil
 	}
 	if len(text) > maxPriceText || !isJSONNumber(text) {
-		return Price{}, fault.New(fault.Invalid, "invalid_price", "price is not a decimal number of reasonable length")
+		return Price{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price is not a decimal number of reasonable length")
 	}
 	d, err := decimal.NewFromString(text)
 	if err != nil {
-		return Price{}, fault.Wrap(err, fault.Invalid, "invalid_price", "price is not a decimal number")
+		return Price{}, fault.Wrap(err, fault.Invalid, fault.CodeInvalidPrice, "price is not a decimal number")
 	}
 	if d.Sign() <= 0 {
-		return Price{}, fault.New(fault.Invalid, "invalid_price", "price must be greater than 0")
+		return Price{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price must be greater than 0")
 	}
 	// Bound the exponent before digits are written out: 1e999999999 must not cost memory.
 	if e := int64(d.Exponent()); e > maxIntegerDigits || e < -maxPriceText {
-		return Price{}, fault.New(fault.Invalid, "invalid_price", "price is out of range")
+		return Price{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price is out of range")
 	}
 	p := NewPrice(d)
 	whole := len(p.d.Coefficient().String()) + int(p.d.Exponent())
 	if whole > maxIntegerDigits || int(-p.d.Exponent()) > maxFractionDigits {
-		return Price{}, fault.New(fault.Invalid, "invalid_price",
+		return Price{}, fault.New(fault.Invalid, fault.CodeInvalidPrice,
 			"price has more than %d digits before or %d after the point", maxIntegerDigits, maxFractionDigits)
 	}
 	return p, nil
@@ -159,7 +159,7 @@ func (p Price) NumericValue() (pgtype.Numeric, error) {
 // ScanNumeric implements pgtype.NumericScanner. NULL, NaN and infinities are errors.
 func (p *Price) ScanNumeric(n pgtype.Numeric) error {
 	if !n.Valid || n.NaN || n.InfinityModifier != pgtype.Finite {
-		return fault.New(fault.Internal, "invalid_price", "stored price is not a finite number")
+		return fault.New(fault.Internal, fault.CodeInvalidPrice, "stored price is not a finite number")
 	}
 	*p = NewPrice(decimal.NewFromBigInt(n.Int, n.Exp))
 	return nil

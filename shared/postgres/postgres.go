@@ -83,10 +83,10 @@ func Classify(err error) error {
 		return err
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return fault.Wrap(err, fault.NotFound, "not_found", "there is no such row")
+		return fault.Wrap(err, fault.NotFound, fault.CodeNotFound, "there is no such row")
 	}
 	if class := Class(err); class == "22" || class == "23" {
-		return fault.Wrap(err, fault.Invalid, "storage_refused", "the database refuses the values")
+		return fault.Wrap(err, fault.Invalid, fault.CodeStorageRefused, "the database refuses the values")
 	}
-	return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the database does not answer").After(time.Second)
+	return fault.Wrap(err, fault.Unavailable, fault.CodeStorageUnavailable, "the database does not answer").After(time.Second)
 }

@@ -105,7 +105,7 @@ func Encode(o Observation) (Message, error) {
 // too.)
 func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	if len(data) == 0 {
-		return Observation{}, fault.New(fault.Invalid, CodeNoData, "event has no data")
+		return Observation{}, fault.New(fault.Invalid, fault.CodeNoData, "event has no data")
 	}
 	m, err := decodeMembers(data)
 	if err != nil {
@@ -113,7 +113,7 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 	}
 	for i, text := range m.texts {
 		if !text.given {
-			return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "member %q must be a string", textMembers[i])
+			return Observation{}, fault.New(fault.Invalid, fault.CodeInvalidSchema, "member %q must be a string", textMembers[i])
 		}
 	}
 	o := Observation{Correction: correction}
@@ -124,17 +124,17 @@ func Decode(data []byte, correction int, now time.Time) (Observation, error) {
 		return Observation{}, err
 	}
 	if m.price == "" {
-		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "member \"price\" is missing")
+		return Observation{}, fault.New(fault.Invalid, fault.CodeInvalidSchema, "member \"price\" is missing")
 	}
 	if o.Price, err = market.ParsePrice(m.price); err != nil {
 		return Observation{}, err
 	}
 	// Parse alone accepts any two characters in place of the brackets of {…}.
 	if o.RawResponseID, err = uuid.Parse(m.texts[3].value); err != nil || uuid.Validate(m.texts[3].value) != nil {
-		return Observation{}, fault.New(fault.Invalid, CodeInvalidSchema, "raw_response_id is not a UUID")
+		return Observation{}, fault.New(fault.Invalid, fault.CodeInvalidSchema, "raw_response_id is not a UUID")
 	}
 	if o.ObservedAt, err = timerange.ParseRFC3339(m.texts[1].value); err != nil {
-		return Observation{}, fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is not RFC 3339")
+		return Observation{}, fault.New(fault.Invalid, fault.CodeInvalidTimestamp, "timestamp is not RFC 3339")
 	}
 	o.ObservedAt = o.ObservedAt.UTC().Truncate(time.Microsecond)
 	return o, o.validateRest(now)
@@ -154,7 +154,7 @@ type text struct {
 	given bool // present, and a string
 }
 
-func notJSON() error { return fault.New(fault.Invalid, CodeUndecodable, "data is not JSON") }
+func notJSON() error { return fault.New(fault.Invalid, fault.CodeUndecodable, "data is not JSON") }
 
 // decodeMembers reads exactly one JSON object. Names are compared exactly, unlike in encoding/json with a struct. If a name is
 // repeated, the last one counts, as in encoding/json.
@@ -165,7 +165,7 @@ func decodeMembers(data []byte) (members, error) {
 		if _, err := dec.ReadValue(); err != nil || !atEnd(dec) {
 			return m, notJSON()
 		}
-		return m, fault.New(fault.Invalid, CodeInvalidSchema, "data is not a JSON object")
+		return m, fault.New(fault.Invalid, fault.CodeInvalidSchema, "data is not a JSON object")
 	}
 	if _, err := dec.ReadToken(); err != nil {
 		return m, notJSON()
@@ -225,13 +225,13 @@ func (o Observation) Validate(now time.Time) error {
 // validateRest checks the rules that parsing does not check.
 func (o Observation) validateRest(now time.Time) error {
 	if o.ObservedAt.Before(time.Unix(0, 0)) {
-		return fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is before 1970")
+		return fault.New(fault.Invalid, fault.CodeInvalidTimestamp, "timestamp is before 1970")
 	}
 	if o.ObservedAt.After(now.Add(MaxAhead)) {
-		return fault.New(fault.Invalid, CodeInvalidTimestamp, "timestamp is more than 24 h ahead")
+		return fault.New(fault.Invalid, fault.CodeInvalidTimestamp, "timestamp is more than 24 h ahead")
 	}
 	if o.Correction < 0 {
-		return fault.New(fault.Invalid, CodeInvalidSchema, "correction must not be negative")
+		return fault.New(fault.Invalid, fault.CodeInvalidSchema, "correction must not be negative")
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func statusOf(kind fault.Kind) int {
 // none of those.
 func EventStatus(err error) int {
 	switch code := fault.CodeOf(err); code {
-	case "body_too_large", "foreign_origin":
+	case fault.CodeBodyTooLarge, fault.CodeForeignOrigin:
 		return statusByCode[code]
 	}
 	if fault.Permanent(err) {
@@ -148,13 +148,13 @@ func OfStatus(status int, detail, requestID string, cause error) *Problem {
 func codeOfStatus(status int) string {
 	switch status {
 	case http.StatusUnprocessableEntity, http.StatusBadRequest:
-		return "invalid_parameter"
+		return fault.CodeInvalidParameter
 	case http.StatusNotFound:
-		return "route_not_found"
+		return fault.CodeRouteNotFound
 	case http.StatusRequestEntityTooLarge:
-		return "body_too_large"
+		return fault.CodeBodyTooLarge
 	case http.StatusInternalServerError:
-		return "internal"
+		return fault.CodeInternal
 	}
 	return strings.ReplaceAll(strings.ToLower(http.StatusText(status)), " ", "_")
 }

@@ -73,10 +73,10 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pip
 	case !d.Allowed:
 		l.refusals(p.Name).Inc()
 		kept := limit.kept() // the limit that was enforced
-		err = fault.New(fault.Limited, "rate_limited", "the limit of %d requests in %s is used up", kept.N, kept.WindowText()).After(d.Reset)
+		err = fault.New(fault.Limited, fault.CodeRateLimited, "the limit of %d requests in %s is used up", kept.N, kept.WindowText()).After(d.Reset)
 	case !known && !p.Guarded && l.config.APIKeys.Required():
 		w.Header().Set("WWW-Authenticate", `ApiKey realm="marketdata", header="`+keyHeader+`"`)
-		err = fault.New(fault.Invalid, "unauthorized", "send a known API key as the header %s", keyHeader)
+		err = fault.New(fault.Invalid, fault.CodeUnauthorized, "send a known API key as the header %s", keyHeader)
 	}
 	if err != nil {
 		problem.Write(w, r, err)
@@ -93,7 +93,7 @@ func (l *Limiter) decide(ctx context.Context, ride func(redis.Pipeliner), p Poli
 	case p.FailClosed || errors.Is(err, errBusy):
 		again := time.Second
 		return Decision{Left: []int{0}, Reset: again, Degraded: true},
-			fault.Wrap(err, fault.Unavailable, "limiter_unavailable", "the limit cannot be checked at the moment").After(again)
+			fault.Wrap(err, fault.Unavailable, fault.CodeLimiterUnavailable, "the limit cannot be checked at the moment").After(again)
 	}
 	return l.alone(key, []Limit{l.clientShare(limit)}), nil
 }

@@ -12,7 +12,7 @@ import (
 // "foreign_origin", which both surfaces answer with 403.
 func CheckOrigin(r *http.Request) error {
 	if foreign(r) {
-		return fault.New(fault.Invalid, "foreign_origin", "the request comes from another site's page: it may read, but change nothing")
+		return fault.New(fault.Invalid, fault.CodeForeignOrigin, "the request comes from another site's page: it may read, but change nothing")
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func Parse(start, end string) (Range, error) {
 		return Range{}, err
 	}
 	if !from.before(to) {
-		return Range{}, fault.New(fault.Invalid, "invalid_parameter", "start must be before end, which is exclusive")
+		return Range{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "start must be before end, which is exclusive")
 	}
 	return Range{from.up(), to.up()}, nil
 }
@@ -77,7 +77,7 @@ func parseBound(name, text string, absent time.Time) (bound, error) {
 	}
 	t, err := ParseRFC3339(text)
 	if err != nil {
-		return bound{}, fault.Wrap(err, fault.Invalid, "invalid_parameter",
+		return bound{}, fault.Wrap(err, fault.Invalid, fault.CodeInvalidParameter,
 			"%s must be an RFC 3339 time, a date, or milliseconds since 1970", name)
 	}
 	return bound{t.Truncate(time.Microsecond), below(text)}, nil

@@ -72,7 +72,7 @@ func (a Answer) Limited(wait time.Duration) error {
 	if a.RetryAfter > 0 {
 		wait = a.RetryAfter
 	}
-	return fault.New(fault.Unavailable, "provider_rate_limited", "the provider's rate limit is exceeded").After(wait)
+	return fault.New(fault.Unavailable, fault.CodeProviderRateLimited, "the provider's rate limit is exceeded").After(wait)
 }
 
 // LimitedToday returns the error of a call over the provider's limit per day. All providers' days begin at midnight UTC.
@@ -83,7 +83,7 @@ func (a Answer) LimitedToday() error {
 
 // Refused returns the error of a call with an invalid key, or for a symbol that is not in the key's plan.
 func Refused() error {
-	return fault.New(fault.Unavailable, "provider_auth", "the provider refuses our key, or its plan does not include the symbol")
+	return fault.New(fault.Unavailable, fault.CodeProviderAuth, "the provider refuses our key, or its plan does not include the symbol")
 }
 
 // Unavailable returns the error of a transient failure of the provider.
@@ -92,17 +92,17 @@ func (a Answer) Unavailable() error {
 	if a.RetryAfter > 0 {
 		wait = a.RetryAfter
 	}
-	return fault.New(fault.Unavailable, "provider_unavailable", "the provider responded with status %d", a.Status).After(wait)
+	return fault.New(fault.Unavailable, fault.CodeProviderUnavailable, "the provider responded with status %d", a.Status).After(wait)
 }
 
 // Malformed returns the error of a response that is neither a quote nor a known refusal. cause may be nil.
 func Malformed(cause error, detail string) error {
-	return fault.Wrap(cause, fault.Unavailable, "provider_malformed", "%s", detail)
+	return fault.Wrap(cause, fault.Unavailable, fault.CodeProviderMalformed, "%s", detail)
 }
 
 // NotFound returns the error of a symbol that the provider does not have.
 func NotFound(symbol market.Symbol) error {
-	return fault.New(fault.NotFound, "symbol_not_found", "the provider does not have the symbol %s", symbol)
+	return fault.New(fault.NotFound, fault.CodeSymbolNotFound, "the provider does not have the symbol %s", symbol)
 }
 
 // Price reads a price with exact digits, from a JSON number or string; nil means that the quote has no price. A missing or invalid

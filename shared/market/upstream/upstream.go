@@ -63,7 +63,7 @@ func authorizer(key string, place KeyPlace) func(*http.Request) error {
 		switch {
 		case place == KeyPlace{}:
 		case key == "":
-			return fault.New(fault.Unavailable, "provider_auth", "no key for this provider is configured")
+			return fault.New(fault.Unavailable, fault.CodeProviderAuth, "no key for this provider is configured")
 		case place.Header != "":
 			r.Header.Set(place.Header, place.Prefix+key)
 		default:
@@ -124,7 +124,7 @@ func (c *Client) send(ctx context.Context, target string) (*http.Response, error
 	for last := false; ; last = true {
 		req, wire, err := newRequest(ctx, target)
 		if err != nil {
-			return nil, fault.New(fault.Internal, "internal", "the provider's URL is not valid")
+			return nil, fault.New(fault.Internal, fault.CodeInternal, "the provider's URL is not valid")
 		}
 		if err := c.authorize(req); err != nil {
 			return nil, err
@@ -148,7 +148,7 @@ func (c *Client) transportError(err error) error {
 		err = errors.New(string(masked))
 	}
 	if slow {
-		return fault.Wrap(err, fault.Unavailable, "provider_timeout", "the provider did not answer in time")
+		return fault.Wrap(err, fault.Unavailable, fault.CodeProviderTimeout, "the provider did not answer in time")
 	}
-	return fault.Wrap(err, fault.Unavailable, "provider_unavailable", "the provider cannot be reached").After(briefly)
+	return fault.Wrap(err, fault.Unavailable, fault.CodeProviderUnavailable, "the provider cannot be reached").After(briefly)
 }

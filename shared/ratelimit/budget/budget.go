@@ -131,7 +131,7 @@ func (b *Budgets) spent(provider string, wait time.Duration) error {
 // refuse returns the error of a call that must not be made; detail is a format for the provider's name.
 func (b *Budgets) refuse(provider string, wait time.Duration, detail string) error {
 	b.metrics.GetOrCreateCounter(fmt.Sprintf("provider_budget_refusals_total{provider=%q}", provider)).Inc()
-	return fault.New(fault.Unavailable, "provider_rate_limited", detail, provider).After(wait)
+	return fault.New(fault.Unavailable, fault.CodeProviderRateLimited, detail, provider).After(wait)
 }
 
 // hasNone reports whether one of the shares is zero.

@@ -72,7 +72,7 @@ func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, er
 	}
 	r := series.Range{From: bounds.From.UnixMicro(), To: bounds.To.UnixMicro()}
 	if in.Expand && in.Limit*in.Window > maxExpanded {
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "with expand_underlying, limit × window must be at most %d", maxExpanded)
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "with expand_underlying, limit × window must be at most %d", maxExpanded)
 	}
 	at, err := a.pages.read(in, k, r)
 	if err != nil {

@@ -51,7 +51,7 @@ func (a *API) latest(ctx context.Context, in *latestQuery) (*latestAnswer, error
 	}
 	if !slices.Contains(a.Windows, in.Window) {
 		known := strings.Trim(strings.ReplaceAll(fmt.Sprint(a.Windows), " ", ", "), "[]")
-		return nil, fault.New(fault.Invalid, "invalid_parameter", "window must be one of %s", known)
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "window must be one of %s", known)
 	}
 	ctx, cancel := context.WithTimeout(ctx, store.ReadTimeout)
 	defer cancel()

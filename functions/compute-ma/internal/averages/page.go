@@ -79,7 +79,7 @@ func fingerprint(in *historyQuery, k series.Key, r series.Range) []byte {
 }
 
 func badToken() error {
-	return fault.New(fault.Invalid, "invalid_parameter", "page_token is not one of this query's")
+	return fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is not one of this query's")
 }
 
 // slots limit how many histories are computed at once to half of the CPUs, so that events have the rest.
@@ -93,7 +93,7 @@ func (s slots) take(ctx context.Context) error {
 	case s <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fault.New(fault.Unavailable, "overloaded", "too many histories are being computed").After(time.Second)
+		return fault.New(fault.Unavailable, fault.CodeOverloaded, "too many histories are being computed").After(time.Second)
 	}
 }
 

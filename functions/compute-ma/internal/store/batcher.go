@@ -60,7 +60,7 @@ func (b *Batcher) Commit(ctx context.Context, o priceevent.Observation) (Effect,
 		return Effect{}, classify(ctx, err)
 	}
 	if effect.Outcome == Held {
-		return Effect{}, fault.New(fault.Unavailable, "storage_unavailable", "another transaction holds the series").After(holdMemory)
+		return Effect{}, fault.New(fault.Unavailable, fault.CodeStorageUnavailable, "another transaction holds the series").After(holdMemory)
 	}
 	return effect, nil
 }
@@ -69,13 +69,13 @@ func classify(ctx context.Context, err error) error {
 	panicked, isPanic := errors.AsType[*coalesce.PanicError](err)
 	switch {
 	case errors.Is(err, coalesce.ErrFull):
-		return fault.Wrap(err, fault.Unavailable, priceevent.CodeOverloaded, "too many events are in flight").After(time.Second)
+		return fault.Wrap(err, fault.Unavailable, fault.CodeOverloaded, "too many events are in flight").After(time.Second)
 	case errors.Is(err, coalesce.ErrClosed):
-		return fault.Wrap(err, fault.Unavailable, "shutting_down", "this replica is about to stop").After(time.Second)
+		return fault.Wrap(err, fault.Unavailable, fault.CodeShuttingDown, "this replica is about to stop").After(time.Second)
 	case isPanic:
-		return fault.Wrap(panicked, fault.Invalid, priceevent.CodePanic, "the function failed on this event")
+		return fault.Wrap(panicked, fault.Invalid, fault.CodePanic, "the function failed on this event")
 	case ctx.Err() != nil:
-		return fault.Wrap(err, fault.Unavailable, "cancelled", "the caller went away")
+		return fault.Wrap(err, fault.Unavailable, fault.CodeCancelled, "the caller went away")
 	}
 	return postgres.Classify(err)
 }

@@ -139,7 +139,7 @@ func (s *Reader) LatestAverage(ctx context.Context, k series.Key, window int) (s
 	var asOf, oldest time.Time
 	err := postgres.Classify(s.pool.QueryRow(ctx, q, k.Symbol, k.Provider, window).Scan(&a.PointsUsed, &mean, &asOf, &oldest))
 	if fault.KindOf(err) == fault.NotFound {
-		return a, fault.Wrap(err, fault.NotFound, "average_not_found", "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
+		return a, fault.Wrap(err, fault.NotFound, fault.CodeAverageNotFound, "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
 	}
 	if err != nil {
 		return a, err

@@ -183,7 +183,7 @@ func TestOneRefusedEventFailsAlone(t *testing.T) {
 	wg.Wait()
 	for i, err := range errs {
 		if i == 3 || i == 6 {
-			require.Equal(t, priceevent.CodeStorageRefused, fault.CodeOf(err))
+			require.Equal(t, fault.CodeStorageRefused, fault.CodeOf(err))
 			require.True(t, fault.Permanent(err))
 			continue
 		}

@@ -30,8 +30,6 @@ const (
 	originalMost = 4 << 20                // bytes of originals that are larger than what was delivered
 )
 
-const codeOverloaded = "overloaded"
-
 // Records reads records of topics. Errors are NotFound if there is no record at the place, otherwise Unavailable. [kafkaclient.Reader]
 // is one.
 type Records interface {
@@ -94,7 +92,7 @@ func (in *Intake) Admit(next http.Handler) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), roomWait)
 		defer cancel()
 		if err := in.room.Acquire(ctx, size); err != nil {
-			problem.WriteEvent(w, r, fault.Wrap(err, fault.Unavailable, codeOverloaded, "too many letters are in flight").After(time.Second))
+			problem.WriteEvent(w, r, fault.Wrap(err, fault.Unavailable, fault.CodeOverloaded, "too many letters are in flight").After(time.Second))
 			return
 		}
 		defer in.room.Release(size)
@@ -123,7 +121,7 @@ func (in *Intake) Receive(ctx context.Context, d ingress.Delivery) error {
 	a.Complete()
 	refused, err := in.saves.Do(ctx, a)
 	if err = errors.Join(err, refused); err != nil {
-		return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the letter could not be stored").After(time.Second)
+		return fault.Wrap(err, fault.Unavailable, fault.CodeStorageUnavailable, "the letter could not be stored").After(time.Second)
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func (in *Intake) original(ctx context.Context, l *letter.Letter) (release func(
 	if cut != nil {
 		size := min(max(cut.Bytes, 1), originalMost)
 		if err := in.originals.Acquire(ctx, size); err != nil {
-			return release, fault.Wrap(err, fault.Unavailable, codeOverloaded, "too many large letters are in flight").After(time.Second)
+			return release, fault.Wrap(err, fault.Unavailable, fault.CodeOverloaded, "too many large letters are in flight").After(time.Second)
 		}
 		release = func() { in.originals.Release(size) }
 	}

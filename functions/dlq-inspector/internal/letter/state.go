@@ -33,14 +33,6 @@ const (
 	OutcomeNone     Outcome = "none"     // no verdict: the letter is open again, and the attempt does not count
 )
 
-// Codes of the errors of the transitions.
-const (
-	CodeNotOpen      = "not_open"
-	CodeNotDiscarded = "not_discarded"
-	CodeReplayLimit  = "replay_limit"
-	CodeReplayLost   = "replay_lost"
-)
-
 // Verdict is the result of a replay.
 type Verdict struct {
 	Outcome Outcome
@@ -77,9 +69,9 @@ func (s State) Begin(a Attempt) (State, error) {
 	case s.Status != Open:
 		return s, s.notOpen()
 	case s.ReplayCount >= a.MaxReplays && !a.Force:
-		return s, fault.New(fault.Conflict, CodeReplayLimit, "the letter was replayed %d times; force replays it once more", s.ReplayCount)
+		return s, fault.New(fault.Conflict, fault.CodeReplayLimit, "the letter was replayed %d times; force replays it once more", s.ReplayCount)
 	case a.Edited && s.Correction == math.MaxInt32:
-		return s, fault.New(fault.Conflict, CodeReplayLimit, "the event carries the greatest correction there is; no other can go before it")
+		return s, fault.New(fault.Conflict, fault.CodeReplayLimit, "the event carries the greatest correction there is; no other can go before it")
 	}
 	s.Status, s.Token, s.Lease = Replaying, &a.Token, a.Lease
 	if a.Edited {
@@ -92,7 +84,7 @@ func (s State) Begin(a Attempt) (State, error) {
 // replay.
 func (s State) End(token uuid.UUID, outcome Outcome) (State, error) {
 	if s.Status != Replaying || s.Token == nil || *s.Token != token {
-		return s, fault.New(fault.Conflict, CodeReplayLost, "the replay took too long; the letter is open again")
+		return s, fault.New(fault.Conflict, fault.CodeReplayLost, "the replay took too long; the letter is open again")
 	}
 	s.Token, s.Lease = nil, nil
 	switch outcome {
@@ -121,12 +113,12 @@ func (s State) Discard() (State, error) {
 // Restore opens a discarded letter again. Code not_discarded.
 func (s State) Restore() (State, error) {
 	if s.Status != Discarded {
-		return s, fault.New(fault.Conflict, CodeNotDiscarded, "the letter is %s, not discarded", s.Status)
+		return s, fault.New(fault.Conflict, fault.CodeNotDiscarded, "the letter is %s, not discarded", s.Status)
 	}
 	s.Status = Open
 	return s, nil
 }
 
 func (s State) notOpen() error {
-	return fault.New(fault.Conflict, CodeNotOpen, "the letter is %s, not open", s.Status)
+	return fault.New(fault.Conflict, fault.CodeNotOpen, "the letter is %s, not open", s.Status)
 }

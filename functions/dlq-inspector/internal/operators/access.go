@@ -63,11 +63,11 @@ func ValidTokens(tokens string) error {
 // who returns the operator of an Authorization header. The token is compared with every known one, in constant time.
 func (a Access) who(authorization string) (string, error) {
 	if len(a.operators) == 0 {
-		return "", fault.New(fault.Invalid, "unauthorized", "no operator token is configured, so these routes are closed")
+		return "", fault.New(fault.Invalid, fault.CodeUnauthorized, "no operator token is configured, so these routes are closed")
 	}
 	scheme, token, _ := strings.Cut(authorization, " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", fault.New(fault.Invalid, "unauthorized", "send the operator token as 'Authorization: Bearer …'")
+		return "", fault.New(fault.Invalid, fault.CodeUnauthorized, "send the operator token as 'Authorization: Bearer …'")
 	}
 	sum, name := sha256.Sum256([]byte(strings.TrimSpace(token))), ""
 	for _, o := range a.operators {
@@ -76,7 +76,7 @@ func (a Access) who(authorization string) (string, error) {
 		}
 	}
 	if name == "" {
-		return "", fault.New(fault.Invalid, "unauthorized", "the operator token is not known")
+		return "", fault.New(fault.Invalid, fault.CodeUnauthorized, "the operator token is not known")
 	}
 	return name, nil
 }

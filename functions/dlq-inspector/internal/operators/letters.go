@@ -14,8 +14,6 @@ import (
 	"marketdata/shared/timerange"
 )
 
-const codeInvalidParameter = "invalid_parameter"
-
 type listRequest struct {
 	Status      string `query:"status" enum:"open,replaying,resolved,sent,discarded"`
 	Fingerprint string `query:"fingerprint" maxLength:"64"`
@@ -42,7 +40,7 @@ func instant(name, text string) (*time.Time, error) {
 	}
 	at, err := timerange.ParseRFC3339(text)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, codeInvalidParameter, "%s is not an RFC 3339 date-time", name)
+		return nil, fault.Wrap(err, fault.Invalid, fault.CodeInvalidParameter, "%s is not an RFC 3339 date-time", name)
 	}
 	return &at, nil
 }
@@ -181,7 +179,7 @@ func (a *API) replay(ctx context.Context, in *replayRequest) (*letterAnswer, err
 		if in.Body.Value != nil {
 			value, err := letter.Decode(*in.Body.Value, in.Body.ValueEncoding)
 			if err != nil {
-				return nil, fault.Wrap(err, fault.Invalid, codeInvalidParameter, "value is not %s", in.Body.ValueEncoding)
+				return nil, fault.Wrap(err, fault.Invalid, fault.CodeInvalidParameter, "value is not %s", in.Body.ValueEncoding)
 			}
 			o.Value, o.Edited = value, true
 		}

@@ -135,13 +135,13 @@ const (
 // decide is pure. code says why a letter is skipped.
 func (b Bulk) decide(c Candidate, sendable bool, maxReplays int) (d decision, code string) {
 	if c.Bulk != nil && *c.Bulk != b.ID {
-		return doSkip, letter.CodeNotOpen // another bulk replay has it
+		return doSkip, fault.CodeNotOpen // another bulk replay has it
 	}
 	if c.Status == letter.Replaying && !b.DryRun {
 		return doWait, ""
 	}
 	if b.Target == ToTopic && !sendable {
-		return doSkip, CodeNotExact
+		return doSkip, fault.CodeNotExact
 	}
 	if _, err := c.Begin(letter.Attempt{MaxReplays: maxReplays, Force: b.Force}); err != nil {
 		return doSkip, fault.CodeOf(err)

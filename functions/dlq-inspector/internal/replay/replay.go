@@ -35,10 +35,8 @@ const (
 	ToTopic    Target = "topic"    // of the original record
 )
 
-// Codes of errors and verdicts.
+// Codes of verdicts that are no fault's.
 const (
-	CodeNotExact          = "not_exact"          // there is no exact copy to send, or no topic to send it to
-	CodeReplayFailed      = "replay_failed"      // a replay of one letter ended without a verdict
 	CodeTargetUnavailable = "target_unavailable" // the function gave no verdict
 	CodeNoVerdict         = "no_verdict"         // a bulk replay gave up on the letter
 	CodeNotTried          = "not_tried"          // the letter was taken, but not sent
@@ -94,7 +92,7 @@ func (r *Replayer) Run(ctx context.Context, id uuid.UUID, o Order) (letter.Store
 	var by *edit
 	if o.Edited {
 		if o.Target == ToTopic {
-			return letter.Stored{}, fault.New(fault.Invalid, "invalid_parameter", "an edited value goes to the function: a topic gets exact copies")
+			return letter.Stored{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "an edited value goes to the function: a topic gets exact copies")
 		}
 		var err error
 		if by, err = readEdit(o.Value, r.Now()); err != nil {
@@ -104,7 +102,7 @@ func (r *Replayer) Run(ctx context.Context, id uuid.UUID, o Order) (letter.Store
 	token := uuid.New()
 	begin := letter.Change{Who: o.Who, Action: letter.ActionReplay, Reason: o.Reason, Apply: func(l letter.Stored) (letter.State, error) {
 		if o.Target == ToTopic && !r.sendable(l.Exact, l.Origin) {
-			return l.State, fault.New(fault.Conflict, CodeNotExact, "only an exact copy of a record can be sent, and only to one of our topics")
+			return l.State, fault.New(fault.Conflict, fault.CodeNotExact, "only an exact copy of a record can be sent, and only to one of our topics")
 		}
 		return l.Begin(letter.Attempt{Token: token, Lease: new(Lease), Edited: o.Edited, Force: o.Force, MaxReplays: r.MaxReplays})
 	}}
@@ -145,7 +143,7 @@ func (r *Replayer) settle(ctx context.Context, id uuid.UUID, who string, token u
 	case v.Outcome == letter.OutcomeSkipped:
 		return l, fault.New(fault.Invalid, v.Code, "%s; the letter is open again", v.Reason)
 	case v.Outcome == letter.OutcomeNone:
-		return l, fault.New(fault.Unavailable, CodeReplayFailed, "there is no verdict (%s); the letter is open again", v.Reason).After(5 * time.Second)
+		return l, fault.New(fault.Unavailable, fault.CodeReplayFailed, "there is no verdict (%s); the letter is open again", v.Reason).After(5 * time.Second)
 	}
 	return l, nil
 }

@@ -8,7 +8,6 @@ import (
 	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/priceevent"
 )
 
 // sendable reports whether a letter is an exact copy of its record, and its topic one that copies may be sent to.
@@ -24,7 +23,7 @@ func (r *Replayer) send(ctx context.Context, l letter.Stored) letter.Verdict {
 	case err == nil:
 		return letter.Verdict{Outcome: letter.OutcomeSent}
 	case fault.Permanent(err): // size is the only reason for which a topic refuses a record for good
-		return letter.Verdict{Outcome: letter.OutcomeSkipped, Code: priceevent.CodeBodyTooLarge, Reason: detailOf(err)}
+		return letter.Verdict{Outcome: letter.OutcomeSkipped, Code: fault.CodeBodyTooLarge, Reason: detailOf(err)}
 	}
 	return noVerdict(fault.CodeOf(err), detailOf(err))
 }

@@ -43,7 +43,7 @@ func oneBulk(ctx context.Context, db querier, q string, args ...any) (replay.Bul
 	}
 	b, err := pgx.CollectExactlyOneRow(rows, scanBulk)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return replay.Bulk{}, fault.Wrap(err, fault.NotFound, CodeReplayNotFound, "there is no such replay")
+		return replay.Bulk{}, fault.Wrap(err, fault.NotFound, fault.CodeReplayNotFound, "there is no such replay")
 	}
 	return b, postgres.Classify(err)
 }
@@ -109,7 +109,7 @@ func claimKey(ctx context.Context, tx pgx.Tx, operator, key string, fingerprint 
 		return kept, fmt.Errorf("claim idempotency key: %w", err)
 	}
 	if !same {
-		return kept, fault.New(fault.Conflict, CodeIdempotencyConflict, "this Idempotency-Key was used for another request")
+		return kept, fault.New(fault.Conflict, fault.CodeIdempotencyConflict, "this Idempotency-Key was used for another request")
 	}
 	return kept, nil
 }
@@ -141,7 +141,7 @@ func (s *Store) CancelBulk(ctx context.Context, id uuid.UUID, who string) (repla
 	}
 	b, err := s.Bulk(ctx, id)
 	if err == nil && (b.Status != replay.Cancelled || b.CancelledBy == nil || *b.CancelledBy != who) {
-		return b, fault.New(fault.Conflict, CodeNotRunning, "the replay is %s", b.Status)
+		return b, fault.New(fault.Conflict, fault.CodeNotRunning, "the replay is %s", b.Status)
 	}
 	return b, err
 }
@@ -170,7 +170,7 @@ func (s *Store) ClaimBulk(ctx context.Context) (b replay.Bulk, ok bool, err erro
 		noted as (` + auditRecovery + `)
 		select ` + bulkColumns + ` from taken`
 	b, err = oneBulk(ctx, s.pool, q, replay.BulkLease)
-	if fault.CodeOf(err) == CodeReplayNotFound {
+	if fault.CodeOf(err) == fault.CodeReplayNotFound {
 		return replay.Bulk{}, false, nil
 	}
 	return b, err == nil, err

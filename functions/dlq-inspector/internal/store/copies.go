@@ -56,7 +56,7 @@ func findCopies(ctx context.Context, tx pgx.Tx, entries []*entry, refused []erro
 		case !byOrigin && (topic != *e.origin.topic || !isCopy(e, key, headers)):
 		case status == letter.Replaying:
 			if !e.copied {
-				refused[e.n] = fault.New(fault.Unavailable, CodeReplayUnderWay, "the letter of this record is being replayed").After(time.Second)
+				refused[e.n] = fault.New(fault.Unavailable, fault.CodeReplayUnderWay, "the letter of this record is being replayed").After(time.Second)
 			}
 		default:
 			e.id, e.copied, refused[e.n] = id, true, nil

@@ -15,15 +15,6 @@ import (
 	"marketdata/shared/postgres"
 )
 
-// Codes of the errors of this package.
-const (
-	CodeLetterNotFound      = "message_not_found"
-	CodeReplayNotFound      = "replay_not_found"
-	CodeNotRunning          = "not_running"
-	CodeIdempotencyConflict = "idempotency_conflict"
-	CodeReplayUnderWay      = "replay_under_way"
-)
-
 // Store owns the dead letter tables. Safe for concurrent use.
 type Store struct{ pool *pgxpool.Pool }
 
@@ -37,8 +28,8 @@ func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
 
 // notFound classifies an error of a query for one letter.
 func notFound(err error) error {
-	if err = postgres.Classify(err); err != nil && fault.CodeOf(err) == "not_found" {
-		return fault.Wrap(err, fault.NotFound, CodeLetterNotFound, "there is no such dead letter")
+	if err = postgres.Classify(err); err != nil && fault.CodeOf(err) == fault.CodeNotFound {
+		return fault.Wrap(err, fault.NotFound, fault.CodeMessageNotFound, "there is no such dead letter")
 	}
 	return err
 }

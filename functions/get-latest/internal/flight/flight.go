@@ -84,7 +84,7 @@ func (g *Group) Do(ctx context.Context, provider string, symbol market.Symbol) (
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return pricecache.Entry{}, tooLong(ctx.Err())
 		}
-		return pricecache.Entry{}, fault.Wrap(ctx.Err(), fault.Unavailable, "client_closed", "the request was cancelled")
+		return pricecache.Entry{}, fault.Wrap(ctx.Err(), fault.Unavailable, fault.CodeClientClosed, "the request was cancelled")
 	}
 }
 
@@ -101,7 +101,7 @@ func growStack() (n int) {
 }
 
 func tooLong(cause error) error {
-	return fault.Wrap(cause, fault.Unavailable, "provider_timeout", "no price arrived in time")
+	return fault.Wrap(cause, fault.Unavailable, fault.CodeProviderTimeout, "no price arrived in time")
 }
 
 // lead runs the flight of this process: it fetches, or waits for another replica's fetch.

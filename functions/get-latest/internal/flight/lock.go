@@ -141,7 +141,7 @@ func encodeFailure(err error) string {
 func decodeFailure(text string) error {
 	var w wire
 	if err := json.Unmarshal([]byte(text), &w); err != nil {
-		return fault.Wrap(err, fault.Unavailable, "provider_unavailable", "the provider failed a moment ago")
+		return fault.Wrap(err, fault.Unavailable, fault.CodeProviderUnavailable, "the provider failed a moment ago")
 	}
 	return fault.New(w.Kind, w.Code, "%s", w.Detail).After(time.Duration(w.RetryAfterMS) * time.Millisecond)
 }

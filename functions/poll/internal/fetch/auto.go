@@ -5,8 +5,7 @@ import (
 	"sync"
 
 	"marketdata/functions/poll/internal/jobs"
-	"marketdata/shared/market"
-	"marketdata/shared/postgres"
+	"marketdata/shared/fault"
 )
 
 // Share returns the result of a series: that of an earlier fetch if it serves the request, else that of fetch. It calls fetch at most
@@ -35,7 +34,7 @@ func (f *Fetcher) tryChain(ctx context.Context, r Request, share Share) Result {
 		l, last := f.lane(provider), i == len(f.Chain)-1
 		var one Result
 		if !last && l.hangs() {
-			one = f.Fail(ctx, provider, r.Symbol, market.CodeTimeout, nil)
+			one = f.Fail(ctx, provider, r.Symbol, fault.CodeProviderTimeout, nil)
 		} else {
 			one = share(provider, func() Result { return f.try(ctx, l, r, last) })
 		}
@@ -68,13 +67,13 @@ const beyondProviders = 4
 // usefulness orders failures as get-latest does, by what the client can do: try again, else correct the symbol, else tell us.
 func usefulness(failure jobs.Outcome) int {
 	switch failure {
-	case postgres.CodeUnavailable, jobs.OutOfTime:
+	case fault.CodeStorageUnavailable, jobs.OutOfTime:
 		return beyondProviders
-	case market.CodeRateLimited, market.CodeUnavailable, market.CodeTimeout:
+	case fault.CodeProviderRateLimited, fault.CodeProviderUnavailable, fault.CodeProviderTimeout:
 		return 3 // "not found" of one provider must not speak for another that did not answer
-	case market.CodeSymbolNotFound:
+	case fault.CodeSymbolNotFound:
 		return 2
-	case market.CodeMalformed:
+	case fault.CodeProviderMalformed:
 		return 1
 	default:
 		return 0

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"marketdata/functions/poll/internal/jobs"
+	"marketdata/shared/fault"
 	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
@@ -23,7 +24,7 @@ import (
 
 // Budget spends calls of providers. [ingest.Ingester] is one.
 type Budget interface {
-	// Reserve spends one call. Errors are faults; [market.CodeRateLimited] says after what time there is room.
+	// Reserve spends one call. Errors are faults; [fault.CodeProviderRateLimited] says after what time there is room.
 	Reserve(ctx context.Context, provider string) error
 }
 
@@ -119,7 +120,7 @@ func (f *Fetcher) reserve(ctx context.Context, l *lane, patient bool) (jobs.Outc
 		}
 		wait := waitOf(err)
 		end, bounded := ctx.Deadline()
-		if !patient || codeOf(err) != market.CodeRateLimited || bounded && !time.Now().Add(wait).Before(end) {
+		if !patient || codeOf(err) != fault.CodeProviderRateLimited || bounded && !time.Now().Add(wait).Before(end) {
 			l.close(err)
 			return codeOf(err), err
 		}
@@ -133,7 +134,7 @@ func (f *Fetcher) call(ctx context.Context, l *lane, r Request) Result {
 	l.note(err)
 	if err != nil {
 		failed := f.Fail(ctx, l.provider, r.Symbol, codeOf(err), err)
-		if failed.Asked = failed.Outcome != market.CodeRateLimited; !failed.Asked {
+		if failed.Asked = failed.Outcome != fault.CodeProviderRateLimited; !failed.Asked {
 			l.close(err) // the provider's own count wins over ours
 		}
 		return failed

@@ -17,7 +17,6 @@ import (
 	"marketdata/functions/poll/internal/polltest"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
-	"marketdata/shared/postgres"
 	"marketdata/shared/pricecache"
 )
 
@@ -103,17 +102,17 @@ func TestFailures(t *testing.T) {
 		want         jobs.Outcome
 		asked        bool
 	}{
-		"unknown symbol":                   {nil, fault.New(fault.NotFound, market.CodeSymbolNotFound, "x"), "symbol_not_found", true},
-		"malformed answer":                 {nil, unavailable(market.CodeMalformed), "provider_malformed", true},
-		"refused key":                      {nil, unavailable(market.CodeAuth), "provider_auth", true},
-		"provider away":                    {nil, unavailable(market.CodeUnavailable), "provider_unavailable", true},
-		"provider too slow":                {nil, unavailable(market.CodeTimeout), "provider_timeout", true},
+		"unknown symbol":                   {nil, fault.New(fault.NotFound, fault.CodeSymbolNotFound, "x"), "symbol_not_found", true},
+		"malformed answer":                 {nil, unavailable(fault.CodeProviderMalformed), "provider_malformed", true},
+		"refused key":                      {nil, unavailable(fault.CodeProviderAuth), "provider_auth", true},
+		"provider away":                    {nil, unavailable(fault.CodeProviderUnavailable), "provider_unavailable", true},
+		"provider too slow":                {nil, unavailable(fault.CodeProviderTimeout), "provider_timeout", true},
 		"provider's own 429":               {nil, polltest.Limited(time.Hour), "provider_rate_limited", false},
-		"quote not stored":                 {nil, unavailable(postgres.CodeUnavailable), "storage_unavailable", true},
+		"quote not stored":                 {nil, unavailable(fault.CodeStorageUnavailable), "storage_unavailable", true},
 		"unclassified":                     {nil, errors.New("x"), "internal", true},
 		"budget spent":                     {polltest.Limited(time.Hour), nil, "provider_rate_limited", false},
-		"budget not counted":               {unavailable(postgres.CodeUnavailable), nil, "storage_unavailable", false},
-		"provider that the budget has not": {fault.New(fault.Invalid, jobs.CodeUnknownProvider, "x"), nil, "unknown_provider", false},
+		"budget not counted":               {unavailable(fault.CodeStorageUnavailable), nil, "storage_unavailable", false},
+		"provider that the budget has not": {fault.New(fault.Invalid, fault.CodeUnknownProvider, "x"), nil, "unknown_provider", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -199,7 +198,7 @@ func TestABudgetIsWaitedFor(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		results := u.fetch(ctx, "p", polltest.Symbols(8)...)
-		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 5, market.CodeRateLimited: 3}, count(results))
+		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 5, fault.CodeProviderRateLimited: 3}, count(results))
 		require.ElementsMatch(t, polltest.Symbols(5), u.ingest.Order)
 		require.Equal(t, 4*time.Second, time.Since(began), "a call that would come too late is not waited for")
 	})
@@ -229,7 +228,7 @@ func TestAutoGivesUpABudgetWhileThereIsAnotherProvider(t *testing.T) {
 				}
 				u.ingest.Answer = func(_ context.Context, provider string, _ market.Symbol) error {
 					if provider == "first" {
-						return fault.New(fault.Unavailable, market.CodeUnavailable, "x")
+						return fault.New(fault.Unavailable, fault.CodeProviderUnavailable, "x")
 					}
 					return nil
 				}
@@ -253,7 +252,7 @@ func TestAClosedGateOpensAfterAMinute(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		results := u.fetch(ctx, "p", polltest.Symbols(5*Slots)...)
-		require.Equal(t, map[jobs.Outcome]int{market.CodeRateLimited: 5 * Slots}, count(results))
+		require.Equal(t, map[jobs.Outcome]int{fault.CodeProviderRateLimited: 5 * Slots}, count(results))
 		require.Zero(t, time.Since(began))
 		require.Equal(t, 1, asked)
 		for _, step := range []struct {
@@ -261,7 +260,7 @@ func TestAClosedGateOpensAfterAMinute(t *testing.T) {
 			asked int
 		}{{longestClosed - time.Second, 1}, {time.Second, 2}} {
 			time.Sleep(step.wait)
-			require.Equal(t, map[jobs.Outcome]int{market.CodeRateLimited: 3}, count(u.fetch(ctx, "p", polltest.Symbols(3)...)))
+			require.Equal(t, map[jobs.Outcome]int{fault.CodeProviderRateLimited: 3}, count(u.fetch(ctx, "p", polltest.Symbols(3)...)))
 			require.Equal(t, step.asked, asked)
 		}
 	})
@@ -284,13 +283,13 @@ func TestTheProvidersOwnLimitClosesItsGate(t *testing.T) {
 		ask := func(provider string) Result { return u.fetch(t.Context(), provider, "AAPL")["AAPL"] }
 		for range 3 {
 			r := ask("p")
-			require.Equal(t, jobs.Outcome(market.CodeRateLimited), r.Outcome)
+			require.Equal(t, jobs.Outcome(fault.CodeProviderRateLimited), r.Outcome)
 			require.False(t, r.Asked)
 		}
 		require.Equal(t, 1, asked)
 		require.Equal(t, jobs.OK, ask("other").Outcome)
 		time.Sleep(30*time.Second - time.Millisecond)
-		require.Equal(t, jobs.Outcome(market.CodeRateLimited), ask("p").Outcome)
+		require.Equal(t, jobs.Outcome(fault.CodeProviderRateLimited), ask("p").Outcome)
 		require.Equal(t, 1, asked)
 		time.Sleep(time.Millisecond)
 		limit = nil
@@ -353,7 +352,7 @@ func TestTheLastProviderIsAskedEvenIfItHangs(t *testing.T) {
 		u := newUnit()
 		u.Chain = []string{"only"}
 		u.ingest.Answer = func(ctx context.Context, _ string, _ market.Symbol) error { return polltest.Hang(ctx) }
-		require.Equal(t, map[jobs.Outcome]int{market.CodeTimeout: 2 * Slots}, count(u.auto(t.Context(), polltest.Symbols(2*Slots)...)))
+		require.Equal(t, map[jobs.Outcome]int{fault.CodeProviderTimeout: 2 * Slots}, count(u.auto(t.Context(), polltest.Symbols(2*Slots)...)))
 		require.Equal(t, map[string]int{"only provider_timeout": 2 * Slots}, u.counted)
 		require.Equal(t, 2*Slots, bytes.Count(u.log.Bytes(), []byte("fetch failed")), "each was a call")
 	})
@@ -367,12 +366,12 @@ func TestAutoReturnsTheMostUsefulFailure(t *testing.T) {
 		want          jobs.Outcome
 		calls         int
 	}{
-		"not found, then away":          {market.CodeSymbolNotFound, market.CodeUnavailable, market.CodeUnavailable, 2},
-		"away, then not found":          {market.CodeTimeout, market.CodeSymbolNotFound, market.CodeTimeout, 2},
-		"malformed, then not found":     {market.CodeMalformed, market.CodeSymbolNotFound, market.CodeSymbolNotFound, 2},
-		"refused key, then malformed":   {market.CodeAuth, market.CodeMalformed, market.CodeMalformed, 2},
-		"of equals the first":           {market.CodeUnavailable, market.CodeTimeout, market.CodeUnavailable, 2},
-		"storage away: nobody can help": {postgres.CodeUnavailable, market.CodeSymbolNotFound, postgres.CodeUnavailable, 1},
+		"not found, then away":          {fault.CodeSymbolNotFound, fault.CodeProviderUnavailable, fault.CodeProviderUnavailable, 2},
+		"away, then not found":          {fault.CodeProviderTimeout, fault.CodeSymbolNotFound, fault.CodeProviderTimeout, 2},
+		"malformed, then not found":     {fault.CodeProviderMalformed, fault.CodeSymbolNotFound, fault.CodeSymbolNotFound, 2},
+		"refused key, then malformed":   {fault.CodeProviderAuth, fault.CodeProviderMalformed, fault.CodeProviderMalformed, 2},
+		"of equals the first":           {fault.CodeProviderUnavailable, fault.CodeProviderTimeout, fault.CodeProviderUnavailable, 2},
+		"storage away: nobody can help": {fault.CodeStorageUnavailable, fault.CodeSymbolNotFound, fault.CodeStorageUnavailable, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -400,7 +399,7 @@ func TestAutoTakesWhatIsShared(t *testing.T) {
 	share := func(provider string, _ func() Result) Result {
 		asked = append(asked, provider)
 		if provider == "first" {
-			return Result{Asked: true, Result: jobs.Result{Symbol: "AAPL", Outcome: market.CodeUnavailable}}
+			return Result{Asked: true, Result: jobs.Result{Symbol: "AAPL", Outcome: fault.CodeProviderUnavailable}}
 		}
 		return Result{Asked: true, Result: jobs.Result{Symbol: "AAPL", Outcome: jobs.OK, Provider: provider}}
 	}

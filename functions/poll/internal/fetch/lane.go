@@ -7,7 +7,6 @@ import (
 
 	"marketdata/functions/poll/internal/jobs"
 	"marketdata/shared/fault"
-	"marketdata/shared/market"
 )
 
 // Slots is how many calls of one provider may be in flight, for all ticks of this process.
@@ -72,7 +71,7 @@ func (l *lane) gate() jobs.Outcome {
 func (l *lane) note(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.timeouts++; codeOf(err) != market.CodeTimeout {
+	if l.timeouts++; codeOf(err) != fault.CodeProviderTimeout {
 		l.timeouts = 0
 	}
 }

@@ -13,14 +13,6 @@ import (
 // Auto is the provider of a job that takes each symbol from the first provider of PROVIDER_CHAIN that answers.
 const Auto = "auto"
 
-// Codes of problems of the jobs API.
-const (
-	CodeInvalidParameter    = "invalid_parameter"
-	CodeUnknownProvider     = "unknown_provider"
-	CodeNotFound            = "job_not_found"
-	CodeIdempotencyConflict = "idempotency_conflict"
-)
-
 // Config is what a client asks for, normalised.
 type Config struct {
 	Symbols  []market.Symbol `json:"symbols"`
@@ -44,7 +36,7 @@ func Parse(symbols []string, interval int, provider string) (Config, error) {
 		}
 	}
 	if len(c.Symbols) == 0 {
-		return Config{}, fault.New(fault.Invalid, CodeInvalidParameter, "symbols must name at least one symbol")
+		return Config{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "symbols must name at least one symbol")
 	}
 	return c, nil
 }

@@ -6,8 +6,8 @@ import (
 	"marketdata/shared/market"
 )
 
-// Outcome is OK, or the code of the problem that a symbol failed with: a provider's ([market.CodeTimeout] and so on), the database's,
-// "internal", or OutOfTime.
+// Outcome is OK, or the code of the problem that a symbol failed with: a provider's, the database's or
+// fault.CodeInternal; or OutOfTime.
 type Outcome string
 
 // Outcomes that are no fault's code.

@@ -58,7 +58,7 @@ func (f *Ingest) FetchReserved(ctx context.Context, planned time.Time, provider 
 		during(symbol)
 	}
 	if symbol == "BAD" {
-		return ingest.Result{}, fault.New(fault.NotFound, market.CodeSymbolNotFound, "x")
+		return ingest.Result{}, fault.New(fault.NotFound, fault.CodeSymbolNotFound, "x")
 	}
 	p, err := market.ParsePrice("1.5")
 	if err != nil {
@@ -100,7 +100,7 @@ func (f *Ingest) DropBodies(_ context.Context, age time.Duration, _ int) (int64,
 
 // Limited returns the error of a budget that has room after wait, and of a provider that says so itself.
 func Limited(wait time.Duration) error {
-	return fault.New(fault.Unavailable, market.CodeRateLimited, "x").After(wait)
+	return fault.New(fault.Unavailable, fault.CodeProviderRateLimited, "x").After(wait)
 }
 
 // Hang waits until ctx ends or five seconds have passed, as a call to a provider that hangs does.
@@ -108,7 +108,7 @@ func Hang(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	<-ctx.Done()
-	return fault.New(fault.Unavailable, market.CodeTimeout, "x")
+	return fault.New(fault.Unavailable, fault.CodeProviderTimeout, "x")
 }
 
 // Symbols returns S0, S1 and so on.

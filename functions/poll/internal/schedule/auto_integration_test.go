@@ -23,11 +23,11 @@ func TestAutoTriesTheChain(t *testing.T) {
 	b.ingest.Answer = func(_ context.Context, provider string, s market.Symbol) error {
 		switch {
 		case s == "MSFT" && provider == "yfinance":
-			return fault.New(fault.Unavailable, market.CodeTimeout, "x")
+			return fault.New(fault.Unavailable, fault.CodeProviderTimeout, "x")
 		case s == "NONE" && provider == "yfinance":
-			return fault.New(fault.Unavailable, market.CodeUnavailable, "x")
+			return fault.New(fault.Unavailable, fault.CodeProviderUnavailable, "x")
 		case s == "NONE":
-			return fault.New(fault.NotFound, market.CodeSymbolNotFound, "x")
+			return fault.New(fault.NotFound, fault.CodeSymbolNotFound, "x")
 		}
 		return nil
 	}
@@ -40,7 +40,7 @@ func TestAutoTriesTheChain(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[market.Symbol]string{"AAPL": "yfinance", "MSFT": "slow"}, by)
-	require.Equal(t, map[market.Symbol]jobs.Outcome{"AAPL": jobs.OK, "MSFT": jobs.OK, "NONE": market.CodeUnavailable}, b.outcomes(t, id), "the most useful failure")
+	require.Equal(t, map[market.Symbol]jobs.Outcome{"AAPL": jobs.OK, "MSFT": jobs.OK, "NONE": fault.CodeProviderUnavailable}, b.outcomes(t, id), "the most useful failure")
 	require.Equal(t, map[string]int{"yfinance AAPL": 1, "slow MSFT": 1}, b.ingest.Calls)
 }
 

@@ -16,6 +16,7 @@ import (
 	"marketdata/functions/poll/internal/jobs"
 	"marketdata/functions/poll/internal/polltest"
 	"marketdata/functions/poll/internal/schedule"
+	"marketdata/shared/fault"
 	"marketdata/shared/market"
 )
 
@@ -38,7 +39,7 @@ func TestSymbolsTakeTurnsWithinABudget(t *testing.T) {
 		require.ElementsMatch(t, want, b.ingest.Order, "tick %d", i)
 		outcomes := b.outcomes(t, id)
 		for _, s := range []market.Symbol{"A", "B", "C", "D", "E"} {
-			expected := jobs.Outcome(market.CodeRateLimited)
+			expected := jobs.Outcome(fault.CodeProviderRateLimited)
 			if slices.Contains(want, s) {
 				expected = jobs.OK
 			}

@@ -18,7 +18,6 @@ import (
 	"marketdata/functions/poll/internal/polltest"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
-	"marketdata/shared/postgres"
 )
 
 // fakeStore has claims for one pass and keeps what is written. Every series is free.
@@ -147,7 +146,7 @@ func TestATickWaitsForItsBudget(t *testing.T) {
 			return nil
 		}
 		outcomes, took := u.run(t)
-		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 17, market.CodeRateLimited: 13}, outcomes)
+		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 17, fault.CodeProviderRateLimited: 13}, outcomes)
 		require.Equal(t, 16*time.Second, took, "the next call would come too late")
 	})
 }
@@ -160,7 +159,7 @@ func TestAHangingProviderEndsWithTheTick(t *testing.T) {
 		u := newUnit(polltest.Symbols(100)...)
 		u.ingest.Answer = func(ctx context.Context, _ string, _ market.Symbol) error { return polltest.Hang(ctx) }
 		outcomes, took := u.run(t)
-		require.Equal(t, map[jobs.Outcome]int{market.CodeTimeout: 4 * fetch.Slots, jobs.OutOfTime: 100 - 4*fetch.Slots}, outcomes)
+		require.Equal(t, map[jobs.Outcome]int{fault.CodeProviderTimeout: 4 * fetch.Slots, jobs.OutOfTime: 100 - 4*fetch.Slots}, outcomes)
 		require.Equal(t, tickBudget-bookkeeping, took)
 		require.Equal(t, 3, u.store.renewed, "leases are renewed every 5 s")
 		fetched, released := 0, 0
@@ -204,7 +203,7 @@ func TestAutoRenewsTheLeasesOfItsSeries(t *testing.T) {
 		u.ingest.Answer = func(_ context.Context, provider string, _ market.Symbol) error {
 			time.Sleep(7 * time.Second)
 			if provider == "slow" {
-				return fault.New(fault.Unavailable, market.CodeUnavailable, "x")
+				return fault.New(fault.Unavailable, fault.CodeProviderUnavailable, "x")
 			}
 			return nil
 		}
@@ -220,7 +219,7 @@ func TestAFailedWriteEndsThePass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit(polltest.Symbols(1000)...)
-		u.store.writeErr = fault.New(fault.Unavailable, postgres.CodeUnavailable, "x")
+		u.store.writeErr = fault.New(fault.Unavailable, fault.CodeStorageUnavailable, "x")
 		u.ingest.Answer = func(context.Context, string, market.Symbol) error {
 			time.Sleep(time.Second)
 			return nil

@@ -14,7 +14,7 @@ import (
 )
 
 // Create stores a job that is due at once, and returns its ID. With an idempotency key it does so once: a repeat by the same client
-// returns the job made before; the same key with another request is a Conflict, [jobs.CodeIdempotencyConflict]. One transaction;
+// returns the job made before; the same key with another request is a Conflict, [fault.CodeIdempotencyConflict]. One transaction;
 // concurrent calls serialise on the key.
 func (s *Store) Create(ctx context.Context, c jobs.Config, client, key string) (id string, err error) {
 	fingerprint, err := c.Fingerprint()
@@ -57,7 +57,7 @@ func (s *Store) claimKeyTx(ctx context.Context, tx pgx.Tx, client, key string, f
 		return "", fmt.Errorf("claim idempotency key: %w", err)
 	}
 	if !same {
-		return "", fault.New(fault.Conflict, jobs.CodeIdempotencyConflict, "this Idempotency-Key was used with another request")
+		return "", fault.New(fault.Conflict, fault.CodeIdempotencyConflict, "this Idempotency-Key was used with another request")
 	}
 	return kept, nil
 }
@@ -70,7 +70,7 @@ func scanJob(row pgx.CollectableRow) (j jobs.Job, err error) {
 	return j, err
 }
 
-// Job returns a job with its symbols' last results. NotFound with [jobs.CodeNotFound].
+// Job returns a job with its symbols' last results. NotFound with [fault.CodeJobNotFound].
 func (s *Store) Job(ctx context.Context, id string) (jobs.Job, []jobs.LastResult, error) {
 	if !jobs.IsID(id) {
 		return jobs.Job{}, nil, errNoJob
@@ -106,7 +106,7 @@ func (s *Store) Jobs(ctx context.Context, status jobs.Status, after *string, lim
 	return all, postgres.Classify(err)
 }
 
-// Runs lists a job's recorded runs, newest first, before the given period (nil: all). NotFound with [jobs.CodeNotFound].
+// Runs lists a job's recorded runs, newest first, before the given period (nil: all). NotFound with [fault.CodeJobNotFound].
 func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit int) ([]jobs.Run, error) {
 	if !jobs.IsID(id) {
 		return nil, errNoJob
@@ -130,7 +130,7 @@ func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit in
 }
 
 // SetStatus pauses or resumes a job; setting the status that it has is no error. A resumed job keeps its periods. NotFound with
-// [jobs.CodeNotFound].
+// [fault.CodeJobNotFound].
 func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) error {
 	if !jobs.IsID(id) {
 		return errNoJob
@@ -143,7 +143,7 @@ func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) er
 }
 
 // Remove deletes a job with its runs, its results and its idempotency key, so that the request can be made again. NotFound with
-// [jobs.CodeNotFound].
+// [fault.CodeJobNotFound].
 func (s *Store) Remove(ctx context.Context, id string) error {
 	if !jobs.IsID(id) {
 		return errNoJob
@@ -155,11 +155,11 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	return notFound(err)
 }
 
-var errNoJob = fault.New(fault.NotFound, jobs.CodeNotFound, "there is no such job")
+var errNoJob = fault.New(fault.NotFound, fault.CodeJobNotFound, "there is no such job")
 
 func notFound(err error) error {
 	if err = postgres.Classify(err); fault.KindOf(err) == fault.NotFound && err != nil {
-		return fault.Wrap(err, fault.NotFound, jobs.CodeNotFound, "there is no such job")
+		return fault.Wrap(err, fault.NotFound, fault.CodeJobNotFound, "there is no such job")
 	}
 	return err
 }
