@@ -111,7 +111,7 @@ func setup(t *testing.T) *bundle {
 	t.Cleanup(func() { require.NoError(t, b.client.Close()) })
 	log := slog.New(slog.DiscardHandler)
 	cache := pricecache.New(b.client, "price:", time.Minute, 10*time.Minute)
-	flights := flight.New(b.client, "flight:", cache, fetchWith(b.fetch), time.Second, log)
+	flights := flight.New(b.client, "flight:", cache, b.fetch.Fetch, time.Second, log)
 	t.Cleanup(flights.Close)
 	b.service = service.New(service.Config{}, log)
 	b.gate = &openGate{client: b.client}

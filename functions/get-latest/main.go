@@ -67,7 +67,7 @@ func run(ctx context.Context) error {
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
 	quotes := pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL)
-	flights := flight.New(cache, "flight:", quotes, fetchWith(in), cfg.Providers.Timeout+ingest.Overhead, log)
+	flights := flight.New(cache, "flight:", quotes, in.Fetch, cfg.Providers.Timeout+ingest.Overhead, log)
 	defer srv.Close(flights.Close)
 	h := &handler{
 		gate:   limiter.Gate(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}),

@@ -8,12 +8,10 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/fault"
-	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 )
@@ -23,11 +21,6 @@ const auto = "auto"
 
 // batchConcurrency is the number of symbols of a batch that are looked up at the same time.
 const batchConcurrency = 8
-
-type fetcher interface {
-	Fetch(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error)
-	Known(provider string) bool
-}
 
 // prices finds prices: fresh ones in the cache, else at the provider, else stale ones in the cache.
 type prices struct {
@@ -43,14 +36,6 @@ type found struct {
 	entry                        pricecache.Entry
 	how                          string // HIT, MISS or STALE
 	fallbackFrom, fallbackReason string // the first provider of the chain and the code of its error, if another one answered
-}
-
-// fetchWith returns the fetch function of the flights: f fetches, stores and publishes. The flight then writes the cache.
-func fetchWith(f fetcher) flight.Fetch {
-	return func(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error) {
-		r, err := f.Fetch(ctx, provider, symbol)
-		return r.Quote, r.RawResponseID, err
-	}
 }
 
 // providers returns the providers that a request for provider asks, in order.
