@@ -12,7 +12,6 @@ import (
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/problem"
-	"marketdata/shared/service"
 )
 
 // gate is the limiter on GET /prices/latest, see [ratelimit.Gate].
@@ -23,19 +22,13 @@ type gate interface {
 type handler struct {
 	gate            gate
 	prices          *prices
-	points          points
 	known           func(provider string) bool
 	defaultProvider string
 	private         bool // clients need API keys, so shared caches must not store answers
 }
 
-func (h *handler) routes(routes *api.API, history service.Middleware) {
+func (h *handler) routes(routes *api.API) {
 	api.Mount[latestQuery, latestAnswer](routes, latestOperation, http.HandlerFunc(h.latest))
-	api.Handle(routes, huma.Operation{
-		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
-		Summary: "Stored prices of an instrument, in pages",
-		Errors:  []int{400, 429, 500, 503},
-	}, h.history, history)
 	routes.Document(describe)
 }
 
@@ -53,22 +46,18 @@ var latestOperation = huma.Operation{
 // describe adds what huma cannot derive to the OpenAPI document: the schemas of an answer that is written as bytes, and the
 // codes of each error status.
 func describe(doc *huma.OpenAPI) {
-	latest, history := doc.Paths["/prices/latest"].Get, doc.Paths["/prices/history"].Get
+	latest := doc.Paths["/prices/latest"].Get
 	one := doc.Components.Schemas.Schema(reflect.TypeFor[priceBody](), true, "Price")
 	many := doc.Components.Schemas.Schema(reflect.TypeFor[batchBody](), true, "Prices")
 	latest.Responses["200"].Content = map[string]*huma.MediaType{
 		"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{one, many}}},
 	}
 	latest.Responses["304"] = &huma.Response{}
-	for path, providers := range map[string]string{"/prices/latest": "", "/prices/history": market.ProviderPattern} {
-		symbol, provider := api.Parameter(doc, path, "symbol"), api.Parameter(doc, path, "provider")
-		symbol.Pattern, provider.Pattern = market.SymbolPattern, providers
-		longest := market.LongestName
-		symbol.MaxLength, provider.MaxLength = &longest, &longest
-	}
+	symbol, provider := api.Parameter(doc, "/prices/latest", "symbol"), api.Parameter(doc, "/prices/latest", "provider")
+	longest := market.LongestName
+	symbol.Pattern, symbol.MaxLength, provider.MaxLength = market.SymbolPattern, &longest, &longest
 	for _, name := range append(market.Providers(), auto) {
-		known := api.Parameter(doc, "/prices/latest", "provider")
-		known.Enum = append(known.Enum, name)
+		provider.Enum = append(provider.Enum, name)
 	}
 	for status, text := range map[int]string{
 		200: "The price, or the prices of a batch", 304: "The client already has this answer: its ETag is in If-None-Match",
@@ -77,11 +66,6 @@ func describe(doc *huma.OpenAPI) {
 		504: "provider_timeout",
 	} {
 		latest.Responses[strconv.Itoa(status)].Description = text
-	}
-	for status, text := range map[int]string{
-		400: "invalid_symbol, invalid_provider or invalid_parameter", 429: "rate_limited", 500: "internal", 503: "storage_unavailable",
-	} {
-		history.Responses[strconv.Itoa(status)].Description = text
 	}
 }
 

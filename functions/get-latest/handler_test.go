@@ -56,12 +56,6 @@ func (f *fakeFetch) count(series string) int {
 	return f.calls[series]
 }
 
-type pointsFunc func(q span, limit int) ([]point, error)
-
-func (f pointsFunc) history(_ context.Context, q span, limit int) ([]point, error) {
-	return f(q, limit)
-}
-
 var rawID = uuid.MustParse("0190f5d8-0000-7000-8000-000000000001")
 
 func resultOf(t *testing.T, provider string, symbol market.Symbol, price string) ingest.Result {
@@ -118,10 +112,10 @@ func setup(t *testing.T) *bundle {
 	b.handler = &handler{
 		gate:   b.gate,
 		prices: &prices{cache, flights, []string{"yfinance", "finnhub", "binance"}, log, newLookups(b.service.Metrics)},
-		points: pointsFunc(func(span, int) ([]point, error) { return nil, nil }), known: b.fetch.Known, defaultProvider: "yfinance",
+		known:  b.fetch.Known, defaultProvider: "yfinance",
 	}
 	b.routes = api.New(b.service, "get-latest", "")
-	b.handler.routes(b.routes, func(next http.Handler) http.Handler { return next })
+	b.handler.routes(b.routes)
 	return b
 }
 
@@ -324,9 +318,7 @@ func TestDocumentNamesEveryCode(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(document), `"oneOf":[{"$ref":"#/components/schemas/GetLatestPriceBody"},{"$ref":"#/components/schemas/GetLatestBatchBody"}]`)
 	require.Contains(t, string(document), `"enum":["yfinance","alpha_vantage","finnhub","twelve_data","binance","coinbase","auto"]`)
-	for _, path := range []string{"/prices/latest", "/prices/history"} {
-		require.Equal(t, market.SymbolPattern, api.Parameter(b.routes.OpenAPI(), path, "symbol").Pattern)
-	}
+	require.Equal(t, market.SymbolPattern, api.Parameter(b.routes.OpenAPI(), "/prices/latest", "symbol").Pattern)
 }
 
 func TestAutoReturnsTheFirstPriceOfTheChain(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"marketdata/functions/get-latest/internal/flight"
+	"marketdata/functions/get-latest/internal/history"
 	"marketdata/shared/api"
 	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
@@ -72,10 +73,11 @@ func run(ctx context.Context) error {
 	h := &handler{
 		gate:   limiter.Gate(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}),
 		prices: &prices{cache: quotes, flights: flights, chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), log: log, lookups: newLookups(srv.Metrics)},
-		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Limits.APIKeys.Required(),
+		known:  in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Limits.APIKeys.Required(),
 	}
 	routes := api.New(srv, "get-latest", "The latest price of an instrument.")
-	h.routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	h.routes(routes)
+	history.New(pool, cfg.DefaultProvider).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }
