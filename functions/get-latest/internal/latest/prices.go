@@ -1,4 +1,4 @@
-package main
+package latest
 
 import (
 	"context"
@@ -15,9 +15,6 @@ import (
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 )
-
-// auto is the provider name that stands for the first provider of the chain that answers.
-const auto = "auto"
 
 // batchConcurrency is the number of symbols of a batch that are looked up at the same time.
 const batchConcurrency = 8
@@ -56,8 +53,7 @@ func (p *prices) queue(ctx context.Context, pipe redis.Pipeliner, provider strin
 
 // find returns the latest price of a symbol. It always ends within [flight.Group.MaxWait]. cached is the cache entry of the first
 // provider. With provider auto, find tries the chain in order and returns the most useful of the errors (see [usefulness]). If
-// providers fail, it returns a cached price that is not too old as STALE. Errors are those of [ingest.Ingester.Fetch] and
-// [flight.Group.Do].
+// providers fail, it returns a cached price that is not too old as STALE. Errors are those of [flight.Group.Do].
 func (p *prices) find(ctx context.Context, provider string, symbol market.Symbol, cached pricecache.Entry) (found, error) {
 	f, err := found{entry: cached, how: "HIT"}, error(nil)
 	if cached.Left <= 0 {

@@ -1,4 +1,4 @@
-package main
+package latest
 
 import (
 	"context"
@@ -42,8 +42,13 @@ type answer struct {
 	body any
 }
 
+// single returns the answer to a request for one symbol.
+func single(f found) answer {
+	return answer{f.how, f.entry, etag(f), bodyOf(f)}
+}
+
 // batch combines the results of several symbols into one answer.
-func batch(ctx context.Context, q latestRequest, results []result) answer {
+func batch(ctx context.Context, q query, results []result) answer {
 	body := batchBody{Prices: map[string]priceBody{}, Errors: map[string]*problem.Problem{}}
 	for text, err := range q.refused {
 		body.Errors[text] = problem.New(err, request.ID(ctx))
