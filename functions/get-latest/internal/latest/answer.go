@@ -36,15 +36,15 @@ type batchBody struct {
 
 // answer is a price, or the prices of a batch.
 type answer struct {
-	how  string           // the value of X-Cache
-	last pricecache.Entry // determines Age and max-age
-	tag  string           // the ETag; empty for none
-	body any
+	xCache xCache
+	last   pricecache.Entry // determines Age and max-age
+	tag    string           // the ETag; empty for none
+	body   any
 }
 
 // single returns the answer to a request for one symbol.
 func single(f found) answer {
-	return answer{f.how, f.entry, etag(f), bodyOf(f)}
+	return answer{f.xCache, f.entry, etag(f), bodyOf(f)}
 }
 
 // batch combines the results of several symbols into one answer.
@@ -53,7 +53,7 @@ func batch(ctx context.Context, q query, results []result) answer {
 	for text, err := range q.refused {
 		body.Errors[text] = problem.New(err, request.ID(ctx))
 	}
-	a, tags := answer{how: "HIT", last: pricecache.Entry{Left: math.MaxInt64}}, sha256.New()
+	a, tags := answer{xCache: hit, last: pricecache.Entry{Left: math.MaxInt64}}, sha256.New()
 	for i, r := range results {
 		symbol := string(q.symbols[i])
 		if r.err != nil {
@@ -61,26 +61,26 @@ func batch(ctx context.Context, q query, results []result) answer {
 			continue
 		}
 		body.Prices[symbol] = bodyOf(r.found)
-		a.how = worse(a.how, r.found.how)
+		a.xCache = worse(a.xCache, r.found.xCache)
 		a.last.Age, a.last.Left = max(a.last.Age, r.found.entry.Age), min(a.last.Left, r.found.entry.Left)
 		tags.Write([]byte(symbol + etag(r.found)))
 	}
 	a.tag, a.body = `"`+hex.EncodeToString(tags.Sum(nil)[:16])+`"`, body
 	if len(body.Errors) > 0 {
-		a.how = worse(a.how, "MISS")
+		a.xCache = worse(a.xCache, miss)
 		a.last.Left, a.tag = 0, "" // problems must not be cached: they contain the request ID
 	}
 	return a
 }
 
-// worse returns the worse of two values of X-Cache.
-func worse(a, b string) string {
-	for _, how := range []string{"STALE", "MISS"} {
-		if a == how || b == how {
-			return how
+// worse returns the worse of two values.
+func worse(a, b xCache) xCache {
+	for _, x := range []xCache{stale, miss} {
+		if a == x || b == x {
+			return x
 		}
 	}
-	return "HIT"
+	return hit
 }
 
 // write sends the answer, or 304 if the client already has it. max-age counts from the fetch, because caches subtract Age
@@ -102,7 +102,7 @@ func (a answer) write(w http.ResponseWriter, held []string, private bool) error 
 		status, text = http.StatusOK, append(text, '\n')
 	}
 	header := w.Header() // set by canonical names, which saves converting them
-	header["X-Cache"] = []string{a.how}
+	header["X-Cache"] = []string{string(a.xCache)}
 	header["Age"] = []string{strconv.Itoa(int(a.last.Age.Seconds()))}
 	header["Cache-Control"] = []string{control + strconv.Itoa(lifetime)}
 	if a.tag != "" {
@@ -154,14 +154,14 @@ func bodyOf(f found) priceBody {
 	q := f.entry.Quote
 	return priceBody{
 		Symbol: string(q.Symbol), Price: api.Number(q.Price.String()), Timestamp: q.ObservedAt.UTC(), Provider: q.Provider,
-		Currency: q.Currency, Stale: f.how == "STALE", FallbackFrom: f.fallbackFrom, FallbackReason: f.fallbackReason,
+		Currency: q.Currency, Stale: f.xCache == stale, FallbackFrom: f.fallbackFrom, FallbackReason: f.fallbackReason,
 	}
 }
 
 // etag returns the entity tag of a single price. It covers all that the body depends on.
 func etag(f found) string {
 	tag := `"` + f.entry.RawResponseID.String()
-	if f.how == "STALE" {
+	if f.xCache == stale {
 		tag += "-stale"
 	}
 	if f.fallbackFrom != "" {

@@ -31,9 +31,18 @@ type prices struct {
 // found is a price and where it came from.
 type found struct {
 	entry                        pricecache.Entry
-	how                          string // HIT, MISS or STALE
+	xCache                       xCache
 	fallbackFrom, fallbackReason string // the first provider of the chain and the code of its error, if another one answered
 }
+
+// xCache says where a price came from, in the words of the header X-Cache.
+type xCache string
+
+const (
+	hit   xCache = "HIT"   // the cache
+	miss  xCache = "MISS"  // the provider
+	stale xCache = "STALE" // the cache, though the price is no longer fresh: the provider failed
+)
 
 // providers returns the providers that a request for provider asks, in order.
 func (p *prices) providers(provider string) []string {
@@ -55,19 +64,19 @@ func (p *prices) queue(ctx context.Context, pipe redis.Pipeliner, provider strin
 // provider. With provider auto, find tries the chain in order and returns the most useful of the errors (see [usefulness]). If
 // providers fail, it returns a cached price that is not too old as STALE. Errors are those of [flight.Group.Do].
 func (p *prices) find(ctx context.Context, provider string, symbol market.Symbol, cached pricecache.Entry) (found, error) {
-	f, err := found{entry: cached, how: "HIT"}, error(nil)
+	f, err := found{entry: cached, xCache: hit}, error(nil)
 	if cached.Left <= 0 {
 		f, err = p.refresh(ctx, p.providers(provider), symbol, cached)
 	}
-	p.count(f.how)
+	p.count(f.xCache)
 	return f, err
 }
 
-func (p *prices) count(how string) {
-	switch how {
-	case "HIT":
+func (p *prices) count(x xCache) {
+	switch x {
+	case hit:
 		p.lookups.hit.Inc()
-	case "STALE":
+	case stale:
 		p.lookups.stale.Inc()
 	default: // a miss, even if the fetch failed
 		p.lookups.miss.Inc()
@@ -101,7 +110,7 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 				p.log.WarnContext(ctx, "could not read the cache", "err", err)
 			}
 			if entry.Left > 0 {
-				return fallback(found{entry: entry, how: "HIT"}, failures), nil
+				return fallback(found{entry: entry, xCache: hit}, failures), nil
 			}
 			if old.Usable <= 0 {
 				old = entry.Later(-time.Since(began)) // as of the time at which old was read
@@ -109,7 +118,7 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 		}
 		entry, err := p.flights.Do(ctx, provider, symbol)
 		if err == nil {
-			return fallback(found{entry: entry, how: "MISS"}, failures), nil
+			return fallback(found{entry: entry, xCache: miss}, failures), nil
 		}
 		failures = append(failures, failure{provider, err})
 		if code := fault.CodeOf(err); code == fault.CodeStorageUnavailable || code == fault.CodeClientClosed {
@@ -120,11 +129,11 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 	old = old.Later(time.Since(began))
 	if old.Usable > 0 && upstreamFailed(err) {
 		p.log.WarnContext(ctx, "answered with a stale price", "err", err, "symbol", symbol, "provider", old.Quote.Provider)
-		stale := found{entry: old, how: "STALE"}
+		f := found{entry: old, xCache: stale}
 		if old.Quote.Provider != chain[0] {
-			stale = fallback(stale, failures)
+			f = fallback(f, failures)
 		}
-		return stale, nil
+		return f, nil
 	}
 	return found{}, err
 }
