@@ -16,9 +16,6 @@ import (
 	"marketdata/shared/pricecache"
 )
 
-// batchConcurrency is the number of symbols of a batch that are looked up at the same time.
-const batchConcurrency = 8
-
 // prices finds prices: fresh ones in the cache, else at the provider, else stale ones in the cache.
 type prices struct {
 	cache   *pricecache.Cache
@@ -44,20 +41,21 @@ const (
 	stale xCache = "STALE" // the cache, though the price is no longer fresh: the provider failed
 )
 
-// providers returns the providers that a request for provider asks, in order.
-func (p *prices) providers(provider string) []string {
-	if provider == auto {
-		return p.chain
-	}
-	return []string{provider}
-}
-
 // queue adds the cache reads that [prices.find] and [prices.findAll] start from to a pipeline.
 func (p *prices) queue(ctx context.Context, pipe redis.Pipeliner, provider string, symbols []market.Symbol) *pricecache.Lookup {
 	if provider == auto {
 		provider = p.chain[0]
 	}
 	return p.cache.Queue(ctx, pipe, provider, symbols...)
+}
+
+// cached returns entry i of a lookup, or the zero Entry if there is none. A cache that cannot be read is a miss.
+func (p *prices) cached(ctx context.Context, l *pricecache.Lookup, i int) pricecache.Entry {
+	entry, _, err := l.Entry(i)
+	if err != nil {
+		p.log.WarnContext(ctx, "could not read the cache", "err", err)
+	}
+	return entry
 }
 
 // find returns the latest price of a symbol. It always ends within [flight.Group.MaxWait]. cached is the cache entry of the first
@@ -83,13 +81,40 @@ func (p *prices) count(x xCache) {
 	}
 }
 
-// cached returns entry i of a lookup, or the zero Entry if there is none. A cache that cannot be read is a miss.
-func (p *prices) cached(ctx context.Context, l *pricecache.Lookup, i int) pricecache.Entry {
-	entry, _, err := l.Entry(i)
-	if err != nil {
-		p.log.WarnContext(ctx, "could not read the cache", "err", err)
+// result is one symbol's part of a batch.
+type result struct {
+	found found
+	err   error
+}
+
+// batchConcurrency is the number of symbols of a batch that are looked up at the same time.
+const batchConcurrency = 8
+
+// findAll finds the prices of several symbols concurrently, and returns their results in the order of symbols. cached holds their
+// cache entries.
+func (p *prices) findAll(ctx context.Context, provider string, symbols []market.Symbol, cached *pricecache.Lookup) []result {
+	ctx, cancel := context.WithTimeout(ctx, p.flights.MaxWait())
+	defer cancel()
+	results := make([]result, len(symbols))
+	slots := make(chan struct{}, batchConcurrency)
+	var wg sync.WaitGroup
+	for i, symbol := range symbols {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			results[i].found, results[i].err = p.find(ctx, provider, symbol, p.cached(ctx, cached, i))
+		})
 	}
-	return entry
+	wg.Wait()
+	return results
+}
+
+// providers returns the providers that a request for provider asks, in order.
+func (p *prices) providers(provider string) []string {
+	if provider == auto {
+		return p.chain
+	}
+	return []string{provider}
 }
 
 type failure struct {
@@ -175,31 +200,6 @@ func mostUseful(failures []failure) error {
 		}
 	}
 	return best
-}
-
-// result is one symbol's part of a batch.
-type result struct {
-	found found
-	err   error
-}
-
-// findAll finds the prices of several symbols concurrently, and returns their results in the order of symbols. cached holds their
-// cache entries.
-func (p *prices) findAll(ctx context.Context, provider string, symbols []market.Symbol, cached *pricecache.Lookup) []result {
-	ctx, cancel := context.WithTimeout(ctx, p.flights.MaxWait())
-	defer cancel()
-	results := make([]result, len(symbols))
-	slots := make(chan struct{}, batchConcurrency)
-	var wg sync.WaitGroup
-	for i, symbol := range symbols {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			results[i].found, results[i].err = p.find(ctx, provider, symbol, p.cached(ctx, cached, i))
-		})
-	}
-	wg.Wait()
-	return results
 }
 
 // lookups counts price lookups by result.
