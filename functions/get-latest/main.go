@@ -3,12 +3,16 @@
 // GET /prices/latest reads the cache. On a miss, one of the waiting requests, over all replicas, fetches from the provider, stores
 // the raw response and the price event in one transaction, answers, and publishes the event. A price that was answered is stored,
 // and its event is published at least once. GET /prices/history reads price_points.
+//
+// This package puts the parts together; a request starts in internal/latest or internal/history.
 package main
 
 import (
 	"context"
 
 	"marketdata/functions/get-latest/internal/flight"
+	"marketdata/functions/get-latest/internal/history"
+	"marketdata/functions/get-latest/internal/latest"
 	"marketdata/shared/api"
 	"marketdata/shared/backing"
 	"marketdata/shared/ingest"
@@ -47,15 +51,16 @@ func run(ctx context.Context) error {
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
 	quotes := pricecache.New(clients.Redis, "price:", cfg.CacheTTL, cfg.StaleTTL)
-	flights := flight.New(clients.Redis, "flight:", quotes, fetchWith(in), cfg.Providers.Timeout+ingest.Overhead, log)
+	flights := flight.New(clients.Redis, "flight:", quotes, in.Fetch, cfg.Providers.Timeout+ingest.Overhead, log)
 	defer srv.Close(flights.Close)
-	h := &handler{
-		gate:   limiter.Gate(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}),
-		prices: &prices{cache: quotes, flights: flights, chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), log: log, lookups: newLookups(srv.Metrics)},
-		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Backing.Limits.APIKeys.Required(),
-	}
+	prices := latest.New(latest.Config{
+		Gate:  limiter.Gate(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}),
+		Cache: quotes, Flights: flights, Chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), Log: log, Metrics: srv.Metrics,
+		Known: in.Known, DefaultProvider: cfg.DefaultProvider, Private: cfg.Backing.Limits.APIKeys.Required(),
+	})
 	routes := api.New(srv, "get-latest", "The latest price of an instrument.")
-	h.routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))
+	prices.Routes(routes)
+	history.New(pool, cfg.DefaultProvider).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/redisclient"
@@ -33,8 +34,8 @@ const (
 	margin      = time.Second     // by which the lease outlives the fetch, for scheduling delays and the last round trips
 )
 
-// Fetch gets a price from its provider and stores it. It must end when ctx does.
-type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error)
+// Fetch gets a price from its provider and stores it. It must end when ctx does. [ingest.Ingester.Fetch] is one.
+type Fetch func(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error)
 
 // Group runs the flights of one process. Safe for concurrent use.
 type Group struct {
@@ -152,23 +153,23 @@ func (g *Group) try(ctx context.Context, s series, token string) (entry pricecac
 // refresh fetches, puts the price into the cache and releases the lock; an empty token means no lock. If the cache cannot be
 // written, the price is returned all the same, because it is stored.
 func (g *Group) refresh(ctx context.Context, s series, token string) (pricecache.Entry, error) {
-	quote, id, err := g.run(ctx, s)
+	fetched, err := g.run(ctx, s)
 	if err != nil {
 		if token != "" {
 			g.free(ctx, s, token, err)
 		}
 		return pricecache.Entry{}, err
 	}
-	entry, err := g.locks.keep(ctx, s, token, quote, id)
+	entry, err := g.locks.keep(ctx, s, token, fetched)
 	if err != nil {
 		g.log.WarnContext(ctx, "could not write the cache", "symbol", s.symbol, "provider", s.provider, "err", err)
-		return pricecache.Entry{Quote: quote, RawResponseID: id}, nil
+		return pricecache.Entry{Quote: fetched.Quote, RawResponseID: fetched.RawResponseID}, nil
 	}
 	return entry, nil
 }
 
 // run calls fetch and turns a panic into an error: no HTTP server recovers from one in this goroutine.
-func (g *Group) run(ctx context.Context, s series) (quote market.Quote, id uuid.UUID, err error) {
+func (g *Group) run(ctx context.Context, s series) (fetched ingest.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
 	defer context.AfterFunc(g.closed, cancel)()

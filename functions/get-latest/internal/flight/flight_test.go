@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 )
@@ -50,19 +51,20 @@ func setup(t *testing.T, replicas int, timeout time.Duration) *bundle {
 }
 
 // fetch waits for a result from the test.
-func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error) {
+func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
 	b.calls.Add(1)
 	b.started <- struct{}{}
 	select {
 	case err := <-b.result:
 		if err != nil {
-			return market.Quote{}, uuid.UUID{}, err
+			return ingest.Result{}, err
 		}
 	case <-ctx.Done():
-		return market.Quote{}, uuid.UUID{}, fault.Wrap(ctx.Err(), fault.Unavailable, "provider_timeout", "x")
+		return ingest.Result{}, fault.Wrap(ctx.Err(), fault.Unavailable, "provider_timeout", "x")
 	}
 	price, err := market.ParsePrice("150.25")
-	return market.Quote{Symbol: symbol, Provider: provider, Price: price, ObservedAt: time.UnixMicro(1).UTC()}, rawID, err
+	quote := market.Quote{Symbol: symbol, Provider: provider, Price: price, ObservedAt: time.UnixMicro(1).UTC()}
+	return ingest.Result{Quote: quote, RawResponseID: rawID}, err
 }
 
 // leave calls the first replica, and cancels the call once it fetches.
@@ -191,9 +193,9 @@ func TestPriceStoredMeanwhileIsUsed(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
 	go func() { b.result <- nil }()
-	quote, id, err := b.fetch(t.Context(), "yfinance", "AAPL") // as a poll would
+	fetched, err := b.fetch(t.Context(), "yfinance", "AAPL") // as a poll would
 	require.NoError(t, err)
-	_, err = b.cache.Put(t.Context(), quote, id)
+	_, err = b.cache.Put(t.Context(), fetched.Quote, fetched.RawResponseID)
 	require.NoError(t, err)
 	entry, err := b.replicas[0].Do(t.Context(), "yfinance", "AAPL")
 	require.NoError(t, err)
@@ -274,7 +276,7 @@ func TestCloseHandsTheFetchToAnotherReplica(t *testing.T) {
 func TestPanicIsAnError(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, time.Minute)
-	b.replicas[0].fetch = func(context.Context, string, market.Symbol) (market.Quote, uuid.UUID, error) { panic("boom") }
+	b.replicas[0].fetch = func(context.Context, string, market.Symbol) (ingest.Result, error) { panic("boom") }
 	_, err := b.replicas[0].Do(t.Context(), "yfinance", "AAPL")
 	require.ErrorContains(t, err, "boom")
 	require.Equal(t, fault.Internal, fault.KindOf(err))

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/redisclient"
@@ -103,14 +103,14 @@ func (l locks) free(ctx context.Context, s series, token string, failure error) 
 
 // keep offers a fetched price to the cache and releases the lock in one step. It ignores ctx's deadline, so that the waiting
 // replicas get the price even if the fetch took all of its time.
-func (l locks) keep(ctx context.Context, s series, token string, q market.Quote, id uuid.UUID) (pricecache.Entry, error) {
+func (l locks) keep(ctx context.Context, s series, token string, fetched ingest.Result) (pricecache.Entry, error) {
 	ctx = context.WithoutCancel(ctx)
 	var lock pricecache.Lock
 	if token != "" {
 		lock = pricecache.Lock{Key: l.keys(s)[0], Token: token}
 	}
 	var answer func(context.Context) (pricecache.Entry, error)
-	l.batches.Do(ctx, func(p redis.Pipeliner) { answer = l.cache.Offer(ctx, p, q, id, lock) })
+	l.batches.Do(ctx, func(p redis.Pipeliner) { answer = l.cache.Offer(ctx, p, fetched.Quote, fetched.RawResponseID, lock) })
 	entry, err := answer(ctx)
 	if err != nil && token != "" {
 		err = errors.Join(err, l.free(ctx, s, token, nil))

@@ -1,4 +1,4 @@
-package main
+package history
 
 import (
 	"context"
@@ -42,8 +42,8 @@ const (
 		limit $5`
 )
 
-// history returns up to limit points of a span, in its order. Errors are Unavailable.
-func (s *pgPoints) history(ctx context.Context, q span, limit int) ([]point, error) {
+// read returns up to limit points of a span, in its order. Errors are Unavailable.
+func (s *pgPoints) read(ctx context.Context, q span, limit int) ([]point, error) {
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	query := ascendingQuery
@@ -60,5 +60,3 @@ func (s *pgPoints) history(ctx context.Context, q span, limit int) ([]point, err
 	}
 	return found, nil
 }
-
-var _ points = (*pgPoints)(nil)

@@ -1,24 +1,61 @@
-package main
+package history
 
 import (
+	"context"
+	"encoding/json"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/api"
 	"marketdata/shared/market"
+	"marketdata/shared/service"
+	"marketdata/shared/testenv/call"
 	"marketdata/shared/timerange"
 )
+
+type pointsFunc func(q span, limit int) ([]point, error)
+
+func (f pointsFunc) read(_ context.Context, q span, limit int) ([]point, error) {
+	return f(q, limit)
+}
+
+var rawID = uuid.MustParse("0190f5d8-0000-7000-8000-000000000001")
+
+type bundle struct {
+	api     *API
+	service *service.Service
+	routes  *api.API
+}
+
+func setup() *bundle {
+	b := &bundle{api: &API{pointsFunc(func(span, int) ([]point, error) { return nil, nil }), "yfinance"}}
+	b.service = service.New(service.Config{}, slog.New(slog.DiscardHandler))
+	b.routes = api.New(b.service, "get-latest", "")
+	b.api.Routes(b.routes, func(next http.Handler) http.Handler { return next })
+	return b
+}
+
+func (b *bundle) get(t *testing.T, target string) (w *httptest.ResponseRecorder, body map[string]any) {
+	t.Helper()
+	w = call.Do(b.service.Handler(), http.MethodGet, target, "")
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body), w.Body.String())
+	return w, body
+}
 
 // series is a model of price_points for one series: sorted times.
 type series []time.Time
 
-func (s series) history(t *testing.T) pointsFunc {
+func (s series) points(t *testing.T) pointsFunc {
 	t.Helper()
 	one, err := market.ParsePrice("1.5")
 	require.NoError(t, err)
@@ -36,6 +73,13 @@ func (s series) history(t *testing.T) pointsFunc {
 	}
 }
 
+func TestDocumentDescribesTheQuery(t *testing.T) {
+	t.Parallel()
+	doc := setup().routes.OpenAPI()
+	require.Equal(t, market.SymbolPattern, api.Parameter(doc, "/prices/history", "symbol").Pattern)
+	require.Equal(t, market.ProviderPattern, api.Parameter(doc, "/prices/history", "provider").Pattern)
+}
+
 // For any order and page size, the pages together hold each point of the series once.
 func TestPagesCoverTheSeries(t *testing.T) {
 	t.Parallel()
@@ -46,8 +90,8 @@ func TestPagesCoverTheSeries(t *testing.T) {
 		s = append(s, at)
 		at = at.Add(time.Duration(1+rng.IntN(3)) * time.Microsecond)
 	}
-	b := setup(t)
-	b.handler.points = s.history(t)
+	b := setup()
+	b.api.points = s.points(t)
 	for _, order := range []string{"asc", "desc"} {
 		for _, limit := range []string{"1", "7", "33", "100", "1000"} {
 			var got []string
@@ -89,10 +133,10 @@ func TestPagesCoverTheSeries(t *testing.T) {
 
 func TestHistoryBody(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := setup()
 	w, _ := b.get(t, "/prices/history?symbol=AAPL")
 	require.Equal(t, `{"symbol":"AAPL","provider":"yfinance","prices":[],"next_page_token":null}`+"\n", w.Body.String()) //nolint:testifylint // byte for byte
-	b.handler.points = series{time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)}.history(t)
+	b.api.points = series{time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)}.points(t)
 	w, _ = b.get(t, "/prices/history?symbol=AAPL&provider=any-source")
 	require.Equal(t, `{"symbol":"AAPL","provider":"any-source","prices":[{"timestamp":"2024-03-20T10:30:00Z","price":1.5,"raw_response_id":"`+
 		rawID.String()+`"}],"next_page_token":null}`+"\n", w.Body.String())
@@ -100,8 +144,8 @@ func TestHistoryBody(t *testing.T) {
 
 func TestHistoryRefuses(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	b.handler.points = series{time.UnixMicro(1), time.UnixMicro(2)}.history(t)
+	b := setup()
+	b.api.points = series{time.UnixMicro(1), time.UnixMicro(2)}.points(t)
 	_, body := b.get(t, "/prices/history?symbol=AAPL&limit=1")
 	token, ok := body["next_page_token"].(string)
 	require.True(t, ok)
@@ -125,9 +169,9 @@ func TestHistoryRefuses(t *testing.T) {
 
 func TestBoundsOfASpan(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := setup()
 	var got span
-	b.handler.points = pointsFunc(func(q span, _ int) ([]point, error) { got = q; return nil, nil })
+	b.api.points = pointsFunc(func(q span, _ int) ([]point, error) { got = q; return nil, nil })
 	cases := map[string][2]string{
 		"":                                    {"0001-01-01T00:00:00Z", "10000-01-01T00:00:00Z"},
 		"start=2024-03-20T10:30:00%2B02:00":   {"2024-03-20T08:30:00Z", "10000-01-01T00:00:00Z"},

@@ -1,4 +1,4 @@
-package main
+package latest
 
 import (
 	"net/http"
@@ -9,11 +9,14 @@ import (
 	"marketdata/shared/market"
 )
 
+// auto is the provider name that stands for the first provider of the chain that answers.
+const auto = "auto"
+
 // maxSymbols is the largest number of symbols in a batch.
 const maxSymbols = 50
 
-// latestRequest is a parsed GET /prices/latest.
-type latestRequest struct {
+// query is a parsed GET /prices/latest.
+type query struct {
 	provider string          // a known provider, or auto
 	symbols  []market.Symbol // one, or those of a batch without duplicates
 	batch    bool
@@ -22,9 +25,9 @@ type latestRequest struct {
 }
 
 // read parses a request. Errors are Invalid: invalid_parameter, unknown_provider, and for a single symbol invalid_symbol; the
-// request is then zero.
-func (h *handler) read(r *http.Request) (latestRequest, error) {
-	q := latestRequest{provider: h.defaultProvider}
+// query is then zero.
+func (a *API) read(r *http.Request) (query, error) {
+	q := query{provider: a.DefaultProvider}
 	var symbol, symbols string
 	err := api.ReadQuery(r.URL.RawQuery, func(name, value string) error {
 		switch name {
@@ -40,20 +43,20 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 		return nil
 	})
 	if err != nil {
-		return latestRequest{}, err
+		return query{}, err
 	}
 	if q.held, err = api.ReadList(r.Header, "If-None-Match"); err != nil {
-		return latestRequest{}, err
+		return query{}, err
 	}
 	switch {
-	case q.provider != auto && !h.known(q.provider):
-		return latestRequest{}, fault.New(fault.Invalid, fault.CodeUnknownProvider, "unknown provider")
+	case q.provider != auto && !a.Known(q.provider):
+		return query{}, fault.New(fault.Invalid, fault.CodeUnknownProvider, "unknown provider")
 	case (symbol == "") == (symbols == ""):
-		return latestRequest{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "pass either symbol or symbols")
+		return query{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "pass either symbol or symbols")
 	case symbol != "":
 		one, err := market.ParseSymbol(symbol)
 		if err != nil {
-			return latestRequest{}, err
+			return query{}, err
 		}
 		q.symbols = []market.Symbol{one}
 		return q, nil
@@ -62,9 +65,9 @@ func (h *handler) read(r *http.Request) (latestRequest, error) {
 }
 
 // ofBatch adds the symbols of a comma-separated list.
-func (q latestRequest) ofBatch(list string) (latestRequest, error) {
+func (q query) ofBatch(list string) (query, error) {
 	if strings.Count(list, ",") >= maxSymbols {
-		return latestRequest{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "symbols has more than %d entries", maxSymbols)
+		return query{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "symbols has more than %d entries", maxSymbols)
 	}
 	q.batch, q.refused = true, map[string]error{}
 	seen := map[market.Symbol]bool{}

@@ -1,4 +1,4 @@
-package main
+package latest
 
 import (
 	"context"
@@ -36,19 +36,44 @@ type batchBody struct {
 
 // answer is a price, or the prices of a batch.
 type answer struct {
-	how  string           // the value of X-Cache
-	last pricecache.Entry // determines Age and max-age
-	tag  string           // the ETag; empty for none
-	body any
+	xCache xCache
+	last   pricecache.Entry // determines Age and max-age
+	tag    string           // the ETag; empty for none
+	body   any
+}
+
+// single returns the answer to a request for one symbol.
+func single(f found) answer {
+	return answer{f.xCache, f.entry, etag(f), bodyOf(f)}
+}
+
+func bodyOf(f found) priceBody {
+	q := f.entry.Quote
+	return priceBody{
+		Symbol: string(q.Symbol), Price: api.Number(q.Price.String()), Timestamp: q.ObservedAt.UTC(), Provider: q.Provider,
+		Currency: q.Currency, Stale: f.xCache == stale, FallbackFrom: f.fallbackFrom, FallbackReason: f.fallbackReason,
+	}
+}
+
+// etag returns the entity tag of a single price. It covers all that the body depends on.
+func etag(f found) string {
+	tag := `"` + f.entry.RawResponseID.String()
+	if f.xCache == stale {
+		tag += "-stale"
+	}
+	if f.fallbackFrom != "" {
+		tag += "-" + f.fallbackFrom + "-" + f.fallbackReason
+	}
+	return tag + `"`
 }
 
 // batch combines the results of several symbols into one answer.
-func batch(ctx context.Context, q latestRequest, results []result) answer {
+func batch(ctx context.Context, q query, results []result) answer {
 	body := batchBody{Prices: map[string]priceBody{}, Errors: map[string]*problem.Problem{}}
 	for text, err := range q.refused {
 		body.Errors[text] = problem.New(err, request.ID(ctx))
 	}
-	a, tags := answer{how: "HIT", last: pricecache.Entry{Left: math.MaxInt64}}, sha256.New()
+	a, tags := answer{xCache: hit, last: pricecache.Entry{Left: math.MaxInt64}}, sha256.New()
 	for i, r := range results {
 		symbol := string(q.symbols[i])
 		if r.err != nil {
@@ -56,26 +81,26 @@ func batch(ctx context.Context, q latestRequest, results []result) answer {
 			continue
 		}
 		body.Prices[symbol] = bodyOf(r.found)
-		a.how = worse(a.how, r.found.how)
+		a.xCache = worse(a.xCache, r.found.xCache)
 		a.last.Age, a.last.Left = max(a.last.Age, r.found.entry.Age), min(a.last.Left, r.found.entry.Left)
 		tags.Write([]byte(symbol + etag(r.found)))
 	}
 	a.tag, a.body = `"`+hex.EncodeToString(tags.Sum(nil)[:16])+`"`, body
 	if len(body.Errors) > 0 {
-		a.how = worse(a.how, "MISS")
+		a.xCache = worse(a.xCache, miss)
 		a.last.Left, a.tag = 0, "" // problems must not be cached: they contain the request ID
 	}
 	return a
 }
 
-// worse returns the worse of two values of X-Cache.
-func worse(a, b string) string {
-	for _, how := range []string{"STALE", "MISS"} {
-		if a == how || b == how {
-			return how
+// worse returns the worse of two values; stale is the worst.
+func worse(a, b xCache) xCache {
+	for _, x := range []xCache{stale, miss} {
+		if a == x || b == x {
+			return x
 		}
 	}
-	return "HIT"
+	return hit
 }
 
 // write sends the answer, or 304 if the client already has it. max-age counts from the fetch, because caches subtract Age
@@ -97,7 +122,7 @@ func (a answer) write(w http.ResponseWriter, held []string, private bool) error 
 		status, text = http.StatusOK, append(text, '\n')
 	}
 	header := w.Header() // set by canonical names, which saves converting them
-	header["X-Cache"] = []string{a.how}
+	header["X-Cache"] = []string{string(a.xCache)}
 	header["Age"] = []string{strconv.Itoa(int(a.last.Age.Seconds()))}
 	header["Cache-Control"] = []string{control + strconv.Itoa(lifetime)}
 	if a.tag != "" {
@@ -116,11 +141,32 @@ func (a answer) write(w http.ResponseWriter, held []string, private bool) error 
 	return nil
 }
 
+// matches reports whether If-None-Match lists tag or is * (RFC 9110 section 13.1.2). Tags are compared weakly.
+func matches(lines []string, tag string) bool {
+	for _, line := range lines {
+		if strings.Trim(line, " \t") == "*" {
+			return true
+		}
+		for line = strings.TrimLeft(line, ", \t"); line != ""; line = strings.TrimLeft(line, ", \t") {
+			first, quoted := strings.CutPrefix(strings.TrimPrefix(line, "W/"), `"`)
+			opaque, rest, closed := strings.Cut(first, `"`)
+			if !quoted || !closed {
+				break // not a list of entity tags: ignore the rest
+			}
+			if opaque == strings.Trim(tag, `"`) {
+				return true
+			}
+			line = rest
+		}
+	}
+	return false
+}
+
 // encode encodes a single price, which most answers are, by hand: on its first use, encoding/json's reflection takes a fifth of the
 // time from exec to the first hit. A test checks that both encodings are equal.
 func encode(body any) ([]byte, error) {
-	b, single := body.(priceBody)
-	if !single || strings.ContainsFunc(b.Currency, needsEscape) {
+	b, ok := body.(priceBody)
+	if !ok || strings.ContainsFunc(b.Currency, needsEscape) {
 		return json.Marshal(body)
 	}
 	text := make([]byte, 0, 192)
@@ -144,44 +190,3 @@ func encode(body any) ([]byte, error) {
 }
 
 func needsEscape(c rune) bool { return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') }
-
-func bodyOf(f found) priceBody {
-	q := f.entry.Quote
-	return priceBody{
-		Symbol: string(q.Symbol), Price: api.Number(q.Price.String()), Timestamp: q.ObservedAt.UTC(), Provider: q.Provider,
-		Currency: q.Currency, Stale: f.how == "STALE", FallbackFrom: f.fallbackFrom, FallbackReason: f.fallbackReason,
-	}
-}
-
-// etag returns the entity tag of a single price. It covers all that the body depends on.
-func etag(f found) string {
-	tag := `"` + f.entry.RawResponseID.String()
-	if f.how == "STALE" {
-		tag += "-stale"
-	}
-	if f.fallbackFrom != "" {
-		tag += "-" + f.fallbackFrom + "-" + f.fallbackReason
-	}
-	return tag + `"`
-}
-
-// matches reports whether If-None-Match lists tag or is * (RFC 9110 section 13.1.2). Tags are compared weakly.
-func matches(lines []string, tag string) bool {
-	for _, line := range lines {
-		if strings.Trim(line, " \t") == "*" {
-			return true
-		}
-		for line = strings.TrimLeft(line, ", \t"); line != ""; line = strings.TrimLeft(line, ", \t") {
-			first, quoted := strings.CutPrefix(strings.TrimPrefix(line, "W/"), `"`)
-			opaque, rest, closed := strings.Cut(first, `"`)
-			if !quoted || !closed {
-				break // not a list of entity tags: ignore the rest
-			}
-			if opaque == strings.Trim(tag, `"`) {
-				return true
-			}
-			line = rest
-		}
-	}
-	return false
-}

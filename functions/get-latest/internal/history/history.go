@@ -1,4 +1,5 @@
-package main
+// Package history is GET /prices/history: the stored prices of a series, in pages.
+package history
 
 import (
 	"context"
@@ -6,26 +7,59 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"net/http"
+	"strconv"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
+	"marketdata/shared/postgres"
+	"marketdata/shared/service"
 	"marketdata/shared/timerange"
 )
 
+// points reads stored prices. [pgPoints] is one.
 type points interface {
-	history(ctx context.Context, q span, limit int) ([]point, error)
+	read(ctx context.Context, q span, limit int) ([]point, error)
 }
 
-// span is the part of a series that a query selects.
-type span struct {
-	symbol   market.Symbol
-	provider string
-	timerange.Range
-	descending bool
+// API answers queries. Safe for concurrent use.
+type API struct {
+	points          points
+	defaultProvider string
+}
+
+// New returns an API that reads price_points. defaultProvider is the provider of a query that names none.
+func New(pool postgres.DB, defaultProvider string) *API {
+	return &API{&pgPoints{pool}, defaultProvider}
+}
+
+// Routes adds the query to the function's API, behind limit.
+func (a *API) Routes(routes *api.API, limit service.Middleware) {
+	api.Handle(routes, huma.Operation{
+		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
+		Summary: "Stored prices of an instrument, in pages",
+		Errors:  []int{400, 429, 500, 503},
+	}, a.history, limit)
+	routes.Document(describe)
+}
+
+// describe adds to the document what huma cannot know.
+func describe(doc *huma.OpenAPI) {
+	const path = "/prices/history"
+	symbol, provider := api.Parameter(doc, path, "symbol"), api.Parameter(doc, path, "provider")
+	longest := market.LongestName
+	symbol.Pattern, symbol.MaxLength = market.SymbolPattern, &longest
+	provider.Pattern, provider.MaxLength = market.ProviderPattern, &longest
+	for status, text := range map[int]string{
+		400: "invalid_symbol, invalid_provider or invalid_parameter", 429: "rate_limited", 500: "internal", 503: "storage_unavailable",
+	} {
+		doc.Paths[path].Get.Responses[strconv.Itoa(status)].Description = text
+	}
 }
 
 type historyQuery struct {
@@ -55,8 +89,8 @@ type pointBody struct {
 
 // history pages through stored prices. A page token holds the last observation time of its page, so points that are stored
 // between two requests neither shift nor repeat others.
-func (h *handler) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
-	q, err := h.spanOf(in)
+func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
+	q, err := a.spanOf(in)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +106,7 @@ func (h *handler) history(ctx context.Context, in *historyQuery) (*historyAnswer
 			page.From = last.Add(time.Microsecond)
 		}
 	}
-	all, err := h.points.history(ctx, page, in.Limit+1)
+	all, err := a.points.read(ctx, page, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -88,10 +122,19 @@ func (h *handler) history(ctx context.Context, in *historyQuery) (*historyAnswer
 	return &historyAnswer{body}, nil
 }
 
-func (h *handler) spanOf(in *historyQuery) (span, error) {
+// span is the part of a series that a query selects.
+type span struct {
+	symbol   market.Symbol
+	provider string
+	timerange.Range
+	descending bool
+}
+
+// spanOf reads a query. Errors are Invalid: invalid_symbol, invalid_provider or invalid_parameter.
+func (a *API) spanOf(in *historyQuery) (span, error) {
 	q := span{provider: in.Provider, descending: in.Order == "desc"}
 	if q.provider == "" {
-		q.provider = h.defaultProvider
+		q.provider = a.defaultProvider
 	}
 	var err error
 	if q.symbol, err = market.ParseSymbol(in.Symbol); err != nil {
@@ -100,7 +143,7 @@ func (h *handler) spanOf(in *historyQuery) (span, error) {
 	if _, err := market.ParseProvider(q.provider); err != nil {
 		return span{}, err
 	}
-	if q.provider == auto {
+	if q.provider == "auto" { // stored prices have the name of the provider that answered
 		return span{}, fault.New(fault.Invalid, fault.CodeInvalidProvider, "provider auto has no history: name a provider")
 	}
 	if q.Range, err = timerange.Parse(in.Start, in.End); err != nil {
@@ -116,6 +159,7 @@ func newToken(last time.Time, q span) string {
 	return base64.RawURLEncoding.EncodeToString(append(b, q.digest()...))
 }
 
+// readToken returns the last time of the page before. Errors are Invalid: invalid_parameter.
 func readToken(token string, q span) (time.Time, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != 16 {

@@ -1,4 +1,4 @@
-package main
+package latest
 
 import (
 	"context"
@@ -8,26 +8,13 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/fault"
-	"marketdata/shared/ingest"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 )
-
-// auto is the provider name that stands for the first provider of the chain that answers.
-const auto = "auto"
-
-// batchConcurrency is the number of symbols of a batch that are looked up at the same time.
-const batchConcurrency = 8
-
-type fetcher interface {
-	Fetch(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error)
-	Known(provider string) bool
-}
 
 // prices finds prices: fresh ones in the cache, else at the provider, else stale ones in the cache.
 type prices struct {
@@ -41,25 +28,18 @@ type prices struct {
 // found is a price and where it came from.
 type found struct {
 	entry                        pricecache.Entry
-	how                          string // HIT, MISS or STALE
+	xCache                       xCache
 	fallbackFrom, fallbackReason string // the first provider of the chain and the code of its error, if another one answered
 }
 
-// fetchWith returns the fetch function of the flights: f fetches, stores and publishes. The flight then writes the cache.
-func fetchWith(f fetcher) flight.Fetch {
-	return func(ctx context.Context, provider string, symbol market.Symbol) (market.Quote, uuid.UUID, error) {
-		r, err := f.Fetch(ctx, provider, symbol)
-		return r.Quote, r.RawResponseID, err
-	}
-}
+// xCache says where a price came from, in the words of the header X-Cache.
+type xCache string
 
-// providers returns the providers that a request for provider asks, in order.
-func (p *prices) providers(provider string) []string {
-	if provider == auto {
-		return p.chain
-	}
-	return []string{provider}
-}
+const (
+	hit   xCache = "HIT"   // the cache
+	miss  xCache = "MISS"  // the provider
+	stale xCache = "STALE" // the cache, though the price is no longer fresh: the provider failed
+)
 
 // queue adds the cache reads that [prices.find] and [prices.findAll] start from to a pipeline.
 func (p *prices) queue(ctx context.Context, pipe redis.Pipeliner, provider string, symbols []market.Symbol) *pricecache.Lookup {
@@ -69,30 +49,6 @@ func (p *prices) queue(ctx context.Context, pipe redis.Pipeliner, provider strin
 	return p.cache.Queue(ctx, pipe, provider, symbols...)
 }
 
-// find returns the latest price of a symbol. It always ends within [flight.Group.MaxWait]. cached is the cache entry of the first
-// provider. With provider auto, find tries the chain in order and returns the most useful of the errors (see [usefulness]). If
-// providers fail, it returns a cached price that is not too old as STALE. Errors are those of [ingest.Ingester.Fetch] and
-// [flight.Group.Do].
-func (p *prices) find(ctx context.Context, provider string, symbol market.Symbol, cached pricecache.Entry) (found, error) {
-	f, err := found{entry: cached, how: "HIT"}, error(nil)
-	if cached.Left <= 0 {
-		f, err = p.refresh(ctx, p.providers(provider), symbol, cached)
-	}
-	p.count(f.how)
-	return f, err
-}
-
-func (p *prices) count(how string) {
-	switch how {
-	case "HIT":
-		p.lookups.hit.Inc()
-	case "STALE":
-		p.lookups.stale.Inc()
-	default: // a miss, even if the fetch failed
-		p.lookups.miss.Inc()
-	}
-}
-
 // cached returns entry i of a lookup, or the zero Entry if there is none. A cache that cannot be read is a miss.
 func (p *prices) cached(ctx context.Context, l *pricecache.Lookup, i int) pricecache.Entry {
 	entry, _, err := l.Entry(i)
@@ -100,6 +56,65 @@ func (p *prices) cached(ctx context.Context, l *pricecache.Lookup, i int) pricec
 		p.log.WarnContext(ctx, "could not read the cache", "err", err)
 	}
 	return entry
+}
+
+// find returns the latest price of a symbol. It always ends within [flight.Group.MaxWait]. cached is the cache entry of the first
+// provider. With provider auto, find tries the chain in order and returns the most useful of the errors (see [usefulness]). If
+// providers fail, it returns a cached price that is not too old as STALE. Errors are those of [flight.Group.Do].
+func (p *prices) find(ctx context.Context, provider string, symbol market.Symbol, cached pricecache.Entry) (found, error) {
+	f, err := found{entry: cached, xCache: hit}, error(nil)
+	if cached.Left <= 0 {
+		f, err = p.refresh(ctx, p.providers(provider), symbol, cached)
+	}
+	p.count(f.xCache)
+	return f, err
+}
+
+func (p *prices) count(x xCache) {
+	switch x {
+	case hit:
+		p.lookups.hit.Inc()
+	case stale:
+		p.lookups.stale.Inc()
+	default: // a miss, even if the fetch failed
+		p.lookups.miss.Inc()
+	}
+}
+
+// result is one symbol's part of a batch.
+type result struct {
+	found found
+	err   error
+}
+
+// batchConcurrency is the number of symbols of a batch that are looked up at the same time.
+const batchConcurrency = 8
+
+// findAll finds the prices of several symbols concurrently, and returns their results in the order of symbols. cached holds their
+// cache entries.
+func (p *prices) findAll(ctx context.Context, provider string, symbols []market.Symbol, cached *pricecache.Lookup) []result {
+	ctx, cancel := context.WithTimeout(ctx, p.flights.MaxWait())
+	defer cancel()
+	results := make([]result, len(symbols))
+	slots := make(chan struct{}, batchConcurrency)
+	var wg sync.WaitGroup
+	for i, symbol := range symbols {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			results[i].found, results[i].err = p.find(ctx, provider, symbol, p.cached(ctx, cached, i))
+		})
+	}
+	wg.Wait()
+	return results
+}
+
+// providers returns the providers that a request for provider asks, in order.
+func (p *prices) providers(provider string) []string {
+	if provider == auto {
+		return p.chain
+	}
+	return []string{provider}
 }
 
 type failure struct {
@@ -120,7 +135,7 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 				p.log.WarnContext(ctx, "could not read the cache", "err", err)
 			}
 			if entry.Left > 0 {
-				return fallback(found{entry: entry, how: "HIT"}, failures), nil
+				return fallback(found{entry: entry, xCache: hit}, failures), nil
 			}
 			if old.Usable <= 0 {
 				old = entry.Later(-time.Since(began)) // as of the time at which old was read
@@ -128,7 +143,7 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 		}
 		entry, err := p.flights.Do(ctx, provider, symbol)
 		if err == nil {
-			return fallback(found{entry: entry, how: "MISS"}, failures), nil
+			return fallback(found{entry: entry, xCache: miss}, failures), nil
 		}
 		failures = append(failures, failure{provider, err})
 		if code := fault.CodeOf(err); code == fault.CodeStorageUnavailable || code == fault.CodeClientClosed {
@@ -139,11 +154,11 @@ func (p *prices) refresh(ctx context.Context, chain []string, symbol market.Symb
 	old = old.Later(time.Since(began))
 	if old.Usable > 0 && upstreamFailed(err) {
 		p.log.WarnContext(ctx, "answered with a stale price", "err", err, "symbol", symbol, "provider", old.Quote.Provider)
-		stale := found{entry: old, how: "STALE"}
+		f := found{entry: old, xCache: stale}
 		if old.Quote.Provider != chain[0] {
-			stale = fallback(stale, failures)
+			f = fallback(f, failures)
 		}
-		return stale, nil
+		return f, nil
 	}
 	return found{}, err
 }
@@ -185,31 +200,6 @@ func mostUseful(failures []failure) error {
 		}
 	}
 	return best
-}
-
-// result is one symbol's part of a batch.
-type result struct {
-	found found
-	err   error
-}
-
-// findAll finds the prices of several symbols concurrently, and returns their results in the order of symbols. cached holds their
-// cache entries.
-func (p *prices) findAll(ctx context.Context, provider string, symbols []market.Symbol, cached *pricecache.Lookup) []result {
-	ctx, cancel := context.WithTimeout(ctx, p.flights.MaxWait())
-	defer cancel()
-	results := make([]result, len(symbols))
-	slots := make(chan struct{}, batchConcurrency)
-	var wg sync.WaitGroup
-	for i, symbol := range symbols {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			results[i].found, results[i].err = p.find(ctx, provider, symbol, p.cached(ctx, cached, i))
-		})
-	}
-	wg.Wait()
-	return results
 }
 
 // lookups counts price lookups by result.

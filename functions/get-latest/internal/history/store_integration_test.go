@@ -1,6 +1,6 @@
 //go:build integration
 
-package main
+package history
 
 import (
 	"strings"
@@ -29,7 +29,7 @@ func TestHistoryReadsPricePoints(t *testing.T) {
 	open, err := timerange.Parse("", "")
 	require.NoError(t, err)
 	q := span{symbol: "AAPL", provider: "yfinance", Range: timerange.Range{From: at(1), To: at(4)}}
-	got, err := store.history(t.Context(), q, 10)
+	got, err := store.read(t.Context(), q, 10)
 	require.NoError(t, err)
 	require.Len(t, got, 3, "start is inclusive, end is exclusive, no other series is included")
 	require.Equal(t, "0.000000000000000001", got[0].Price.String())
@@ -37,14 +37,14 @@ func TestHistoryReadsPricePoints(t *testing.T) {
 	require.Equal(t, at(3), got[2].ObservedAt.UTC())
 	require.Equal(t, rawID, got[2].RawResponseID)
 	q.descending, q.Range = true, open
-	got, err = store.history(t.Context(), q, 2)
+	got, err = store.read(t.Context(), q, 2)
 	require.NoError(t, err)
 	require.Len(t, got, 2)
 	require.Equal(t, at(4), got[0].ObservedAt.UTC())
 	require.Equal(t, at(3), got[1].ObservedAt.UTC())
 	_, err = pool.Exec(t.Context(), "alter table price_points rename to away")
 	require.NoError(t, err)
-	_, err = store.history(t.Context(), q, 2)
+	_, err = store.read(t.Context(), q, 2)
 	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
 }
 
