@@ -254,6 +254,8 @@ func TestListPages(t *testing.T) {
 	}
 	require.Equal(t, 3, pages)
 	require.Empty(t, want)
+	w := b.do(http.MethodGet, "/prices/poll?limit=2&page_token="+token, "")
+	require.Equal(t, http.StatusBadRequest, w.Code, "the token is of another query")
 }
 
 func TestDatabaseTroubleIs503(t *testing.T) {
