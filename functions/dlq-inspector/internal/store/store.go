@@ -28,10 +28,7 @@ func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
 
 // notFound classifies an error of a query for one letter.
 func notFound(err error) error {
-	if err = postgres.Classify(err); err != nil && fault.CodeOf(err) == fault.CodeNotFound {
-		return fault.Wrap(err, fault.NotFound, fault.CodeMessageNotFound, "there is no such dead letter")
-	}
-	return err
+	return postgres.ClassifyOne(err, fault.CodeMessageNotFound, "there is no such dead letter")
 }
 
 // place is a place in three columns, which are null if there is none.
