@@ -317,6 +317,8 @@ func TestListFiltersAndPages(t *testing.T) {
 	require.NotEmpty(t, cause["remedy"])
 	status, _ := b.do(t, http.MethodGet, "/dlq/messages?since=yesterday", "")
 	require.Equal(t, http.StatusBadRequest, status)
+	status, _ = b.do(t, http.MethodGet, "/dlq/messages?status=sent&page_token="+token, "")
+	require.Equal(t, http.StatusBadRequest, status, "the token is of another query")
 	status, _ = b.do(t, http.MethodGet, "/dlq/messages?page_token=x", "")
 	require.Equal(t, http.StatusBadRequest, status)
 }

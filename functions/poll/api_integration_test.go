@@ -3,7 +3,7 @@
 package main
 
 import (
-	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,6 +17,7 @@ import (
 
 	"marketdata/functions/poll/internal/polltest"
 	"marketdata/functions/poll/internal/store"
+	"marketdata/shared/api"
 )
 
 // A request that is repeated after its job was deleted makes a new job: the key was deleted with the job.
@@ -54,8 +55,10 @@ func TestOddIDsAndTokens(t *testing.T) {
 		require.Equal(t, want, b.do(http.MethodDelete, path, "").Code, "%q", odd)
 	}
 	for _, odd := range []string{`"\u0000"`, `"poll_\u0000"`, `"x"`, `5`, `null`, "\"\xff\"", `"` + id + `\u0000"`} {
-		for _, path := range []string{"/prices/poll", "/prices/poll/" + id + "/runs"} {
-			w := b.do(http.MethodGet, path+"?page_token="+base64.RawURLEncoding.EncodeToString([]byte(odd)), "")
+		for path, query := range map[string]api.Query{
+			"/prices/poll": (&listRequest{}).query(), "/prices/poll/" + id + "/runs": (&runsRequest{ID: id}).query(),
+		} {
+			w := b.do(http.MethodGet, path+"?page_token="+api.Token(query, json.RawMessage(odd)), "")
 			require.Equal(t, http.StatusBadRequest, w.Code, "%s %q: %s", path, odd, w.Body)
 			require.Contains(t, w.Body.String(), "invalid_parameter")
 		}

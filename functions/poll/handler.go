@@ -192,22 +192,23 @@ func (h *handler) remove(ctx context.Context, in *jobRequest) (*struct{}, error)
 }
 
 type listRequest struct {
-	Status    string `query:"status" enum:"active,paused"`
-	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	PageToken string `query:"page_token" maxLength:"200" doc:"next_page_token of the page before"`
+	Status string `query:"status" enum:"active,paused"`
+	api.Paging
 }
+
+func (in *listRequest) query() api.Query { return api.QueryOf("jobs", in.Status) }
 
 type listAnswer struct {
 	Body struct {
-		Jobs          []jobBody `json:"jobs"`
-		NextPageToken *string   `json:"next_page_token" nullable:"true" doc:"null at the end"`
+		Jobs []jobBody `json:"jobs"`
+		api.Next
 	}
 }
 
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
-	after, err := api.ReadToken[string](in.PageToken)
+	after, err := api.ReadToken[string](in.query(), in.PageToken)
 	if err == nil && after != nil && !jobs.IsID(*after) {
-		err = fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is invalid")
+		err = api.ErrPageToken
 	}
 	if err != nil {
 		return nil, err
@@ -218,7 +219,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	}
 	out := &listAnswer{}
 	out.Body.Jobs = []jobBody{}
-	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(j jobs.Job) string { return j.ID })
+	all, out.Body.Next = api.Page(in.query(), all, in.Limit, func(j jobs.Job) string { return j.ID })
 	for _, j := range all {
 		out.Body.Jobs = append(out.Body.Jobs, bodyOf(j, nil))
 	}
@@ -226,10 +227,11 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 }
 
 type runsRequest struct {
-	ID        string `path:"job_id" maxLength:"64"`
-	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	PageToken string `query:"page_token" maxLength:"200" doc:"next_page_token of the page before"`
+	ID string `path:"job_id" maxLength:"64"`
+	api.Paging
 }
+
+func (in *runsRequest) query() api.Query { return api.QueryOf("runs", in.ID) }
 
 type runBody struct {
 	ScheduledAt time.Time `json:"scheduled_at" doc:"The period: created_at + k × interval"`
@@ -239,13 +241,13 @@ type runBody struct {
 
 type runsAnswer struct {
 	Body struct {
-		Runs          []runBody `json:"runs"`
-		NextPageToken *string   `json:"next_page_token" nullable:"true" doc:"null at the end"`
+		Runs []runBody `json:"runs"`
+		api.Next
 	}
 }
 
 func (h *handler) listRuns(ctx context.Context, in *runsRequest) (*runsAnswer, error) {
-	before, err := api.ReadToken[time.Time](in.PageToken)
+	before, err := api.ReadToken[time.Time](in.query(), in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +257,7 @@ func (h *handler) listRuns(ctx context.Context, in *runsRequest) (*runsAnswer, e
 	}
 	out := &runsAnswer{}
 	out.Body.Runs = []runBody{}
-	runs, out.Body.NextPageToken = api.Page(runs, in.Limit, func(r jobs.Run) time.Time { return r.ScheduledAt.UTC() })
+	runs, out.Body.Next = api.Page(in.query(), runs, in.Limit, func(r jobs.Run) time.Time { return r.ScheduledAt.UTC() })
 	for _, r := range runs {
 		out.Body.Runs = append(out.Body.Runs, runBody{r.ScheduledAt.UTC(), r.FinishedAt.UTC(), r.Failed})
 	}

@@ -2,6 +2,8 @@ package api
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"unicode/utf8"
@@ -9,38 +11,83 @@ import (
 	"marketdata/shared/fault"
 )
 
-// Page cuts a list that was read with one entry more than limit. It returns the page, and the token of the next one, nil at the end. The
-// token holds the place of the page's last entry (keyset paging: pages stay right whatever is stored meanwhile); [ReadToken] reads
-// it. P is as in [Token].
-func Page[T, P any](all []T, limit int, place func(T) P) (page []T, next *string) {
+// Paging is the part of a request that asks for one page of a list. Embed it.
+type Paging struct {
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	PageToken string `query:"page_token" maxLength:"400" doc:"next_page_token of the page before, with the same query"`
+}
+
+// Next is the part of a page's body that leads to the next page. Embed it last.
+type Next struct {
+	NextPageToken *string `json:"next_page_token" nullable:"true" doc:"null on the last page"`
+}
+
+// ErrPageToken is Invalid with code "invalid_parameter".
+var ErrPageToken error = fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is not one of this query's")
+
+// Query is what the pages of one list have in common. A page token is refused with any other query.
+type Query struct{ parts, key []byte }
+
+// QueryOf returns the query with these parts: all that selects and orders the entries of the list, without the size of the page. JSON
+// must be able to hold them.
+func QueryOf(parts ...any) Query { return Query{parts: encode(parts)} }
+
+// SignedWith returns the query with tokens that only the owner of the key can make. Without a key, anybody can make a token of any cursor,
+// which must then lead to nothing that the query would not show anyway.
+func (q Query) SignedWith(key []byte) Query {
+	q.key = key
+	return q
+}
+
+const sumLength = 16 // bytes
+
+func (q Query) sum(cursor []byte) []byte {
+	mac := hmac.New(sha256.New, q.key)
+	mac.Write(q.parts)
+	mac.Write(cursor)
+	return mac.Sum(nil)[:sumLength]
+}
+
+// Page cuts a list that was read with one entry more than limit. It returns the page, and the token of the next one. The token has the
+// cursor of the page's last entry (keyset paging: pages stay right whatever is stored meanwhile); [ReadToken] reads it. C is as in [Token].
+func Page[T, C any](q Query, all []T, limit int, cursor func(T) C) (page []T, next Next) {
 	if len(all) <= limit {
-		return all, nil
+		return all, Next{}
 	}
-	token := Token(place(all[limit-1]))
-	return all[:limit], &token
+	token := Token(q, cursor(all[limit-1]))
+	return all[:limit], Next{&token}
 }
 
-// Token encodes a place for [ReadToken], for pages that are not simply cut from a list. JSON must be able to hold P.
-func Token[P any](place P) string {
-	text, err := json.Marshal(place)
-	if err != nil {
-		panic(err) // a bug: see P
-	}
-	return base64.RawURLEncoding.EncodeToString(text)
+// Token encodes a cursor for [ReadToken], for pages that are not simply cut from a list. JSON must be able to hold C.
+func Token[C any](q Query, cursor C) string {
+	text := encode(cursor)
+	return base64.RawURLEncoding.EncodeToString(append(q.sum(text), text...))
 }
 
-// ReadToken returns the place after which a page begins, nil for the first page. Errors are Invalid with code "invalid_parameter".
-func ReadToken[P any](token string) (*P, error) {
+// ReadToken returns the cursor after which a page begins, nil for the first page. The error is [ErrPageToken].
+func ReadToken[C any](q Query, token string) (*C, error) {
 	if token == "" {
-		return nil, nil //nolint:nilnil // the first page has no place before it
+		return nil, nil //nolint:nilnil // the first page has no cursor
 	}
-	var place *P
-	text, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err == nil {
-		err = json.Unmarshal(text, &place)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err != nil || len(raw) < sumLength {
+		return nil, ErrPageToken
 	}
-	if err != nil || place == nil || !utf8.Valid(text) || bytes.Contains(text, []byte(`\u0000`)) { // no place contains NUL
-		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is invalid")
+	sum, text := raw[:sumLength], raw[sumLength:]
+	if !hmac.Equal(sum, q.sum(text)) || !utf8.Valid(text) || bytes.Contains(text, []byte(`\u0000`)) { // no cursor contains NUL
+		return nil, ErrPageToken
 	}
-	return place, nil
+	var cursor *C
+	if json.Unmarshal(text, &cursor) != nil || cursor == nil {
+		return nil, ErrPageToken
+	}
+	return cursor, nil
+}
+
+func encode(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // a bug: see QueryOf and Token
+	}
+	return text
 }

@@ -40,6 +40,28 @@ func TestClassify(t *testing.T) {
 	require.NoError(t, postgres.Classify(nil))
 }
 
+func TestClassifyOne(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err  error
+		kind fault.Kind
+		code string
+	}{
+		"no rows":            {fmt.Errorf("x: %w", pgx.ErrNoRows), fault.NotFound, "job_not_found"},
+		"unknown":            {errors.New("boom"), fault.Unavailable, "storage_unavailable"},
+		"a fault, unchanged": {fmt.Errorf("x: %w", fault.New(fault.NotFound, "taken", "x")), fault.NotFound, "taken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := postgres.ClassifyOne(c.err, "job_not_found", "there is no job %d", 7)
+			require.Equal(t, c.kind, fault.KindOf(err))
+			require.Equal(t, c.code, fault.CodeOf(err))
+			require.ErrorIs(t, err, c.err)
+		})
+	}
+	require.NoError(t, postgres.ClassifyOne(nil, "x", "x"))
+}
+
 func TestOpenNeverShowsThePassword(t *testing.T) {
 	t.Parallel()
 	_, err := postgres.Open(t.Context(), "postgres://u:hunter2@h:notaport/x")
@@ -58,14 +80,17 @@ func TestURLOverridesDefaults(t *testing.T) {
 		"postgres://h/d?application_name=me":          5 * time.Second,
 		"postgres://h/d?default_query_exec_mode=exec": 5 * time.Second,
 	} {
-		pool, err := postgres.Open(t.Context(), url)
-		require.NoError(t, err)
-		config := pool.Config()
-		pool.Close()
-		require.Equal(t, want, config.ConnConfig.ConnectTimeout, url)
-		for name := range config.ConnConfig.RuntimeParams {
-			require.Contains(t, url, name, "a pooler in transaction mode refuses start-up parameters")
-		}
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			pool, err := postgres.Open(t.Context(), url)
+			require.NoError(t, err)
+			config := pool.Config()
+			pool.Close()
+			require.Equal(t, want, config.ConnConfig.ConnectTimeout)
+			for name := range config.ConnConfig.RuntimeParams {
+				require.Contains(t, url, name, "a pooler in transaction mode refuses start-up parameters")
+			}
+		})
 	}
 }
 

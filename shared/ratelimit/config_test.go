@@ -16,12 +16,15 @@ func TestLimitText(t *testing.T) {
 		"5/1m": {5, time.Minute}, " 5/60s ": {5, time.Minute}, "25/1d": {25, day}, "1/1s": {1, time.Second},
 		"10/250ms": {10, 250 * time.Millisecond}, "1000000/90m": {1_000_000, 90 * time.Minute}, "7/366d": {7, 366 * day},
 	} {
-		got, err := ParseLimit(text)
-		require.NoError(t, err, text)
-		require.Equal(t, want, got)
-		again, err := ParseLimit(got.String())
-		require.NoError(t, err)
-		require.Equal(t, want, again, got.String())
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			got, err := ParseLimit(text)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			again, err := ParseLimit(got.String())
+			require.NoError(t, err)
+			require.Equal(t, want, again, got.String())
+		})
 	}
 	require.Equal(t, "5/1m", Limit{5, time.Minute}.String())
 	require.Equal(t, "25/1d", Limit{25, day}.String())
@@ -30,11 +33,14 @@ func TestLimitText(t *testing.T) {
 		"", "5", "/", "5/", "/1m", "0/1m", "-1/1m", "5/x", "x/1m", "5/0s", "5/-1s", "5/1µs", "5/1.5ms", "5/367d", "5/d", "5/-1d", "5/9999999999d",
 		"99999999999/1m", "5/1m/1m", "5 / 1m",
 	} {
-		_, err := ParseLimit(bad)
-		require.Error(t, err, bad)
-		l := Limit{5, time.Minute}
-		require.NoError(t, l.UnmarshalText([]byte(bad)))
-		require.ErrorContains(t, l.Check("RATE_LIMIT_X"), "RATE_LIMIT_X", bad)
+		t.Run(bad, func(t *testing.T) {
+			t.Parallel()
+			_, err := ParseLimit(bad)
+			require.Error(t, err)
+			l := Limit{5, time.Minute}
+			require.NoError(t, l.UnmarshalText([]byte(bad)))
+			require.ErrorContains(t, l.Check("RATE_LIMIT_X"), "RATE_LIMIT_X")
+		})
 	}
 }
 
@@ -42,8 +48,8 @@ func TestConfigReportsAllErrorsWithoutKeys(t *testing.T) {
 	t.Parallel()
 	hash := strings.Repeat("ab", 32)
 	var c Config
-	require.NoError(t, c.TrustedProxies.UnmarshalText([]byte("10.0.0.0/8,banana,10.0.0.0/33,fe80::1%eth0")))
-	require.NoError(t, c.APIKeys.UnmarshalText([]byte("fine:"+hash+",s3cret,x:s3cret,y:"+hash[2:]+", :"+hash+",fine:"+strings.Repeat("cd", 32)+":5/1m,z:"+hash+",w:"+hash+":s3cret,")))
+	c.TrustedProxies = "10.0.0.0/8,banana,10.0.0.0/33,fe80::1%eth0"
+	c.APIKeys = Keys("fine:" + hash + ",s3cret,x:s3cret,y:" + hash[2:] + ", :" + hash + ",fine:" + strings.Repeat("cd", 32) + ":5/1m,z:" + hash + ",w:" + hash + ":s3cret,")
 	c.MaxCopies, c.Timeout = 0, 0
 	err := c.Validate()
 	for _, want := range []string{
@@ -58,9 +64,14 @@ func TestConfigReportsAllErrorsWithoutKeys(t *testing.T) {
 
 	text, err := json.Marshal(c)
 	require.NoError(t, err)
-	for _, printed := range []string{string(text), fmt.Sprintf("%v %+v %#v", c, c, c.APIKeys)} {
+	printed := []string{string(text)}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%d"} {
+		printed = append(printed, fmt.Sprintf(verb, c), fmt.Sprintf(verb, c.APIKeys))
+	}
+	for _, printed := range printed {
 		require.Contains(t, printed, "REDACTED")
 		require.NotContains(t, printed, "fine")
+		require.NotContains(t, printed, fmt.Sprintf("%x", "fine"))
 	}
 	ok := Config{Timeout: time.Second, MaxCopies: 1, Default: Limit{1, time.Minute}}
 	require.NoError(t, ok.Validate())

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv/call"
 )
 
 func keyed(name, key, rest string) string {
@@ -23,8 +25,9 @@ func keyed(name, key, rest string) string {
 func TestAPIKeys(t *testing.T) {
 	t.Parallel()
 	var c Config
-	require.NoError(t, c.APIKeys.UnmarshalText([]byte(keyed("alice", "a-key", "")+", "+keyed("bob", "b-key", ":1/1m")+","+keyed("alice", "a-new-key", "")+","+keyed("nobody", "", ""))))
-	require.NoError(t, c.APIKeys.err)
+	c.APIKeys = Keys(keyed("alice", "a-key", "") + ", " + keyed("bob", "b-key", ":1/1m") + "," + keyed("alice", "a-new-key", "") + "," + keyed("nobody", "", ""))
+	_, err := c.APIKeys.parse()
+	require.NoError(t, err)
 	guarded := Policy{Name: "guarded", Limit: Limit{2, time.Minute}, Guarded: true}
 	s := newSite(t, c, things(Limit{2, time.Minute}), guarded)
 	var client string
@@ -36,7 +39,7 @@ func TestAPIKeys(t *testing.T) {
 	for i, header := range [][]string{nil, {keyHeader, "unknown"}} {
 		w := post("/things", header...)
 		require.Equal(t, http.StatusUnauthorized, w.Code)
-		require.Equal(t, "unauthorized", code(t, w))
+		require.Equal(t, "unauthorized", call.Problem(t, w).Code)
 		require.Contains(t, w.Header().Get("WWW-Authenticate"), keyHeader)
 		require.NotContains(t, w.Body.String(), "unknown")
 		require.Equal(t, strconv.Itoa(1-i), w.Header().Get("X-RateLimit-Remaining"), "guesses count against the address")

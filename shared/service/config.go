@@ -23,7 +23,7 @@ type Config struct {
 	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" default:"10s"` // for requests in flight at SIGTERM
 	// ShutdownDelay keeps serving after SIGTERM: 0 on Knative, healthcheck_interval under OpenFaaS.
 	ShutdownDelay time.Duration `envconfig:"SHUTDOWN_DELAY" default:"0s"`
-	CORSOrigins   Origins       `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser; empty: none
+	CORSOrigins   string        `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser, see [ParseOrigins]; empty: none
 }
 
 // longest bounds settings that are durations; a longer one is a mistake.
@@ -31,9 +31,10 @@ const longest = 24 * time.Hour
 
 // Validate reports all faults at once, in the order of the fields.
 func (c Config) Validate() error {
+	_, badOrigins := ParseOrigins(c.CORSOrigins)
 	return errors.Join(
 		Within("PORT", c.Port, 0, 65535), Within("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest),
-		Within("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest), c.CORSOrigins.Validate(),
+		Within("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest), badOrigins,
 	)
 }
 

@@ -26,6 +26,7 @@ const fetchPage = (from) => get(`/dlq/messages?${query(filter, { limit: page, ..
 export async function load(next) {
   const mine = ++turn
   filter = next
+  token = null // of another filter
   box.setAttribute("aria-busy", "true")
   try {
     const answer = await fetchPage()

@@ -31,13 +31,13 @@ type Config struct {
 // API answers queries. Safe for concurrent use.
 type API struct {
 	Config
-	pages pageKey
+	key   []byte // of page tokens
 	slots slots
 }
 
 // New returns an API.
 func New(c Config) *API {
-	return &API{Config: c, pages: newPageKey(string(c.Secret)), slots: newSlots()}
+	return &API{Config: c, key: newPageKey(string(c.Secret)), slots: newSlots()}
 }
 
 // Routes adds the queries to the function's API, behind limit.

@@ -23,17 +23,17 @@ type historyQuery struct {
 	End       string `query:"end" maxLength:"64" doc:"End of the range, exclusive, in the same forms"`
 	Expand    bool   `query:"expand_underlying" doc:"With the points that each average is made of"`
 	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
-	PageToken string `query:"page_token" maxLength:"500" doc:"next_page_token of the page before"`
+	PageToken string `query:"page_token" maxLength:"500" doc:"next_page_token of the page before, with the same query"`
 }
 
 type historyAnswer struct {
 	Body struct {
-		Symbol        string           `json:"symbol"`
-		Provider      string           `json:"provider"`
-		Kind          string           `json:"kind" enum:"sma,wma,ema"`
-		Window        int              `json:"window"`
-		Averages      []historyAverage `json:"averages" doc:"Oldest first; windows that are not full yet are left out"`
-		NextPageToken *string          `json:"next_page_token" nullable:"true" doc:"null at the end"`
+		Symbol   string           `json:"symbol"`
+		Provider string           `json:"provider"`
+		Kind     string           `json:"kind" enum:"sma,wma,ema"`
+		Window   int              `json:"window"`
+		Averages []historyAverage `json:"averages" doc:"Oldest first; windows that are not full yet are left out"`
+		api.Next
 	}
 }
 
@@ -74,7 +74,8 @@ func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, er
 	if in.Expand && in.Limit*in.Window > maxExpanded {
 		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "with expand_underlying, limit × window must be at most %d", maxExpanded)
 	}
-	at, err := a.pages.read(in, k, r)
+	pages := a.pages(in, k, r)
+	at, err := readCursor(pages, in)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, er
 	out.Body.Symbol, out.Body.Provider, out.Body.Kind, out.Body.Window = k.Symbol, k.Provider, in.Kind, in.Window
 	out.Body.Averages = page
 	if next != nil {
-		token := a.pages.write(next)
+		token := api.Token(pages, next)
 		out.Body.NextPageToken = &token
 	}
 	return out, nil
@@ -126,7 +127,7 @@ func (a *API) page(ctx context.Context, in *historyQuery, k series.Key, r series
 		return out, nil, nil
 	}
 	last := in.Limit - 1
-	next := &cursor{Query: fingerprint(in, k, r), After: points[first+last].At}
+	next := &cursor{After: points[first+last].At}
 	if in.Kind == ema {
 		next.ema, next.State = &values[last], values[last].String()
 	}

@@ -128,20 +128,16 @@ func (a *API) cancelReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer,
 	return &bulkAnswer{bulkOf(b)}, nil
 }
 
-type bulksRequest struct {
-	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	PageToken string `query:"page_token" maxLength:"200" doc:"next_page_token of the page before"`
-}
-
 type bulksAnswer struct {
 	Body struct {
-		Replays       []BulkBody `json:"replays"`
-		NextPageToken *string    `json:"next_page_token" nullable:"true" doc:"null at the end"`
+		Replays []BulkBody `json:"replays"`
+		api.Next
 	}
 }
 
-func (a *API) listReplays(ctx context.Context, in *bulksRequest) (*bulksAnswer, error) {
-	before, err := api.ReadToken[uuid.UUID](in.PageToken)
+func (a *API) listReplays(ctx context.Context, in *api.Paging) (*bulksAnswer, error) {
+	query := api.QueryOf("replays")
+	before, err := api.ReadToken[uuid.UUID](query, in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +147,7 @@ func (a *API) listReplays(ctx context.Context, in *bulksRequest) (*bulksAnswer, 
 	}
 	out := &bulksAnswer{}
 	out.Body.Replays = []BulkBody{}
-	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(b replay.Bulk) uuid.UUID { return b.ID })
+	all, out.Body.Next = api.Page(query, all, in.Limit, func(b replay.Bulk) uuid.UUID { return b.ID })
 	for _, b := range all {
 		out.Body.Replays = append(out.Body.Replays, bulkOf(b))
 	}

@@ -22,14 +22,18 @@ type listRequest struct {
 	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
 	Since       string `query:"since" format:"date-time" doc:"Last failure at or after"`
 	Until       string `query:"until" format:"date-time" doc:"Last failure before"`
-	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	PageToken   string `query:"page_token" maxLength:"200"`
+	api.Paging
+}
+
+func (in listRequest) query() api.Query {
+	in.Paging = api.Paging{}
+	return api.QueryOf("letters", in)
 }
 
 type listAnswer struct {
 	Body struct {
-		Messages      []Summary `json:"messages"`
-		NextPageToken *string   `json:"next_page_token" nullable:"true" doc:"null at the end"`
+		Messages []Summary `json:"messages"`
+		api.Next
 	}
 }
 
@@ -57,7 +61,7 @@ func (a *API) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	if f.Until, err = instant("until", in.Until); err != nil {
 		return nil, err
 	}
-	after, err := api.ReadToken[letter.ListKey](in.PageToken)
+	after, err := api.ReadToken[letter.ListKey](in.query(), in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +71,7 @@ func (a *API) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	}
 	out := &listAnswer{}
 	out.Body.Messages = []Summary{}
-	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(l letter.Listed) letter.ListKey { return l.Key })
+	all, out.Body.Next = api.Page(in.query(), all, in.Limit, func(l letter.Listed) letter.ListKey { return l.Key })
 	for _, l := range all {
 		out.Body.Messages = append(out.Body.Messages, summaryOf(l.Stored))
 	}
@@ -112,18 +116,14 @@ func groupOf(g letter.Group) group {
 
 type groupsAnswer struct {
 	Body struct {
-		Groups        []group `json:"groups"`
-		NextPageToken *string `json:"next_page_token" nullable:"true"`
+		Groups []group `json:"groups"`
+		api.Next
 	}
 }
 
-type groupsRequest struct {
-	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	PageToken string `query:"page_token" maxLength:"400" doc:"next_page_token of the page before"`
-}
-
-func (a *API) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer, error) {
-	after, err := api.ReadToken[letter.GroupKey](in.PageToken)
+func (a *API) groups(ctx context.Context, in *api.Paging) (*groupsAnswer, error) {
+	query := api.QueryOf("groups")
+	after, err := api.ReadToken[letter.GroupKey](query, in.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (a *API) groups(ctx context.Context, in *groupsRequest) (*groupsAnswer, err
 		return nil, err
 	}
 	out := &groupsAnswer{}
-	all, out.Body.NextPageToken = api.Page(all, in.Limit, func(g letter.Group) letter.GroupKey {
+	all, out.Body.Next = api.Page(query, all, in.Limit, func(g letter.Group) letter.GroupKey {
 		return letter.GroupKey{Open: g.Open, Letters: g.Letters, Fingerprint: g.Fingerprint}
 	})
 	out.Body.Groups = []group{}

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"marketdata/functions/dlq-inspector/internal/replay"
-	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 )
 
@@ -28,10 +28,7 @@ func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
 
 // notFound classifies an error of a query for one letter.
 func notFound(err error) error {
-	if err = postgres.Classify(err); err != nil && fault.CodeOf(err) == fault.CodeNotFound {
-		return fault.Wrap(err, fault.NotFound, fault.CodeMessageNotFound, "there is no such dead letter")
-	}
-	return err
+	return postgres.ClassifyOne(err, fault.CodeMessageNotFound, "there is no such dead letter")
 }
 
 // place is a place in three columns, which are null if there is none.
@@ -41,7 +38,7 @@ type place struct {
 	offset    *int64
 }
 
-func columnsOf(p *deadletter.Place) place {
+func columnsOf(p *kafkaclient.Place) place {
 	if p == nil {
 		return place{}
 	}
@@ -49,11 +46,11 @@ func columnsOf(p *deadletter.Place) place {
 }
 
 // get returns nil if a column is null.
-func (p place) get() *deadletter.Place {
+func (p place) get() *kafkaclient.Place {
 	if p.topic == nil || p.partition == nil || p.offset == nil {
 		return nil
 	}
-	return &deadletter.Place{Topic: *p.topic, Partition: *p.partition, Offset: *p.offset}
+	return &kafkaclient.Place{Topic: *p.topic, Partition: *p.partition, Offset: *p.offset}
 }
 
 // collect reads all rows of a query. Errors are classified.

@@ -73,7 +73,7 @@ func scanJob(row pgx.CollectableRow) (j jobs.Job, err error) {
 // Job returns a job with its symbols' last results. NotFound with [fault.CodeJobNotFound].
 func (s *Store) Job(ctx context.Context, id string) (jobs.Job, []jobs.LastResult, error) {
 	if !jobs.IsID(id) {
-		return jobs.Job{}, nil, errNoJob
+		return jobs.Job{}, nil, notFound(pgx.ErrNoRows)
 	}
 	rows, err := s.pool.Query(ctx, "select "+jobColumns+" from polling_jobs where id = $1", id)
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *Store) Jobs(ctx context.Context, status jobs.Status, after *string, lim
 // Runs lists a job's recorded runs, newest first, before the given period (nil: all). NotFound with [fault.CodeJobNotFound].
 func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit int) ([]jobs.Run, error) {
 	if !jobs.IsID(id) {
-		return nil, errNoJob
+		return nil, notFound(pgx.ErrNoRows)
 	}
 	var exists bool
 	if err := s.pool.QueryRow(ctx, "select true from polling_jobs where id = $1", id).Scan(&exists); err != nil {
@@ -133,7 +133,7 @@ func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit in
 // [fault.CodeJobNotFound].
 func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) error {
 	if !jobs.IsID(id) {
-		return errNoJob
+		return notFound(pgx.ErrNoRows)
 	}
 	tag, err := s.pool.Exec(ctx, "update polling_jobs set status = $2 where id = $1", id, string(status))
 	if err == nil && tag.RowsAffected() == 0 {
@@ -146,7 +146,7 @@ func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) er
 // [fault.CodeJobNotFound].
 func (s *Store) Remove(ctx context.Context, id string) error {
 	if !jobs.IsID(id) {
-		return errNoJob
+		return notFound(pgx.ErrNoRows)
 	}
 	tag, err := s.pool.Exec(ctx, "delete from polling_jobs where id = $1", id)
 	if err == nil && tag.RowsAffected() == 0 {
@@ -155,13 +155,9 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	return notFound(err)
 }
 
-var errNoJob = fault.New(fault.NotFound, fault.CodeJobNotFound, "there is no such job")
-
+// notFound classifies an error of a query for one job.
 func notFound(err error) error {
-	if err = postgres.Classify(err); fault.KindOf(err) == fault.NotFound && err != nil {
-		return fault.Wrap(err, fault.NotFound, fault.CodeJobNotFound, "there is no such job")
-	}
-	return err
+	return postgres.ClassifyOne(err, fault.CodeJobNotFound, "there is no such job")
 }
 
 func texts(symbols []market.Symbol) []string {
