@@ -48,8 +48,5 @@ func (c config) Validate() error {
 		}
 		seen[w] = true
 	}
-	if c.MaxEventBytes < 1 || c.MaxEventBytes > mostEventBytes {
-		errs = append(errs, fmt.Errorf("MAX_EVENT_BYTES: %d is not within 1 to %d", c.MaxEventBytes, mostEventBytes))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, service.Within("MAX_EVENT_BYTES", c.MaxEventBytes, 1, mostEventBytes))...)
 }

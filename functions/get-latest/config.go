@@ -36,16 +36,13 @@ func loadConfig() (config, error) {
 
 // Validate reports all invalid settings at once.
 func (c config) Validate() error {
-	errs := []error{
+	return errors.Join(
 		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.Budgets.Validate(), c.LatestLimit.Check("RATE_LIMIT_LATEST"),
 		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("REDIS_URL", c.RedisURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
 		service.OneOf("DEFAULT_PROVIDER", "provider", c.DefaultProvider, market.Providers()),
-		service.DurationIn("CACHE_TTL", c.CacheTTL, time.Second, maxTTL), service.DurationIn("STALE_TTL", c.StaleTTL, c.CacheTTL, maxTTL),
-	}
-	for _, name := range c.ProviderChain {
-		errs = append(errs, service.OneOf("PROVIDER_CHAIN", "provider", name, market.Providers()))
-	}
-	return errors.Join(errs...)
+		service.EachOf("PROVIDER_CHAIN", "provider", c.ProviderChain, market.Providers()),
+		service.Within("CACHE_TTL", c.CacheTTL, time.Second, maxTTL), service.Within("STALE_TTL", c.StaleTTL, c.CacheTTL, maxTTL),
+	)
 }
 
 // maxTTL is the longest time that a quote may be kept in the cache.

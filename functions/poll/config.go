@@ -43,15 +43,12 @@ const (
 
 // Validate reports every fault at once.
 func (c config) Validate() error {
-	errs := []error{
+	return errors.Join(
 		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.Budgets.Validate(), c.PollLimit.Check("RATE_LIMIT_POLL"),
 		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("REDIS_URL", c.RedisURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
 		service.OneOf("DEFAULT_PROVIDER", "provider", c.DefaultProvider, market.Providers()),
-		service.DurationIn("CACHE_TTL", c.CacheTTL, time.Second, maxTTL), service.DurationIn("STALE_TTL", c.StaleTTL, c.CacheTTL, maxTTL),
-		service.DurationIn("RAW_RETENTION", c.RawRetention, time.Hour, maxRetention), service.DurationIn("RUNS_RETENTION", c.RunsRetention, time.Hour, maxRetention),
-	}
-	for _, name := range c.ProviderChain {
-		errs = append(errs, service.OneOf("PROVIDER_CHAIN", "provider", name, market.Providers()))
-	}
-	return errors.Join(errs...)
+		service.EachOf("PROVIDER_CHAIN", "provider", c.ProviderChain, market.Providers()),
+		service.Within("CACHE_TTL", c.CacheTTL, time.Second, maxTTL), service.Within("STALE_TTL", c.StaleTTL, c.CacheTTL, maxTTL),
+		service.Within("RAW_RETENTION", c.RawRetention, time.Hour, maxRetention), service.Within("RUNS_RETENTION", c.RunsRetention, time.Hour, maxRetention),
+	)
 }

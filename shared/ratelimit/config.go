@@ -2,8 +2,9 @@ package ratelimit
 
 import (
 	"errors"
-	"fmt"
 	"time"
+
+	"marketdata/shared/service"
 )
 
 // Config is the limiter's part of a function's environment.
@@ -15,14 +16,10 @@ type Config struct {
 	Default        Limit         `envconfig:"RATE_LIMIT_DEFAULT" default:"1200/1m"`      // for routes without a limit of their own
 }
 
-// Validate reports all errors at once.
+// Validate reports all errors at once, in the order of the fields.
 func (c Config) Validate() error {
-	errs := []error{c.TrustedProxies.err, c.APIKeys.err, c.Default.Check("RATE_LIMIT_DEFAULT")}
-	if c.Timeout <= 0 || c.Timeout > time.Minute {
-		errs = append(errs, fmt.Errorf("RATE_LIMIT_TIMEOUT: %v is not within 1ns to 1m", c.Timeout))
-	}
-	if c.MaxCopies < 1 || c.MaxCopies > 1<<20 {
-		errs = append(errs, fmt.Errorf("MAX_COPIES: %d is not within 1 to %d", c.MaxCopies, 1<<20))
-	}
-	return errors.Join(errs...)
+	return errors.Join(
+		service.Within("RATE_LIMIT_TIMEOUT", c.Timeout, 1, time.Minute), service.Within("MAX_COPIES", c.MaxCopies, 1, 1<<20),
+		c.TrustedProxies.err, c.APIKeys.err, c.Default.Check("RATE_LIMIT_DEFAULT"),
+	)
 }

@@ -1,10 +1,12 @@
 package service
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,15 +29,12 @@ type Config struct {
 // longest bounds settings that are durations; a longer one is a mistake.
 const longest = 24 * time.Hour
 
-// Validate reports all faults at once.
+// Validate reports all faults at once, in the order of the fields.
 func (c Config) Validate() error {
-	errs := []error{
-		c.CORSOrigins.Validate(), DurationIn("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest), DurationIn("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest),
-	}
-	if c.Port < 0 || c.Port > 65535 {
-		errs = append(errs, fmt.Errorf("PORT: %d is not within 0 to 65535", c.Port))
-	}
-	return errors.Join(errs...)
+	return errors.Join(
+		Within("PORT", c.Port, 0, 65535), Within("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest),
+		Within("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest), c.CORSOrigins.Validate(),
+	)
 }
 
 // LoadConfig fills config, a pointer to the settings of a function, from the environment, and validates it. The error names the variable
@@ -78,22 +77,29 @@ func Setting(variable, fallback string) string {
 	return fallback
 }
 
-// DurationIn reports a setting that is not within least and most.
-func DurationIn(variable string, d, least, most time.Duration) error {
-	if d < least || d > most {
-		return fmt.Errorf("%s: %v is not within %v to %v", variable, d, least, most)
+// Within reports a setting that is not within least and most.
+func Within[T cmp.Ordered](variable string, value, least, most T) error {
+	if value < least || value > most {
+		return fmt.Errorf("%s: %v is not within %v to %v", variable, value, least, most)
 	}
 	return nil
 }
 
 // OneOf reports a setting that is not one of the known values.
 func OneOf(variable, what, value string, known []string) error {
-	for _, k := range known {
-		if value == k {
-			return nil
-		}
+	if slices.Contains(known, value) {
+		return nil
 	}
 	return fmt.Errorf("%s: unknown %s %q (one of %s)", variable, what, request.Cut(value, 64), strings.Join(known, ", "))
+}
+
+// EachOf is [OneOf] for a setting that is a list.
+func EachOf(variable, what string, values, known []string) error {
+	var errs []error
+	for _, value := range values {
+		errs = append(errs, OneOf(variable, what, value, known))
+	}
+	return errors.Join(errs...)
 }
 
 // Required reports a setting that is empty.

@@ -33,12 +33,25 @@ func TestSettingsThatCannotBeReadAreNamed(t *testing.T) {
 	}
 }
 
+func TestFaultsOfSettingsAreReportedInOrder(t *testing.T) { //nolint:paralleltest // it sets the environment
+	for variable, value := range map[string]string{"CORS_ORIGINS": "b,a", "SHUTDOWN_DELAY": "-1s", "SHUTDOWN_TIMEOUT": "0s", "PORT": "-1"} {
+		t.Setenv(variable, value)
+	}
+	var config service.Config
+	err := service.LoadConfig(&config)
+	require.Regexp(t, `^PORT: .*\nSHUTDOWN_TIMEOUT: .*\nSHUTDOWN_DELAY: .*\nCORS_ORIGINS: "b".*\nCORS_ORIGINS: "a".*$`, err.Error())
+}
+
 func TestChecksOfSettings(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, service.OneOf("V", "fruit", "pear", []string{"apple", "pear"}))
 	require.EqualError(t, service.OneOf("V", "fruit", "plum", []string{"apple", "pear"}), `V: unknown fruit "plum" (one of apple, pear)`)
 	require.EqualError(t, service.Required("V", service.Secret("")), "V is not set")
 	require.NoError(t, service.Required("V", "x"))
-	require.NoError(t, service.DurationIn("V", time.Second, time.Second, time.Second))
-	require.Error(t, service.DurationIn("V", 2*time.Second, 0, time.Second))
+	require.NoError(t, service.EachOf("V", "fruit", []string{"pear", "apple"}, []string{"apple", "pear"}))
+	require.EqualError(t, service.EachOf("V", "fruit", []string{"plum", "pear", "fig"}, []string{"pear"}),
+		"V: unknown fruit \"plum\" (one of pear)\nV: unknown fruit \"fig\" (one of pear)")
+	require.NoError(t, service.Within("V", time.Second, time.Second, time.Second))
+	require.EqualError(t, service.Within("V", 2*time.Second, 0, time.Second), "V: 2s is not within 0s to 1s")
+	require.EqualError(t, service.Within("V", 0, 1, 9), "V: 0 is not within 1 to 9")
 }

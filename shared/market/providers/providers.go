@@ -3,7 +3,6 @@ package providers
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -58,11 +57,12 @@ func (c *Config) Load() {
 	}
 }
 
-// Validate reports all errors at once. They contain no values: a URL may hold a password, and keys are secret.
+// Validate reports all errors at once, in the order of the fields and of [market.Catalog]. They contain no values of text: a URL
+// may hold a password, and keys are secret.
 func (c Config) Validate() error {
-	var errs []error
-	if c.Timeout <= 0 || c.Timeout > time.Minute {
-		errs = append(errs, fmt.Errorf("PROVIDER_TIMEOUT: %v is not within 1ns to 1m", c.Timeout))
+	errs := []error{service.Within("PROVIDER_TIMEOUT", c.Timeout, 1, time.Minute)}
+	if !slices.Contains(alphavantage.Entitlements, c.Entitlement) {
+		errs = append(errs, errors.New("ALPHA_VANTAGE_ENTITLEMENT must be delayed, realtime or empty"))
 	}
 	for _, l := range market.Catalog {
 		variable, s := strings.ToUpper(l.Name), c.Each[l.Name]
@@ -72,9 +72,6 @@ func (c Config) Validate() error {
 		if strings.ContainsFunc(string(s.APIKey), func(r rune) bool { return r <= ' ' || r > '~' }) {
 			errs = append(errs, errors.New(variable+"_API_KEY has spaces, line breaks or other characters that are not valid in a key"))
 		}
-	}
-	if !slices.Contains(alphavantage.Entitlements, c.Entitlement) {
-		errs = append(errs, errors.New("ALPHA_VANTAGE_ENTITLEMENT must be delayed, realtime or empty"))
 	}
 	return errors.Join(errs...)
 }

@@ -60,7 +60,11 @@ func TestValidateReportsAllErrorsWithoutValues(t *testing.T) { //nolint:parallel
 	})
 	err := c.Validate()
 	require.Error(t, err)
-	require.Len(t, strings.Split(err.Error(), "\n"), 11)
+	lines := strings.Split(err.Error(), "\n")
+	require.Len(t, lines, 11)
+	for i, variable := range []string{"PROVIDER_TIMEOUT", "ALPHA_VANTAGE_ENTITLEMENT", "YFINANCE_BASE_URL", "ALPHA_VANTAGE_BASE_URL", "ALPHA_VANTAGE_API_KEY", "FINNHUB_BASE_URL"} {
+		require.Contains(t, lines[i], variable, "always in this order")
+	}
 	for _, variable := range []string{"PROVIDER_TIMEOUT", "TWELVE_DATA_API_KEY", "ALPHA_VANTAGE_ENTITLEMENT"} {
 		require.Contains(t, err.Error(), variable)
 	}

@@ -29,7 +29,7 @@ func (c *Config) Load() {
 // Limits reports whether calls of the provider are limited.
 func (c Config) Limits(provider string) bool { return len(c.Each[provider].all) > 0 }
 
-// Validate reports all errors at once.
+// Validate reports all errors at once, in the order of [market.Catalog].
 func (c Config) Validate() error {
 	var errs []error
 	for _, l := range market.Catalog {
