@@ -5,17 +5,14 @@ import (
 	"fmt"
 
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/shared/backing"
 	"marketdata/shared/market"
-	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
 
 type config struct {
 	service.Config
-	DatabaseURL  service.Secret `envconfig:"DATABASE_URL"`
-	KafkaServers string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
-	RedisURL     service.Secret `envconfig:"REDIS_URL"` // of the queries' limit alone
-	Limits       ratelimit.Config
+	Backing backing.Config
 	// DefaultProvider is whose series a query without provider gets: the same as in all functions.
 	DefaultProvider string `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
 	Windows         []int  `envconfig:"MA_WINDOWS" default:"5,20,50"`      // points, at most 50
@@ -31,12 +28,10 @@ func loadConfig() (config, error) {
 	return c, err
 }
 
-// Validate reports every fault at once.
+// Validate reports all faults at once, in the order of the fields.
 func (c config) Validate() error {
 	errs := []error{
-		c.Config.Validate(), c.Limits.Validate(),
-		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("REDIS_URL", c.RedisURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
-		service.OneOf("DEFAULT_PROVIDER", "provider", c.DefaultProvider, market.Providers()),
+		c.Config.Validate(), c.Backing.Validate(), service.OneOf("DEFAULT_PROVIDER", "provider", c.DefaultProvider, market.Providers()),
 	}
 	if len(c.Windows) == 0 {
 		errs = append(errs, errors.New("MA_WINDOWS is empty"))

@@ -10,7 +10,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,21 +19,17 @@ import (
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/api"
+	"marketdata/shared/backing"
 	"marketdata/shared/deadletter"
 	"marketdata/shared/ingress"
-	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
-	"marketdata/shared/redisclient"
 	"marketdata/shared/service"
 )
 
 func main() {
-	if err := run(context.Background(), os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "compute-ma:", err)
-		os.Exit(1)
-	}
+	service.Main("compute-ma", func(ctx context.Context) error { return run(ctx, os.Args[1:]) })
 }
 
 func run(ctx context.Context, args []string) error {
@@ -44,57 +40,50 @@ func run(ctx context.Context, args []string) error {
 	log := service.NewLogger("compute-ma", cfg.LogLevel)
 	service.TuneGC(200) // 200 deliveries at once keep a good deal alive
 	srv := service.New(cfg.Config, log)
-	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
+	clients, err := backing.Open(srv, cfg.Backing)
 	if err != nil {
 		return err
 	}
-	defer srv.Close(pool.Close)
-	points := store.New(pool, cfg.Windows)
+	defer clients.Close()
+	points := store.New(clients.Postgres.Pool(), cfg.Windows)
 	if len(args) > 0 && args[0] == "rebuild" {
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		n, err := points.Rebuild(ctx)
-		if err == nil {
-			log.InfoContext(ctx, "averages are rebuilt", "series", n)
-		}
-		return err
+		return rebuild(ctx, points, log)
 	}
 	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
 		return err
 	}
-	producer := kafkaclient.NewProducer(cfg.KafkaServers)
-	defer srv.Close(func() { producer.Close(srv.Left()) })
-
-	client, err := redisclient.Open(string(cfg.RedisURL))
-	if err != nil {
-		return err
-	}
-	defer client.Close() //nolint:errcheck // nothing is buffered
-	limiter := ratelimit.New(client, cfg.Limits, log)
-	defer limiter.Close() //nolint:errcheck // nothing is buffered
-
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check(priceevent.Topic)},
-		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // events need it not at all
+	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic)})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
-	limiter.Observe(srv.Metrics)
+
 	m := newMetrics(srv.Metrics)
 	events := store.NewBatcher(points, m.batch)
 	defer srv.Close(events.Close) // after the server: what is in flight is committed, then the pool closes
 	(&receiver{
 		events: events, rehearsals: points, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
-		deadLetters: deadletter.Writer{Producer: producer, Topic: priceevent.DeadLetterTopic},
+		deadLetters: deadletter.Writer{Producer: clients.Producer, Topic: priceevent.DeadLetterTopic},
 	}).routes(srv.Mux)
 
-	reads, err := postgres.OpenSmall(string(cfg.DatabaseURL), store.ReadConnections)
+	reads, err := postgres.OpenSmall(string(cfg.Backing.DatabaseURL), store.ReadConnections)
 	if err != nil {
 		return err
 	}
 	defer srv.Close(reads.Close)
 	routes := api.New(srv, "compute-ma", "Exact moving averages of observed prices.")
 	averages.New(averages.Config{
-		Reads: store.NewReader(reads), Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: cfg.DatabaseURL,
-	}).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+		Reads: store.NewReader(reads), Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: cfg.Backing.DatabaseURL,
+	}).Routes(routes, clients.Limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
+}
+
+// rebuild computes all averages anew, without a port, until it is told to stop.
+func rebuild(ctx context.Context, points *store.Store, log *slog.Logger) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	n, err := points.Rebuild(ctx)
+	if err == nil {
+		log.InfoContext(ctx, "averages are rebuilt", "series", n)
+	}
+	return err
 }

@@ -79,12 +79,12 @@ func serveInsertOnly(ctx context.Context) error {
 		return err
 	}
 	log := service.NewLogger("compute-ma", cfg.LogLevel)
-	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
+	pool, err := postgres.Open(ctx, string(cfg.Backing.DatabaseURL))
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	producer := kafkaclient.NewProducer(cfg.KafkaServers)
+	producer := kafkaclient.NewProducer(cfg.Backing.KafkaServers)
 	defer producer.Close(cfg.ShutdownTimeout)
 	srv := service.New(cfg.Config, log)
 	m := newMetrics(srv.Metrics)

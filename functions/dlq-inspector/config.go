@@ -5,16 +5,13 @@ import (
 	"net/url"
 
 	"marketdata/functions/dlq-inspector/internal/operators"
-	"marketdata/shared/ratelimit"
+	"marketdata/shared/backing"
 	"marketdata/shared/service"
 )
 
 type config struct {
 	service.Config
-	Limits       ratelimit.Config
-	DatabaseURL  service.Secret `envconfig:"DATABASE_URL"`
-	RedisURL     service.Secret `envconfig:"REDIS_URL"` // of the limiter; empty: each replica limits alone
-	KafkaServers string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
+	Backing      backing.Config
 	ComputeMAURL string         `envconfig:"COMPUTE_MA_URL" default:"http://compute-ma.marketdata.svc.cluster.local"`
 	Token        service.Secret `envconfig:"DLQ_TOKEN"`               // one operator's bearer token
 	Tokens       service.Secret `envconfig:"DLQ_TOKENS"`              // name:sha256 pairs, comma-separated
@@ -22,20 +19,18 @@ type config struct {
 }
 
 func loadConfig() (config, error) {
-	var c config
+	c := config{Backing: backing.Config{RedisOptional: true}}
 	err := service.LoadConfig(&c)
 	return c, err
 }
 
-// Validate reports every fault at once.
+// Validate reports all faults at once, in the order of the fields.
 func (c config) Validate() error {
-	errs := []error{
-		c.Config.Validate(), c.Limits.Validate(), operators.ValidTokens(string(c.Tokens)),
-		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
-	}
+	errs := []error{c.Config.Validate(), c.Backing.Validate()}
 	if u, err := url.Parse(c.ComputeMAURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		errs = append(errs, errors.New("COMPUTE_MA_URL is not an http or https URL"))
 	}
+	errs = append(errs, operators.ValidTokens(string(c.Tokens)))
 	if c.MaxReplays < 1 {
 		errs = append(errs, errors.New("MAX_REPLAYS must be positive"))
 	}

@@ -8,8 +8,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"time"
 
 	"marketdata/functions/dlq-inspector/internal/intake"
@@ -17,21 +15,15 @@ import (
 	"marketdata/functions/dlq-inspector/internal/replay"
 	"marketdata/functions/dlq-inspector/internal/store"
 	"marketdata/shared/api"
+	"marketdata/shared/backing"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
-	"marketdata/shared/redisclient"
 	"marketdata/shared/service"
 )
 
-func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "dlq-inspector:", err)
-		os.Exit(1)
-	}
-}
+func main() { service.Main("dlq-inspector", run) }
 
 func run(ctx context.Context) error {
 	cfg, err := loadConfig()
@@ -42,33 +34,23 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	service.LimitMemory() // a flood of letters leaves much garbage and little live memory
 	log := service.NewLogger("dlq-inspector", cfg.LogLevel)
+	service.LimitMemory() // a flood of letters leaves much garbage and little live memory
 	srv := service.New(cfg.Config, log)
-	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
+	clients, err := backing.Open(srv, cfg.Backing)
 	if err != nil {
 		return err
 	}
-	defer srv.Close(pool.Close)
-	reader := kafkaclient.NewReader(cfg.KafkaServers)
+	defer clients.Close()
+	reader := kafkaclient.NewReader(cfg.Backing.KafkaServers)
 	defer srv.Close(reader.Close)
-	producer := kafkaclient.NewProducer(cfg.KafkaServers)
-	defer srv.Close(func() { producer.Close(srv.Left()) })
-	client, err := redisclient.Open(string(cfg.RedisURL))
-	if err != nil {
-		return err
-	}
-	defer client.Close() //nolint:errcheck // nothing is buffered
-	limiter := ratelimit.New(client, cfg.Limits, log)
-	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: reader.Check(priceevent.DeadLetterTopic)},
-		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true})
+	srv.Needs(service.Check{Name: "kafka", Ping: reader.Check(priceevent.DeadLetterTopic)})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
-	limiter.Observe(srv.Metrics)
-	letters := store.New(pool)
+
+	letters := store.New(clients.Postgres.Pool())
 	metrics := replay.NewMetrics(srv.Metrics)
 	replayer := replay.New(replay.Config{
-		Store: letters, Function: cfg.ComputeMAURL, Client: replay.NewClient(), Topics: []string{priceevent.Topic}, Producer: producer,
+		Store: letters, Function: cfg.ComputeMAURL, Client: replay.NewClient(), Topics: []string{priceevent.Topic}, Producer: clients.Producer,
 		MaxReplays: cfg.MaxReplays, Now: time.Now,
 	})
 	bulks := replay.NewRunner(letters, replayer, log, metrics, srv.Stopping())
@@ -82,7 +64,7 @@ func run(ctx context.Context) error {
 	routes := api.New(srv, "dlq-inspector", "Dead letters: see, replay, discard.")
 	operators.New(operators.Config{
 		Store: letters, Replayer: replayer, Bulks: bulks, Access: operators.NewAccess(string(cfg.Tokens), string(cfg.Token)), Metrics: metrics, Log: log,
-	}).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default, Guarded: true}))
+	}).Routes(routes, clients.Limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default, Guarded: true}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

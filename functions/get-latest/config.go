@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"marketdata/shared/backing"
 	"marketdata/shared/market"
 	"marketdata/shared/market/providers"
 	"marketdata/shared/ratelimit"
@@ -13,13 +14,10 @@ import (
 
 type config struct {
 	service.Config
+	Backing         backing.Config
 	Providers       providers.Config
-	Limits          ratelimit.Config
 	Budgets         budget.Config
 	LatestLimit     ratelimit.Limit `envconfig:"RATE_LIMIT_LATEST" default:"5/1m"`
-	DatabaseURL     service.Secret  `envconfig:"DATABASE_URL"`
-	RedisURL        service.Secret  `envconfig:"REDIS_URL"`
-	KafkaServers    string          `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
 	DefaultProvider string          `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
 	ProviderChain   []string        `envconfig:"PROVIDER_CHAIN"`          // what provider=auto tries, in order; empty: all
 	CacheTTL        time.Duration   `envconfig:"CACHE_TTL" default:"60s"` // how long a quote is fresh
@@ -34,11 +32,10 @@ func loadConfig() (config, error) {
 	return c, err
 }
 
-// Validate reports all invalid settings at once.
+// Validate reports all faults at once, in the order of the fields.
 func (c config) Validate() error {
 	return errors.Join(
-		c.Config.Validate(), c.Providers.Validate(), c.Limits.Validate(), c.Budgets.Validate(), c.LatestLimit.Check("RATE_LIMIT_LATEST"),
-		service.Required("DATABASE_URL", c.DatabaseURL), service.Required("REDIS_URL", c.RedisURL), service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers),
+		c.Config.Validate(), c.Backing.Validate(), c.Providers.Validate(), c.Budgets.Validate(), c.LatestLimit.Check("RATE_LIMIT_LATEST"),
 		service.OneOf("DEFAULT_PROVIDER", "provider", c.DefaultProvider, market.Providers()),
 		service.EachOf("PROVIDER_CHAIN", "provider", c.ProviderChain, market.Providers()),
 		service.Within("CACHE_TTL", c.CacheTTL, time.Second, maxTTL), service.Within("STALE_TTL", c.StaleTTL, c.CacheTTL, maxTTL),

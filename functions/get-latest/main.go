@@ -7,29 +7,20 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 
 	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/api"
+	"marketdata/shared/backing"
 	"marketdata/shared/ingest"
-	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market/providers"
-	"marketdata/shared/postgres"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/ratelimit/budget"
-	"marketdata/shared/redisclient"
 	"marketdata/shared/service"
 )
 
-func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "get-latest:", err)
-		os.Exit(1)
-	}
-}
+func main() { service.Main("get-latest", run) }
 
 func run(ctx context.Context) error {
 	cfg, err := loadConfig()
@@ -43,39 +34,28 @@ func run(ctx context.Context) error {
 	log := service.NewLogger("get-latest", cfg.LogLevel)
 	service.LimitMemory()
 	srv := service.New(cfg.Config, log)
-	pool, err := postgres.OpenLater(string(cfg.DatabaseURL))
+	clients, err := backing.Open(srv, cfg.Backing)
 	if err != nil {
 		return err
 	}
-	defer srv.Close(pool.Close)
-	cache, err := redisclient.Open(string(cfg.RedisURL))
-	if err != nil {
-		return err
-	}
-	defer cache.Close() //nolint:errcheck // nothing is buffered
-	producer := kafkaclient.NewProducer(cfg.KafkaServers)
-	defer srv.Close(func() { producer.Close(srv.Left()) })
+	defer clients.Close()
+	limiter, pool := clients.Limiter, clients.Postgres // lazy: a replica that starts for a cached price does not wait for a pool
+	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic)})
 
-	limiter := ratelimit.New(cache, cfg.Limits, log)
-	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	// Optional: without Redis every request is a miss and each replica has its own limits, but requests are answered.
-	warm := service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check(priceevent.Topic)}, warm)
-	limiter.Observe(srv.Metrics)
-	budgets := budget.New(cfg.Budgets, cfg.Limits.MaxCopies, limiter, pool, srv.Metrics)
-	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
+	budgets := budget.New(cfg.Budgets, cfg.Backing.Limits.MaxCopies, limiter, pool, srv.Metrics)
+	in := ingest.New(pool, clients.Producer, providers.New(cfg.Providers), log).Within(budgets)
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
-	quotes := pricecache.New(cache, "price:", cfg.CacheTTL, cfg.StaleTTL)
-	flights := flight.New(cache, "flight:", quotes, fetchWith(in), cfg.Providers.Timeout+ingest.Overhead, log)
+	quotes := pricecache.New(clients.Redis, "price:", cfg.CacheTTL, cfg.StaleTTL)
+	flights := flight.New(clients.Redis, "flight:", quotes, fetchWith(in), cfg.Providers.Timeout+ingest.Overhead, log)
 	defer srv.Close(flights.Close)
 	h := &handler{
 		gate:   limiter.Gate(ratelimit.Policy{Name: "latest", Limit: cfg.LatestLimit}),
 		prices: &prices{cache: quotes, flights: flights, chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), log: log, lookups: newLookups(srv.Metrics)},
-		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Limits.APIKeys.Required(),
+		points: &pgPoints{pool}, known: in.Known, defaultProvider: cfg.DefaultProvider, private: cfg.Backing.Limits.APIKeys.Required(),
 	}
 	routes := api.New(srv, "get-latest", "The latest price of an instrument.")
-	h.routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+	h.routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

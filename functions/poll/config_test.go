@@ -17,8 +17,8 @@ func TestConfig(t *testing.T) { //nolint:paralleltest // it sets the environment
 	c, err := loadConfig()
 	require.NoError(t, err)
 	require.Equal(t, "20/1m", c.PollLimit.String())
-	require.Equal(t, "1200/1m", c.Limits.Default.String())
-	require.Equal(t, 50*time.Millisecond, c.Limits.Timeout)
+	require.Equal(t, "1200/1m", c.Backing.Limits.Default.String())
+	require.Equal(t, 50*time.Millisecond, c.Backing.Limits.Timeout)
 
 	faults := map[string]string{
 		"RATE_LIMIT_POLL": "ten a minute", "RATE_LIMIT_DEFAULT": "0/1m", "RATE_LIMIT_TIMEOUT": "-1s", "MAX_COPIES": "0",

@@ -9,65 +9,45 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 
 	"marketdata/functions/poll/internal/fetch"
 	"marketdata/functions/poll/internal/schedule"
 	"marketdata/functions/poll/internal/store"
 	"marketdata/shared/api"
+	"marketdata/shared/backing"
 	"marketdata/shared/ingest"
-	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market/providers"
-	"marketdata/shared/postgres"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/ratelimit/budget"
-	"marketdata/shared/redisclient"
 	"marketdata/shared/service"
 )
 
-func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "poll:", err)
-		os.Exit(1)
-	}
-}
+func main() { service.Main("poll", run) }
 
 func run(ctx context.Context) error {
 	cfg, err := loadConfig()
 	if err != nil {
 		return err
 	}
-	chain := providers.Chain(cfg.ProviderChain, cfg.DefaultProvider)
 	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
 		return err
 	}
 	log := service.NewLogger("poll", cfg.LogLevel)
-	srv := service.New(cfg.Config, log)
-	pool, err := postgres.Open(ctx, string(cfg.DatabaseURL))
-	if err != nil {
-		return err
-	}
-	defer srv.Close(pool.Close)
-	client, err := redisclient.Open(string(cfg.RedisURL))
-	if err != nil {
-		return err
-	}
-	defer client.Close() //nolint:errcheck // nothing is buffered
-	producer := kafkaclient.NewProducer(cfg.KafkaServers)
-	defer srv.Close(func() { producer.Close(srv.Left()) })
-
-	limiter := ratelimit.New(client, cfg.Limits, log)
-	defer limiter.Close() //nolint:errcheck // nothing is buffered
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping}, service.Check{Name: "kafka", Ping: producer.Check(priceevent.Topic)},
-		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it no job is created, but jobs run
 	service.LimitMemory()
-	limiter.Observe(srv.Metrics)
-	budgets := budget.New(cfg.Budgets, cfg.Limits.MaxCopies, limiter, pool, srv.Metrics)
-	in := ingest.New(pool, producer, providers.New(cfg.Providers), log).Within(budgets)
+	srv := service.New(cfg.Config, log)
+	clients, err := backing.Open(srv, cfg.Backing)
+	if err != nil {
+		return err
+	}
+	defer clients.Close()
+	limiter, pool := clients.Limiter, clients.Postgres.Pool()
+	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic)})
+
+	budgets := budget.New(cfg.Budgets, cfg.Backing.Limits.MaxCopies, limiter, pool, srv.Metrics)
+	in := ingest.New(pool, clients.Producer, providers.New(cfg.Providers), log).Within(budgets)
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
 	m := newMetrics(srv.Metrics)
@@ -75,7 +55,8 @@ func run(ctx context.Context) error {
 	ticker := schedule.New(schedule.Config{
 		Store: polls, Outbox: in, Log: log, Recorded: m.recorded, Swept: m.swept,
 		Fetcher: fetch.New(fetch.Config{
-			Budget: in, Ingest: in, Cache: pricecache.New(client, "price:", cfg.CacheTTL, cfg.StaleTTL), Chain: chain, Log: log, Count: m.fetched,
+			Budget: in, Ingest: in, Cache: pricecache.New(clients.Redis, "price:", cfg.CacheTTL, cfg.StaleTTL),
+			Chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), Log: log, Count: m.fetched,
 		}),
 		Fresh: cfg.CacheTTL, RawRetention: cfg.RawRetention, RunsRetention: cfg.RunsRetention, Stopping: srv.Stopping(),
 	})
@@ -84,7 +65,7 @@ func run(ctx context.Context) error {
 	routes := api.New(srv, "poll", "Polling jobs: prices on a schedule.")
 	h.routes(srv.Mux, routes,
 		limiter.Middleware(ratelimit.Policy{Name: "poll", Limit: cfg.PollLimit, FailClosed: true}),
-		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Limits.Default}))
+		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

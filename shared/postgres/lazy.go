@@ -51,6 +51,9 @@ func OpenSmall(url string, connections int32) (*Lazy, error) {
 	return l, nil
 }
 
+// Pool returns the pool, for callers that need more than [DB]. It creates the pool at once.
+func (l *Lazy) Pool() *pgxpool.Pool { return l.pool() }
+
 // Begin begins a transaction.
 func (l *Lazy) Begin(ctx context.Context) (pgx.Tx, error) { return l.pool().Begin(ctx) }
 

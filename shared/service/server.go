@@ -13,6 +13,14 @@ import (
 	"time"
 )
 
+// Main runs a function until its end. If run fails, it prints the error to stderr and exits with 1.
+func Main(function string, run func(ctx context.Context) error) {
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", function, err)
+		os.Exit(1)
+	}
+}
+
 // NewServer makes an HTTP/1 server that no client can hold up: a request must arrive within 30 s, and an idle connection is
 // closed after two minutes. Serve it on a [Bounded] listener, which does the same for answers. A handler that streams for
 // longer than a request may take calls http.ResponseController.SetReadDeadline with the zero time first.

@@ -1,0 +1,61 @@
+package backing_test
+
+import (
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/backing"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/service"
+	"marketdata/shared/testenv/call"
+)
+
+func newService() *service.Service {
+	return service.New(service.Config{ShutdownTimeout: time.Second}, slog.New(slog.DiscardHandler))
+}
+
+func TestOpenNeedsNoServiceToAnswer(t *testing.T) {
+	t.Parallel()
+	srv := newService()
+	clients, err := backing.Open(srv, backing.Config{
+		DatabaseURL: "postgres://127.0.0.1:1/x", RedisURL: "redis://127.0.0.1:1", KafkaServers: "127.0.0.1:1", Limits: ratelimit.Config{Timeout: time.Second},
+	})
+	require.NoError(t, err)
+	defer clients.Close()
+	w := call.Do(srv.Handler(), http.MethodGet, "/readyz", "")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.JSONEq(t, `{"status":"not_ready","checks":{"postgres":"unavailable","redis":"unavailable"}}`, w.Body.String())
+	require.Contains(t, call.Do(srv.Handler(), http.MethodGet, "/metrics", "").Body.String(), "limiter_degraded 0")
+}
+
+func TestOpenRefusesInvalidURLsWithoutRepeatingThem(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		variable string
+		config   backing.Config
+	}{
+		{"DATABASE_URL", backing.Config{DatabaseURL: "postgres://u:hunter2@h:port/d"}},
+		{"REDIS_URL", backing.Config{DatabaseURL: "postgres://h/d", RedisURL: "http://u:hunter2@h"}},
+	} {
+		t.Run(c.variable, func(t *testing.T) {
+			t.Parallel()
+			_, err := backing.Open(newService(), c.config)
+			require.ErrorContains(t, err, c.variable)
+			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}
+
+func TestConfigReportsEveryFaultInOrder(t *testing.T) {
+	t.Parallel()
+	limits := ratelimit.Config{Timeout: time.Second, MaxCopies: 1, Default: ratelimit.Limit{N: 1, Window: time.Second}}
+	require.EqualError(t, backing.Config{Limits: limits}.Validate(),
+		"DATABASE_URL is not set\nREDIS_URL is not set\nKAFKA_BOOTSTRAP_SERVERS is not set")
+	require.EqualError(t, backing.Config{Limits: limits, RedisOptional: true}.Validate(),
+		"DATABASE_URL is not set\nKAFKA_BOOTSTRAP_SERVERS is not set")
+	require.ErrorContains(t, backing.Config{}.Validate(), "RATE_LIMIT_TIMEOUT")
+}

@@ -1,0 +1,28 @@
+package backing
+
+import (
+	"errors"
+
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/service"
+)
+
+// Config is the part of a function's environment that says where its services are.
+type Config struct {
+	DatabaseURL   service.Secret `envconfig:"DATABASE_URL"`
+	RedisURL      service.Secret `envconfig:"REDIS_URL"`
+	KafkaServers  string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
+	Limits        ratelimit.Config
+	RedisOptional bool `ignored:"true"` // REDIS_URL may be empty: each replica limits alone
+}
+
+// Validate reports all faults at once, in the order of the fields.
+func (c Config) Validate() error {
+	var redis error
+	if !c.RedisOptional {
+		redis = service.Required("REDIS_URL", c.RedisURL)
+	}
+	return errors.Join(
+		service.Required("DATABASE_URL", c.DatabaseURL), redis, service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers), c.Limits.Validate(),
+	)
+}
