@@ -4,47 +4,41 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv/settings"
 )
 
-// A setting that cannot work is refused at start, by name and with what would do: not by every request afterwards.
-func TestSettingsThatCannotWorkAreRefusedAtStart(t *testing.T) {
-	for name, value := range map[string]string{
-		"DATABASE_URL": "postgres://localhost/x", "REDIS_URL": "redis://localhost", "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092",
-		"DEFAULT_PROVIDER": "coinbase", "API_KEYS": "", "TRUSTED_PROXIES": "",
-	} {
-		t.Setenv(name, value)
-	}
+var ownFaults = []settings.Fault{
+	{"REDIS_URL", "", "REDIS_URL is not set"},
+	{"MA_WINDOWS", "0", "MA_WINDOWS: 0 is repeated or not within"},
+	{"MA_WINDOWS", "5,x", "MA_WINDOWS: "},
+	{"MAX_EVENT_BYTES", "0", "MAX_EVENT_BYTES: 0 is not within"},
+	{"MAX_EVENT_BYTES", "99999999999", "MAX_EVENT_BYTES: 99999999999 is not within 1 to 67108864"},
+	{"MAX_EVENT_BYTES", "1MB", `MAX_EVENT_BYTES: "1MB" is not a whole number`},
+}
+
+func TestInvalidSettingsFailTheStart(t *testing.T) { //nolint:paralleltest // it sets the environment
+	settings.Refused(t, loadConfig, settings.Common, settings.Provider, ownFaults)
+}
+
+func TestFaultsOfSettingsAreReportedInOrder(t *testing.T) { //nolint:paralleltest // it sets the environment
+	settings.Ordered(t, loadConfig, []string{
+		"SHUTDOWN_TIMEOUT", "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "RATE_LIMIT_TIMEOUT", "MAX_COPIES", "TRUSTED_PROXIES", "API_KEYS",
+		"RATE_LIMIT_DEFAULT", "DEFAULT_PROVIDER", "MA_WINDOWS", "MAX_EVENT_BYTES",
+	}, settings.Common, settings.Provider, ownFaults)
+}
+
+func TestConfig(t *testing.T) { //nolint:paralleltest // it sets the environment
+	settings.Set(t)
 	c, err := loadConfig()
 	require.NoError(t, err)
 	require.Equal(t, "coinbase", c.DefaultProvider)
-	for _, fault := range []struct{ variable, value, want string }{
-		{"DEFAULT_PROVIDER", "yahoo", `DEFAULT_PROVIDER: unknown provider "yahoo" (one of yfinance, alpha_vantage, finnhub, twelve_data, binance, coinbase)`},
-		{"DEFAULT_PROVIDER", "auto", `DEFAULT_PROVIDER: unknown provider "auto"`},
-		{"DEFAULT_PROVIDER", "YFINANCE", `DEFAULT_PROVIDER: unknown provider "YFINANCE"`},
-		{"DEFAULT_PROVIDER", "", `DEFAULT_PROVIDER: unknown provider ""`},
-		{"LOG_LEVEL", "loud", "LOG_LEVEL: "},
-		{"SHUTDOWN_TIMEOUT", "-1s", "SHUTDOWN_TIMEOUT: -1s is not within"},
-		{"RATE_LIMIT_TIMEOUT", "0s", "RATE_LIMIT_TIMEOUT: 0s is not within"},
-		{"RATE_LIMIT_DEFAULT", "99999999999999999999/1m", "RATE_LIMIT_DEFAULT"},
-		{"MAX_COPIES", "-1", "MAX_COPIES: -1 is not within"},
-		{"MA_WINDOWS", "5,x", "MA_WINDOWS: "},
-		{"MA_WINDOWS", "0", "MA_WINDOWS: 0 is repeated or not within"},
-		{"MAX_EVENT_BYTES", "0", "MAX_EVENT_BYTES"},
-		{"MAX_EVENT_BYTES", "99999999999", "MAX_EVENT_BYTES: 99999999999 is not within 1 to 67108864"},
-		{"MAX_EVENT_BYTES", "1MB", `MAX_EVENT_BYTES: "1MB" is not a whole number`},
-	} {
-		t.Run(fault.variable+"="+fault.value, func(t *testing.T) {
-			t.Setenv(fault.variable, fault.value)
-			_, err := loadConfig()
-			require.ErrorContains(t, err, fault.want)
-		})
-	}
 }
 
-func TestConfigReportsEveryFault(t *testing.T) {
+func TestEveryWindowThatIsInvalidIsReported(t *testing.T) {
 	t.Parallel()
 	err := config{Windows: []int{0, 51, 5, 5}}.Validate()
-	for _, text := range []string{"DATABASE_URL", "REDIS_URL", "RATE_LIMIT_TIMEOUT", "KAFKA_BOOTSTRAP_SERVERS", "MA_WINDOWS: 0", "MA_WINDOWS: 51", "MA_WINDOWS: 5 ", "MAX_EVENT_BYTES", "SHUTDOWN_TIMEOUT"} {
+	for _, text := range []string{"MA_WINDOWS: 0", "MA_WINDOWS: 51", "MA_WINDOWS: 5 "} {
 		require.ErrorContains(t, err, text)
 	}
 }

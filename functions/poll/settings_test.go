@@ -2,48 +2,41 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv/settings"
 )
 
-// A setting that cannot work fails the start, with an error that names it and the values that would work.
-func TestSettingsThatCannotWorkAreRefusedAtStart(t *testing.T) {
-	for name, value := range map[string]string{
-		"DATABASE_URL": "postgres://localhost/x", "REDIS_URL": "redis://localhost", "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092",
-		"DEFAULT_PROVIDER": "coinbase", "API_KEYS": "", "TRUSTED_PROXIES": "",
-	} {
-		t.Setenv(name, value)
-	}
+var ownFaults = []settings.Fault{
+	{"REDIS_URL", "", "REDIS_URL is not set"},
+	{"RATE_LIMIT_POLL", "-5/1m", "RATE_LIMIT_POLL"},
+	{"RATE_LIMIT_POLL", "ten a minute", "RATE_LIMIT_POLL"},
+	{"RAW_RETENTION", "1m", "RAW_RETENTION: 1m0s is not within"},
+	{"RUNS_RETENTION", "-1h", "RUNS_RETENTION: -1h0m0s is not within"},
+}
+
+func TestInvalidSettingsFailTheStart(t *testing.T) { //nolint:paralleltest // it sets the environment
+	settings.Refused(t, loadConfig, settings.Common, settings.Provider, settings.Prices, ownFaults)
+}
+
+func TestFaultsOfSettingsAreReportedInOrder(t *testing.T) { //nolint:paralleltest // it sets the environment
+	settings.Ordered(t, loadConfig, []string{
+		"SHUTDOWN_TIMEOUT", "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "RATE_LIMIT_TIMEOUT", "MAX_COPIES", "TRUSTED_PROXIES", "API_KEYS",
+		"RATE_LIMIT_DEFAULT", "PROVIDER_TIMEOUT", "ALPHA_VANTAGE_BUDGET", "RATE_LIMIT_POLL", "DEFAULT_PROVIDER", "PROVIDER_CHAIN", "CACHE_TTL", "STALE_TTL",
+		"RAW_RETENTION", "RUNS_RETENTION",
+	}, settings.Common, settings.Provider, settings.Prices, ownFaults)
+}
+
+func TestConfig(t *testing.T) {
+	settings.Set(t)
+	t.Setenv("RATE_LIMIT_POLL", "20/1m")
+	t.Setenv("YFINANCE_BUDGET", "off")
 	c, err := loadConfig()
 	require.NoError(t, err)
 	require.Equal(t, "coinbase", c.DefaultProvider)
-	for _, fault := range []struct{ variable, value, want string }{
-		{"DEFAULT_PROVIDER", "yahoo", `DEFAULT_PROVIDER: unknown provider "yahoo" (one of yfinance, alpha_vantage, finnhub, twelve_data, binance, coinbase)`},
-		{"DEFAULT_PROVIDER", "auto", `DEFAULT_PROVIDER: unknown provider "auto"`},
-		{"DEFAULT_PROVIDER", "YFINANCE", `DEFAULT_PROVIDER: unknown provider "YFINANCE"`},
-		{"DEFAULT_PROVIDER", "", `DEFAULT_PROVIDER: unknown provider ""`},
-		{"LOG_LEVEL", "loud", "LOG_LEVEL: "},
-		{"SHUTDOWN_TIMEOUT", "-1s", "SHUTDOWN_TIMEOUT: -1s is not within"},
-		{"RATE_LIMIT_TIMEOUT", "0s", "RATE_LIMIT_TIMEOUT: 0s is not within"},
-		{"RATE_LIMIT_DEFAULT", "99999999999999999999/1m", "RATE_LIMIT_DEFAULT"},
-		{"MAX_COPIES", "-1", "MAX_COPIES: -1 is not within"},
-		{"CACHE_TTL", "0s", "CACHE_TTL: 0s is not within"},
-		{"CACHE_TTL", "-5m", "CACHE_TTL: -5m0s is not within"},
-		{"CACHE_TTL", "60", "CACHE_TTL: \"60\" is not a duration"},
-		{"CACHE_TTL", "2562047h", "CACHE_TTL: "},
-		{"CACHE_TTL", "99999999999h", "CACHE_TTL: "},
-		{"STALE_TTL", "30s", "STALE_TTL: 30s is not within 1m0s to"},
-		{"PROVIDER_TIMEOUT", "0s", "PROVIDER_TIMEOUT: 0s is not within"},
-		{"PROVIDER_TIMEOUT", "2562047h", "PROVIDER_TIMEOUT: "},
-		{"PROVIDER_CHAIN", "yfinance,yahoo", `PROVIDER_CHAIN: unknown provider "yahoo" (one of yfinance, `},
-		{"RUNS_RETENTION", "-1h", "RUNS_RETENTION: -1h0m0s is not within"},
-		{"RAW_RETENTION", "1m", "RAW_RETENTION: 1m0s is not within"},
-		{"RATE_LIMIT_POLL", "-5/1m", "RATE_LIMIT_POLL"},
-	} {
-		t.Run(fault.variable+"="+fault.value, func(t *testing.T) {
-			t.Setenv(fault.variable, fault.value)
-			_, err := loadConfig()
-			require.ErrorContains(t, err, fault.want)
-		})
-	}
+	require.Equal(t, "20/1m", c.PollLimit.String())
+	require.Equal(t, "1200/1m", c.Backing.Limits.Default.String())
+	require.Equal(t, 50*time.Millisecond, c.Backing.Limits.Timeout)
 }
