@@ -69,7 +69,7 @@ func setupOn(t *testing.T, tables polltest.Tables) bundle {
 	return b
 }
 
-// apiKey returns the configuration of a key that is its client's name.
+// apiKey returns the setting of a key that is the same as its client's name.
 func apiKey(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return name + ":" + hex.EncodeToString(sum[:])
@@ -187,7 +187,7 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Zero(t, n)
 }
 
-func TestIdempotencyKeysAreEachClientsOwn(t *testing.T) {
+func TestIdempotencyKeysAreScopedToTheClient(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	made := map[string]string{}
@@ -256,7 +256,7 @@ func TestListPages(t *testing.T) {
 	require.Empty(t, want)
 }
 
-func TestDatabaseTroubleIs503(t *testing.T) {
+func TestDatabaseErrorsAre503(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.Exec(t, "alter table polling_jobs rename to away")
