@@ -20,8 +20,8 @@ import (
 	"marketdata/shared/api"
 )
 
-// A request that is repeated after its job was deleted makes a new job: the key was deleted with the job.
-func TestAnIdempotencyKeyGoesWithItsJob(t *testing.T) {
+// A request that is repeated after its job was deleted makes a new job.
+func TestDeletingAJobDeletesItsIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const body = `{"symbols":["AAPL"]}`
@@ -33,11 +33,11 @@ func TestAnIdempotencyKeyGoesWithItsJob(t *testing.T) {
 	require.Equal(t, "active", b.show(t, second).Status)
 	require.Equal(t, second, b.create(t, body, "Idempotency-Key", "k"))
 	require.Equal(t, http.StatusNoContent, b.do(http.MethodDelete, "/prices/poll/"+second, "").Code)
-	b.create(t, `{"symbols":["MSFT"]}`, "Idempotency-Key", "k") // another request is no conflict then
+	b.create(t, `{"symbols":["MSFT"]}`, "Idempotency-Key", "k") // a different request is no longer a conflict
 }
 
 // A text that cannot be an ID or a token never reaches the database.
-func TestOddIDsAndTokens(t *testing.T) {
+func TestMalformedIDsAndTokens(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.create(t, `{"symbols":["AAPL"]}`)
@@ -68,8 +68,8 @@ func TestOddIDsAndTokens(t *testing.T) {
 	require.Contains(t, w.Body.String(), "invalid_parameter")
 }
 
-// A record that claims to be a tick is not one.
-func TestARecordIsNoTick(t *testing.T) {
+// Kafka records that have the type of a tick are refused.
+func TestRecordsAreNotTicks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.create(t, `{"symbols":["AAPL"]}`)
@@ -90,7 +90,7 @@ func TestARecordIsNoTick(t *testing.T) {
 	require.Equal(t, 1, b.ingest.Sweeps)
 }
 
-// Jobs and ticks work in every mode in which pgx can talk to Postgres: a pooler does not allow all of them.
+// Jobs and ticks work in every query mode of pgx, because a pooler may not allow all of them.
 func TestEveryExecMode(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgx.QueryExecMode{

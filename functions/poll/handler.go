@@ -103,7 +103,7 @@ func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer,
 	if !utf8.ValidString(in.IdempotencyKey) {
 		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "Idempotency-Key is not UTF-8")
 	}
-	id, err := h.store.Create(ctx, c, ratelimit.Client(ctx), in.IdempotencyKey) // idempotency keys are each client's own
+	id, err := h.store.Create(ctx, c, ratelimit.Client(ctx), in.IdempotencyKey) // idempotency keys are scoped to the client
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// provider is a Yahoo that takes a while to answer, and reports each call as it comes.
+// provider is a fake Yahoo that answers slowly and reports each call.
 type provider struct {
 	mu     sync.Mutex
 	calls  map[string]int

@@ -68,7 +68,7 @@ func setupOn(t *testing.T, tables polltest.Tables) bundle {
 	return b
 }
 
-// apiKey returns the configuration of a key that is its client's name.
+// apiKey returns the setting of a key that is the same as its client's name.
 func apiKey(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return name + ":" + hex.EncodeToString(sum[:])
@@ -186,7 +186,7 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Zero(t, n)
 }
 
-func TestIdempotencyKeysAreEachClientsOwn(t *testing.T) {
+func TestIdempotencyKeysAreScopedToTheClient(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	made := map[string]string{}
@@ -257,7 +257,7 @@ func TestListPages(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, w.Code, "the token is of another query")
 }
 
-func TestDatabaseTroubleIs503(t *testing.T) {
+func TestDatabaseErrorsAre503(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.Exec(t, "alter table polling_jobs rename to away")

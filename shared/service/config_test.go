@@ -9,7 +9,7 @@ import (
 	"marketdata/shared/service"
 )
 
-func TestSettingsThatCannotBeReadAreNamed(t *testing.T) {
+func TestErrorsNameTheInvalidSetting(t *testing.T) {
 	for _, c := range []struct{ variable, value, want string }{
 		{"LOG_LEVEL", "loud", `LOG_LEVEL: "loud" is not one of debug, info, warn, error`},
 		{"PORT", "99999999999999999999", `PORT: "99999999999999999999" is not a whole number`},
@@ -28,12 +28,12 @@ func TestSettingsThatCannotBeReadAreNamed(t *testing.T) {
 			var config service.Config
 			err := service.LoadConfig(&config)
 			require.ErrorContains(t, err, c.want)
-			require.NotRegexp(t, `strconv|parsing |invalid syntax|time: `, err.Error(), "the texts of Go's packages")
+			require.NotRegexp(t, `strconv|parsing |invalid syntax|time: `, err.Error(), "no error texts of Go's packages")
 		})
 	}
 }
 
-func TestFaultsOfSettingsAreReportedInOrder(t *testing.T) {
+func TestFaultsOfSettingsAreReportedInOrder(t *testing.T) { //nolint:paralleltest // it sets the environment
 	for variable, value := range map[string]string{"CORS_ORIGINS": "b,a", "SHUTDOWN_DELAY": "-1s", "SHUTDOWN_TIMEOUT": "0s", "PORT": "-1"} {
 		t.Setenv(variable, value)
 	}
@@ -42,7 +42,7 @@ func TestFaultsOfSettingsAreReportedInOrder(t *testing.T) {
 	require.Regexp(t, `^PORT: .*\nSHUTDOWN_TIMEOUT: .*\nSHUTDOWN_DELAY: .*\nCORS_ORIGINS: "b".*\nCORS_ORIGINS: "a".*$`, err.Error())
 }
 
-func TestChecksOfSettings(t *testing.T) {
+func TestSettingChecks(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, service.OneOf("V", "fruit", "pear", []string{"apple", "pear"}))
 	require.EqualError(t, service.OneOf("V", "fruit", "plum", []string{"apple", "pear"}), `V: unknown fruit "plum" (one of apple, pear)`)

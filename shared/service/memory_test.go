@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The limit is the process's: no other test may run meanwhile.
-func TestLimitMemoryGivesWayToTheEnvironment(t *testing.T) { //nolint:paralleltest // see above
+// The limit applies to the whole process, so no other test may run at the same time.
+func TestTheEnvironmentOverridesLimitMemory(t *testing.T) { //nolint:paralleltest // see above
 	before := debug.SetMemoryLimit(math.MaxInt64)
 	percent := debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })

@@ -44,7 +44,7 @@ func TestRoutineEventsAreSummedUp(t *testing.T) {
 		require.Contains(t, lines[1], `"level":"ERROR"`)
 
 		logs.Reset()
-		call.Do(s.Handler(), http.MethodPost, "/", "") // also orders the reset before the timer's line
+		call.Do(s.Handler(), http.MethodPost, "/", "") // also makes the reset happen before the timer writes
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		var line struct {
@@ -63,6 +63,6 @@ func TestRoutineEventsAreSummedUp(t *testing.T) {
 
 		logs.Reset()
 		time.Sleep(time.Minute)
-		require.Empty(t, logs.String(), "nothing happened, nothing is told")
+		require.Empty(t, logs.String(), "nothing happened, so nothing is logged")
 	})
 }

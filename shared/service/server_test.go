@@ -20,7 +20,7 @@ import (
 	"marketdata/shared/service"
 )
 
-// pipes is a listener of connections in memory, so that time can be the test's.
+// pipes is a listener of in-memory connections, which work with the fake clock of synctest.
 type pipes chan net.Conn
 
 func (p pipes) Accept() (net.Conn, error) {
@@ -33,7 +33,7 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// serve runs h on a bounded listener and gives a client's end of a new connection.
+// serve runs h on a bounded listener. dial returns the client's end of a new connection.
 func serve(t *testing.T, h http.Handler) (dial func() net.Conn) {
 	t.Helper()
 	p := make(pipes)
@@ -53,7 +53,7 @@ func send(t *testing.T, c net.Conn, text string) {
 	require.NoError(t, err)
 }
 
-func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
+func TestAClientThatStopsReadingIsDisconnected(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		failed := make(chan time.Duration, 1)
@@ -69,7 +69,7 @@ func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
 		require.LessOrEqual(t, <-failed, 40*time.Second)
 		_ = c.Close()
 
-		// One that takes a byte a second now and then is no better.
+		// A client that reads one byte per second is disconnected, too.
 		c = dial()
 		send(t, c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 		trickled := make(chan struct{})
@@ -88,7 +88,7 @@ func TestAClientThatStopsReadingIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestALongAnswerAndAQuietStreamAreNotCut(t *testing.T) {
+func TestLongAnswersAndQuietStreamsAreNotCut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		stream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -117,7 +117,7 @@ func TestALongAnswerAndAQuietStreamAreNotCut(t *testing.T) {
 	})
 }
 
-// slow is a client on a thin line: 32 KiB a second.
+// slow is a client that reads 32 KiB per second.
 type slow struct{ net.Conn }
 
 func (s *slow) Read(b []byte) (int, error) {
@@ -132,7 +132,7 @@ type thing struct {
 	}
 }
 
-func TestABodyThatStopsHalfWayIsRefused(t *testing.T) {
+func TestIncompleteBodiesAreRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(t)
@@ -159,8 +159,8 @@ func TestABodyThatStopsHalfWayIsRefused(t *testing.T) {
 	})
 }
 
-// A change that takes long goes on after the time that its request had to arrive.
-func TestAHandlerOutlivesTheTimeForItsRequest(t *testing.T) {
+// The time limit is for receiving a request, not for handling it.
+func TestAHandlerMayTakeLongerThanTheReadTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(t)
@@ -196,7 +196,7 @@ func running(t *testing.T, timeout time.Duration, mount func(*service.Service)) 
 	return s, "http://" + listener.Addr().String(), cancel, ended
 }
 
-func TestServesUntilToldToStopAndFinishesWhatIsInFlight(t *testing.T) {
+func TestAStopWaitsForRequestsInFlight(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
 	_, url, stop, ended := running(t, 5*time.Second, func(s *service.Service) {
@@ -219,8 +219,7 @@ func TestServesUntilToldToStopAndFinishesWhatIsInFlight(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-// The time that requests in flight take is gone for what is closed after them, and a request that hangs is cancelled: all
-// together keep to one budget.
+// Requests in flight, and what is closed after them, share one budget. A request that hangs is cancelled.
 func TestOneBudgetForTheWholeStop(t *testing.T) {
 	t.Parallel()
 	entered, cancelled := make(chan struct{}), make(chan error, 1)
@@ -245,13 +244,13 @@ func TestOneBudgetForTheWholeStop(t *testing.T) {
 	require.NoError(t, <-ended, "a stop is no failure")
 	require.ErrorIs(t, <-cancelled, context.Canceled)
 	require.LessOrEqual(t, s.Left(), budget/5)
-	s.Close(func() { select {} }) // a pool whose connection does not come back
+	s.Close(func() { select {} }) // a pool whose connection is never returned
 	s.Close(func() {})
 	require.Less(t, time.Since(began), 4*budget)
 	require.Zero(t, s.Left())
 }
 
-func TestAPortThatIsTakenIsSaid(t *testing.T) {
+func TestAPortInUseIsReported(t *testing.T) {
 	t.Parallel()
 	l, err := service.Listen(t.Context(), service.Config{Host: "127.0.0.1"})
 	require.NoError(t, err)

@@ -27,7 +27,7 @@ func newService(t *testing.T, checks ...service.Check) (*service.Service, *bytes
 	return service.New(service.Config{}, slog.New(slog.NewJSONHandler(&logs, nil)), checks...), &logs
 }
 
-func TestRoutesAndMethodsThatDoNotExistAreProblems(t *testing.T) {
+func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
 	w := call.Do(s.Handler(), http.MethodGet, "/nothing", "")
@@ -37,8 +37,8 @@ func TestRoutesAndMethodsThatDoNotExistAreProblems(t *testing.T) {
 	require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
 }
 
-// A path that is not clean is no way around the routes: the mux would redirect, and what it says of its own is a problem, too.
-func TestWhatTheMuxSaysIsAProblem(t *testing.T) {
+// The mux would redirect a path that is not clean. Such a path is an unknown route.
+func TestUncleanPathsAreUnknownRoutes(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
 	w := call.Do(s.Handler(), http.MethodGet, "/no/../thing", "")
@@ -63,7 +63,7 @@ func TestAPanicIsAnsweredLoggedAndCounted(t *testing.T) {
 	require.InDelta(t, 1, values[`http_requests_total{route="GET /late",status="200"}`], 0)
 }
 
-func TestRequestIDIsEchoedOrMade(t *testing.T) {
+func TestRequestIDIsEchoedOrGenerated(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
 	require.Equal(t, "abc-1", call.Do(s.Handler(), http.MethodGet, "/healthz", "", "X-Request-ID", "abc-1").Header().Get("X-Request-ID"))
@@ -71,7 +71,7 @@ func TestRequestIDIsEchoedOrMade(t *testing.T) {
 	require.Len(t, made, 36)
 }
 
-func TestReadyNamesEachDependencyAndShowsNoCause(t *testing.T) {
+func TestReadyNamesEachDependencyButHidesCauses(t *testing.T) {
 	t.Parallel()
 	ok := service.Check{Name: "redis", Ping: func(context.Context) error { return nil }}
 	bad := service.Check{Name: "postgres", Ping: func(context.Context) error { return errors.New("dial db.internal: password=x") }}
@@ -102,7 +102,7 @@ func TestMetrics(t *testing.T) {
 	require.InDelta(t, 1, values[`http_requests_total{route="none",status="404"}`], 0)
 	require.InDelta(t, 1, values[`http_request_duration_seconds_bucket{route="GET /healthz",le="+Inf"}`], 0)
 	require.Positive(t, values["process_resident_memory_bytes"])
-	require.NotContains(t, values, `http_requests_total{route="GET /metrics",status="200"}`, "that is counted once it is answered")
+	require.NotContains(t, values, `http_requests_total{route="GET /metrics",status="200"}`, "a request is counted after its answer")
 }
 
 func TestSecretsDoNotPrint(t *testing.T) {
@@ -118,7 +118,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
-func TestAnEventsIDIsLoggedInBounds(t *testing.T) {
+func TestLoggedEventIDsAndMethodsAreBounded(t *testing.T) {
 	t.Parallel()
 	s, logs := newService(t)
 	s.Mux.HandleFunc("POST /refused", func(w http.ResponseWriter, r *http.Request) {
@@ -133,15 +133,15 @@ func TestAnEventsIDIsLoggedInBounds(t *testing.T) {
 	require.Less(t, logs.Len(), 1000)
 }
 
-func TestAnswersAreNotKeptAndNotSniffed(t *testing.T) {
+func TestAnswersAreNotCachedOrSniffed(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
-	s.Mux.HandleFunc("GET /kept", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Control", "max-age=5") })
+	s.Mux.HandleFunc("GET /cached", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Control", "max-age=5") })
 	for _, target := range []string{"/healthz", "/metrics", "/nothing"} {
 		w := call.Do(s.Handler(), http.MethodGet, target, "")
 		require.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"), target)
 		require.Equal(t, []string{"nosniff"}, w.Header().Values("X-Content-Type-Options"), target)
 	}
-	require.Equal(t, []string{"max-age=5"}, call.Do(s.Handler(), http.MethodGet, "/kept", "").Header().Values("Cache-Control"))
-	require.Equal(t, []string{"no-store"}, call.Do(s.Handler(), http.MethodPut, "/kept", "").Header().Values("Cache-Control"))
+	require.Equal(t, []string{"max-age=5"}, call.Do(s.Handler(), http.MethodGet, "/cached", "").Header().Values("Cache-Control"))
+	require.Equal(t, []string{"no-store"}, call.Do(s.Handler(), http.MethodPut, "/cached", "").Header().Values("Cache-Control"))
 }

@@ -13,11 +13,11 @@ export const token = {
   drop: () => sessionStorage.removeItem("token"),
 }
 
-// A Kafka offset has up to 19 digits, more than a JavaScript number holds: where it would be rounded, its text stays.
+// A Kafka offset has up to 19 digits, more than a JavaScript number holds: where it would be rounded, it stays text.
 const digits = (_, value, context) => typeof value === "number" && !Number.isSafeInteger(value) && context?.source ? context.source : value
 
-// call makes a request and gives its decoded answer. What the server refuses is a Problem with the text of its problem
-// document; a 401 also ends the session.
+// call makes a request and returns the decoded answer. It throws a refusal as a Problem with the text of the problem document;
+// a 401 also ends the session.
 export async function call(method, path, { body, signal, headers } = {}) {
   let response, text
   try {
@@ -31,7 +31,7 @@ export async function call(method, path, { body, signal, headers } = {}) {
     throw new Problem("The server cannot be reached.", 0, "unreachable")
   }
   let answer = {}
-  try { answer = JSON.parse(text, digits) } catch { /* no JSON: the status says enough */ }
+  try { answer = JSON.parse(text, digits) } catch { /* not JSON: the status is enough */ }
   if (response.ok) return answer
   if (response.status === 401) document.dispatchEvent(new CustomEvent("unauthorized"))
   const retryAfter = Number(response.headers.get("Retry-After")) || 0

@@ -47,7 +47,7 @@ async function showLetters(s, reload) {
   await opened
 }
 
-// openLetter shows a letter. Going on with j and k leaves one step in the history, not one per letter.
+// openLetter shows a letter. Moving with j and k adds one entry to the history, not one per letter.
 function openLetter(id, { replace = false, focus = true } = {}) {
   if (!id) return
   if (id === state.letter) { $("letter-title")?.focus(); return }
@@ -74,7 +74,7 @@ replays.listen(afterBulk)
 many.listen(afterBulk)
 document.addEventListener("close-letter", closeLetter)
 
-// A plain click on a link within the page changes the view without loading the page anew.
+// A plain click on a link within the page changes the view without reloading the page.
 document.addEventListener("click", (e) => {
   const a = e.target.closest("a[data-internal]")
   if (!a || e.defaultPrevented || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return
@@ -113,7 +113,7 @@ function move(by) {
   const inLetter = $("letter").contains(document.activeElement)
   const id = list.step(by, { focus: !inLetter })
   if (!id || !state.letter) return
-  clearTimeout(following) // a held key opens the letter at which it stops
+  clearTimeout(following) // while a key is held, only the letter at which it stops is opened
   following = setTimeout(() => { if (state.letter) openLetter(id, { replace: true, focus: inLetter }) }, 150)
 }
 
@@ -138,7 +138,7 @@ async function loadStats() {
   causes.showCounts((await get("/dlq/stats")).statuses, {})
 }
 
-let rest = 0 // until when requests wait, after a refusal
+let rest = 0 // no request before this time, after a refusal
 async function refresh() {
   if (document.hidden || !signedIn || Date.now() < rest) return
   try {
@@ -187,7 +187,7 @@ async function signIn() {
   await show(state, { reload: true })
 }
 
-document.addEventListener("unauthorized", () => { if (signedIn) signOut("The token is no longer accepted. Sign in again; edits that were not sent are kept.") })
+document.addEventListener("unauthorized", () => { if (signedIn) signOut("The token is no longer accepted. Sign in again; unsent edits are kept.") })
 $("sign-in").addEventListener("submit", async (e) => {
   e.preventDefault()
   token.set($("token").value.trim())
@@ -198,14 +198,14 @@ $("sign-in").addEventListener("submit", async (e) => {
     if (!state.letter) $("main").focus()
   } catch (problem) {
     token.drop()
-    $("sign-in-error").textContent = problem.status === 401 ? `That did not work: ${problem.message}.` : problem.message
+    $("sign-in-error").textContent = problem.status === 401 ? `Sign-in failed: ${problem.message}.` : problem.message
     $("token").select()
   } finally {
     $("sign-in-button").disabled = false
   }
 })
 $("sign-out").addEventListener("click", () => {
-  if (unsent() && !confirm("There are edits that were not sent. Sign out and lose them?")) return
+  if (unsent() && !confirm("Some edits have not been sent. Sign out and lose them?")) return
   dropAll()
   signOut()
 })

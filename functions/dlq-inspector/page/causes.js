@@ -9,7 +9,7 @@ let onPlan = () => {}
 export const listen = (plan) => { onPlan = plan }
 
 const words = {
-  open: "wait for somebody to decide", replaying: "a replay is under way", resolved: "accepted by the function", sent: "copied to their topic", discarded: "set aside",
+  open: "waiting for a decision", replaying: "being replayed", resolved: "accepted by the function", sent: "copied to the original topic", discarded: "set aside",
 }
 
 // showCounts shows the letters by status; each is a link to its list.
@@ -21,11 +21,11 @@ export function showCounts(statuses, filter) {
   const all = Object.values(statuses).reduce((a, b) => a + Number(b), 0)
   const waiting = Number(statuses.open) + Number(statuses.replaying ?? 0)
   $("all-is-well").hidden = waiting > 0
-  $("all-is-well-more").textContent = all ? `No letter is open. ${plural(all, "letter has", "letters have")} been dealt with.` : "No event has failed. Dead letters show up here by themselves."
+  $("all-is-well-more").textContent = all ? `No letter is open. ${plural(all, "letter has", "letters have")} been dealt with.` : "No event has failed. Dead letters appear here automatically."
 }
 
-// load shows causes, the largest first. A refresh brings those that are on show up to date where they stand, and adds new ones
-// at the end: nothing moves while it is being read.
+// load shows causes, the largest first. A refresh updates the causes that are shown in place, and adds new ones at the end:
+// nothing moves while somebody is reading.
 export async function load({ fresh = false, more = false } = {}) {
   const mine = ++turn
   const list = $("causes")

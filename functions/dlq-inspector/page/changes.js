@@ -1,4 +1,4 @@
-// Shows the difference between two texts: what changed, with a little of what stands around it.
+// Shows the difference between two texts: what changed, with some context.
 import { count, h, marked, plural } from "./dom.js"
 
 const around = 120 // characters of context
@@ -30,6 +30,6 @@ export function changes(pieces) {
 function context(text, isFirst, isLast) {
   const head = isFirst ? "" : text.slice(0, around), tail = isLast ? "" : text.slice(-around)
   if (text.length <= (isFirst || isLast ? around : 2 * around)) return marked(text)
-  const gap = h("span", { class: "gap" }, `\n … ${count(text.length - head.length - tail.length)} equal characters … \n`)
+  const gap = h("span", { class: "gap" }, `\n … ${count(text.length - head.length - tail.length)} unchanged characters … \n`)
   return h("span", {}, marked(head), gap, marked(tail))
 }

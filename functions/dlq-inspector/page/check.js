@@ -1,4 +1,4 @@
-// What can be said about a price event while it is being typed. The function decides; this only saves a round trip.
+// Checks a price event while it is being typed. The function has the last word; this only saves a round trip.
 import { members, place } from "./json.js"
 
 const text = (raw) => raw?.startsWith('"') ? JSON.parse(raw) : undefined
@@ -10,7 +10,7 @@ function price(raw) {
   const [, sign, whole, fraction = "", exponent = "0"] = m
   const digits = (whole + fraction).replace(/^0+/, "")
   if (sign || digits === "") return '"price" must be greater than 0'
-  const point = digits.length - fraction.length + Number(exponent) // where the point stands in the digits
+  const point = digits.length - fraction.length + Number(exponent) // position of the point among the digits
   const after = digits.replace(/0+$/, "").length - point
   return point > 20 || after > 18 ? '"price" has more than 20 digits before or 18 after the point' : ""
 }
@@ -23,7 +23,7 @@ function timestamp(value, now) {
   return at > now + 864e5 ? '"timestamp" is more than 24 hours ahead' : ""
 }
 
-// faults lists what a function would object to; none: it looks like a price event.
+// faults lists what a function would object to. An empty list means that the value looks like a price event.
 export function faults(value, now = Date.now()) {
   const { members: found, fault } = members(value)
   if (fault) return [fault.at === 0 && fault.message.includes("object") ? "The value is not a JSON object" : `Not JSON at ${place(value, fault.at)}: ${fault.message}`]

@@ -1,7 +1,7 @@
 // The difference between two texts, quick at any size: equal ends are cut off, then segments are compared, then the words within
 // what changed. Texts are compared as they are, so every digit counts.
 
-// myers gives the shortest list of ["=" | "-" | "+", from, to] runs over two arrays (E. Myers, "An O(ND) Difference Algorithm",
+// myers returns the shortest list of ["=" | "-" | "+", from, to] runs over two arrays (E. Myers, "An O(ND) Difference Algorithm",
 // 1986), or null if they differ in more than most places: its time and memory grow with the square of that.
 function myers(a, b, most) {
   let reach = new Int32Array(2 * most + 3)
@@ -57,7 +57,7 @@ const segments = (text) => text.match(/[^\n,]{0,400}[\n,]?/g).filter(Boolean)
 const words = (text) => text.match(/[\p{L}\p{N}_.+-]+|\s|[^\p{L}\p{N}_.+\s-]/gu) ?? []
 const refined = 20000 // longer changes are shown whole
 
-// ends gives the lengths of the common start and end, not within a word, a surrogate pair or a line end.
+// ends returns the lengths of the common start and end, not within a word, a surrogate pair or a line end.
 function ends(a, b) {
   const least = Math.min(a.length, b.length)
   let start = 0, end = 0
@@ -69,7 +69,7 @@ function ends(a, b) {
   return [start, end]
 }
 
-// diff gives [sign, text] pieces with signs "=", "-", "+".
+// diff returns [sign, text] pieces with signs "=", "-", "+".
 export function diff(a, b) {
   if (a === b) return [["=", a]]
   const [start, end] = ends(a, b)

@@ -19,12 +19,12 @@ export function h(tag, properties = {}, ...children) {
 
 const some = (children) => children.flat().filter((c) => c !== null && c !== undefined && c !== false)
 
-// fill replaces what is in an element.
+// fill replaces the content of an element.
 export const fill = (e, ...children) => e.replaceChildren(...some(children))
 
 export const button = (text, action, properties = {}) => h("button", { type: "button", onclick: action, ...properties }, text)
 
-// --- text that could deceive
+// --- deceptive text
 
 // Characters that are invisible, that change the direction of the text around them, or that look like a plain space.
 const odd = /[\u0000-\u0008\u000B-\u001F\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u17B4\u17B5\u180B-\u180F\u2000-\u200F\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB\u{E0000}-\u{E0FFF}]/gu
@@ -36,7 +36,7 @@ const names = {
 }
 const nameOf = (c) => names[code(c)] ? `${code(c)} ${names[code(c)]}` : code(c)
 
-// marked gives text with every odd character replaced by a visible mark. In the stylesheet, class "exact" also switches the
+// marked returns text with every odd character replaced by a visible mark. In the stylesheet, class "exact" also switches the
 // reordering of right-to-left text off.
 export function marked(text) {
   const out = document.createDocumentFragment()
@@ -65,21 +65,21 @@ export function oddities(text) {
 export const count = (n) => Number(n).toLocaleString("en-US")
 export const plural = (n, one, many = one + "s") => `${count(n)} ${Number(n) === 1 ? one : many}`
 
-// --- times: all in UTC, and said to be
+// --- times: always in UTC, and labelled so
 
-// utc writes an RFC 3339 time of the server's without a Date in between: any year, every digit.
+// utc formats an RFC 3339 time without converting it to a Date, which would lose digits and some years.
 export const utc = (iso) => (iso ?? "").replace("T", " ").replace(/Z$/, " UTC")
 const toSecond = (iso) => utc(iso).replace(/\.\d+/, "")
 
 export function ago(iso, now = Date.now()) {
   const seconds = Math.round((now - Date.parse(iso)) / 1000)
   if (Number.isNaN(seconds)) return utc(iso)
-  if (seconds < -60) return toSecond(iso) // our clock is behind, or the time lies ahead
+  if (seconds < -60) return toSecond(iso) // our clock is behind, or the time is in the future
   if (seconds < 5) return "now"
   for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]) if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`
 }
 
-const unknown = () => h("span", { class: "quiet" }, "not known")
+const unknown = () => h("span", { class: "quiet" }, "unknown")
 
 export const when = (iso) => iso ? h("time", { datetime: iso, title: utc(iso), data: { relative: "" } }, ago(iso)) : unknown()
 export const exactly = (iso) => iso ? h("time", { datetime: iso, title: utc(iso) }, toSecond(iso)) : unknown()

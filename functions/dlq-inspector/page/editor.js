@@ -1,5 +1,5 @@
-// The editor of a letter's value. A draft belongs to its letter and stays until it was sent or taken back: no refusal and no
-// other letter loses it. Long values are edited in parts, so that a keystroke costs the same at any size.
+// The editor of a letter's value. A draft belongs to its letter and is kept until it is sent or undone: neither a refusal
+// nor opening another letter loses it. Long values are edited in parts, so that a keystroke costs the same at any size.
 import { button, count, h, oddities } from "./dom.js"
 import { bytesOf, lf, partEnd, restore, size, starts } from "./parts.js"
 import { changes } from "./changes.js"
@@ -8,8 +8,8 @@ import { ask } from "./worker.js"
 const drafts = new Map()
 const largest = 3 << 20 // bytes of a file
 
-// draft gives the draft of a letter: base is the value that it starts from, text what it is now. What is not valid UTF-8 starts
-// from its closest text; sent is then always text.
+// draft returns the draft of a letter: base is the value that it starts from, text what it is now. A value that is not
+// valid UTF-8 starts from the closest text, and an edit of it is sent as text.
 export function draft(letter) {
   let d = drafts.get(letter.id)
   if (!d) {
@@ -25,14 +25,14 @@ export const dropAll = () => drafts.clear()
 export const unsent = () => [...drafts.values()].some(edited)
 export const hasEdits = (id) => drafts.has(id) && edited(drafts.get(id))
 
-// editor gives the element that edits a draft; onEdit is called after each change.
+// editor returns the element that edits a draft; onEdit is called after each change.
 export function editor(letter, d, onEdit) {
   const area = h("textarea", { id: "value", class: "exact", spellcheck: "false", autocomplete: "off", dir: "ltr", "aria-label": "Value", "aria-describedby": "faults" })
   const where = h("span", { class: "quiet", role: "status" })
   const faults = h("ul", { id: "faults", class: "faults", "aria-live": "polite" })
   const diffBox = h("div", { id: "diff" })
   const note = h("p", { class: "warning", hidden: true })
-  let raw = "" // the part that is in the text area, as it was when it came there
+  let raw = "" // the part in the text area, as it was when it was put there
   let length = 0 // of that part now
 
   function show(from) {
@@ -80,7 +80,7 @@ export function editor(letter, d, onEdit) {
   function search() {
     if (!find.value) return
     at = d.text.indexOf(find.value, at + 1)
-    if (at < 0) { where.textContent = "Not found from here on; the next search starts at the beginning."; return }
+    if (at < 0) { where.textContent = "No more matches; the next search starts at the beginning."; return }
     const from = partOf(at)
     show(from)
     const start = lf(d.text.slice(from, at)).length
@@ -100,13 +100,13 @@ export function editor(letter, d, onEdit) {
     if (!chosen) return
     try { replace(await readText(chosen)) } catch (e) { faults.replaceChildren(h("li", { class: "bad" }, e.message)) }
   } })
-  const tools = h("div", { class: "row-of-buttons" }, button("Take back all changes", () => replace(d.base), { id: "take-back" }), button("Replace by a file …", () => file.click()), file)
+  const tools = h("div", { class: "row-of-buttons" }, button("Undo all changes", () => replace(d.base), { id: "take-back" }), button("Replace with a file …", () => file.click()), file)
 
   show(Math.min(d.from, d.text.length))
   compare()
   return h("div", { class: "editor" },
-    letter.value_encoding === "base64" && h("p", { class: "warning" }, "The value is not plain text. Bytes that are not UTF-8 are shown as \uFFFD. If you change it, what you see is sent whole, as text."),
-    letter.value === null && h("p", { class: "warning" }, "The record has a null value (a tombstone). If you write one, it is sent instead."),
+    letter.value_encoding === "base64" && h("p", { class: "warning" }, "The value is not plain text. Bytes that are not UTF-8 are shown as \uFFFD. If you change it, everything you see is sent as text."),
+    letter.value === null && h("p", { class: "warning" }, "The record has a null value (a tombstone). If you enter a value, it is sent instead."),
     parts, area, note, tools, faults, diffBox)
 }
 

@@ -1,4 +1,4 @@
-// What is known about a letter beside its value: where it comes from, its headers, its history.
+// Everything about a letter except its value: its origin, its headers, its history.
 import { button, count, exactly, h, plural, safe, when } from "./dom.js"
 import { bytesOf } from "./parts.js"
 import { changes } from "./changes.js"
@@ -20,11 +20,11 @@ function wire(value, encoding) {
 const entry = (name, value) => [h("dt", {}, name), h("dd", {}, value)]
 
 export function facts(l) {
-  const record = l.topic === null ? none("not known") : h("span", {}, h("code", {}, safe(l.topic, 249)), ` partition ${l.partition}, offset ${l.offset}`)
+  const record = l.topic === null ? none("unknown") : h("span", {}, h("code", {}, safe(l.topic, 249)), ` partition ${l.partition}, offset ${l.offset}`)
   const link = (filter, text) => h("a", { href: address({ view: "letters", filter }), "data-internal": "" }, text)
   return h("dl", { class: "facts" },
     entry("Record", record),
-    entry("Copy", l.exact ? "exact: key, value and headers are the original record's own" : "as it was delivered: the original record could not be read"),
+    entry("Copy", l.exact ? "exact: key, value and headers are those of the original record" : "as it was delivered: the original record could not be read"),
     entry("Recorded", exactly(l.recorded_at)),
     entry("Key", wire(l.key, l.key_encoding)),
     l.symbol && entry("Symbol", h("span", {}, safe(l.symbol), " · ", link({ status: "all", symbol: l.symbol }, "all letters of this symbol"))),
@@ -35,7 +35,7 @@ export function facts(l) {
     entry("Letter", h("code", {}, l.id)))
 }
 
-// headers shows the record's headers in their order, whatever repeats, and the event's attributes. Long lists come in steps.
+// headers shows the record's headers in their order, repeated ones included, and the event's attributes. Long lists come in steps.
 export function headers(l) {
   const step = 100
   const rows = (l.headers ?? []).map((x) => () => h("tr", {}, h("th", { scope: "row" }, x.name === "" ? none("empty name") : safe(x.name, 300)), h("td", {}, wire(x.value, x.encoding))))
@@ -51,12 +51,12 @@ export function headers(l) {
     add()
     return h("div", {}, h("h4", {}, `${title} (${count(all.length)})`), all.length ? h("table", { class: "pairs" }, body) : h("p", { class: "quiet" }, "None."), more)
   }
-  return h("div", { id: "headers" }, table("Headers of the record, in their order", rows), table("Attributes of the event", attributes))
+  return h("div", { id: "headers" }, table("Record headers, in order", rows), table("Event attributes", attributes))
 }
 
 const actions = {
   replay: "started a replay", resolve: "replayed it: the function accepted it", reopen: "replayed it: it is open again", send: "sent a copy to the topic",
-  discard: "discarded it", restore: "opened it again", recover: "opened it again",
+  discard: "discarded it", restore: "reopened it", recover: "reopened it",
 }
 
 // timeline shows failures and what operators did as one history, newest first.
@@ -77,7 +77,7 @@ export function timeline(l) {
   return h("div", {}, list, more)
 }
 
-// sent offers the value that an edited replay sent, beside the original.
+// sent offers to compare the value that an edited replay sent with the original.
 function sent(l, a) {
   if (typeof a.value !== "string") return a.value_bytes ? none(` (an edited value of ${plural(a.value_bytes, "byte")})`) : null
   const box = h("div", {})

@@ -1,5 +1,5 @@
-// JSON as text: numbers are never turned into JavaScript's, so that every digit stays. No recursion: nesting is as deep as a
-// hostile value likes.
+// JSON as text: numbers are never converted to JavaScript numbers, so that every digit is kept. There is no recursion, because a
+// hostile value may be nested to any depth.
 
 const space = (c) => c === 32 || c === 10 || c === 13 || c === 9
 const number = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y
@@ -10,7 +10,7 @@ class Fault extends Error {
   constructor(at, message) { super(message); this.at = at }
 }
 
-// stringEnd gives the index after the string that begins at i.
+// stringEnd returns the index after the string that begins at i.
 function stringEnd(text, i) {
   for (let j = i + 1; j < text.length;) {
     const c = text.charCodeAt(j)
@@ -18,25 +18,25 @@ function stringEnd(text, i) {
     if (c < 32) throw new Fault(j, "a string has a control character")
     if (c === 92) {
       escape.lastIndex = j
-      if (!escape.test(text)) throw new Fault(j, "a string has an unknown escape")
+      if (!escape.test(text)) throw new Fault(j, "a string has an invalid escape")
       j = escape.lastIndex
     } else j++
   }
-  throw new Fault(i, "a string does not end")
+  throw new Fault(i, "a string is not closed")
 }
 
-// tokenEnd gives the index after the token that begins at i.
+// tokenEnd returns the index after the token that begins at i.
 function tokenEnd(text, i) {
   const c = text.charCodeAt(i)
   if (c === 34) return stringEnd(text, i)
   if (c === 123 || c === 125 || c === 91 || c === 93 || c === 58 || c === 44) return i + 1
   const pattern = c === 45 || c >= 48 && c <= 57 ? number : word
   pattern.lastIndex = i
-  if (!pattern.test(text)) throw new Fault(i, "this is no JSON value")
+  if (!pattern.test(text)) throw new Fault(i, "this is not a JSON value")
   return pattern.lastIndex
 }
 
-// walk reads one JSON value and calls on(kind, start, end, depth) for each token. It throws a Fault that knows the place.
+// walk reads one JSON value and calls on(kind, start, end, depth) for each token. It throws a Fault with the position of the error.
 function walk(text, on) {
   const open = [] // "{" or "["
   let want = "value" // value, first (value or end), name, firstName (name or end), colon, next (comma or end), end
@@ -53,15 +53,15 @@ function walk(text, on) {
     else if ((want === "name" || want === "firstName") && c === '"') { kind = "name"; want = "colon" }
     else if ((want === "value" || want === "first") && (c === "{" || c === "[")) { open.push(c); kind = "open"; want = c === "{" ? "firstName" : "first" }
     else if ((want === "value" || want === "first") && !"]}:,".includes(c)) want = open.length ? "next" : "end"
-    else throw new Fault(start, want === "end" ? "something follows the value" : `${want === "colon" ? "a colon" : want.toLowerCase().includes("name") ? "a member's name" : want === "next" ? "a comma or an end" : "a value"} is missing here`)
+    else throw new Fault(start, want === "end" ? "there is text after the value" : `${want === "colon" ? "a colon" : want.toLowerCase().includes("name") ? "a member's name" : want === "next" ? "a comma or a closing bracket" : "a value"} is missing here`)
     on(kind, start, end, open.length)
   }
-  if (want !== "end") throw new Fault(text.length, text.trim() === "" ? "the value is empty" : "the value ends too early")
+  if (want !== "end") throw new Fault(text.length, text.trim() === "" ? "the value is empty" : "the value is incomplete")
 }
 
 const deepest = 100 // levels that are indented: more would grow with the square of the depth
 
-// pretty indents JSON; null if the text is none, or is nested too deeply.
+// pretty indents JSON. It returns null if the text is not JSON or is nested too deeply.
 export function pretty(text) {
   const out = []
   const line = (depth) => "\n" + "  ".repeat(depth)
@@ -81,7 +81,7 @@ export function pretty(text) {
   return out.join("")
 }
 
-// members gives the raw texts of an object's members, the last of those that repeat: { members } or { fault: { at, message } }.
+// members returns the raw texts of an object's members, the last one if a name repeats: { members } or { fault: { at, message } }.
 export function members(text) {
   const out = new Map()
   let name = "", from = -1, first = ""
@@ -99,7 +99,7 @@ export function members(text) {
   return first === "{" ? { members: out } : { fault: { at: 0, message: "the value is not a JSON object" } }
 }
 
-// place says where an index of a text is.
+// place describes the position of an index in a text.
 export function place(text, at) {
   const before = text.slice(0, at)
   const lines = before.split(/\r\n|\n|\r/)

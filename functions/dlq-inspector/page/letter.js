@@ -12,7 +12,7 @@ let letter = null
 let wanted = "" // id of the letter that is, or is about to be, on show
 let view = "pretty" // of the value; kept from letter to letter
 let busy = new Set() // ids of letters with a request under way
-const outcomes = new Map() // what came of the last action, by id
+const outcomes = new Map() // outcome of the last action, by id
 let changed = () => {} // called after a letter's state changed
 
 export const shown = () => wanted
@@ -32,20 +32,20 @@ export async function open(id, { focus = false } = {}) {
   try { l = await get("/dlq/messages/" + encodeURIComponent(id)) } catch (e) {
     if (wanted !== id) return
     panel.removeAttribute("aria-busy")
-    if (letter?.id === id) { render(letter); return } // what is there is better than nothing; the refresh says that it is old
+    if (letter?.id === id) { render(letter); return } // an old version is better than nothing; the refresh says that it is old
     panel.replaceChildren(h("div", { class: "letter-body" }, h("p", { role: "alert", class: "bad" }, sentence(e.message)), button("Try again", () => open(id, { focus }))))
     return
   }
   if (wanted === id) { render(l); if (focus) $("letter-title").focus({ preventScroll: true }) }
 }
 
-// differs says whether the letter on show is older than its row in the list.
+// differs reports whether the letter that is shown is older than its row in the list.
 export const differs = (row) => letter?.id === row.id && (letter.status !== row.status || letter.failure_count !== row.failure_count || letter.replay_count !== row.replay_count)
 
 export function noticeChange() {
   if (!letter || busy.has(letter.id) || $("stale")) return
   if (!edited(draft(letter)) && !panel.contains(document.activeElement)) { open(letter.id); return }
-  $("letter-notices").append(h("p", { id: "stale", class: "notice" }, "This letter has changed since you opened it. ", button("Show it as it is now", () => open(letter.id, { focus: true }), { class: "link" })))
+  $("letter-notices").append(h("p", { id: "stale", class: "notice" }, "This letter has changed since you opened it. ", button("Show the current version", () => open(letter.id, { focus: true }), { class: "link" })))
 }
 
 function render(l) {
@@ -62,7 +62,7 @@ function render(l) {
       h("div", { id: "letter-notices" }),
       h("p", { class: "reason" }, safe(l.reason || "no reason given")),
       (l.meaning || l.remedy) && h("div", { class: "callout" }, l.meaning && h("p", {}, sentence(l.meaning)), l.remedy && h("p", {}, h("strong", {}, "What to do: "), sentence(l.remedy))),
-      h("section", { "aria-labelledby": "value-title" }, h("h3", { id: "value-title" }, "Value"), l.value_bytes && h("p", { class: "warning" }, `This is only the beginning: the whole value had ${plural(l.value_bytes, "byte")}. The dead letter was cut, and the original record is gone.`), valueTabs(l, d)),
+      h("section", { "aria-labelledby": "value-title" }, h("h3", { id: "value-title" }, "Value"), l.value_bytes && h("p", { class: "warning" }, `Only the beginning is left: the whole value had ${plural(l.value_bytes, "byte")}, the dead letter was truncated, and the original record is gone.`), valueTabs(l, d)),
       h("section", { "aria-labelledby": "facts-title" }, h("h3", { id: "facts-title" }, "Origin"), facts(l), copies(l)),
       h("section", { "aria-labelledby": "headers-title" }, h("h3", { id: "headers-title" }, "Headers"), headers(l)),
       h("section", { "aria-labelledby": "history-title" }, h("h3", { id: "history-title" }, "History"), timeline(l)))),
@@ -99,7 +99,7 @@ function valueTabs(l, d) {
     if (name === "raw") { body.replaceChildren(reader(text, "Text of the value")); return }
     const indented = await ask("pretty", text)
     if (mine !== turn) return
-    body.replaceChildren(...(indented === null ? [h("p", { class: "quiet" }, "Not JSON, or nested too deeply to be indented: shown as it is.")] : []), reader(indented ?? text, "Text of the value, indented"))
+    body.replaceChildren(...(indented === null ? [h("p", { class: "quiet" }, "Not JSON, or nested too deeply to be indented; shown unchanged.")] : []), reader(indented ?? text, "Text of the value, indented"))
   }
   const bar = h("div", { role: "tablist", "aria-label": "How the value is shown", class: "tabs", onkeydown: (e) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key]
@@ -153,13 +153,13 @@ function actionBar(l, d) {
   const outcome = h("p", { id: "outcome", role: "status", class: outcomes.get(l.id)?.bad ? "bad" : "good" }, outcomes.get(l.id)?.text)
   if (!["open", "discarded"].includes(l.status)) return h("footer", { class: "bar" }, outcome, h("p", {}, rest[l.status]))
   const label = h("label", { class: "reason-label" }, "Reason ", reason)
-  if (l.status === "discarded") return h("footer", { class: "bar" }, outcome, h("p", {}, rest.discarded), label, button("Restore", () => act(l, "restore", {}, () => "It is open again."), { id: "restore", class: "primary" }))
-  const force = h("label", { class: "check", id: "force-box", hidden: !d.limit }, h("input", { type: "checkbox", id: "force", onchange: (e) => { d.force = e.target.checked } }), " Replay it once more, although it has used up its replays")
+  if (l.status === "discarded") return h("footer", { class: "bar" }, outcome, h("p", {}, rest.discarded), label, button("Restore", () => act(l, "restore", {}, () => "The letter is open again."), { id: "restore", class: "primary" }))
+  const force = h("label", { class: "check", id: "force-box", hidden: !d.limit }, h("input", { type: "checkbox", id: "force", onchange: (e) => { d.force = e.target.checked } }), " Replay once more, even though the letter has used up its replays")
   force.firstChild.checked = d.force
   const buttons = [
     button("Replay", () => act(l, "replay", replayBody(d), accepted), { id: "replay", class: "primary" }),
     l.exact && button("Send copy", () => act(l, "replay", { target: "topic", ...(d.force && { force: true }) }, () => "A copy was sent to the original topic."), { id: "send", title: "Send an exact copy of the record to its topic, for other consumers" }),
-    button("Discard", () => act(l, "discard", {}, () => "It is set aside."), { id: "discard" })]
+    button("Discard", () => act(l, "discard", {}, () => "The letter was set aside."), { id: "discard" })]
   const bar = h("footer", { class: "bar" }, outcome, force, h("div", { class: "bar-row" }, label, h("div", { class: "row-of-buttons" }, buttons)))
   queueMicrotask(() => updateBar(l, d))
   return bar
@@ -173,9 +173,9 @@ function updateBar(l, d) {
   if ($("send")) $("send").hidden = edited(d) // a topic gets exact copies only
 }
 
-const accepted = (l) => l.status === "resolved" ? "The function accepted it." : l.status === "open" ? `The function refused it: ${l.code}. ${sentence(l.reason || "")}` : `It is ${l.status}.`
+const accepted = (l) => l.status === "resolved" ? "The function accepted it." : l.status === "open" ? `The function refused it: ${l.code}. ${sentence(l.reason || "")}` : `The letter is ${l.status}.`
 
-// replayBody has a value only if it was edited: what was not touched goes out as the very bytes that came.
+// replayBody has a value only if it was edited: an untouched value is replayed byte for byte.
 function replayBody(d) {
   if (!edited(d)) return d.force ? { force: true } : {}
   const plain = JSON.stringify(d.text)

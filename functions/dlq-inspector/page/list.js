@@ -10,9 +10,9 @@ const box = $("list")
 let rows = [] // { letter, element }, newest first
 let token = null
 let filter = {}
-let turn = 0 // of loads: an answer that comes late counts for nothing
+let turn = 0 // number of the newest load; late answers of others are ignored
 let current = 0 // index of the row that has the tab stop
-let current_id = "" // of the letter on show
+let current_id = "" // of the letter that is shown
 let anchor = 0 // of a selection with shift
 export const selected = new Map() // id -> letter
 let on = { open: () => {}, select: () => {} }
@@ -73,7 +73,7 @@ const tell = () => { $("list-count").textContent = rows.length ? token ? `first 
 
 function draw(row) {
   const l = row.letter
-  const place = l.topic === null || l.topic === undefined ? "record not known" : `${l.topic} ${l.partition}:${l.offset}`
+  const place = l.topic === null || l.topic === undefined ? "record unknown" : `${l.topic} ${l.partition}:${l.offset}`
   fill(row.element,
     h("span", { class: "tick", "aria-hidden": true }),
     h("span", { class: "row-body" },
@@ -82,7 +82,7 @@ function draw(row) {
       h("span", { class: "row-foot" }, h("span", {}, safe(place, 280)), h("span", {}, `…${l.id.slice(-6)}`), l.failure_count > 1 && h("span", {}, `${count(l.failure_count)} failures`), l.replay_count > 0 && h("span", {}, plural(l.replay_count, "replay")))))
 }
 
-// refresh asks for the first page again. Rows are brought up to date where they stand; new ones wait behind a button.
+// refresh asks for the first page again. Rows are updated in place; new ones wait behind a button.
 export async function refresh() {
   if (box.hasAttribute("aria-busy")) return []
   const mine = turn
@@ -105,7 +105,7 @@ export async function refresh() {
   return changed
 }
 
-// update brings one row up to date after an action.
+// update reloads one row after an action.
 export async function update(id) {
   const row = rows.find((r) => r.letter.id === id)
   if (!row) return
@@ -115,7 +115,7 @@ export async function update(id) {
 }
 export const redraw = (id) => { const row = rows.find((r) => r.letter.id === id); if (row) draw(row) }
 
-// mark says which letter is on show.
+// mark marks the row of the letter that is shown.
 export function mark(id) {
   current_id = id
   rows.forEach((r, i) => {
@@ -131,7 +131,7 @@ function stop(i) {
 
 export const currentId = () => rows[current]?.letter.id
 
-// step moves by some rows and gives the letter's id.
+// step moves by some rows and returns the letter's id.
 export function step(by, { focus = true } = {}) {
   if (rows.length === 0) return
   const i = Math.max(0, Math.min(rows.length - 1, current + by))

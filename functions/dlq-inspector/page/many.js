@@ -36,7 +36,7 @@ async function one(letter, body) {
       return (await post(`/dlq/messages/${letter.id}/${action}`, body)).status
     } catch (e) {
       if (e.status !== 429 || stopped) throw e
-      await pause(1000 * (e.retryAfter || 5)) // the limit has room again then
+      await pause(1000 * (e.retryAfter || 5)) // by then the limit has room again
     }
   }
 }
@@ -58,7 +58,7 @@ async function run() {
       if (e.status === 401) return
       outcome = "failed"
       reasons.push(`…${letter.id.slice(-6)}: ${e.message}`)
-      if (!e.status || e.status >= 500) stopped = true // the cause lies with all of them
+      if (!e.status || e.status >= 500) stopped = true // the cause is not this letter: the others would fail, too
     }
     if (action === "replay" && outcome === "open") outcome = "refused"
     done[outcome] = (done[outcome] ?? 0) + 1
@@ -66,7 +66,7 @@ async function run() {
     show(done, reasons)
   }
   const left = letters.length - bar.value
-  show(done, reasons, left ? `${plural(left, "letter")} left as before.` : "Done.")
+  show(done, reasons, left ? `${plural(left, "letter")} left unchanged.` : "Done.")
   stopped = true
   buttons(false, true)
   onDone()

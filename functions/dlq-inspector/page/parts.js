@@ -2,7 +2,7 @@
 
 export const size = 16384
 
-// partEnd gives the end of the part that begins at from: at a line's end or a comma if there is one near, never within a
+// partEnd returns the end of the part that begins at from: after a line end or a comma if there is one nearby, never within a
 // surrogate pair or a CRLF.
 export function partEnd(text, from, most = size) {
   if (text.length - from <= most * 1.25) return text.length
@@ -23,7 +23,8 @@ export function starts(text, most = size) {
   return out
 }
 
-// restore gives what an edited text area means. A text area turns CRLF and CR into LF; what was not touched keeps its own.
+// restore returns the text that an edited text area stands for. A text area turns CRLF and CR into LF; untouched line ends are
+// restored.
 export function restore(raw, edited) {
   const shown = lf(raw)
   if (edited === shown) return raw

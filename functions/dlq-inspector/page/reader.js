@@ -4,7 +4,7 @@ import { hex, starts } from "./parts.js"
 
 const hexPart = 4096 // bytes
 
-// reader gives an element that shows a text, or bytes in hex.
+// reader returns an element that shows a text, or bytes in hex.
 export function reader(content, label) {
   const binary = typeof content !== "string"
   const parts = binary ? Array.from({ length: Math.max(1, Math.ceil(content.length / hexPart)) }, (_, i) => i * hexPart) : starts(content)
@@ -31,7 +31,7 @@ export function reader(content, label) {
   function search() {
     if (!find.value) return
     at = content.indexOf(find.value, at + 1)
-    if (at < 0) { where.textContent = "Not found from here on; the next search starts at the beginning."; return }
+    if (at < 0) { where.textContent = "No more matches; the next search starts at the beginning."; return }
     const i = parts.findLastIndex((p) => p <= at)
     show(i, { at, length: find.value.length })
   }

@@ -11,7 +11,7 @@ const word = (outcome, plan) => verbs[outcome]?.[plan ? 1 : 0] ?? outcome
 
 export const outcomes = (r) => Object.entries(r.outcomes ?? {}).filter(([, n]) => n).map(([o, n]) => `${count(n)} ${word(o, r.dry_run)}`).join(", ") || "nothing yet"
 
-// bar shows what came of the letters, as shares of all that were selected.
+// bar shows the outcomes of the letters, as shares of all that were selected.
 function bar(r) {
   const all = Math.max(Number(r.matched), total(r), 1)
   const e = h("div", { class: "verdicts", role: "img", "aria-label": `${outcomes(r)}, of ${count(r.matched)}` })
@@ -30,16 +30,16 @@ function timeLeft(r) {
   const left = (Number(r.matched) - total(r)) / rate
   if (!running(r) || !Number.isFinite(left)) return ""
   const text = left < 90 ? `${Math.ceil(left)} s` : left < 5400 ? `${Math.ceil(left / 60)} min` : `${Math.ceil(left / 3600)} h`
-  return `${rate < 10 ? rate.toFixed(1) : count(Math.round(rate))} letters a second, about ${text} left`
+  return `${rate < 10 ? rate.toFixed(1) : count(Math.round(rate))} letters per second, about ${text} left`
 }
 
-// notes says why letters were refused or skipped, and why a replay rests or has ended early.
+// notes says why letters were refused or skipped, and why a replay is paused or ended early.
 function notes(r) {
   const reasons = Object.entries(r.reasons ?? {}).filter(([, n]) => n).sort((a, b) => b[1] - a[1])
   return [
     reasons.length > 0 && h("p", { class: "quiet" }, "Refused or skipped: ", reasons.slice(0, 10).map(([code, n], i) => [i > 0 && ", ", `${count(n)} × `, h("code", {}, safe(code, 200))]).flat()),
-    r.trouble && running(r) && h("p", { class: "warning" }, "Paused for a moment: ", safe(r.trouble)),
-    r.stop_reason && h("p", { class: "bad" }, "It stopped by itself: ", safe(r.stop_reason)),
+    r.trouble && running(r) && h("p", { class: "warning" }, "Paused briefly: ", safe(r.trouble)),
+    r.stop_reason && h("p", { class: "bad" }, "Stopped automatically: ", safe(r.stop_reason)),
     r.cancelled_by && h("p", { class: "quiet" }, "Stopped by ", safe(r.cancelled_by, 100)),
   ]
 }
@@ -93,13 +93,13 @@ async function stop(r, pressed) {
 // --- the dialog
 
 const dialog = $("replay-dialog")
-let selected = {} // the filter of what is on show
+let selected = {} // the filter of the letters that the dialog is about
 let follows = null // the replay that the dialog follows
 let onDone = () => {}
-let attempt = "" // idempotency key of what is being asked for
+let attempt = "" // idempotency key of the request
 export const listen = (done) => { onDone = done }
 
-// open begins with a plan: what the function would make of each letter. Nothing changes by it.
+// open starts with a plan, which asks the function about each letter and changes nothing.
 export function open(filter, name, like) {
   selected = filter
   follows = null
@@ -129,9 +129,9 @@ function progress(r) {
   const good = Number(r.outcomes?.resolved ?? 0) + Number(r.outcomes?.sent ?? 0)
   const hints = []
   if (Number(r.matched) === 0) hints.push(h("p", {}, "No open letter is selected."))
-  else if (r.dry_run && r.status === "completed" && good === 0) hints.push(h("p", { class: "bad" }, "No letter would be accepted, so there is nothing to replay. Correct the letters first, one by one, or have the function changed."))
+  else if (r.dry_run && r.status === "completed" && good === 0) hints.push(h("p", { class: "bad" }, "No letter would be accepted, so there is nothing to replay. Correct the letters first, one by one, or have the function fixed."))
   else if (r.dry_run && r.status === "completed" && r.outcomes?.refused) hints.push(h("p", { class: "warning" }, `${plural(r.outcomes.refused, "letter")} would be refused again.`))
-  if (!r.dry_run && running(r)) hints.push(h("p", { class: "quiet" }, "You can close this: the replay goes on, and is listed under Replays."))
+  if (!r.dry_run && running(r)) hints.push(h("p", { class: "quiet" }, "You can close this dialog: the replay continues, and is listed under Replays."))
   fill($("replay-progress"),
     h("p", {}, h("strong", {}, title(r)), " ", pill(r.status)), bar(r),
     h("p", {}, `${count(total(r))} of ${count(r.matched)}: ${outcomes(r)}. `, h("span", { class: "quiet" }, timeLeft(r))), notes(r), hints)
@@ -146,10 +146,10 @@ async function start(dryRun) {
   }
   try {
     const r = await post("/dlq/replays", body, { "Idempotency-Key": attempt })
-    attempt = key() // what was asked for is there; the next press asks for another
+    attempt = key() // this request is done; the next press makes another
     await follow(r)
   } catch (e) {
-    if (e.status) attempt = key() // the server said no. Without an answer the same is asked for again
+    if (e.status) attempt = key() // the server refused. Without an answer, the same request is repeated
     fail(e)
   }
 }
@@ -166,7 +166,7 @@ async function follow(r) {
     try { r = await get("/dlq/replays/" + r.id) } catch (e) {
       if (e.status === 401) return
       if (e.status && e.status !== 429 && e.status < 500) throw e
-      await pause(2000) // not reachable for a moment: the replay goes on without us
+      await pause(2000) // unreachable for a moment; the replay continues without us
       continue
     }
     if (follows === r.id) progress(r)
@@ -180,8 +180,8 @@ $("replay-form").addEventListener("submit", (e) => { e.preventDefault(); start(e
 $("replay-stop").addEventListener("click", async () => {
   try { if (follows) progress(await call("DELETE", "/dlq/replays/" + follows)) } catch (e) { $("replay-progress").append(h("p", { class: "bad" }, e.message)) }
 })
-for (const id of ["replay-target", "replay-force"]) $(id).addEventListener("change", () => buttons({})) // that needs another plan
-$("replay-form").addEventListener("change", () => { attempt = key() }) // and is another request
+for (const id of ["replay-target", "replay-force"]) $(id).addEventListener("change", () => buttons({})) // these need another plan
+$("replay-form").addEventListener("change", () => { attempt = key() }) // any change makes another request
 $("replay-close").addEventListener("click", () => dialog.close())
 dialog.addEventListener("close", () => { follows = null; $("replay-reason").value = ""; onDone() })
 

@@ -1,4 +1,4 @@
-// What is shown is in the address: a link can be sent to a colleague, and back works.
+// The address holds what is shown, so that links can be shared and the back button works.
 
 export const filterNames = ["status", "fingerprint", "symbol", "topic", "q", "since", "until"]
 
@@ -13,7 +13,7 @@ function read() {
   return { view: ["causes", "letters", "replays"].includes(view) ? view : "causes", filter, letter }
 }
 
-// address gives the link of a state. Without a status, letters are the open ones; "all" is any.
+// address returns the link of a state. Without a status, letters are the open ones; "all" is any.
 export function address({ view = "causes", filter = {}, letter = "" }) {
   const p = new URLSearchParams()
   if (view !== "causes") p.set("view", view)
@@ -43,7 +43,7 @@ export function query(filter, more = {}) {
   return p
 }
 
-// selection is a filter as replays take it: they come to open letters only.
+// selection is a filter as replays take it: without a status, because they replay open letters only.
 export const selection = (filter) => Object.fromEntries(Object.entries(filter).filter(([n, v]) => v && n !== "status"))
 
 export function describe(filter) {

@@ -1,4 +1,4 @@
-// The slow work on values, in a worker of its own: typing never waits for it.
+// Slow work on values, in a worker, so that typing never waits for it.
 import { faults } from "./check.js"
 import { diff } from "./diff.js"
 import { pretty } from "./json.js"

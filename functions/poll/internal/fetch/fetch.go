@@ -24,7 +24,7 @@ import (
 
 // Budget spends calls of providers. [ingest.Ingester] is one.
 type Budget interface {
-	// Reserve spends one call. Errors are faults; [fault.CodeProviderRateLimited] says after what time there is room.
+	// Reserve spends one call. Errors are faults; [fault.CodeProviderRateLimited] says how long it takes until there is room.
 	Reserve(ctx context.Context, provider string) error
 }
 
@@ -66,10 +66,10 @@ type Request struct {
 	Planned time.Time // the period that it is fetched for, see [ingest.Ingester.FetchReserved]
 }
 
-// Result is what came of a request.
+// Result is the outcome of a request.
 type Result struct {
 	jobs.Result
-	// Asked means that a provider was asked, and did not say that its limit is spent: the fetch counts, whatever came of it.
+	// Asked means that a provider was asked, and did not say that its limit is spent: the fetch counts, whatever its outcome.
 	Asked bool
 }
 
@@ -104,8 +104,8 @@ func (f *Fetcher) Start(ctx context.Context, wg *sync.WaitGroup, provider string
 }
 
 // reserve spends a call of the provider's budget. A patient caller waits if the budget has room again before ctx ends, so that a plan
-// of one call a second still serves a whole job. Otherwise reserve returns what is in the way, and its cause unless that is known
-// already.
+// of one call a second still serves a whole job. Otherwise reserve returns the outcome that prevents the call, and its cause if this call
+// found it: the cause of a closed gate was logged before.
 func (f *Fetcher) reserve(ctx context.Context, l *lane, patient bool) (jobs.Outcome, error) {
 	for {
 		if isOver(ctx) {
@@ -145,8 +145,8 @@ func (f *Fetcher) call(ctx context.Context, l *lane, r Request) Result {
 	}}
 }
 
-// ingest brings one quote into the pipeline and the cache. It turns a panic on the way, of an adapter for example, into an error of
-// this symbol. The panic's value is not logged: it may hold what the adapter was working with, such as a key.
+// ingest brings one quote into the pipeline and the cache. It turns a panic, of an adapter for example, into an error of this
+// symbol. The panic's value is not logged: it may hold what the adapter was working with, such as a key.
 func (f *Fetcher) ingest(ctx context.Context, provider string, r Request) (got ingest.Result, err error) {
 	defer func() {
 		if v := recover(); v != nil {

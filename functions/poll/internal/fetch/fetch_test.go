@@ -164,7 +164,7 @@ func (f cacheFunc) Put(ctx context.Context, q market.Quote, _ uuid.UUID) (pricec
 	return pricecache.Entry{}, f(ctx, q)
 }
 
-// get-latest finds a quote in the cache even if the tick's time ended with the call. A cache that is away fails no symbol.
+// get-latest finds a quote in the cache even if the tick's time ended with the call. An unavailable cache fails no symbol.
 func TestAQuoteIsCached(t *testing.T) {
 	t.Parallel()
 	u := newUnit()
@@ -181,8 +181,8 @@ func TestAQuoteIsCached(t *testing.T) {
 	require.Contains(t, u.log.String(), "redis is away")
 }
 
-// A budget that has room again in time is waited for, and the symbols get it in their order.
-func TestABudgetIsWaitedFor(t *testing.T) {
+// A fetch waits for a budget that will have room in time. Symbols get the budget in their order.
+func TestFetchesWaitForTheBudget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit()
@@ -204,8 +204,8 @@ func TestABudgetIsWaitedFor(t *testing.T) {
 	})
 }
 
-// Auto waits for the budget of its last provider alone.
-func TestAutoGivesUpABudgetWhileThereIsAnotherProvider(t *testing.T) {
+// Auto waits only for the budget of the last provider in its chain.
+func TestAutoSkipsASpentBudgetWhileThereIsAnotherProvider(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		limited string
@@ -241,7 +241,7 @@ func TestAutoGivesUpABudgetWhileThereIsAnotherProvider(t *testing.T) {
 	}
 }
 
-// A budget that is spent for long is left alone for as long as it says, but for no more than a minute.
+// A spent budget closes the gate for as long as it says, but for no more than a minute.
 func TestAClosedGateOpensAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -266,7 +266,7 @@ func TestAClosedGateOpensAfterAMinute(t *testing.T) {
 	})
 }
 
-// A provider that says itself that its limit is spent closes its gate, and no other provider's, for as long as it says.
+// A provider that reports its limit as spent closes its own gate, and no other, for as long as it says.
 func TestTheProvidersOwnLimitClosesItsGate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -328,7 +328,7 @@ func TestAProviderThatHangsIsSkippedAndProbed(t *testing.T) {
 		}
 		by, _ := auto(Slots)
 		require.Equal(t, map[string]int{"second": Slots}, by)
-		require.Equal(t, Slots, asked, "nothing was known of it before")
+		require.Equal(t, Slots, asked, "nothing was known about it before")
 
 		by, took := auto(Slots)
 		require.Equal(t, map[string]int{"second": Slots}, by)
@@ -338,7 +338,7 @@ func TestAProviderThatHangsIsSkippedAndProbed(t *testing.T) {
 		hangs = false
 		time.Sleep(probeStep)
 		by, took = auto(1)
-		require.Equal(t, map[string]int{"first": 1}, by, "the probe finds it back")
+		require.Equal(t, map[string]int{"first": 1}, by, "the probe finds that it is back")
 		require.Zero(t, took)
 		by, _ = auto(Slots)
 		require.Equal(t, map[string]int{"first": Slots}, by)
@@ -392,7 +392,7 @@ func TestAutoReturnsTheMostUsefulFailure(t *testing.T) {
 }
 
 // A series that an earlier fetch serves is not fetched again.
-func TestAutoTakesWhatIsShared(t *testing.T) {
+func TestAutoTakesSharedResults(t *testing.T) {
 	t.Parallel()
 	u := newUnit()
 	var asked []string
@@ -412,7 +412,7 @@ func TestAutoTakesWhatIsShared(t *testing.T) {
 	require.Empty(t, u.ingest.Calls)
 }
 
-// Slots bound the calls of a provider that are in flight, and one provider's calls hold up no other's.
+// Slots bound the calls of a provider that are in flight. Calls of one provider do not delay those of another.
 func TestSlotsBoundCallsInFlight(t *testing.T) {
 	t.Parallel()
 	for name, fetch := range map[string]func(u *unit, ctx context.Context, symbols ...market.Symbol) map[market.Symbol]Result{
@@ -477,7 +477,7 @@ func TestOutOfTime(t *testing.T) {
 			require.Equal(t, Result{Result: jobs.Result{Symbol: "AAPL", Outcome: jobs.OutOfTime}}, r)
 			require.Equal(t, map[string]int{c.by + " out_of_time": 1}, u.counted)
 			require.Empty(t, u.ingest.Calls)
-			require.Empty(t, u.log.String(), "it is no failure of the symbol")
+			require.Empty(t, u.log.String(), "it is not a failure of the symbol")
 		})
 		t.Run(name+" while waiting for a slot", func(t *testing.T) {
 			t.Parallel()

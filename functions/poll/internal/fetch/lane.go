@@ -19,7 +19,7 @@ const (
 	probeStep     = 5 * time.Second       // between calls of auto to a provider that hangs
 )
 
-// lane is the way to one provider. It has slots of its own, so that a provider that hangs holds up no other, and a gate of its own.
+// lane is the way to one provider. It has slots of its own, so that a provider that hangs does not delay others, and a gate of its own.
 type lane struct {
 	provider string
 	slots    chan struct{}
@@ -67,7 +67,7 @@ func (l *lane) gate() jobs.Outcome {
 	return jobs.OK
 }
 
-// note counts timeouts in a row. err is what came of a call.
+// note counts timeouts in a row. err is the outcome of a call.
 func (l *lane) note(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,7 +77,7 @@ func (l *lane) note(err error) {
 }
 
 // hangs reports that the provider answers no call, so that callers that have another provider should not wait for this one. Every
-// probeStep it returns false once, so that somebody notices when the provider is back.
+// probeStep it returns false once, so that one caller finds out when the provider is back.
 func (l *lane) hangs() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

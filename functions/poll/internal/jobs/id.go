@@ -19,7 +19,7 @@ func NewID() (string, error) {
 }
 
 // IsID reports whether text has the form of a job's ID. Any other text names no job and must not reach the database, which rejects
-// some texts (those with a NUL, for example).
+// some texts, such as those with a NUL.
 func IsID(text string) bool {
 	digits, ok := strings.CutPrefix(text, idPrefix)
 	return ok && len(digits) == 32 && strings.Trim(digits, "0123456789abcdef") == ""

@@ -10,14 +10,14 @@ import (
 // fault.CodeInternal; or OutOfTime.
 type Outcome string
 
-// Outcomes that are no fault's code.
+// Outcomes that are not the code of a fault.
 const (
 	OK Outcome = "ok"
 	// OutOfTime means that the tick ran out of time before this symbol. The next tick starts with it.
 	OutOfTime Outcome = "out_of_time"
 )
 
-// Result is what came of a symbol.
+// Result is the outcome of a symbol.
 type Result struct {
 	Symbol  market.Symbol
 	Outcome Outcome

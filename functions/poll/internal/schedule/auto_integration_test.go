@@ -44,7 +44,7 @@ func TestAutoTriesTheChain(t *testing.T) {
 	require.Equal(t, map[string]int{"yfinance AAPL": 1, "slow MSFT": 1}, b.ingest.Calls)
 }
 
-// A budget that is spent is not waited for while there is another provider.
+// Auto does not wait for a spent budget while there is another provider.
 func TestAutoDoesNotWaitForABudget(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

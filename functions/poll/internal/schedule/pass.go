@@ -82,7 +82,7 @@ func (p *pass) run(ctx, calls context.Context) error {
 }
 
 // fetchAll gets a result for every want: that of a fetch of this pass, or of another that serves the same period. While another tick
-// or replica fetches a series, fetchAll looks at it again and again until it has a result.
+// or replica fetches a series, fetchAll checks repeatedly until it has a result.
 func (p *pass) fetchAll(ctx, calls context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -1,7 +1,7 @@
 // Package schedule runs polling jobs when they are due. Any number of ticks, in any number of replicas, share the work through the
 // leases of the [Store]: each series (provider, symbol) is fetched once a period, and no period of a job is recorded twice.
 //
-// Start at [Ticker.Run] (tick.go), then pass.run (pass.go). How a symbol is fetched is the business of package fetch.
+// Start at [Ticker.Run] (tick.go), then pass.run (pass.go). Package fetch knows how to fetch a symbol.
 package schedule
 
 import (

@@ -75,7 +75,7 @@ func TestJobsOfAnotherPhaseTakeAFreshQuote(t *testing.T) {
 }
 
 // After the clock was set back, an old quote must not serve for ever.
-func TestAFetchFromTheFutureServesNobody(t *testing.T) {
+func TestAFetchFromTheFutureServesNoJob(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.create(t, "yfinance", 60, "AAPL")
@@ -86,8 +86,8 @@ func TestAFetchFromTheFutureServesNobody(t *testing.T) {
 	require.Equal(t, 2, b.ingest.Calls["yfinance AAPL"])
 }
 
-// A provider that hangs takes nothing from the jobs of others, however many jobs it has, and however many ticks wait for it.
-func TestAHangingProviderHoldsUpNoOther(t *testing.T) {
+// A provider that hangs does not delay jobs of other providers, however many jobs it has, and however many ticks wait for it.
+func TestAHangingProviderDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.ManyJobs(t, 1500, 1500, "slow", 5)

@@ -69,8 +69,8 @@ func TestATickWaitsForABudgetThatHasRoomInTime(t *testing.T) {
 	require.Zero(t, b.job(t, id).Failures)
 }
 
-// A provider that says itself that its limit is spent is left alone for as long as it says. No symbol has lost its turn by that.
-func TestAProviderAtItsLimitIsLeftAlone(t *testing.T) {
+// A provider that reports its limit as spent is not called for as long as it says. No symbol loses its turn.
+func TestAProviderAtItsLimitIsNotCalled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.create(t, "yfinance", 60, polltest.Symbols(40)...)
@@ -89,7 +89,7 @@ func TestAProviderAtItsLimitIsLeftAlone(t *testing.T) {
 	require.Zero(t, attempted)
 }
 
-// Waiting for a budget holds up its own provider alone. A job of another provider is fetched and recorded meanwhile.
+// Waiting for a budget delays only its own provider. Meanwhile, a job of another provider is fetched and recorded.
 func TestProvidersDoNotWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -127,7 +127,7 @@ func TestATickThatIsStoppedRecordsWhatItHas(t *testing.T) {
 		}
 		b.ingest.Unlock()
 		<-ctx.Done()
-		return nil // it was in flight, and ended well
+		return nil // it was in flight, and succeeded
 	}
 	require.NoError(t, b.tick.Run(t.Context()))
 	require.Equal(t, 1, b.Runs(t, id))

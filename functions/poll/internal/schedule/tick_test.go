@@ -120,7 +120,7 @@ func newUnit(symbols ...market.Symbol) *unit {
 	return u
 }
 
-// run runs a tick. It returns how many symbols came to which outcome, and how long the tick took.
+// run runs a tick. It returns the number of symbols by outcome, and how long the tick took.
 func (u *unit) run(t *testing.T) (outcomes map[jobs.Outcome]int, took time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -151,7 +151,7 @@ func TestATickWaitsForItsBudget(t *testing.T) {
 	})
 }
 
-// A provider that hangs costs its symbols, not the tick. Symbols that the tick has no time for are out_of_time, and their series are
+// A provider that hangs fails its own symbols, but not the tick. Symbols that the tick has no time for are out_of_time, and their series are
 // released without a fetch.
 func TestAHangingProviderEndsWithTheTick(t *testing.T) {
 	t.Parallel()
@@ -214,7 +214,7 @@ func TestAutoRenewsTheLeasesOfItsSeries(t *testing.T) {
 	})
 }
 
-// What cannot be recorded is not fetched: after an error of the store the pass makes no more calls.
+// A pass fetches only what it can record: after an error of the store it makes no more calls.
 func TestAFailedWriteEndsThePass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -231,8 +231,8 @@ func TestAFailedWriteEndsThePass(t *testing.T) {
 	})
 }
 
-// While somebody else is fetching a series, the tick looks at it again and again. It holds up no other series.
-func TestABusySeriesIsWaitedFor(t *testing.T) {
+// While another replica fetches a series, the tick checks repeatedly for its result. Other series do not wait for it.
+func TestATickWaitsForABusySeries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit("AAPL", "MSFT")
