@@ -19,7 +19,7 @@ var functionNames = []string{"compute-ma", "dlq-inspector", "get-latest", "poll"
 type config struct {
 	GatewayAddr  string `envconfig:"GATEWAY_ADDR" default:"localhost:8000"`
 	Dir          string `envconfig:"LOCAL_DIR" default:".local"`
-	Copies       string `envconfig:"COPIES"`                              // replicas: get-latest=3,compute-ma=2; others have 1
+	Copies       string `envconfig:"COPIES"`                              // 1 to 20 replicas of a function: get-latest=3,compute-ma=2; others have 1
 	Demo         bool   `envconfig:"DEMO" default:"1"`                    // polling jobs for the exchange's symbols
 	Live         bool   `envconfig:"LIVE"`                                // use the real providers, not the fake ones
 	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"`       // manifests of the event sources
@@ -59,8 +59,9 @@ func (c *config) validate() error {
 		}
 		name, count, _ := strings.Cut(part, "=")
 		n, err := strconv.Atoi(count)
-		if _, known := c.replicas[name]; !known || err != nil || n < 0 || n > 20 {
-			return fmt.Errorf("COPIES: invalid entry %q: want function=0..20, function one of %s", part, strings.Join(functionNames, " "))
+		// Without a replica the gateway and the sources would have no address of the function; -only leaves parts out.
+		if _, known := c.replicas[name]; !known || err != nil || n < 1 || n > 20 {
+			return fmt.Errorf("COPIES: invalid entry %q: want function=1..20, function one of %s", part, strings.Join(functionNames, " "))
 		}
 		c.replicas[name] = n
 	}
