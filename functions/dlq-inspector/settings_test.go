@@ -27,7 +27,7 @@ func TestSettingsThatCannotWorkAreRefusedAtStart(t *testing.T) {
 		{"COMPUTE_MA_URL", "ftp://compute-ma", "COMPUTE_MA_URL"},
 		{"MAX_REPLAYS", "0", "MAX_REPLAYS"},
 		{"MAX_REPLAYS", "three", `MAX_REPLAYS: "three" is not a whole number`},
-		{"DLQ_TOKENS", "alice", "DLQ_TOKENS: pair 1"},
+		{"DLQ_TOKENS", "alice", "DLQ_TOKENS: entry 1"},
 	} {
 		t.Run(fault.variable+"="+fault.value, func(t *testing.T) {
 			t.Setenv(fault.variable, fault.value)

@@ -1,27 +1,19 @@
 package ratelimit
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
+
+	"marketdata/shared/secret"
 )
 
-// Keys holds the known API keys, as SHA-256 of what clients send. It decodes from comma-separated name:sha256[:5/1m], the hash in
-// hex; an optional limit replaces the limit of each route. A name may have several keys, so that a client can rotate its key
-// without an interruption. Keys prints as REDACTED.
+// Keys holds the known API keys, as SHA-256 of what clients send. It decodes from comma-separated name:sha256[:5/1m] (see
+// [secret.ParseHashes]); an optional limit replaces the limit of each route, and is the same for all keys of a name. Keys prints as
+// REDACTED.
 type Keys struct {
-	keys []apiKey
-	err  error
-}
-
-type apiKey struct {
-	name string
-	sum  [sha256.Size]byte
-	own  Limit // zero: none
+	known secret.Hashes
+	own   map[string]Limit // by name; zero: none
+	err   error
 }
 
 // keyHeader is the header that carries a client's key.
@@ -29,81 +21,33 @@ const keyHeader = "X-API-Key"
 
 // UnmarshalText never fails: [Config.Validate] reports errors, which do not contain the entries.
 func (k *Keys) UnmarshalText(text []byte) error {
-	*k = Keys{}
-	if len(strings.TrimSpace(string(text))) == 0 {
-		return nil
-	}
-	var errs []error
-	for i, entry := range strings.Split(string(text), ",") {
-		key, ok := parseKey(strings.TrimSpace(entry))
-		switch {
-		case !ok:
-			errs = append(errs, fmt.Errorf("API_KEYS: entry %d is not name:sha256 or name:sha256:5/1m", i+1))
-		case k.conflict(key):
-			errs = append(errs, fmt.Errorf("API_KEYS: entry %d repeats a key or has a different limit for its name", i+1))
-		default:
-			k.keys = append(k.keys, key)
+	own := map[string]Limit{}
+	known, err := secret.ParseHashes("API_KEYS", string(text), func(h secret.Hashed) error {
+		var limit Limit
+		if h.Rest != "" {
+			var err error
+			if limit, err = ParseLimit(h.Rest); err != nil {
+				return errors.New("has a limit that is not like 5/1m") // the text may be a secret
+			}
 		}
-	}
-	k.err = errors.Join(errs...)
+		if other, given := own[h.Name]; given && other != limit {
+			return errors.New("has a different limit for its name")
+		}
+		own[h.Name] = limit
+		return nil
+	})
+	*k = Keys{known, own, err}
 	return nil
 }
 
-func parseKey(entry string) (apiKey, bool) {
-	name, rest, _ := strings.Cut(entry, ":")
-	sum, limit, limited := strings.Cut(rest, ":")
-	raw, err := hex.DecodeString(sum)
-	if !isKeyName(name) || err != nil || len(raw) != sha256.Size {
-		return apiKey{}, false
-	}
-	key := apiKey{name: name, sum: [sha256.Size]byte(raw)}
-	if limited {
-		key.own, err = ParseLimit(limit)
-	}
-	return key, err == nil
-}
-
-// isKeyName reports whether name is 1 to 64 of A-Z a-z 0-9 . _ -
-func isKeyName(name string) bool {
-	other := func(c rune) bool {
-		return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
-	}
-	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, other)
-}
-
-// conflict reports whether a known entry has the same key, or the same name with another limit.
-func (k *Keys) conflict(key apiKey) bool {
-	for _, other := range k.keys {
-		if other.sum == key.sum || (other.name == key.name && other.own != key.own) {
-			return true
-		}
-	}
-	return false
-}
-
-// find returns the known key that a request was sent with. It compares all keys, each in constant time.
-func (k *Keys) find(h http.Header) (apiKey, bool) {
-	if len(k.keys) == 0 {
-		return apiKey{}, false
-	}
-	sent := h.Get(keyHeader)
-	if sent == "" { // an entry with the hash of an empty key admits no request
-		return apiKey{}, false
-	}
-	sum, found := sha256.Sum256([]byte(sent)), -1
-	for i := range k.keys {
-		if subtle.ConstantTimeCompare(sum[:], k.keys[i].sum[:]) == 1 {
-			found = i
-		}
-	}
-	if found < 0 {
-		return apiKey{}, false
-	}
-	return k.keys[found], true
+// find returns the client of the key that a request was sent with, and the limit that its key has, if any.
+func (k *Keys) find(h http.Header) (name string, own Limit, known bool) {
+	key, known := k.known.Find(h.Get(keyHeader))
+	return key.Name, k.own[key.Name], known
 }
 
 // Required reports whether routes require a key.
-func (k *Keys) Required() bool { return len(k.keys) > 0 }
+func (k *Keys) Required() bool { return len(k.known) > 0 }
 
 // String hides the hashes, because a weak key can be guessed from its hash.
 func (Keys) String() string { return "REDACTED" }
