@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"marketdata/local/process"
+	"marketdata/shared/freeport"
 )
 
 const (
@@ -58,7 +59,7 @@ func (s *Services) startPostgres(ctx context.Context, o Options) error {
 		return err
 	}
 	pg.stopLeftover(ctx)
-	if pg.port, err = freePort(); err != nil {
+	if pg.port, err = freeport.Find(ctx); err != nil {
 		return err
 	}
 	p, err := process.Start(process.Options{

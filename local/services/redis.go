@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/local/process"
+	"marketdata/shared/freeport"
 )
 
 func (s *Services) startRedis(ctx context.Context, o Options) error {
@@ -30,7 +31,7 @@ func (s *Services) startRedisServer(ctx context.Context, o Options, name, binary
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("create data folder of redis: %w", err)
 	}
-	port, err := freePort()
+	port, err := freeport.Find(ctx)
 	if err != nil {
 		return err
 	}

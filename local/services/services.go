@@ -4,9 +4,7 @@ package services
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,20 +105,6 @@ func ensureTopics(ctx context.Context, servers string) error {
 		}
 	}
 	return nil
-}
-
-// freePort returns a free TCP port on loopback.
-func freePort() (int, error) {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.New("find a free port: not a TCP address")
-	}
-	return addr.Port, nil
 }
 
 // await calls ready until it succeeds, and returns its last error after wait.

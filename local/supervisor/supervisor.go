@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"marketdata/local/process"
+	"marketdata/shared/freeport"
 )
 
 // Options says what to run.
@@ -48,11 +48,11 @@ func Start(ctx context.Context, o Options) (*Supervisor, error) {
 			continue
 		}
 		for i := range o.Copies[name] {
-			port, err := FreePort(ctx)
+			port, err := freeport.Find(ctx)
 			if err != nil {
 				return nil, err
 			}
-			s.urls[name] = append(s.urls[name], "http://127.0.0.1:"+port)
+			s.urls[name] = append(s.urls[name], fmt.Sprintf("http://127.0.0.1:%d", port))
 			replicas = append(replicas, replica{name, i, port})
 		}
 	}
@@ -77,7 +77,7 @@ func Variable(function string) string {
 type replica struct {
 	name  string
 	index int
-	port  string
+	port  int
 }
 
 func (s *Supervisor) startReplica(o Options, r replica) error {
@@ -85,7 +85,7 @@ func (s *Supervisor) startReplica(o Options, r replica) error {
 	if o.Copies[r.name] > 1 {
 		label += "/" + strconv.Itoa(r.index+1)
 	}
-	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", "PORT="+r.port, "K_SERVICE="+r.name)
+	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", fmt.Sprint("PORT=", r.port), "K_SERVICE="+r.name)
 	p, err := process.Start(process.Options{
 		Name: label,
 		Command: func() *exec.Cmd {
@@ -144,18 +144,4 @@ func (s *Supervisor) Stop(ctx context.Context) {
 		wg.Go(func() { p.Stop(ctx) })
 	}
 	wg.Wait()
-}
-
-// FreePort returns a TCP port of loopback that was free a moment ago, as decimal text.
-func FreePort(ctx context.Context) (string, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return port, nil
 }
