@@ -303,6 +303,7 @@ func (s *stack) startGateway() error {
 	if err != nil {
 		return err
 	}
+	s.stops = append(s.stops, func(context.Context) { h.Close() })
 	s.serve(s.gate, h)
 	return nil
 }

@@ -9,15 +9,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"marketdata/local/balance"
 	"marketdata/local/exchange"
 )
 
@@ -116,26 +114,16 @@ func (s *stack) balance(ctx context.Context, list []string) (string, error) {
 	if len(list) == 1 {
 		return list[0], nil
 	}
-	var targets []*url.URL
-	for _, text := range list {
-		u, err := url.Parse(text)
-		if err != nil {
-			return "", fmt.Errorf("balance: %w", err)
-		}
-		targets = append(targets, u)
+	p, err := balance.New(list, 0) // a source waits as long as its manifest says
+	if err != nil {
+		return "", err
 	}
-	var next atomic.Uint64
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("balance: %w", err)
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 100}
-	// A connection that was opened but never used would delay the function's shutdown by 5 s.
-	s.stops = append(s.stops, func(context.Context) { transport.CloseIdleConnections() })
-	s.serve(l, &httputil.ReverseProxy{
-		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(targets[next.Add(1)%uint64(len(targets))]) },
-		Transport: transport,
-	})
+	s.stops = append(s.stops, func(context.Context) { p.Close() })
+	s.serve(l, p)
 	return "http://" + l.Addr().String(), nil
 }
 
