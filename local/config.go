@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -68,16 +69,21 @@ func (c *config) validate() error {
 	return nil
 }
 
+func (c *config) binDir() string { return filepath.Join(c.Dir, "bin") }
+
+// envPath is the file with the variables of the running stack.
+func (c *config) envPath() string { return filepath.Join(c.Dir, "env") }
+
 // services returns the options of the backing services. In a shell that sourced .local/env, the three service variables name the
 // servers of that stack, so they are ignored with a message.
 func (c *config) services(dir string, say func(string)) services.Options {
 	o := services.Options{
 		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(),
-		DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, KafkaBootstrapServers: c.Kafka,
+		Addresses: services.Addresses{DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, KafkaBootstrapServers: c.Kafka},
 	}
 	if c.LocalStack != "" {
 		say("LOCAL_STACK is set: DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS of that stack are ignored")
-		o.DatabaseURL, o.RedisURL, o.KafkaBootstrapServers = "", "", ""
+		o.Addresses = services.Addresses{}
 	}
 	return o
 }
