@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -19,7 +20,7 @@ var functionNames = []string{"compute-ma", "dlq-inspector", "get-latest", "poll"
 type config struct {
 	GatewayAddr  string `envconfig:"GATEWAY_ADDR" default:"localhost:8000"`
 	Dir          string `envconfig:"LOCAL_DIR" default:".local"`
-	Copies       string `envconfig:"COPIES"`                              // replicas: get-latest=3,compute-ma=2; others have 1
+	Copies       string `envconfig:"COPIES"`                              // 1 to 20 replicas of a function: get-latest=3,compute-ma=2; others have 1
 	Demo         bool   `envconfig:"DEMO" default:"1"`                    // polling jobs for the exchange's symbols
 	Live         bool   `envconfig:"LIVE"`                                // use the real providers, not the fake ones
 	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"`       // manifests of the event sources
@@ -59,24 +60,30 @@ func (c *config) validate() error {
 		}
 		name, count, _ := strings.Cut(part, "=")
 		n, err := strconv.Atoi(count)
-		if _, known := c.replicas[name]; !known || err != nil || n < 0 || n > 20 {
-			return fmt.Errorf("COPIES: invalid entry %q: want function=0..20, function one of %s", part, strings.Join(functionNames, " "))
+		// Without a replica the gateway and the sources would have no address of the function; -only leaves parts out.
+		if _, known := c.replicas[name]; !known || err != nil || n < 1 || n > 20 {
+			return fmt.Errorf("COPIES: invalid entry %q: want function=1..20, function one of %s", part, strings.Join(functionNames, " "))
 		}
 		c.replicas[name] = n
 	}
 	return nil
 }
 
+func (c *config) binDir() string { return filepath.Join(c.Dir, "bin") }
+
+// envPath is the file with the variables of the running stack.
+func (c *config) envPath() string { return filepath.Join(c.Dir, "env") }
+
 // services returns the options of the backing services. In a shell that sourced .local/env, the three service variables name the
 // servers of that stack, so they are ignored with a message.
 func (c *config) services(dir string, say func(string)) services.Options {
 	o := services.Options{
 		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(),
-		DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, KafkaBootstrapServers: c.Kafka,
+		Addresses: services.Addresses{DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, KafkaBootstrapServers: c.Kafka},
 	}
 	if c.LocalStack != "" {
 		say("LOCAL_STACK is set: DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS of that stack are ignored")
-		o.DatabaseURL, o.RedisURL, o.KafkaBootstrapServers = "", "", ""
+		o.Addresses = services.Addresses{}
 	}
 	return o
 }

@@ -39,11 +39,11 @@ func execute(ctx context.Context, args []string) error {
 	}
 	opts := cfg.services(dir, func(s string) { fmt.Fprintln(os.Stderr, s) })
 	opts.Durable = durable
-	running, err := services.Start(ctx, opts)
+	running, stop, err := services.Start(ctx, opts)
 	if err != nil {
 		return err
 	}
-	defer running.Close(context.WithoutCancel(ctx))
+	defer stop(context.WithoutCancel(ctx))
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the caller's own command
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/joho/godotenv"
 
@@ -17,10 +16,9 @@ func playIncident(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(cfg.Dir, "env")
-	env, err := godotenv.Read(file)
+	env, err := godotenv.Read(cfg.envPath())
 	if err != nil {
-		return fmt.Errorf("no stack is running on %s (%s does not exist): start one with 'make run' first", cfg.Dir, file)
+		return fmt.Errorf("no stack is running on %s (%s does not exist): start one with 'make run' first", cfg.Dir, cfg.envPath())
 	}
 	return incident.Play(ctx, incident.Stack{
 		Gateway: env["GATEWAY_URL"], GetLatest: env["GET_LATEST_URL"], Exchange: env["EXCHANGE_URL"], Kafka: env["KAFKA_BOOTSTRAP_SERVERS"],

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"marketdata/local/load"
@@ -30,5 +29,5 @@ func measure(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return load.Run(ctx, load.Options{BinDir: filepath.Join(cfg.Dir, "bin"), Short: *short, Rows: set.Args(), Out: os.Stdout})
+	return load.Run(ctx, load.Options{BinDir: cfg.binDir(), Short: *short, Rows: set.Args(), Out: os.Stdout})
 }

@@ -2,23 +2,18 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"marketdata/local/exchange"
+	"marketdata/local/services"
+	"marketdata/local/supervisor"
 )
 
 // envFile holds the variables that a shell sources to reach every part of the stack.
@@ -45,20 +40,54 @@ func (e envFile) write(path string) error {
 	return nil
 }
 
+// givenFunctions returns the addresses of functions that run elsewhere.
+func givenFunctions() map[string][]string {
+	urls := map[string][]string{}
+	for _, name := range functionNames {
+		if given := os.Getenv(supervisor.Variable(name)); given != "" { //nolint:forbidigo // one variable for each function, whose name is computed
+			urls[name] = []string{given}
+		}
+	}
+	return urls
+}
+
+// stackEnv returns the variables that reach a running stack.
+func stackEnv(dir, gateway string, backing services.Addresses, token, exchangeURL string, functions map[string][]string) envFile {
+	e := envFile{
+		"LOCAL_STACK": dir, "GATEWAY_URL": gateway, "DATABASE_URL": backing.DatabaseURL, "REDIS_URL": backing.RedisURL,
+		"KAFKA_BOOTSTRAP_SERVERS": backing.KafkaBootstrapServers, "DLQ_TOKEN": token,
+	}
+	if exchangeURL != "" {
+		e["EXCHANGE_URL"] = exchangeURL
+	}
+	for name, list := range functions {
+		variable := supervisor.Variable(name)
+		e[variable], e[variable+"S"] = list[0], strings.Join(list, ",")
+	}
+	return e
+}
+
+// gatewayURL returns the gateway's URL: the configured host, with the port of the listener if the configured port is 0. gate may be
+// nil.
+func gatewayURL(addr string, gate net.Listener) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && port == "0" && gate != nil {
+		_, port, _ = net.SplitHostPort(gate.Addr().String())
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
 // dlqToken returns the operator token of the environment, or else one that is generated once for this folder.
-func (s *stack) dlqToken() (string, error) {
-	if s.cfg.DLQToken != "" {
-		return s.cfg.DLQToken, nil
+func dlqToken(cfg config) (string, error) {
+	if cfg.DLQToken != "" {
+		return cfg.DLQToken, nil
 	}
-	file := filepath.Join(s.cfg.Dir, "dlq-token")
-	if b, err := os.ReadFile(file); err == nil && len(bytes.TrimSpace(b)) > 0 { //nolint:gosec // our own file
-		return string(bytes.TrimSpace(b)), nil
-	}
-	raw := make([]byte, 16)
-	_, _ = rand.Read(raw) // never fails (crypto/rand since Go 1.24)
-	token := hex.EncodeToString(raw)
-	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("store the dead letter token: %w", err)
+	token, err := services.KeptSecret(filepath.Join(cfg.Dir, "dlq-token"))
+	if err != nil {
+		return "", fmt.Errorf("dead letter token: %w", err)
 	}
 	return token, nil
 }
@@ -88,107 +117,42 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 	return env
 }
 
-// functionEnv returns the environment of the functions: our own, with the addresses of this stack.
-func (s *stack) functionEnv() []string {
-	env := append(append(s.freeCalls(), os.Environ()...),
-		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"],
-		"KAFKA_BOOTSTRAP_SERVERS="+s.env["KAFKA_BOOTSTRAP_SERVERS"], "DLQ_TOKEN="+s.env["DLQ_TOKEN"])
-	if base := s.env["EXCHANGE_URL"]; base != "" && !s.cfg.Live {
-		env = append(env, exchangeEnv(os.Environ(), base)...)
+// functionEnv returns the environment of the functions: our own, with the addresses of this stack. The exchange replaces the providers
+// unless cfg says otherwise; "": there is none.
+func functionEnv(cfg config, backing services.Addresses, token, exchangeURL string) []string {
+	own := os.Environ()
+	addresses := []string{
+		"DATABASE_URL=" + backing.DatabaseURL, "REDIS_URL=" + backing.RedisURL,
+		"KAFKA_BOOTSTRAP_SERVERS=" + backing.KafkaBootstrapServers, "DLQ_TOKEN=" + token,
 	}
-	return env
+	if exchangeURL == "" || cfg.Live {
+		return append(own, addresses...)
+	}
+	// The last value of a variable counts: a budget that is set in the environment wins.
+	return slices.Concat(budgetsOff(), own, addresses, exchangeEnv(own, exchangeURL))
 }
 
-// freeCalls turns the providers' budgets off if the exchange replaces them. It goes before the environment in the list, so that a
-// budget set there wins: the last value of a variable counts.
-func (s *stack) freeCalls() (env []string) {
-	if s.env["EXCHANGE_URL"] == "" || s.cfg.Live {
-		return nil
-	}
+// budgetsOff turns the providers' budgets off.
+func budgetsOff() (env []string) {
 	for _, p := range exchange.Providers() {
 		env = append(env, strings.ToUpper(p.Name)+"_BUDGET=off")
 	}
 	return env
 }
 
-// balance starts a round-robin load balancer on loopback and returns its URL.
-func (s *stack) balance(ctx context.Context, list []string) (string, error) {
-	if len(list) == 1 {
-		return list[0], nil
-	}
-	var targets []*url.URL
-	for _, text := range list {
-		u, err := url.Parse(text)
-		if err != nil {
-			return "", fmt.Errorf("balance: %w", err)
-		}
-		targets = append(targets, u)
-	}
-	var next atomic.Uint64
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("balance: %w", err)
-	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 100}
-	// A connection that was opened but never used would delay the function's shutdown by 5 s.
-	s.stops = append(s.stops, func(context.Context) { transport.CloseIdleConnections() })
-	s.serve(l, &httputil.ReverseProxy{
-		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(targets[next.Add(1)%uint64(len(targets))]) },
-		Transport: transport,
-	})
-	return "http://" + l.Addr().String(), nil
-}
-
-func (s *stack) banner(took time.Duration) {
-	gate := s.env["GATEWAY_URL"]
+// banner says how to use a running stack.
+func banner(say func(string), env envFile, envPath string, took time.Duration) {
+	gate := env["GATEWAY_URL"]
 	lines := []string{
 		fmt.Sprintf("ready after %.1f s; Ctrl-C stops everything", took.Seconds()),
 		"page       " + gate + "/        API " + gate + "/docs/",
-		"variables  . " + s.envPath(),
-		"dead letter token " + s.env["DLQ_TOKEN"],
+		"variables  . " + envPath,
+		"dead letter token " + env["DLQ_TOKEN"],
 		"try        curl '" + gate + "/prices/latest?symbol=AAPL&provider=yfinance'",
 		"try        curl '" + gate + "/averages/latest?symbol=AAPL&provider=yfinance&window=5'",
-		`try        . ` + s.envPath() + ` && psql "$DATABASE_URL" -c 'table symbol_averages'`,
+		`try        . ` + envPath + ` && psql "$DATABASE_URL" -c 'table symbol_averages'`,
 	}
 	for _, line := range lines {
-		s.say(line)
+		say(line)
 	}
-}
-
-// demo creates a polling job for each of the exchange's symbols, once for this folder, so that the page shows changing prices.
-func (s *stack) demo(ctx context.Context) {
-	marker := filepath.Join(s.cfg.Dir, "demo-jobs")
-	if _, err := os.Stat(marker); err == nil || !s.cfg.Demo || len(s.urls["poll"]) == 0 {
-		return
-	}
-	for _, symbol := range exchange.New(0, time.Now).Symbols() {
-		if err := createJob(ctx, s.urls["poll"][0], symbol); err != nil {
-			s.say("demo: " + err.Error())
-			return
-		}
-	}
-	_ = os.WriteFile(marker, nil, 0o600) // if this fails, the next start sends the same idempotency keys again
-	s.say("demo: polling every symbol of the exchange every 5 s (DEMO=0 turns this off)")
-}
-
-func createJob(ctx context.Context, poll, symbol string) error {
-	body, err := json.Marshal(map[string]any{"symbols": []string{symbol}, "interval": 5, "provider": "yfinance"})
-	if err != nil {
-		return fmt.Errorf("create job for %s: %w", symbol, err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, poll+"/prices/poll", bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("create job for %s: %w", symbol, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", "demo-"+symbol)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("create job for %s: %w", symbol, err)
-	}
-	_ = resp.Body.Close() // the body is not used
-	if resp.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("create job for %s: status %d", symbol, resp.StatusCode)
-	}
-	return nil
 }

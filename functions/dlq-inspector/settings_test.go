@@ -11,7 +11,7 @@ import (
 var ownFaults = []settings.Fault{
 	{"COMPUTE_MA_URL", "compute-ma:8080", "COMPUTE_MA_URL"},
 	{"COMPUTE_MA_URL", "ftp://compute-ma", "COMPUTE_MA_URL"},
-	{"DLQ_TOKENS", "alice", "DLQ_TOKENS: pair 1"},
+	{"DLQ_TOKENS", "alice", "DLQ_TOKENS: entry 1"},
 	{"MAX_REPLAYS", "0", "MAX_REPLAYS"},
 	{"MAX_REPLAYS", "three", `MAX_REPLAYS: "three" is not a whole number`},
 }

@@ -62,10 +62,10 @@ func (d *documents) fetch(r *http.Request, target string) (doc document, err err
 
 // openAPI merges the functions' documents: their public paths and all schemas. Schemas of the same name (problem documents) are equal
 // in all functions. Functions are sorted by name, so that the result is stable.
-func (g *gateway) openAPI(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) openAPI(w http.ResponseWriter, r *http.Request) {
 	paths, schemas, security := map[string]any{}, map[string]any{}, map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(g.functions)) {
-		doc, known, err := g.documents.of(r, name, g.functions[name].pick().String()+"/openapi.json")
+		doc, known, err := g.documents.of(r, name, g.functions[name].Next().String()+"/openapi.json")
 		if err != nil {
 			g.log.WarnContext(r.Context(), "could not fetch the OpenAPI document", "function", name, "err", err)
 		}

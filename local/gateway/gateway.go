@@ -10,13 +10,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"path"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"marketdata/local/balance"
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/problem"
@@ -46,17 +45,10 @@ func functionOf(path string) (string, bool) {
 	return "", false
 }
 
-// replicas holds the addresses of a function's replicas, which take turns.
-type replicas struct {
-	urls []*url.URL
-	next atomic.Uint64
-}
-
-func (r *replicas) pick() *url.URL { return r.urls[r.next.Add(1)%uint64(len(r.urls))] }
-
-type gateway struct {
-	functions map[string]*replicas
-	proxy     *httputil.ReverseProxy
+// Gateway is the handler of all public paths.
+type Gateway struct {
+	mux       *http.ServeMux
+	functions map[string]*balance.Proxy
 	log       *slog.Logger
 	documents *documents
 }
@@ -64,62 +56,58 @@ type gateway struct {
 // answerWait is how long a function may take to begin its response: longer than the platform allows.
 const answerWait = 30 * time.Second
 
-// New returns the gateway's handler. targets holds the base URLs of each function's replicas.
-func New(targets map[string][]string, log *slog.Logger) (http.Handler, error) {
-	g := &gateway{functions: map[string]*replicas{}, log: log, documents: newDocuments()}
+// New returns the gateway. targets holds the base URLs of each function's replicas.
+func New(targets map[string][]string, log *slog.Logger) (*Gateway, error) {
+	g := &Gateway{mux: http.NewServeMux(), functions: map[string]*balance.Proxy{}, log: log, documents: newDocuments()}
 	for name, list := range targets {
-		all := &replicas{}
-		for _, text := range list {
-			u, err := url.Parse(text)
-			if err != nil {
-				return nil, err
-			}
-			all.urls = append(all.urls, u)
+		if len(list) == 0 {
+			continue
 		}
-		if len(all.urls) > 0 {
-			g.functions[name] = all
+		proxy, err := balance.New(list, answerWait)
+		if err != nil {
+			return nil, err
 		}
+		proxy.ErrorHandler, proxy.ErrorLog = g.upstreamFailed, slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+		g.functions[name] = proxy
 	}
-	g.proxy = &httputil.ReverseProxy{
-		Rewrite: func(p *httputil.ProxyRequest) {
-			name, _ := functionOf(p.In.URL.Path)
-			p.SetURL(g.functions[name].pick())
-			p.Out.URL.Path, p.Out.URL.RawPath = p.In.URL.Path, p.In.URL.RawPath
-			// Unchanged: the proxy drops parameters that it cannot parse, and the function would answer another request.
-			p.Out.URL.RawQuery = p.In.URL.RawQuery
-			// The peer is the client: what the request said about other addresses is already removed.
-			p.SetXForwarded()
-		},
-		Transport:    &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true, ResponseHeaderTimeout: answerWait},
-		ErrorHandler: g.upstreamFailed,
-		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", g.route)
+	g.mux.HandleFunc("/", g.route)
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
 		return nil, err
 	}
-	webpage.Handle(mux, "/{$}", "/page/", files)
-	mux.HandleFunc("GET /openapi.json", g.openAPI)
-	api.Docs(mux)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { mux.ServeHTTP(w, request.Identify(r)) }), nil
+	webpage.Handle(g.mux, "/{$}", "/page/", files)
+	g.mux.HandleFunc("GET /openapi.json", g.openAPI)
+	api.Docs(g.mux)
+	g.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	return g, nil
 }
 
-func (g *gateway) route(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers a request of a client.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.mux.ServeHTTP(w, request.Identify(r))
+}
+
+// Close closes idle connections to the functions.
+func (g *Gateway) Close() {
+	for _, proxy := range g.functions {
+		proxy.Close()
+	}
+}
+
+func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	name, public := functionOf(r.URL.Path)
 	if !public || isUnclean(r.URL.Path) {
 		refuse(w, r, fault.New(fault.NotFound, fault.CodeRouteNotFound, "there is no route for this path"))
 		return
 	}
-	if g.functions[name] == nil {
+	proxy := g.functions[name]
+	if proxy == nil {
 		refuse(w, r, fault.New(fault.Unavailable, fault.CodeFunctionUnavailable, "the function %s is not running", name))
 		return
 	}
 	body := &clientBody{ReadCloser: r.Body}
 	r.Body = body
-	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
+	proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
 }
 
 // refuse answers with a problem document. It adds a request ID, as the functions do to their own responses.
@@ -149,7 +137,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 // others. A function might resolve such a path to a route that is not public.
 func isUnclean(p string) bool { return strings.TrimSuffix(p, "/") != path.Clean(p) }
 
-func (g *gateway) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
+func (g *Gateway) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
 	if body, ok := r.Context().Value(bodyKey{}).(*clientBody); ok && body.broken.Load() {
 		refuse(w, r, fault.Wrap(err, fault.Invalid, fault.CodeIncompleteRequest, "the request body is incomplete"))
 		return

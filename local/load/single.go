@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"marketdata/local/supervisor"
+	"marketdata/shared/freeport"
 	"marketdata/shared/testenv/wire"
 )
 
@@ -127,11 +127,11 @@ func (m *run) memory(ctx context.Context) error {
 
 // startReference starts the reference servers as a separate process.
 func (m *run) startReference(ctx context.Context) (stop func(), err error) {
-	port, err := supervisor.FreePort(ctx)
+	port, err := freeport.Find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	address := "127.0.0.1:" + port
+	address := fmt.Sprint("127.0.0.1:", port)
 	m.reference = "http://" + address
 	stop, err = m.spawn(ctx, "reference", m.dir, []string{
 		"REDIS_URL=" + m.env["REDIS_URL"], "DATABASE_URL=" + m.env["DATABASE_URL"], "EXCHANGE_URL=" + m.env["EXCHANGE_URL"],

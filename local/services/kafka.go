@@ -13,7 +13,7 @@ import (
 
 // startKafka starts an in-process broker with a data folder. It has no replication, so it is for development only. Acknowledged
 // records survive a crash of this process; they are not synced to disk, which is Kafka's default, too.
-func (s *Services) startKafka(o Options) error {
+func startKafka(_ context.Context, o Options) (servers string, stop func(context.Context), err error) {
 	dir := filepath.Join(o.Dir, "kafka")
 	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.DataDir(dir)}
 	// Reuse the port of the last start if it is free, so that clients in other shells reconnect.
@@ -21,17 +21,17 @@ func (s *Services) startKafka(o Options) error {
 	cluster, err := tryPort(portFile, opts)
 	if err != nil {
 		if cluster, err = kfake.NewCluster(opts...); err != nil {
-			return fmt.Errorf("start kafka: %w", err)
+			return "", nil, fmt.Errorf("start kafka: %w", err)
 		}
 	}
-	s.stops = append(s.stops, func(context.Context) { cluster.Close() })
-	s.KafkaBootstrapServers = strings.Join(cluster.ListenAddrs(), ",")
-	_, port, _ := strings.Cut(s.KafkaBootstrapServers, ":")
+	stop = func(context.Context) { cluster.Close() }
+	servers = strings.Join(cluster.ListenAddrs(), ",")
+	_, port, _ := strings.Cut(servers, ":")
 	if err := os.WriteFile(portFile, []byte(port), 0o600); err != nil {
-		return fmt.Errorf("store kafka's port: %w", err)
+		return "", stop, fmt.Errorf("store kafka's port: %w", err)
 	}
-	o.Say("kafka: embedded broker in this process (kfake, no replication) on " + s.KafkaBootstrapServers + ", data in " + dir)
-	return nil
+	o.Say("kafka: embedded broker in this process (kfake, no replication) on " + servers + ", data in " + dir)
+	return servers, stop, nil
 }
 
 func tryPort(portFile string, opts []kfake.Opt) (*kfake.Cluster, error) {

@@ -2,8 +2,6 @@ package services
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -11,13 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"marketdata/local/process"
+	"marketdata/shared/freeport"
 )
 
 const (
@@ -36,30 +34,30 @@ type server struct {
 	log      *os.File
 }
 
-func (s *Services) startPostgres(ctx context.Context, o Options) error {
+func startPostgres(ctx context.Context, o Options) (url string, stop func(context.Context), err error) {
 	bin, err := findPostgres(ctx, o)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	pg := &server{bin: bin, durable: o.Durable}
 	if pg.cred, err = droppedUser(); err != nil {
-		return err
+		return "", nil, err
 	}
 	if pg.data, err = dataFolder(o, pg.cred); err != nil {
-		return err
+		return "", nil, err
 	}
-	if pg.password, err = password(filepath.Join(o.Dir, "postgres.password")); err != nil {
-		return err
+	if pg.password, err = KeptSecret(filepath.Join(o.Dir, "postgres.password")); err != nil {
+		return "", nil, fmt.Errorf("database password: %w", err)
 	}
 	if pg.log, err = logFile(o, "postgres"); err != nil {
-		return err
+		return "", nil, err
 	}
 	if err := pg.initialise(ctx); err != nil {
-		return err
+		return "", nil, err
 	}
 	pg.stopLeftover(ctx)
-	if pg.port, err = freePort(); err != nil {
-		return err
+	if pg.port, err = freeport.Find(ctx); err != nil {
+		return "", nil, err
 	}
 	p, err := process.Start(process.Options{
 		Name: "postgres", Command: pg.command,
@@ -67,16 +65,14 @@ func (s *Services) startPostgres(ctx context.Context, o Options) error {
 		StopSignal: syscall.SIGINT, StopWait: 10 * time.Second, Orphan: syscall.SIGINT, Say: o.Say,
 	})
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-	s.stops = append([]func(context.Context){p.Stop}, s.stops...)
-	s.stops = append(s.stops, func(context.Context) { _ = pg.log.Close() })
+	stop = func(ctx context.Context) { p.Stop(ctx); _ = pg.log.Close() }
 	if err := await(ctx, 30*time.Second, pg.ensureDatabase); err != nil {
-		return fmt.Errorf("postgres does not answer: %w\n%s", err, tail(pg.log.Name(), 5))
+		return "", stop, fmt.Errorf("postgres does not answer: %w\n%s", err, tail(pg.log.Name(), 5))
 	}
-	s.DatabaseURL = pg.url(pgDatabase)
 	o.Say(fmt.Sprintf("postgres: %s on 127.0.0.1:%d, data in %s", filepath.Join(bin, "postgres"), pg.port, pg.data))
-	return nil
+	return pg.url(pgDatabase), stop, nil
 }
 
 // droppedUser returns the user that Postgres runs as: nil unless we are root.
@@ -179,19 +175,4 @@ func (pg *server) ensureDatabase(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// password returns the cluster's password, which is generated once.
-func password(file string) (string, error) {
-	b, err := os.ReadFile(file) //nolint:gosec // our own file
-	if err == nil && len(strings.TrimSpace(string(b))) > 0 {
-		return strings.TrimSpace(string(b)), nil
-	}
-	raw := make([]byte, 16)
-	_, _ = rand.Read(raw) // never fails (crypto/rand since Go 1.24)
-	text := hex.EncodeToString(raw)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return "", fmt.Errorf("store database password: %w", err)
-	}
-	return text, nil
 }

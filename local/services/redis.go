@@ -14,29 +14,30 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/local/process"
+	"marketdata/shared/freeport"
 )
 
-func (s *Services) startRedis(ctx context.Context, o Options) error {
+func startRedis(ctx context.Context, o Options) (url string, stop func(context.Context), err error) {
 	for _, name := range []string{"redis-server", "valkey-server"} {
 		if binary, err := exec.LookPath(name); err == nil {
-			return s.startRedisServer(ctx, o, name, binary)
+			return startRedisServer(ctx, o, name, binary)
 		}
 	}
-	return s.startMiniredis(o)
+	return startMiniredis(o)
 }
 
-func (s *Services) startRedisServer(ctx context.Context, o Options, name, binary string) error {
+func startRedisServer(ctx context.Context, o Options, name, binary string) (url string, stop func(context.Context), err error) {
 	dir := filepath.Join(o.Dir, "redis")
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("create data folder of redis: %w", err)
+		return "", nil, fmt.Errorf("create data folder of redis: %w", err)
 	}
-	port, err := freePort()
+	port, err := freeport.Find(ctx)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	log, err := logFile(o, "redis")
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	p, err := process.Start(process.Options{
 		Name: name,
@@ -50,24 +51,24 @@ func (s *Services) startRedisServer(ctx context.Context, o Options, name, binary
 		StopSignal: syscall.SIGTERM, StopWait: 5 * time.Second, Orphan: syscall.SIGTERM, Say: o.Say,
 	})
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-	s.stops = append(s.stops, p.Stop, func(context.Context) { _ = log.Close() })
-	s.RedisURL = fmt.Sprintf("redis://127.0.0.1:%d/0", port)
+	stop = func(ctx context.Context) { p.Stop(ctx); _ = log.Close() }
+	url = fmt.Sprintf("redis://127.0.0.1:%d/0", port)
 	client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", port), MaxRetries: -1})
 	defer client.Close() //nolint:errcheck // only pinged
 	if err := await(ctx, 10*time.Second, func(ctx context.Context) error { return client.Ping(ctx).Err() }); err != nil {
-		return fmt.Errorf("redis does not answer: %w\n%s", err, tail(log.Name(), 5))
+		return "", stop, fmt.Errorf("redis does not answer: %w\n%s", err, tail(log.Name(), 5))
 	}
 	o.Say("redis: " + binary + " on 127.0.0.1:" + strconv.Itoa(port))
-	return nil
+	return url, stop, nil
 }
 
 // startMiniredis starts miniredis in this process, for machines without a Redis. Its data is lost when the process ends.
-func (s *Services) startMiniredis(o Options) error {
+func startMiniredis(o Options) (url string, stop func(context.Context), err error) {
 	server := miniredis.NewMiniRedis()
 	if err := server.StartAddr("127.0.0.1:0"); err != nil {
-		return fmt.Errorf("start miniredis: %w", err)
+		return "", nil, fmt.Errorf("start miniredis: %w", err)
 	}
 	// Its keys expire only when FastForward is called.
 	const step = 100 * time.Millisecond
@@ -82,8 +83,7 @@ func (s *Services) startMiniredis(o Options) error {
 			}
 		}
 	}()
-	s.stops = append(s.stops, func(context.Context) { tick.Stop(); close(done); server.Close() })
-	s.RedisURL = "redis://" + server.Addr() + "/0"
+	stop = func(context.Context) { tick.Stop(); close(done); server.Close() }
 	o.Say("redis: no redis-server on PATH, so miniredis in this process (expiry in steps of 0.1 s) on " + server.Addr())
-	return nil
+	return "redis://" + server.Addr() + "/0", stop, nil
 }

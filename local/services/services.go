@@ -4,9 +4,9 @@ package services
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,19 +20,16 @@ type Options struct {
 	Dir     string // data folder; created if absent
 	Durable bool   // fsync on; off for tests, which throw their data away
 	Say     func(string)
+	Install bool // may install Debian packages
 
-	DatabaseURL           string // an existing service, as the next two; empty: start one
-	RedisURL              string
-	KafkaBootstrapServers string
-	Install               bool // may install Debian packages
+	Addresses // of existing services; empty: start one
 }
 
-// Services are running; their addresses do not change while they run.
-type Services struct {
+// Addresses are where services are. They do not change while the services run.
+type Addresses struct {
 	DatabaseURL           string
 	RedisURL              string
 	KafkaBootstrapServers string
-	stops                 []func(context.Context)
 }
 
 // topics are the pipeline's topics. compression.type=uncompressed makes a broker check max.message.bytes after decompression; the
@@ -46,47 +43,51 @@ var topics = []kafka.TopicSpecification{
 	}},
 }
 
-// Start starts the services that o does not name, and returns once all of them answer. After an error nothing is left running.
-func Start(ctx context.Context, o Options) (*Services, error) {
+// Start starts the services that o does not name, and returns once all of them answer. stop stops those, Postgres first, and kills
+// what is still running when its context ends. After an error nothing is left running.
+func Start(ctx context.Context, o Options) (a Addresses, stop func(context.Context), err error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to enter it
-		return nil, fmt.Errorf("create data folder: %w", err)
+		return a, nil, fmt.Errorf("create data folder: %w", err)
 	}
-	s := &Services{DatabaseURL: o.DatabaseURL, RedisURL: o.RedisURL, KafkaBootstrapServers: o.KafkaBootstrapServers}
-	err := s.start(ctx, o)
-	if err != nil {
-		s.Close(context.WithoutCancel(ctx))
-		return nil, err
+	var stops []func(context.Context)
+	stop = func(ctx context.Context) {
+		for _, stop := range stops {
+			stop(ctx)
+		}
 	}
-	return s, nil
+	a = o.Addresses
+	for _, s := range []struct {
+		address *string
+		given   string
+		start   starter
+	}{
+		{&a.DatabaseURL, "postgres: the server of DATABASE_URL", startPostgres},
+		{&a.RedisURL, "redis: the server of REDIS_URL", startRedis},
+		{&a.KafkaBootstrapServers, "kafka: the brokers of KAFKA_BOOTSTRAP_SERVERS", startKafka},
+	} {
+		if *s.address != "" {
+			o.Say(s.given)
+			continue
+		}
+		address, end, err := s.start(ctx, o)
+		if end != nil {
+			stops = append(stops, end)
+		}
+		if err != nil {
+			stop(context.WithoutCancel(ctx))
+			return a, nil, err
+		}
+		*s.address = address
+	}
+	if err := ensureTopics(ctx, a.KafkaBootstrapServers); err != nil {
+		stop(context.WithoutCancel(ctx))
+		return a, nil, err
+	}
+	return a, stop, nil
 }
 
-func (s *Services) start(ctx context.Context, o Options) error {
-	if s.DatabaseURL != "" {
-		o.Say("postgres: the server of DATABASE_URL")
-	} else if err := s.startPostgres(ctx, o); err != nil {
-		return err
-	}
-	if s.RedisURL != "" {
-		o.Say("redis: the server of REDIS_URL")
-	} else if err := s.startRedis(ctx, o); err != nil {
-		return err
-	}
-	if s.KafkaBootstrapServers != "" {
-		o.Say("kafka: the brokers of KAFKA_BOOTSTRAP_SERVERS")
-	} else if err := s.startKafka(o); err != nil {
-		return err
-	}
-	return ensureTopics(ctx, s.KafkaBootstrapServers)
-}
-
-// Close stops the services that Start started, Postgres first. It kills those that are still running when ctx ends. Safe to call
-// twice.
-func (s *Services) Close(ctx context.Context) {
-	for _, stop := range s.stops {
-		stop(ctx)
-	}
-	s.stops = nil
-}
+// starter starts a service. It also returns stop with an error, unless nothing of the service runs.
+type starter func(ctx context.Context, o Options) (address string, stop func(context.Context), err error)
 
 // ensureTopics creates the topics. Existing ones are left unchanged.
 func ensureTopics(ctx context.Context, servers string) error {
@@ -107,20 +108,6 @@ func ensureTopics(ctx context.Context, servers string) error {
 		}
 	}
 	return nil
-}
-
-// freePort returns a free TCP port on loopback.
-func freePort() (int, error) {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.New("find a free port: not a TCP address")
-	}
-	return addr.Port, nil
 }
 
 // await calls ready until it succeeds, and returns its last error after wait.
@@ -157,4 +144,19 @@ func tail(path string, lines int) string {
 	}
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.Join(all[max(len(all)-lines, 0):], "\n")
+}
+
+// KeptSecret returns the secret that a file keeps. The first time, it generates one.
+func KeptSecret(file string) (string, error) {
+	b, err := os.ReadFile(file) //nolint:gosec // our own file
+	if text := strings.TrimSpace(string(b)); err == nil && text != "" {
+		return text, nil
+	}
+	raw := make([]byte, 16)
+	_, _ = rand.Read(raw) // never fails (crypto/rand since Go 1.24)
+	text := hex.EncodeToString(raw)
+	if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("store secret: %w", err)
+	}
+	return text, nil
 }

@@ -5,8 +5,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,7 +15,9 @@ import (
 	"syscall"
 	"time"
 
+	"marketdata/local/console"
 	"marketdata/local/process"
+	"marketdata/shared/freeport"
 )
 
 // Options says what to run.
@@ -26,47 +26,52 @@ type Options struct {
 	Copies map[string]int // replicas by function; functions without a binary are skipped
 	Order  []string       // order in which functions start
 	Env    []string       // NAME=value, for all functions
-	Out    io.Writer      // receives the shortened logs
-	Say    func(string)
-}
-
-// Supervisor keeps the functions running.
-type Supervisor struct {
-	urls  map[string][]string
-	procs []*process.Process
+	Out    *console.Console
 }
 
 // stopWait is a little longer than the functions' SHUTDOWN_TIMEOUT.
 const stopWait = 10500 * time.Millisecond
 
-// Start starts every replica on a free loopback port, which it keeps across restarts.
-func Start(ctx context.Context, o Options) (*Supervisor, error) {
-	s := &Supervisor{urls: map[string][]string{}}
+// Start starts every replica on a free loopback port, which it keeps across restarts, and returns their URLs by function. stop stops
+// all replicas at the same time, returns when they are gone, and kills those that are still running when its context ends. After an
+// error nothing is left running.
+func Start(ctx context.Context, o Options) (urls map[string][]string, stop func(context.Context), err error) {
+	urls = map[string][]string{}
 	var replicas []replica
 	for _, name := range o.Order {
 		if _, err := os.Stat(filepath.Join(o.BinDir, name)); err != nil {
 			continue
 		}
 		for i := range o.Copies[name] {
-			port, err := FreePort(ctx)
+			port, err := freeport.Find(ctx)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			s.urls[name] = append(s.urls[name], "http://127.0.0.1:"+port)
+			urls[name] = append(urls[name], fmt.Sprintf("http://127.0.0.1:%d", port))
 			replicas = append(replicas, replica{name, i, port})
 		}
 	}
 	// Every function gets the addresses of the others: dlq-inspector replays to compute-ma.
-	for name, urls := range s.urls {
-		o.Env = append(o.Env, Variable(name)+"="+urls[0])
+	for name, list := range urls {
+		o.Env = append(o.Env, Variable(name)+"="+list[0])
+	}
+	var running []*process.Process
+	stop = func(ctx context.Context) {
+		var wg sync.WaitGroup
+		for _, p := range running {
+			wg.Go(func() { p.Stop(ctx) })
+		}
+		wg.Wait()
 	}
 	for _, r := range replicas {
-		if err := s.startReplica(o, r); err != nil {
-			s.Stop(context.WithoutCancel(ctx))
-			return nil, err
+		p, err := r.start(o)
+		if err != nil {
+			stop(context.WithoutCancel(ctx))
+			return nil, nil, err
 		}
+		running = append(running, p)
 	}
-	return s, nil
+	return urls, stop, nil
 }
 
 // Variable returns the name of the environment variable that holds a function's address.
@@ -77,40 +82,32 @@ func Variable(function string) string {
 type replica struct {
 	name  string
 	index int
-	port  string
+	port  int
 }
 
-func (s *Supervisor) startReplica(o Options, r replica) error {
+func (r replica) start(o Options) (*process.Process, error) {
 	label := r.name
 	if o.Copies[r.name] > 1 {
 		label += "/" + strconv.Itoa(r.index+1)
 	}
-	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", "PORT="+r.port, "K_SERVICE="+r.name)
-	p, err := process.Start(process.Options{
+	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", fmt.Sprint("PORT=", r.port), "K_SERVICE="+r.name)
+	return process.Start(process.Options{
 		Name: label,
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(filepath.Join(o.BinDir, r.name)) //nolint:gosec,noctx // our own build; ended by Stop
 			cmd.Env = env
-			cmd.Stdout = newReadable(o.Out, label)
+			cmd.Stdout = o.Out.Log(label)
 			cmd.Stderr = cmd.Stdout
 			return cmd
 		},
-		StopSignal: syscall.SIGTERM, StopWait: stopWait, Orphan: syscall.SIGKILL, Say: o.Say,
+		StopSignal: syscall.SIGTERM, StopWait: stopWait, Orphan: syscall.SIGKILL, Say: o.Out.Say,
 	})
-	if err != nil {
-		return err
-	}
-	s.procs = append(s.procs, p)
-	return nil
 }
 
-// URLs returns the URLs of each running function's replicas.
-func (s *Supervisor) URLs() map[string][]string { return s.urls }
-
-// Ready returns once every replica answers /readyz with 200.
-func (s *Supervisor) Ready(ctx context.Context) error {
+// Ready returns once every replica of the functions answers /readyz with 200.
+func Ready(ctx context.Context, functions map[string][]string) error {
 	client := &http.Client{Timeout: 3 * time.Second}
-	for name, urls := range s.urls {
+	for name, urls := range functions {
 		for _, u := range urls {
 			for !answers(ctx, client, u+"/readyz") {
 				select {
@@ -135,27 +132,4 @@ func answers(ctx context.Context, client *http.Client, url string) bool {
 	}
 	_ = resp.Body.Close() // the body is not used
 	return resp.StatusCode == http.StatusOK
-}
-
-// Stop stops all replicas at the same time and returns when they are gone. It kills those that are still running when ctx ends.
-func (s *Supervisor) Stop(ctx context.Context) {
-	var wg sync.WaitGroup
-	for _, p := range s.procs {
-		wg.Go(func() { p.Stop(ctx) })
-	}
-	wg.Wait()
-}
-
-// FreePort returns a TCP port of loopback that was free a moment ago, as decimal text.
-func FreePort(ctx context.Context) (string, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return port, nil
 }

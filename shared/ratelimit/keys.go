@@ -1,112 +1,59 @@
 package ratelimit
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
-	"marketdata/shared/service"
+	"marketdata/shared/secret"
 )
 
-// Keys is the setting of the known API keys: comma-separated name:sha256[:5/1m], the hash of what the client sends in hex; an optional
-// limit replaces the limit of each route. A name may have several keys, so that a client can rotate its key without an interruption.
-// Keys prints as REDACTED, because a weak key can be guessed from its hash.
+// Keys is the setting of the known API keys: comma-separated name:sha256[:5/1m] (see [secret.ParseHashes]), the hash of what clients
+// send; an optional limit replaces the limit of each route, and is the same for all keys of a name. Keys prints as REDACTED, because
+// a weak key can be guessed from its hash.
 type Keys string
 
-// keyring holds the known API keys.
-type keyring []apiKey
-
-type apiKey struct {
-	name string
-	sum  [sha256.Size]byte
-	own  Limit // zero: none
+// keyring holds the known API keys. The zero keyring knows none.
+type keyring struct {
+	known secret.Hashes
+	own   map[string]Limit // by name; zero: none
 }
 
 // keyHeader is the header that carries a client's key.
 const keyHeader = "X-API-Key"
 
 // parse reads the keys. Errors do not contain the entries, and do not prevent the others from being read.
-func (k Keys) parse() (known keyring, err error) {
-	if !k.Required() {
-		return nil, nil
-	}
-	var errs []error
-	for i, entry := range strings.Split(string(k), ",") {
-		key, ok := parseKey(strings.TrimSpace(entry))
-		switch {
-		case !ok:
-			errs = append(errs, fmt.Errorf("API_KEYS: entry %d is not name:sha256 or name:sha256:5/1m", i+1))
-		case known.conflict(key):
-			errs = append(errs, fmt.Errorf("API_KEYS: entry %d repeats a key or has a different limit for its name", i+1))
-		default:
-			known = append(known, key)
+func (k Keys) parse() (keyring, error) {
+	own := map[string]Limit{}
+	known, err := secret.ParseHashes("API_KEYS", string(k), func(h secret.Hashed) error {
+		var limit Limit
+		if h.Rest != "" {
+			var err error
+			if limit, err = ParseLimit(h.Rest); err != nil {
+				return errors.New("has a limit that is not like 5/1m") // the text may be a secret
+			}
 		}
-	}
-	return known, errors.Join(errs...)
+		if other, given := own[h.Name]; given && other != limit {
+			return errors.New("has a different limit for its name")
+		}
+		own[h.Name] = limit
+		return nil
+	})
+	return keyring{known, own}, err
 }
 
 // Required reports whether routes require a key.
 func (k Keys) Required() bool { return strings.TrimSpace(string(k)) != "" }
 
 // Format hides the hashes from all verbs of fmt.
-func (k Keys) Format(f fmt.State, verb rune) { service.Secret(k).Format(f, verb) }
+func (k Keys) Format(f fmt.State, verb rune) { secret.Value(k).Format(f, verb) }
 
 // MarshalText hides the hashes from JSON and from slog.
-func (k Keys) MarshalText() ([]byte, error) { return service.Secret(k).MarshalText() }
+func (k Keys) MarshalText() ([]byte, error) { return secret.Value(k).MarshalText() }
 
-func parseKey(entry string) (apiKey, bool) {
-	name, rest, _ := strings.Cut(entry, ":")
-	sum, limit, limited := strings.Cut(rest, ":")
-	raw, err := hex.DecodeString(sum)
-	if !isKeyName(name) || err != nil || len(raw) != sha256.Size {
-		return apiKey{}, false
-	}
-	key := apiKey{name: name, sum: [sha256.Size]byte(raw)}
-	if limited {
-		key.own, err = ParseLimit(limit)
-	}
-	return key, err == nil
-}
-
-// isKeyName reports whether name is 1 to 64 of A-Z a-z 0-9 . _ -
-func isKeyName(name string) bool {
-	other := func(c rune) bool {
-		return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
-	}
-	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, other)
-}
-
-// conflict reports whether a known entry has the same key, or the same name with another limit.
-func (k keyring) conflict(key apiKey) bool {
-	for _, other := range k {
-		if other.sum == key.sum || (other.name == key.name && other.own != key.own) {
-			return true
-		}
-	}
-	return false
-}
-
-// find returns the known key that a request was sent with. It compares all keys, each in constant time.
-func (k keyring) find(h http.Header) (apiKey, bool) {
-	if len(k) == 0 {
-		return apiKey{}, false
-	}
-	sent := h.Get(keyHeader)
-	if sent == "" { // an entry with the hash of an empty key admits no request
-		return apiKey{}, false
-	}
-	sum, found := sha256.Sum256([]byte(sent)), -1
-	for i := range k {
-		if subtle.ConstantTimeCompare(sum[:], k[i].sum[:]) == 1 {
-			found = i
-		}
-	}
-	if found < 0 {
-		return apiKey{}, false
-	}
-	return k[found], true
+// find returns the client of the key that a request was sent with, and the limit that its key has, if any.
+func (k keyring) find(h http.Header) (name string, own Limit, known bool) {
+	key, known := k.known.Find(h.Get(keyHeader))
+	return key.Name, k.own[key.Name], known
 }

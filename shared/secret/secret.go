@@ -1,5 +1,6 @@
-// Package secret is the type of configuration values that must not be shown. Like fault, it is at the bottom: the functions'
-// configs use it (as service.Secret), and so do the provider adapters, which do not import package service.
+// Package secret is the type of configuration values that must not be shown, and the parser of lists of hashed secrets. Like fault, it
+// is at the bottom: the functions' configs use it (as service.Secret), and so do the provider adapters, which do not import package
+// service.
 package secret
 
 import (

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/freeport"
 	"marketdata/shared/postgres"
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/postgres/migrations"
@@ -39,12 +39,9 @@ func need(tb testing.TB, name string) string {
 // FreePort returns a free loopback port, for a process that the test starts.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	port, err := freeport.Find(tb.Context())
 	require.NoError(tb, err)
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	addr, ok := l.Addr().(*net.TCPAddr)
-	require.True(tb, ok)
-	return addr.Port
+	return port
 }
 
 // PostgresURL creates a migrated database for this test, which is dropped at its end, and returns the URL. Databases are cloned

@@ -26,7 +26,7 @@ var Common = []Fault{
 	{"MAX_COPIES", "0", "MAX_COPIES: 0 is not within"},
 	{"MAX_COPIES", "-1", "MAX_COPIES: -1 is not within"},
 	{"TRUSTED_PROXIES", "banana", `TRUSTED_PROXIES: "banana" is not an address`},
-	{"API_KEYS", "alice:hunter2", "API_KEYS: entry 1 is not name:sha256"},
+	{"API_KEYS", "alice:hunter2", "API_KEYS: entry 1 is not a name"},
 }
 
 // Provider are faults that the functions with a default provider refuse.

@@ -2,65 +2,40 @@ package operators
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
-	"fmt"
 	"net/http"
 	"strings"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/problem"
+	"marketdata/shared/secret"
 )
 
 // Access knows the operators by the SHA-256 of their tokens.
 type Access struct {
-	operators []operator
-}
-
-type operator struct {
-	name string
-	sum  [sha256.Size]byte
+	operators secret.Hashes
 }
 
 // NewAccess returns the access of a list of name:sha256 pairs, separated by commas, and of one token whose operator is called
 // "operator". Both may be empty: then the routes are closed.
 func NewAccess(tokens, token string) Access {
-	var a Access
-	for _, pair := range strings.Split(tokens, ",") {
-		if name, sum, ok := parseToken(pair); ok {
-			a.operators = append(a.operators, operator{name, sum})
-		}
-	}
+	known, _ := parseTokens(tokens) // ValidTokens reports the error
 	if token != "" {
-		a.operators = append(a.operators, operator{"operator", sha256.Sum256([]byte(token))})
+		known = append(known, secret.Hash("operator", token))
 	}
-	return a
+	return Access{known}
 }
 
-func parseToken(pair string) (name string, sum [sha256.Size]byte, ok bool) {
-	name, text, found := strings.Cut(strings.TrimSpace(pair), ":")
-	raw, err := hex.DecodeString(text)
-	if !found || name == "" || err != nil || len(raw) != sha256.Size {
-		return "", sum, false
-	}
-	return name, [sha256.Size]byte(raw), true
-}
-
-// ValidTokens reports the first pair of a list that no token can match. The error does not repeat the pair, which may be a secret.
+// ValidTokens reports the pairs of a list that no token can match. The error does not repeat them, because they may be secrets.
 func ValidTokens(tokens string) error {
-	if tokens == "" {
-		return nil
-	}
-	for i, pair := range strings.Split(tokens, ",") {
-		if _, _, ok := parseToken(pair); !ok {
-			return fmt.Errorf("DLQ_TOKENS: pair %d is not name:sha256 in hex", i+1)
-		}
-	}
-	return nil
+	_, err := parseTokens(tokens)
+	return err
 }
 
-// who returns the operator of an Authorization header. The token is compared with every known one, in constant time.
+func parseTokens(tokens string) (secret.Hashes, error) {
+	return secret.ParseHashes("DLQ_TOKENS", tokens, nil)
+}
+
+// who returns the operator of an Authorization header.
 func (a Access) who(authorization string) (string, error) {
 	if len(a.operators) == 0 {
 		return "", fault.New(fault.Invalid, fault.CodeUnauthorized, "no operator token is configured, so these routes are closed")
@@ -69,16 +44,11 @@ func (a Access) who(authorization string) (string, error) {
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return "", fault.New(fault.Invalid, fault.CodeUnauthorized, "send the operator token as 'Authorization: Bearer …'")
 	}
-	sum, name := sha256.Sum256([]byte(strings.TrimSpace(token))), ""
-	for _, o := range a.operators {
-		if subtle.ConstantTimeCompare(sum[:], o.sum[:]) == 1 {
-			name = o.name
-		}
-	}
-	if name == "" {
+	operator, known := a.operators.Find(strings.TrimSpace(token))
+	if !known {
 		return "", fault.New(fault.Invalid, fault.CodeUnauthorized, "the operator token is not known")
 	}
-	return name, nil
+	return operator.Name, nil
 }
 
 type operatorKey struct{}

@@ -1,4 +1,4 @@
-package supervisor
+package console
 
 import (
 	"bytes"
@@ -22,9 +22,6 @@ type readable struct {
 func newReadable(out io.Writer, label string) *readable {
 	return &readable{label: fmt.Appendf(nil, "%-15s ", label), out: out}
 }
-
-// Readable returns a writer that prints JSON log lines in a short form, after a label.
-func Readable(out io.Writer, label string) io.Writer { return newReadable(out, label) }
 
 // Write takes the next piece of the stream and prints the lines that are complete.
 func (r *readable) Write(b []byte) (int, error) {

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		copies  string
+		want    map[string]int // of get-latest and poll
+		refused string
+	}{
+		"unset":                {copies: "", want: map[string]int{"get-latest": 1, "poll": 1}},
+		"some":                 {copies: "get-latest=3, poll=20,", want: map[string]int{"get-latest": 3, "poll": 20}},
+		"none of a function":   {copies: "poll=2,get-latest=0", refused: `"get-latest=0"`},
+		"negative":             {copies: "get-latest=-1", refused: `"get-latest=-1"`},
+		"too many":             {copies: "get-latest=21", refused: `"get-latest=21"`},
+		"not a number":         {copies: "get-latest=many", refused: `"get-latest=many"`},
+		"without a number":     {copies: "get-latest", refused: `"get-latest"`},
+		"of an unknown name":   {copies: "exchange=2", refused: `"exchange=2"`},
+		"without a function":   {copies: "=2", refused: `"=2"`},
+		"a number with spaces": {copies: "poll= 2", refused: `"poll= 2"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := config{Copies: c.copies}
+			err := cfg.validate()
+			if c.refused != "" {
+				require.EqualError(t, err, "COPIES: invalid entry "+c.refused+": want function=1..20, function one of compute-ma dlq-inspector get-latest poll")
+				return
+			}
+			require.NoError(t, err)
+			for function, n := range c.want {
+				require.Equal(t, n, cfg.replicas[function], function)
+			}
+			require.Equal(t, 1, cfg.replicas["compute-ma"])
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"marketdata/local/balance"
+	"marketdata/local/console"
+	"marketdata/local/gateway"
+	"marketdata/local/services"
+	"marketdata/local/sources"
+	"marketdata/shared/postgres/migrate"
+	"marketdata/shared/service"
+)
+
+// startServices starts the services that the environment does not name, and migrates the schema.
+func startServices(ctx context.Context, o services.Options) (services.Addresses, stopFunc, error) {
+	backing, stop, err := services.Start(ctx, o)
+	if err != nil {
+		return backing, stop, err
+	}
+	if err := migrate.Up(ctx, backing.DatabaseURL); err != nil {
+		return backing, stop, fmt.Errorf("migrate the schema: %w", err)
+	}
+	o.Say("schema is up to date")
+	return backing, stop, nil
+}
+
+// startSources starts the sources of the manifests, and returns once they are ready.
+func startSources(ctx context.Context, manifests, kafka string, functions map[string][]string, out *console.Console) (stopFunc, error) {
+	var begun stops
+	sinks := map[string]string{}
+	for name, replicas := range functions {
+		url, stop, err := startBalancer(ctx, replicas)
+		if begun.add(stop); err != nil {
+			return begun.stop, err
+		}
+		sinks[name] = url
+	}
+	running, err := sources.Start(ctx, sources.Options{
+		ManifestDir: manifests, KafkaBootstrapServers: kafka, Services: sinks, Log: out.Logger("sources"),
+	})
+	if err != nil {
+		return begun.stop, err
+	}
+	begun.add(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, sourcesTimeout)
+		defer cancel()
+		if err := running.Close(ctx); err != nil {
+			out.Say("sources: " + err.Error())
+		}
+	})
+	return begun.stop, running.Ready(ctx)
+}
+
+// startBalancer gives the replicas of a function one address, as a platform does.
+func startBalancer(ctx context.Context, replicas []string) (string, stopFunc, error) {
+	if len(replicas) == 1 {
+		return replicas[0], nil, nil
+	}
+	proxy, err := balance.New(replicas, 0) // a source waits as long as its manifest says
+	if err != nil {
+		return "", nil, err
+	}
+	url, stop, err := serveOn(ctx, "127.0.0.1:0", proxy)
+	if err != nil {
+		return "", nil, fmt.Errorf("balance: %w", err)
+	}
+	return url, func(ctx context.Context) { stop(ctx); proxy.Close() }, nil
+}
+
+// startGateway starts the gateway on a listener.
+func startGateway(gate net.Listener, functions map[string][]string, out *console.Console) (stopFunc, error) {
+	h, err := gateway.New(functions, out.Logger("gateway"))
+	if err != nil {
+		return nil, err
+	}
+	stop := serve(gate, h)
+	return func(ctx context.Context) { stop(ctx); h.Close() }, nil
+}
+
+// serveOn serves h on an address until it is stopped.
+func serveOn(ctx context.Context, addr string, h http.Handler) (url string, stop stopFunc, err error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return "", nil, err
+	}
+	return "http://" + l.Addr().String(), serve(l, h), nil
+}
+
+func serve(l net.Listener, h http.Handler) (stop stopFunc) {
+	server := service.NewServer(h, slog.New(slog.DiscardHandler))
+	go func() { _ = server.Serve(service.Bounded(l)) }() // ends with Close
+	return func(context.Context) { _ = server.Close() }
+}
