@@ -90,3 +90,11 @@ func Classify(err error) error {
 	}
 	return fault.Wrap(err, fault.Unavailable, fault.CodeStorageUnavailable, "the database does not answer").After(time.Second)
 }
+
+// ClassifyOne is [Classify] for a query for one thing. If there is no row, the error is missing, which says what does not exist.
+func ClassifyOne(err error, missing *fault.Error) error {
+	if err = Classify(err); fault.CodeOf(err) == fault.CodeNotFound {
+		return missing
+	}
+	return err
+}

@@ -40,6 +40,28 @@ func TestClassify(t *testing.T) {
 	require.NoError(t, postgres.Classify(nil))
 }
 
+func TestClassifyOne(t *testing.T) {
+	t.Parallel()
+	missing := fault.New(fault.NotFound, "job_not_found", "x")
+	for name, c := range map[string]struct {
+		err  error
+		kind fault.Kind
+		code string
+	}{
+		"no rows":            {fmt.Errorf("x: %w", pgx.ErrNoRows), fault.NotFound, "job_not_found"},
+		"unknown":            {errors.New("boom"), fault.Unavailable, "storage_unavailable"},
+		"a fault, unchanged": {fmt.Errorf("x: %w", fault.New(fault.NotFound, "taken", "x")), fault.NotFound, "taken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := postgres.ClassifyOne(c.err, missing)
+			require.Equal(t, c.kind, fault.KindOf(err))
+			require.Equal(t, c.code, fault.CodeOf(err))
+		})
+	}
+	require.NoError(t, postgres.ClassifyOne(nil, missing))
+}
+
 func TestOpenNeverShowsThePassword(t *testing.T) {
 	t.Parallel()
 	_, err := postgres.Open(t.Context(), "postgres://u:hunter2@h:notaport/x")

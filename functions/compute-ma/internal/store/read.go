@@ -137,12 +137,9 @@ func (s *Reader) LatestAverage(ctx context.Context, k series.Key, window int) (s
 	a := series.Average{Window: window}
 	var mean market.Price
 	var asOf, oldest time.Time
-	err := postgres.Classify(s.pool.QueryRow(ctx, q, k.Symbol, k.Provider, window).Scan(&a.PointsUsed, &mean, &asOf, &oldest))
-	if fault.KindOf(err) == fault.NotFound {
-		return a, fault.Wrap(err, fault.NotFound, fault.CodeAverageNotFound, "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
-	}
-	if err != nil {
-		return a, err
+	if err := s.pool.QueryRow(ctx, q, k.Symbol, k.Provider, window).Scan(&a.PointsUsed, &mean, &asOf, &oldest); err != nil {
+		missing := fault.New(fault.NotFound, fault.CodeAverageNotFound, "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
+		return a, postgres.ClassifyOne(err, missing)
 	}
 	a.Mean, a.AsOf, a.Oldest = series.NewValue(mean.Decimal()), asOf.UnixMicro(), oldest.UnixMicro()
 	return a, nil

@@ -42,10 +42,7 @@ func oneBulk(ctx context.Context, db querier, q string, args ...any) (replay.Bul
 		return replay.Bulk{}, postgres.Classify(err)
 	}
 	b, err := pgx.CollectExactlyOneRow(rows, scanBulk)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return replay.Bulk{}, fault.Wrap(err, fault.NotFound, fault.CodeReplayNotFound, "there is no such replay")
-	}
-	return b, postgres.Classify(err)
+	return b, postgres.ClassifyOne(err, errNoReplay)
 }
 
 // Bulk returns a bulk replay. NotFound with code replay_not_found.

@@ -81,7 +81,7 @@ func (s *Store) Job(ctx context.Context, id string) (jobs.Job, []jobs.LastResult
 	}
 	j, err := pgx.CollectExactlyOneRow(rows, scanJob)
 	if err != nil {
-		return jobs.Job{}, nil, notFound(err)
+		return jobs.Job{}, nil, postgres.ClassifyOne(err, errNoJob)
 	}
 	rows, err = s.pool.Query(ctx, "select symbol, price, observed_at, code, provider, at from polling_results where job_id = $1 order by symbol", id)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit in
 	}
 	var exists bool
 	if err := s.pool.QueryRow(ctx, "select true from polling_jobs where id = $1", id).Scan(&exists); err != nil {
-		return nil, notFound(err)
+		return nil, postgres.ClassifyOne(err, errNoJob)
 	}
 	const q = `
 		select scheduled_at, finished_at, failed
@@ -137,9 +137,9 @@ func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) er
 	}
 	tag, err := s.pool.Exec(ctx, "update polling_jobs set status = $2 where id = $1", id, string(status))
 	if err == nil && tag.RowsAffected() == 0 {
-		err = pgx.ErrNoRows
+		return errNoJob
 	}
-	return notFound(err)
+	return postgres.Classify(err)
 }
 
 // Remove deletes a job with its runs, its results and its idempotency key, so that the request can be made again. NotFound with
@@ -150,19 +150,12 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	}
 	tag, err := s.pool.Exec(ctx, "delete from polling_jobs where id = $1", id)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = pgx.ErrNoRows
+		return errNoJob
 	}
-	return notFound(err)
+	return postgres.Classify(err)
 }
 
 var errNoJob = fault.New(fault.NotFound, fault.CodeJobNotFound, "there is no such job")
-
-func notFound(err error) error {
-	if err = postgres.Classify(err); fault.KindOf(err) == fault.NotFound && err != nil {
-		return fault.Wrap(err, fault.NotFound, fault.CodeJobNotFound, "there is no such job")
-	}
-	return err
-}
 
 func texts(symbols []market.Symbol) []string {
 	out := make([]string, len(symbols))
