@@ -33,7 +33,7 @@ func TestABacklogOfPoison(t *testing.T) {
 	places := make([]int, n)
 	r := b.reader(t)
 	for offset := range n {
-		record, err := r.Read(t.Context(), b.topic, 0, int64(offset))
+		record, err := r.Read(t.Context(), kafkaclient.Place{Topic: b.topic, Offset: int64(offset)})
 		require.NoError(t, err)
 		i, err := strconv.Atoi(string(record.Headers[0].Value))
 		require.NoError(t, err)
@@ -67,7 +67,7 @@ func TestABacklogOfPoison(t *testing.T) {
 					return
 				}
 				offset := i / 2
-				record, err := r.Read(context.Background(), b.dlq, 0, int64(offset))
+				record, err := r.Read(context.Background(), kafkaclient.Place{Topic: b.dlq, Offset: int64(offset)})
 				if err != nil || b.post(offset, record.Value) != http.StatusNoContent {
 					failed.Add(1)
 				}

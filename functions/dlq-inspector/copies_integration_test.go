@@ -103,7 +103,7 @@ func TestAPlaceThatToldOfAnotherEventIsANewLetter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.letterOf(t, lettertest.Poison)
-	_, err := b.store.Save(t.Context(), []letter.Arrival{{Letter: letter.Letter{Value: []byte("before")}, Failure: deadletter.Failure{Code: "x", FailedAt: time.Now()}, At: &deadletter.Place{Topic: b.dlq, Partition: 0, Offset: 0}}})
+	_, err := b.store.Save(t.Context(), []letter.Arrival{{Letter: letter.Letter{Value: []byte("before")}, Failure: deadletter.Failure{Code: "x", FailedAt: time.Now()}, At: &kafkaclient.Place{Topic: b.dlq, Partition: 0, Offset: 0}}})
 	require.NoError(t, err)
 	for range 2 {
 		require.Equal(t, 204, b.post(0, lettertest.Poison))

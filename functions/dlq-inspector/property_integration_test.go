@@ -124,8 +124,8 @@ type dated struct {
 	at func() time.Time
 }
 
-func (r dated) Read(ctx context.Context, topic string, partition int32, offset int64) (kafkaclient.Stored, error) {
-	s, err := r.Records.Read(ctx, topic, partition, offset)
+func (r dated) Read(ctx context.Context, at kafkaclient.Place) (kafkaclient.Stored, error) {
+	s, err := r.Records.Read(ctx, at)
 	s.Timestamp = r.at()
 	return s, err
 }

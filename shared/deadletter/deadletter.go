@@ -6,14 +6,9 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-)
 
-// Place is where a record is on a topic.
-type Place struct {
-	Topic     string
-	Partition int32
-	Offset    int64
-}
+	"marketdata/shared/kafkaclient"
+)
 
 // Failure is one refusal of an event.
 type Failure struct {
@@ -61,13 +56,13 @@ var delivered = []family{
 }
 
 // Delivered returns the place of the record that a delivery was made of, nil if the delivery does not show it.
-func Delivered(h http.Header) *Place {
+func Delivered(h http.Header) *kafkaclient.Place {
 	for _, names := range delivered {
 		topic := h.Get(names.topic)
 		partition, err1 := strconv.ParseInt(h.Get(names.partition), 10, 32)
 		offset, err2 := strconv.ParseInt(h.Get(names.offset), 10, 64)
 		if topic != "" && err1 == nil && err2 == nil && partition >= 0 && offset >= 0 {
-			return &Place{topic, int32(partition), offset}
+			return &kafkaclient.Place{Topic: topic, Partition: int32(partition), Offset: offset}
 		}
 	}
 	return nil

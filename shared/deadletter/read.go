@@ -52,13 +52,13 @@ func number(headers []kafkaclient.Header, name string) (int64, bool) {
 }
 
 // Origin returns the place of the record that a dead letter was made of, nil if its headers do not say.
-func Origin(headers []kafkaclient.Header) *Place {
+func Origin(headers []kafkaclient.Header) *kafkaclient.Place {
 	for _, f := range families {
 		topic := Text(headers, f.topic)
 		partition, ok1 := number(headers, f.partition)
 		offset, ok2 := number(headers, f.offset)
 		if topic != "" && ok1 && ok2 && partition >= 0 && partition <= math.MaxInt32 && offset >= 0 {
-			return &Place{topic, int32(partition), offset}
+			return &kafkaclient.Place{Topic: topic, Partition: int32(partition), Offset: offset}
 		}
 	}
 	return nil

@@ -33,29 +33,29 @@ func TestHeaderFamilies(t *testing.T) {
 	problem := base64.StdEncoding.EncodeToString([]byte(`{"code":"body_too_large","detail":"the event is larger"}`))
 	cases := map[string]struct {
 		headers []kafkaclient.Header
-		origin  *deadletter.Place
+		origin  *kafkaclient.Place
 		code    string
 		reason  string
 	}{
 		"ours": {
 			headersOf("dlq-topic", "t", "dlq-partition", "3", "dlq-offset", "9", "dlq-code", "invalid_price", "dlq-reason", "r", "dlq-failed-at", "2024-02-01T00:00:00Z", "__connect.errors.topic", "other"),
-			&deadletter.Place{Topic: "t", Partition: 3, Offset: 9}, "invalid_price", "r",
+			&kafkaclient.Place{Topic: "t", Partition: 3, Offset: 9}, "invalid_price", "r",
 		},
 		"connect": {
 			headersOf("__connect.errors.topic", "t", "__connect.errors.partition", "3", "__connect.errors.offset", "9", "__connect.errors.exception.class.name", "E", "__connect.errors.exception.message", "m"),
-			&deadletter.Place{Topic: "t", Partition: 3, Offset: 9}, "E", "m",
+			&kafkaclient.Place{Topic: "t", Partition: 3, Offset: 9}, "E", "m",
 		},
 		"streams": {
 			headersOf("__streams.errors.topic", "t", "__streams.errors.partition", "3", "__streams.errors.offset", "9", "__streams.errors.exception", "E", "__streams.errors.message", "m"),
-			&deadletter.Place{Topic: "t", Partition: 3, Offset: 9}, "E", "m",
+			&kafkaclient.Place{Topic: "t", Partition: 3, Offset: 9}, "E", "m",
 		},
 		"spring": {
 			headersOf("kafka_dlt-original-topic", "t", "kafka_dlt-original-partition", string(four), "kafka_dlt-original-offset", string(eight), "kafka_dlt-exception-fqcn", "E", "kafka_dlt-exception-message", "m"),
-			&deadletter.Place{Topic: "t", Partition: 3, Offset: 1234567}, "E", "m",
+			&kafkaclient.Place{Topic: "t", Partition: 3, Offset: 1234567}, "E", "m",
 		},
 		"knative with our problem": {
 			headersOf("ce_kafkatopic", "t", "ce_knativekafkapartition", "3", "ce_knativekafkaoffset", "9", "ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "413", "ce_knativeerrordata", problem),
-			&deadletter.Place{Topic: "t", Partition: 3, Offset: 9}, "body_too_large", "the event is larger",
+			&kafkaclient.Place{Topic: "t", Partition: 3, Offset: 9}, "body_too_large", "the event is larger",
 		},
 		"knative with raw text":  {headersOf("ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "500", "ce_knativeerrordata", "oops!"), nil, "http_500", "the function answered with status 500: oops!"},
 		"knative without answer": {headersOf("ce_knativeerrordest", "http://f"), nil, "delivery_failed", "no answer from the function"},
@@ -99,7 +99,7 @@ func TestRoundTrip(t *testing.T) {
 				}))
 				written := p.records[0]
 				require.Equal(t, deadletter.Delivered(header), deadletter.Origin(written.Headers))
-				require.Equal(t, &deadletter.Place{Topic: "prices", Partition: 3, Offset: 9}, deadletter.Origin(written.Headers))
+				require.Equal(t, &kafkaclient.Place{Topic: "prices", Partition: 3, Offset: 9}, deadletter.Origin(written.Headers))
 				require.Equal(t, deadletter.Failure{Code: "invalid_price", Reason: "no price", Function: "f", FailedAt: failed}, deadletter.FailureOf(written.Headers))
 				cut := deadletter.CutOf(written.Headers)
 				require.Equal(t, len(written.Value) < size, cut != nil)

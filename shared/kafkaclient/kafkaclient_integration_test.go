@@ -32,7 +32,7 @@ func TestProduceAndReadBack(t *testing.T) {
 	r := kafkaclient.NewReader(servers)
 	defer r.Close()
 	for _, i := range []int{2, 0, 1, 0} {
-		got, err := r.Read(t.Context(), topic, 0, int64(i))
+		got, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: int64(i)})
 		require.NoError(t, err)
 		require.Equal(t, records[i].Key, got.Key)
 		require.Equal(t, records[i].Value, got.Value)
@@ -41,12 +41,12 @@ func TestProduceAndReadBack(t *testing.T) {
 		require.False(t, got.Timestamp.IsZero())
 	}
 	for _, offset := range []int64{3, 99} {
-		_, err := r.Read(t.Context(), topic, 0, offset)
+		_, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: offset})
 		require.Equal(t, "record_gone", fault.CodeOf(err), "%d", offset)
 	}
-	_, err := r.Read(t.Context(), "no-such-topic", 0, 0)
+	_, err := r.Read(t.Context(), kafkaclient.Place{Topic: "no-such-topic"})
 	require.Equal(t, "record_gone", fault.CodeOf(err), "no such topic")
-	_, err = r.Read(t.Context(), topic, 7, 0)
+	_, err = r.Read(t.Context(), kafkaclient.Place{Topic: topic, Partition: 7})
 	require.Equal(t, "record_gone", fault.CodeOf(err), "no such partition")
 }
 
@@ -73,6 +73,6 @@ func TestMissingBrokerIsTransientWithinTheDeadline(t *testing.T) {
 	defer r.Close()
 	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	_, err = r.Read(ctx, "t", 0, 0)
+	_, err = r.Read(ctx, kafkaclient.Place{Topic: "t"})
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 }

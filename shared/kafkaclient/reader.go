@@ -12,6 +12,13 @@ import (
 	"marketdata/shared/fault"
 )
 
+// Place is where a record is on a topic.
+type Place struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+}
+
 // Stored is a record as it is stored on a topic. Callers may share its bytes and must not modify them.
 type Stored struct {
 	Record
@@ -20,7 +27,7 @@ type Stored struct {
 	Timestamp time.Time // zero if the record has none
 }
 
-// Reader reads single records by topic, partition and offset, without a consumer group. Records are mostly requested in offset
+// Reader reads single records, without a consumer group. Records are mostly requested in offset
 // order, so it reads ahead: one fetch serves many reads. It connects on the first call. Safe for concurrent use; a slow or
 // unavailable partition does not delay the others.
 type Reader struct {
@@ -81,12 +88,12 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 	return c, nil
 }
 
-// Read returns the record at an offset. NotFound "record_gone" if there is none, or it is gone; Unavailable "broker_unavailable" if
-// the broker does not answer.
-func (r *Reader) Read(ctx context.Context, topic string, number int32, offset int64) (Stored, error) {
-	p := partition{topic, number}
+// Read returns the record at a place. NotFound "record_gone" if there is none, or it is gone; Unavailable "broker_unavailable" if the
+// broker does not answer.
+func (r *Reader) Read(ctx context.Context, at Place) (Stored, error) {
+	p, offset := partition{at.Topic, at.Partition}, at.Offset
 	r.mu.Lock()
-	record, ok := r.kept.get(p, offset)
+	record, ok := r.kept.get(at)
 	r.mu.Unlock()
 	if ok {
 		return record, nil
@@ -145,7 +152,7 @@ func (r *Reader) want(p partition, offset int64) (*wait, error) {
 	if err != nil {
 		return nil, err
 	}
-	if record, ok := r.kept.get(p, offset); ok { // it has arrived meanwhile
+	if record, ok := r.kept.get(Place{p.topic, p.number, offset}); ok { // it has arrived meanwhile
 		w := newWait(0)
 		w.resolve(record, nil)
 		return w, nil
@@ -191,7 +198,7 @@ func (r *Reader) message(m *kafka.Message) {
 		s.fail(unavailable(m.TopicPartition.Error))
 	default:
 		if record := stored(m); s.take(record, time.Now()) {
-			r.kept.put(p, record)
+			r.kept.put(record)
 		}
 	}
 }

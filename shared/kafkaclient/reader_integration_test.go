@@ -68,7 +68,7 @@ func readAll(t *testing.T, r *kafkaclient.Reader, topic string, partitions, n, s
 				if offset >= n {
 					return
 				}
-				got, err := r.Read(ctx, topic, int32(partition), int64(offset))
+				got, err := r.Read(ctx, kafkaclient.Place{Topic: topic, Partition: int32(partition), Offset: int64(offset)})
 				if want := strconv.Itoa(offset); err != nil || string(bytes.TrimSpace(got.Value)) != want || int(got.Partition) != partition {
 					wrong.Store(fmt.Sprint(partition, offset, err, string(got.Value)))
 					return
@@ -106,12 +106,12 @@ func TestNullDiffersFromEmpty(t *testing.T) {
 		require.NoError(t, p.Produce(t.Context(), want))
 	}
 	r := reader(t, servers)
-	got, err := r.Read(t.Context(), topic, 0, 0)
+	got, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic})
 	require.NoError(t, err)
 	require.Nil(t, got.Key)
 	require.Nil(t, got.Value)
 	require.Equal(t, []kafkaclient.Header{{Name: "a"}, {Name: "a", Value: []byte{}}}, got.Headers)
-	got, err = r.Read(t.Context(), topic, 0, 1)
+	got, err = r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: 1})
 	require.NoError(t, err)
 	require.Equal(t, []byte{}, got.Key)
 	require.Equal(t, []byte{}, got.Value)
@@ -130,15 +130,15 @@ func TestExpiredRecordsAreGone(t *testing.T) {
 	r := reader(t, servers)
 	began := time.Now()
 	for _, offset := range []int64{0, 49, 100, 10_000} {
-		_, err := r.Read(t.Context(), topic, 0, offset)
+		_, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: offset})
 		require.Equal(t, "record_gone", fault.CodeOf(err), "%d", offset)
 	}
 	for range 1000 {
-		_, err = r.Read(t.Context(), topic, 0, 7)
+		_, err = r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: 7})
 		require.Equal(t, "record_gone", fault.CodeOf(err))
 	}
 	require.Less(t, time.Since(began), 5*time.Second, "a missing record delays no other")
-	got, err := r.Read(t.Context(), topic, 0, 50)
+	got, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: 50})
 	require.NoError(t, err)
 	require.Equal(t, "50", string(bytes.TrimSpace(got.Value)))
 	// A record that is written while the reader is at the end of its partition is found.
@@ -146,7 +146,7 @@ func TestExpiredRecordsAreGone(t *testing.T) {
 	defer p.Close(time.Second)
 	for offset := 100; offset < 130; offset++ {
 		require.NoError(t, p.Produce(t.Context(), kafkaclient.Record{Topic: topic, Value: []byte("x")}))
-		_, err := r.Read(t.Context(), topic, 0, int64(offset))
+		_, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: int64(offset)})
 		require.NoError(t, err, "%d", offset)
 	}
 }
@@ -178,10 +178,13 @@ func TestHangingBrokerDelaysNoOther(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error, 1)
-	go func() { _, err := r.Read(ctx, "t", stuck, 3); failed <- err }()
+	go func() {
+		_, err := r.Read(ctx, kafkaclient.Place{Topic: "t", Partition: stuck, Offset: 3})
+		failed <- err
+	}()
 	<-hanging
 	began := time.Now()
-	_, err = r.Read(t.Context(), "t", healthy, 3)
+	_, err = r.Read(t.Context(), kafkaclient.Place{Topic: "t", Partition: healthy, Offset: 3})
 	require.NoError(t, err)
 	require.Less(t, time.Since(began), time.Second)
 	short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -197,28 +197,22 @@ const keptBytes = 4 << 20
 // cache keeps the last records read, up to limit bytes. It does not keep a record of more than a quarter of that.
 type cache struct {
 	limit, bytes int
-	records      map[spot]Stored
-	order        []spot // oldest first
+	records      map[Place]Stored
+	order        []Place // oldest first
 }
 
-type spot struct {
-	partition
-
-	offset int64
-}
-
-func (c *cache) get(p partition, offset int64) (Stored, bool) {
-	record, ok := c.records[spot{p, offset}]
+func (c *cache) get(at Place) (Stored, bool) {
+	record, ok := c.records[at]
 	return record, ok
 }
 
-func (c *cache) put(p partition, record Stored) {
-	at := spot{p, record.Offset}
+func (c *cache) put(record Stored) {
+	at := Place{record.Topic, record.Partition, record.Offset}
 	if _, ok := c.records[at]; ok || record.size() > c.limit/4 {
 		return
 	}
 	if c.records == nil {
-		c.records = map[spot]Stored{}
+		c.records = map[Place]Stored{}
 	}
 	c.records[at] = record
 	c.order = append(c.order, at)

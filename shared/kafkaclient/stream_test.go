@@ -144,18 +144,17 @@ func TestStreamRestartsARunWithoutProgress(t *testing.T) {
 func TestCacheIsBoundedInBytes(t *testing.T) {
 	t.Parallel()
 	c := cache{limit: 10_000}
-	p := partition{"t", 0}
 	for offset := range int64(100) {
-		c.put(p, at(offset, 400))
-		c.put(p, at(offset, 400))
+		c.put(at(offset, 400))
+		c.put(at(offset, 400))
 	}
 	require.LessOrEqual(t, c.bytes, c.limit)
 	require.Len(t, c.records, len(c.order))
-	_, ok := c.get(p, 99)
+	_, ok := c.get(Place{"t", 0, 99})
 	require.True(t, ok)
-	_, ok = c.get(p, 0)
+	_, ok = c.get(Place{"t", 0, 0})
 	require.False(t, ok, "the oldest goes first")
-	c.put(p, at(200, 5_000))
-	_, ok = c.get(p, 200)
+	c.put(at(200, 5_000))
+	_, ok = c.get(Place{"t", 0, 200})
 	require.False(t, ok, "one large record does not evict all others")
 }

@@ -33,7 +33,7 @@ const (
 // Records reads records of topics. Errors are NotFound if there is no record at the place, otherwise Unavailable. [kafkaclient.Reader]
 // is one.
 type Records interface {
-	Read(ctx context.Context, topic string, partition int32, offset int64) (kafkaclient.Stored, error)
+	Read(ctx context.Context, at kafkaclient.Place) (kafkaclient.Stored, error)
 }
 
 // Store stores letters. [store.Store] is one.

@@ -20,12 +20,12 @@ const maxHops = 20
 
 // delivered returns the dead letter record of a delivery and its place. The record is read from Kafka; if the delivery does not name a
 // place, or another record is there, it is made from the delivery itself.
-func (in *Intake) delivered(ctx context.Context, d ingress.Delivery) (kafkaclient.Stored, *deadletter.Place, error) {
+func (in *Intake) delivered(ctx context.Context, d ingress.Delivery) (kafkaclient.Stored, *kafkaclient.Place, error) {
 	at := deadletter.Delivered(d.Header)
 	if at == nil || at.Topic != in.Topic {
 		return recordOf(d), nil, nil
 	}
-	r, err := in.Records.Read(ctx, at.Topic, at.Partition, at.Offset)
+	r, err := in.Records.Read(ctx, *at)
 	switch {
 	case err == nil && isDelivered(r, d):
 		return r, at, nil
@@ -68,13 +68,13 @@ func recordOf(d ingress.Delivery) kafkaclient.Stored {
 // follow returns the first dead letter record of r's event, its place, and that of the original. A letter that circulated through the
 // dead letter sink names the dead letter topic as its origin, and there the same event: the first such record is the letter, and its
 // place identifies the copies. A record that names the place of another event, or of a record that is gone, is the letter itself.
-func (in *Intake) follow(ctx context.Context, r kafkaclient.Stored, at *deadletter.Place) (first kafkaclient.Stored, origin, firstAt *deadletter.Place, err error) {
+func (in *Intake) follow(ctx context.Context, r kafkaclient.Stored, at *kafkaclient.Place) (first kafkaclient.Stored, origin, firstAt *kafkaclient.Place, err error) {
 	for range maxHops {
 		from := letter.Origin(r.Headers)
 		if from == nil || from.Topic != in.Topic {
 			return r, from, at, nil
 		}
-		before, err := in.Records.Read(ctx, from.Topic, from.Partition, from.Offset)
+		before, err := in.Records.Read(ctx, *from)
 		switch {
 		case err != nil && fault.KindOf(err) == fault.NotFound:
 			return r, nil, from, nil
@@ -103,7 +103,7 @@ func (in *Intake) original(ctx context.Context, l *letter.Letter) (release func(
 		}
 		release = func() { in.originals.Release(size) }
 	}
-	r, err := in.Records.Read(ctx, l.Origin.Topic, l.Origin.Partition, l.Origin.Offset)
+	r, err := in.Records.Read(ctx, *l.Origin)
 	switch {
 	case err != nil && fault.KindOf(err) == fault.NotFound:
 		return release, nil

@@ -12,7 +12,7 @@ import (
 
 // Origin returns the place of the record that a dead letter was made of, with the topic as storable text; nil if its headers do not
 // say.
-func Origin(headers []kafkaclient.Header) *deadletter.Place {
+func Origin(headers []kafkaclient.Header) *kafkaclient.Place {
 	p := deadletter.Origin(headers)
 	if p != nil {
 		p.Topic = Clean(p.Topic)

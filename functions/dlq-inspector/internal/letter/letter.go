@@ -19,9 +19,9 @@ const MaxRequestBytes = 4 << 20
 
 // Letter is a dead letter before it is stored.
 type Letter struct {
-	Origin      *deadletter.Place // of the original record; nil if unknown
-	RecordedAt  time.Time         // zero if unknown
-	Exact       bool              // key, value and headers are those of the original record
+	Origin      *kafkaclient.Place // of the original record; nil if unknown
+	RecordedAt  time.Time          // zero if unknown
+	Exact       bool               // key, value and headers are those of the original record
 	Key         []byte
 	Value       []byte
 	Headers     []kafkaclient.Header
@@ -35,7 +35,7 @@ type Arrival struct {
 	Letter
 
 	Failure deadletter.Failure
-	At      *deadletter.Place // of the dead letter record that reports the failure; nil if unknown
+	At      *kafkaclient.Place // of the dead letter record that reports the failure; nil if unknown
 }
 
 // Stored is a letter as it is read from the tables. In a list, it has no key, value, headers and attributes.
@@ -43,7 +43,7 @@ type Stored struct {
 	State
 
 	ID            uuid.UUID
-	Origin        *deadletter.Place
+	Origin        *kafkaclient.Place
 	RecordedAt    *time.Time
 	Exact         bool
 	Key           []byte

@@ -10,6 +10,7 @@ import (
 
 	"marketdata/functions/dlq-inspector/internal/lettertest"
 	"marketdata/shared/deadletter"
+	"marketdata/shared/kafkaclient"
 )
 
 var at = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -25,7 +26,7 @@ func TestFailuresAreStorable(t *testing.T) {
 
 func TestOriginsAreStorable(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, &deadletter.Place{Topic: "a\uFFFD\uFFFDb", Partition: 1, Offset: 2},
+	require.Equal(t, &kafkaclient.Place{Topic: "a\uFFFD\uFFFDb", Partition: 1, Offset: 2},
 		Origin(lettertest.Headers("dlq-topic", "a\xff\x00b", "dlq-partition", "1", "dlq-offset", "2")))
 	require.Nil(t, Origin(nil))
 }

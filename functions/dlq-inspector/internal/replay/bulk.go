@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
-	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
+	"marketdata/shared/kafkaclient"
 )
 
 // BulkLease is how long a process holds a bulk replay that it does not renew; it renews it every second. If the process dies, the first
@@ -39,9 +39,9 @@ type Bulk struct {
 	Force       bool // neither the stop rule nor MaxReplays applies
 	Rate        int  // letters a second, at most
 	LastLetter  uuid.UUID
-	Cursor      uuid.UUID         // of replays to the function, which go by the ids of letters
-	At          *deadletter.Place // the cursor of replays to topics, which go by origins
-	Matched     int64             // open letters that the filter selected when the replay was created
+	Cursor      uuid.UUID          // of replays to the function, which go by the ids of letters
+	At          *kafkaclient.Place // the cursor of replays to topics, which go by origins
+	Matched     int64              // open letters that the filter selected when the replay was created
 	Outcomes    map[letter.Outcome]int64
 	Reasons     map[string]int64 // refused and skipped letters by code
 	Recent      string           // the latest verdicts, oldest first; see [Bulk.remember]
@@ -59,14 +59,14 @@ type Candidate struct {
 
 	ID     uuid.UUID
 	Exact  bool
-	Origin *deadletter.Place
+	Origin *kafkaclient.Place
 	Bytes  int64 // of its contents, approximately
 }
 
 // Advance is the progress of a bulk replay that one statement adds to its row.
 type Advance struct {
-	Cursor   *uuid.UUID        // nil: it stays
-	At       *deadletter.Place // nil: it stays
+	Cursor   *uuid.UUID         // nil: it stays
+	At       *kafkaclient.Place // nil: it stays
 	Outcomes map[letter.Outcome]int64
 	Reasons  map[string]int64
 	Recent   string // new verdicts, oldest first

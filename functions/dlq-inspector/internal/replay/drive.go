@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
-	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
+	"marketdata/shared/kafkaclient"
 )
 
 const (
@@ -48,7 +48,7 @@ type drive struct {
 
 	taking sync.Mutex // one lane takes letters at a time
 	cursor uuid.UUID
-	at     *deadletter.Place
+	at     *kafkaclient.Place
 	ahead  []Candidate // looked up, not taken
 	end    bool        // no letter follows those in ahead
 

@@ -6,8 +6,8 @@ import (
 	"sync"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
-	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
+	"marketdata/shared/kafkaclient"
 )
 
 // send delivers letters concurrently and returns the verdict on each. Copies of one partition are sent one after the other; once one of
@@ -22,9 +22,9 @@ func (d *drive) send(ctx context.Context, letters []letter.Stored) []letter.Verd
 		wg.Wait()
 		return verdicts
 	}
-	byPartition := map[deadletter.Place][]int{}
+	byPartition := map[kafkaclient.Place][]int{}
 	for i, l := range letters {
-		p := deadletter.Place{Topic: l.Origin.Topic, Partition: l.Origin.Partition}
+		p := kafkaclient.Place{Topic: l.Origin.Topic, Partition: l.Origin.Partition}
 		byPartition[p] = append(byPartition[p], i)
 	}
 	for _, group := range byPartition {

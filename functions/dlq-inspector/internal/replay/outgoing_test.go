@@ -16,14 +16,14 @@ import (
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/lettertest"
-	"marketdata/shared/deadletter"
 	"marketdata/shared/ingress"
+	"marketdata/shared/kafkaclient"
 )
 
 func TestOutgoingHeaders(t *testing.T) {
 	t.Parallel()
 	id := uuid.MustParse("0190f5d8-0000-7000-8000-000000000001")
-	at := &deadletter.Place{Topic: "price-events", Partition: 3, Offset: 9}
+	at := &kafkaclient.Place{Topic: "price-events", Partition: 3, Offset: 9}
 	long := strings.Repeat("x", 6000)
 	cases := map[string]struct {
 		letter letter.Stored
@@ -59,8 +59,8 @@ func TestOutgoingHeaders(t *testing.T) {
 		"what tells of a delivery":     {letter.Stored{Attributes: lettertest.Event("knativekafkaoffset", "1", "kafkatopic", "x", "replayid", "x")}, map[string]string{"Ce-Knativekafkaoffset": "", "Ce-Kafkatopic": ""}},
 		"a content type that is none":  {letter.Stored{Attributes: lettertest.Event(), ContentType: "a\nb"}, map[string]string{"Content-Type": ""}},
 		"an envelope goes as it is":    {letter.Stored{Attributes: lettertest.Event(), ContentType: "application/cloudevents+json"}, map[string]string{"Content-Type": "application/cloudevents+json", "Ce-Id": "", "Ce-Type": ""}},
-		"a topic of no topic's length": {letter.Stored{ID: id, Origin: &deadletter.Place{Topic: long}}, map[string]string{"Ce-Source": "/dlq-inspector"}},
-		"a topic that is no name":      {letter.Stored{Origin: &deadletter.Place{Topic: "a b\n%"}}, map[string]string{"Ce-Source": "/topics/a%20b%0A%25"}},
+		"a topic of no topic's length": {letter.Stored{ID: id, Origin: &kafkaclient.Place{Topic: long}}, map[string]string{"Ce-Source": "/dlq-inspector"}},
+		"a topic that is no name":      {letter.Stored{Origin: &kafkaclient.Place{Topic: "a b\n%"}}, map[string]string{"Ce-Source": "/topics/a%20b%0A%25"}},
 	}
 	for name, c := range cases {
 		h, _ := outgoing(c.letter, id, nil)
@@ -130,7 +130,7 @@ func TestAnyMetadataIsDelivered(t *testing.T) {
 			l.Attributes[names[random.IntN(len(names))]] = values[random.IntN(len(values))]
 		}
 		if random.IntN(2) == 0 {
-			l.Origin = &deadletter.Place{Topic: values[random.IntN(len(values))]}
+			l.Origin = &kafkaclient.Place{Topic: values[random.IntN(len(values))]}
 		}
 		header, value := outgoing(l, l.ID, nil)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, bytes.NewReader(value))

@@ -5,13 +5,12 @@ import (
 	"slices"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
-	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 )
 
 // sendable reports whether a letter is an exact copy of its record, and its topic one that copies may be sent to.
-func (r *Replayer) sendable(exact bool, origin *deadletter.Place) bool {
+func (r *Replayer) sendable(exact bool, origin *kafkaclient.Place) bool {
 	return exact && origin != nil && slices.Contains(r.Topics, origin.Topic)
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/replay"
-	"marketdata/shared/deadletter"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 )
 
@@ -58,7 +58,7 @@ func (s *Store) Selected(ctx context.Context, b replay.Bulk, limit int) ([]repla
 	if b.Target != replay.ToTopic {
 		return s.candidates(ctx, selectAfterID, byID...)
 	}
-	from := deadletter.Place{Partition: -1, Offset: -1}
+	from := kafkaclient.Place{Partition: -1, Offset: -1}
 	if b.At != nil {
 		from = *b.At
 	} else {

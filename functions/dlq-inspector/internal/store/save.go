@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
-	"marketdata/shared/deadletter"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 )
 
@@ -113,9 +113,9 @@ func column[T any](entries []*entry, value func(e *entry) T) pgtype.FlatArray[T]
 // offsets of a topic that was created again begin at 0 again, so the place of a record alone does not identify it. A place that is
 // stored with another event is removed from it.
 func markKnown(ctx context.Context, tx pgx.Tx, entries []*entry) error {
-	at := func(e *entry) deadletter.Place {
+	at := func(e *entry) kafkaclient.Place {
 		if e.At == nil {
-			return deadletter.Place{Offset: -1}
+			return kafkaclient.Place{Offset: -1}
 		}
 		return *e.At
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"marketdata/functions/dlq-inspector/internal/replay"
-	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 )
 
@@ -38,7 +38,7 @@ type place struct {
 	offset    *int64
 }
 
-func columnsOf(p *deadletter.Place) place {
+func columnsOf(p *kafkaclient.Place) place {
 	if p == nil {
 		return place{}
 	}
@@ -46,11 +46,11 @@ func columnsOf(p *deadletter.Place) place {
 }
 
 // get returns nil if a column is null.
-func (p place) get() *deadletter.Place {
+func (p place) get() *kafkaclient.Place {
 	if p.topic == nil || p.partition == nil || p.offset == nil {
 		return nil
 	}
-	return &deadletter.Place{Topic: *p.topic, Partition: *p.partition, Offset: *p.offset}
+	return &kafkaclient.Place{Topic: *p.topic, Partition: *p.partition, Offset: *p.offset}
 }
 
 // collect reads all rows of a query. Errors are classified.
