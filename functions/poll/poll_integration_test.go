@@ -58,8 +58,7 @@ func setupOn(t *testing.T, tables polltest.Tables) bundle {
 	srv := service.New(service.Config{}, log)
 	h := &handler{store: polls, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick.Run}
 	client, prefix := testenv.Redis(t)
-	limits := ratelimit.Config{Timeout: time.Minute, MaxCopies: 1}
-	require.NoError(t, limits.APIKeys.UnmarshalText([]byte(apiKey("alice")+","+apiKey("bob"))))
+	limits := ratelimit.Config{Timeout: time.Minute, MaxCopies: 1, APIKeys: ratelimit.Keys(apiKey("alice") + "," + apiKey("bob"))}
 	limiter := ratelimit.New(client, limits, log)
 	policy := func(name string) ratelimit.Policy { // guarded: only the tests of keys send one
 		return ratelimit.Policy{Name: prefix + name, Limit: ratelimit.Limit{N: 1000, Window: time.Minute}, Guarded: true}

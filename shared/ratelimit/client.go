@@ -9,18 +9,13 @@ import (
 	"strings"
 )
 
-// Proxies holds the networks whose X-Forwarded-For entries are trusted. It decodes from comma-separated CIDRs or addresses; empty
-// trusts no proxy.
-type Proxies struct {
-	networks []netip.Prefix
-	err      error
-}
+// proxies are the networks whose X-Forwarded-For entries are trusted.
+type proxies []netip.Prefix
 
-// UnmarshalText never fails: [Config.Validate] reports errors.
-func (p *Proxies) UnmarshalText(text []byte) error {
-	*p = Proxies{}
+// parseProxies reads [Config].TrustedProxies. An error does not prevent the other entries from being read.
+func parseProxies(text string) (known proxies, err error) {
 	var errs []error
-	for _, part := range strings.Split(string(text), ",") {
+	for part := range strings.SplitSeq(text, ",") {
 		part = strings.TrimSpace(part)
 		if part == "" {
 			continue
@@ -30,10 +25,9 @@ func (p *Proxies) UnmarshalText(text []byte) error {
 			errs = append(errs, fmt.Errorf("TRUSTED_PROXIES: %q is not an address or a CIDR", part))
 			continue
 		}
-		p.networks = append(p.networks, n)
+		known = append(known, n)
 	}
-	p.err = errors.Join(errs...)
-	return nil
+	return known, errors.Join(errs...)
 }
 
 // parseNetwork reads an address or a CIDR. IPv4 in IPv6 notation becomes IPv4, as in the addresses that it is compared with.
@@ -51,8 +45,8 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	return n.Masked(), nil
 }
 
-func (p *Proxies) trust(a netip.Addr) bool {
-	for _, n := range p.networks {
+func (p proxies) trust(a netip.Addr) bool {
+	for _, n := range p {
 		if n.Contains(a) {
 			return true
 		}
@@ -63,7 +57,7 @@ func (p *Proxies) trust(a netip.Addr) bool {
 // address returns the address of a request's client: the first address that is not trusted, from the connection's peer leftwards
 // through X-Forwarded-For, or the left-most if all are trusted. An invalid entry ends the walk at the hop before. An IPv6 client is
 // its /64. The header Forwarded is ignored: Knative's queue-proxy builds it from what the client sent.
-func (p *Proxies) address(r *http.Request) string {
+func (p proxies) address(r *http.Request) string {
 	current, ok := parseHop(r.RemoteAddr)
 	if !ok {
 		return "unknown"

@@ -42,8 +42,8 @@ func TestConfigReportsAllErrorsWithoutKeys(t *testing.T) {
 	t.Parallel()
 	hash := strings.Repeat("ab", 32)
 	var c Config
-	require.NoError(t, c.TrustedProxies.UnmarshalText([]byte("10.0.0.0/8,banana,10.0.0.0/33,fe80::1%eth0")))
-	require.NoError(t, c.APIKeys.UnmarshalText([]byte("fine:"+hash+",s3cret,x:s3cret,y:"+hash[2:]+", :"+hash+",fine:"+strings.Repeat("cd", 32)+":5/1m,z:"+hash+",w:"+hash+":s3cret,")))
+	c.TrustedProxies = "10.0.0.0/8,banana,10.0.0.0/33,fe80::1%eth0"
+	c.APIKeys = Keys("fine:" + hash + ",s3cret,x:s3cret,y:" + hash[2:] + ", :" + hash + ",fine:" + strings.Repeat("cd", 32) + ":5/1m,z:" + hash + ",w:" + hash + ":s3cret,")
 	c.MaxCopies, c.Timeout = 0, 0
 	err := c.Validate()
 	for _, want := range []string{
@@ -58,9 +58,14 @@ func TestConfigReportsAllErrorsWithoutKeys(t *testing.T) {
 
 	text, err := json.Marshal(c)
 	require.NoError(t, err)
-	for _, printed := range []string{string(text), fmt.Sprintf("%v %+v %#v", c, c, c.APIKeys)} {
+	printed := []string{string(text)}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%d"} {
+		printed = append(printed, fmt.Sprintf(verb, c), fmt.Sprintf(verb, c.APIKeys))
+	}
+	for _, printed := range printed {
 		require.Contains(t, printed, "REDACTED")
 		require.NotContains(t, printed, "fine")
+		require.NotContains(t, printed, fmt.Sprintf("%x", "fine"))
 	}
 	ok := Config{Timeout: time.Second, MaxCopies: 1, Default: Limit{1, time.Minute}}
 	require.NoError(t, ok.Validate())

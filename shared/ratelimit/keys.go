@@ -8,15 +8,17 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"marketdata/shared/service"
 )
 
-// Keys holds the known API keys, as SHA-256 of what clients send. It decodes from comma-separated name:sha256[:5/1m], the hash in
-// hex; an optional limit replaces the limit of each route. A name may have several keys, so that a client can rotate its key
-// without an interruption. Keys prints as REDACTED.
-type Keys struct {
-	keys []apiKey
-	err  error
-}
+// Keys is the setting of the known API keys: comma-separated name:sha256[:5/1m], the hash of what the client sends in hex; an optional
+// limit replaces the limit of each route. A name may have several keys, so that a client can rotate its key without an interruption.
+// Keys prints as REDACTED, because a weak key can be guessed from its hash.
+type Keys string
+
+// keyring holds the known API keys.
+type keyring []apiKey
 
 type apiKey struct {
 	name string
@@ -27,27 +29,34 @@ type apiKey struct {
 // keyHeader is the header that carries a client's key.
 const keyHeader = "X-API-Key"
 
-// UnmarshalText never fails: [Config.Validate] reports errors, which do not contain the entries.
-func (k *Keys) UnmarshalText(text []byte) error {
-	*k = Keys{}
-	if len(strings.TrimSpace(string(text))) == 0 {
-		return nil
+// parse reads the keys. Errors do not contain the entries, and do not prevent the others from being read.
+func (k Keys) parse() (known keyring, err error) {
+	if !k.Required() {
+		return nil, nil
 	}
 	var errs []error
-	for i, entry := range strings.Split(string(text), ",") {
+	for i, entry := range strings.Split(string(k), ",") {
 		key, ok := parseKey(strings.TrimSpace(entry))
 		switch {
 		case !ok:
 			errs = append(errs, fmt.Errorf("API_KEYS: entry %d is not name:sha256 or name:sha256:5/1m", i+1))
-		case k.conflict(key):
+		case known.conflict(key):
 			errs = append(errs, fmt.Errorf("API_KEYS: entry %d repeats a key or has a different limit for its name", i+1))
 		default:
-			k.keys = append(k.keys, key)
+			known = append(known, key)
 		}
 	}
-	k.err = errors.Join(errs...)
-	return nil
+	return known, errors.Join(errs...)
 }
+
+// Required reports whether routes require a key.
+func (k Keys) Required() bool { return strings.TrimSpace(string(k)) != "" }
+
+// Format hides the hashes from all verbs of fmt.
+func (k Keys) Format(f fmt.State, verb rune) { service.Secret(k).Format(f, verb) }
+
+// MarshalText hides the hashes from JSON and from slog.
+func (k Keys) MarshalText() ([]byte, error) { return service.Secret(k).MarshalText() }
 
 func parseKey(entry string) (apiKey, bool) {
 	name, rest, _ := strings.Cut(entry, ":")
@@ -72,8 +81,8 @@ func isKeyName(name string) bool {
 }
 
 // conflict reports whether a known entry has the same key, or the same name with another limit.
-func (k *Keys) conflict(key apiKey) bool {
-	for _, other := range k.keys {
+func (k keyring) conflict(key apiKey) bool {
+	for _, other := range k {
 		if other.sum == key.sum || (other.name == key.name && other.own != key.own) {
 			return true
 		}
@@ -82,8 +91,8 @@ func (k *Keys) conflict(key apiKey) bool {
 }
 
 // find returns the known key that a request was sent with. It compares all keys, each in constant time.
-func (k *Keys) find(h http.Header) (apiKey, bool) {
-	if len(k.keys) == 0 {
+func (k keyring) find(h http.Header) (apiKey, bool) {
+	if len(k) == 0 {
 		return apiKey{}, false
 	}
 	sent := h.Get(keyHeader)
@@ -91,25 +100,13 @@ func (k *Keys) find(h http.Header) (apiKey, bool) {
 		return apiKey{}, false
 	}
 	sum, found := sha256.Sum256([]byte(sent)), -1
-	for i := range k.keys {
-		if subtle.ConstantTimeCompare(sum[:], k.keys[i].sum[:]) == 1 {
+	for i := range k {
+		if subtle.ConstantTimeCompare(sum[:], k[i].sum[:]) == 1 {
 			found = i
 		}
 	}
 	if found < 0 {
 		return apiKey{}, false
 	}
-	return k.keys[found], true
+	return k[found], true
 }
-
-// Required reports whether routes require a key.
-func (k *Keys) Required() bool { return len(k.keys) > 0 }
-
-// String hides the hashes, because a weak key can be guessed from its hash.
-func (Keys) String() string { return "REDACTED" }
-
-// GoString hides the hashes from %#v.
-func (Keys) GoString() string { return "REDACTED" }
-
-// MarshalText hides the hashes from JSON and from slog.
-func (Keys) MarshalText() ([]byte, error) { return []byte("REDACTED"), nil }

@@ -23,8 +23,9 @@ func keyed(name, key, rest string) string {
 func TestAPIKeys(t *testing.T) {
 	t.Parallel()
 	var c Config
-	require.NoError(t, c.APIKeys.UnmarshalText([]byte(keyed("alice", "a-key", "")+", "+keyed("bob", "b-key", ":1/1m")+","+keyed("alice", "a-new-key", "")+","+keyed("nobody", "", ""))))
-	require.NoError(t, c.APIKeys.err)
+	c.APIKeys = Keys(keyed("alice", "a-key", "") + ", " + keyed("bob", "b-key", ":1/1m") + "," + keyed("alice", "a-new-key", "") + "," + keyed("nobody", "", ""))
+	_, err := c.APIKeys.parse()
+	require.NoError(t, err)
 	guarded := Policy{Name: "guarded", Limit: Limit{2, time.Minute}, Guarded: true}
 	s := newSite(t, c, things(Limit{2, time.Minute}), guarded)
 	var client string

@@ -30,6 +30,8 @@ type Limiter struct {
 	local    *Memory
 	pulse    *pulse
 	config   Config
+	proxies  proxies
+	keys     keyring
 	now      func() time.Time
 	log      *slog.Logger
 	metrics  *metrics.Set
@@ -82,6 +84,8 @@ func New(client *redis.Client, c Config, log *slog.Logger) *Limiter {
 	options.ReadTimeout, options.WriteTimeout = c.Timeout, c.Timeout
 	options.PoolTimeout = p.patience
 	l := &Limiter{client: redis.NewClient(&options), pulse: p, local: NewMemory(time.Now), config: c, now: time.Now, log: log}
+	l.proxies, _ = parseProxies(c.TrustedProxies) // errors are those of Validate
+	l.keys, _ = c.APIKeys.parse()
 	l.shared = NewRedis(l.client, "limit:")
 	l.session.Store(newSession())
 	l.metrics = metrics.NewSet()

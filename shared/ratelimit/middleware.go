@@ -58,10 +58,10 @@ func (l *Limiter) Middleware(p Policy) service.Middleware {
 // error if Redis sent none. ride may be called more than once; the commands of the last call count.
 func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pipeliner)) (client string, ok bool) {
 	l, p := g.limiter, g.policy
-	key, known := l.config.APIKeys.find(r.Header)
+	key, known := l.keys.find(r.Header)
 	client, limit := "key:"+key.name, key.own // no address begins with "key:"
 	if !known {
-		client = l.config.TrustedProxies.address(r)
+		client = l.proxies.address(r)
 	}
 	if limit == (Limit{}) {
 		limit = p.Limit

@@ -21,7 +21,7 @@ type Config struct {
 	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" default:"10s"` // for requests in flight at SIGTERM
 	// ShutdownDelay keeps serving after SIGTERM: 0 on Knative, healthcheck_interval under OpenFaaS.
 	ShutdownDelay time.Duration `envconfig:"SHUTDOWN_DELAY" default:"0s"`
-	CORSOrigins   Origins       `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser; empty: none
+	CORSOrigins   string        `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser, see [ParseOrigins]; empty: none
 }
 
 // longest bounds settings that are durations; a longer one is a mistake.
@@ -29,8 +29,9 @@ const longest = 24 * time.Hour
 
 // Validate reports all faults at once.
 func (c Config) Validate() error {
+	_, badOrigins := ParseOrigins(c.CORSOrigins)
 	errs := []error{
-		c.CORSOrigins.Validate(), DurationIn("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest), DurationIn("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest),
+		badOrigins, DurationIn("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest), DurationIn("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest),
 	}
 	if c.Port < 0 || c.Port > 65535 {
 		errs = append(errs, fmt.Errorf("PORT: %d is not within 0 to 65535", c.Port))

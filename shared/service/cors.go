@@ -11,19 +11,17 @@ import (
 	"marketdata/shared/request"
 )
 
-// Origins are the web origins whose pages may read the query routes (CORS, Fetch standard section 3.2). It decodes from a
-// comma-separated list such as https://charts.example.com,http://localhost:3000; * is every origin; empty: none.
+// Origins are the web origins whose pages may read the query routes (CORS, Fetch standard section 3.2).
 type Origins struct {
 	list []string
 	any  bool
-	err  error
 }
 
-// UnmarshalText never fails: faults wait for [Origins.Validate].
-func (o *Origins) UnmarshalText(text []byte) error {
-	*o = Origins{}
+// ParseOrigins reads a comma-separated list such as https://charts.example.com,http://localhost:3000; * is every origin; empty: none.
+// It reports all faults at once; they do not prevent the others from being read.
+func ParseOrigins(text string) (o Origins, err error) {
 	var errs []error
-	for _, part := range strings.Split(string(text), ",") {
+	for part := range strings.SplitSeq(text, ",") {
 		part = strings.TrimSpace(part)
 		switch {
 		case part == "":
@@ -35,12 +33,8 @@ func (o *Origins) UnmarshalText(text []byte) error {
 			o.list = append(o.list, part)
 		}
 	}
-	o.err = errors.Join(errs...)
-	return nil
+	return o, errors.Join(errs...)
 }
-
-// Validate reports all faults at once.
-func (o Origins) Validate() error { return o.err }
 
 // isOrigin reports an origin in the form that browsers send.
 func isOrigin(text string) bool {

@@ -70,7 +70,10 @@ func New(config Config, log *slog.Logger, checks ...Check) *Service {
 }
 
 // Origins returns the web origins whose pages may read the query routes.
-func (s *Service) Origins() Origins { return s.config.CORSOrigins }
+func (s *Service) Origins() Origins {
+	origins, _ := ParseOrigins(s.config.CORSOrigins) // errors are those of Validate
+	return origins
+}
 
 // Needs adds dependencies that /readyz asks. Call it before the server runs.
 func (s *Service) Needs(checks ...Check) { s.checks = append(s.checks, checks...) }

@@ -46,9 +46,8 @@ func (s *steps) count(_ context.Context, _ string, limit int) (bool, error) {
 
 func limitsOf(t *testing.T, text string) Limits {
 	t.Helper()
-	var l Limits
-	require.NoError(t, l.UnmarshalText([]byte(text)))
-	require.False(t, l.bad)
+	l := parseLimits(text)
+	require.True(t, l.valid())
 	return l
 }
 
@@ -129,12 +128,10 @@ func TestConfig(t *testing.T) {
 	require.NoError(t, Config{Each: map[string]Limits{"yfinance": limitsOf(t, "off")}}.Validate())
 	c := Config{Each: map[string]Limits{}}
 	for _, bad := range []string{"", "on", "60", "60/1m,", "0/1m", "1/1d,2/24h"} {
-		var l Limits
-		require.NoError(t, l.UnmarshalText([]byte(bad)))
-		c.Each["finnhub"] = l
+		c.Each["finnhub"] = parseLimits(bad)
 		require.ErrorContains(t, c.Validate(), "FINNHUB_BUDGET", bad)
 	}
-	c.Each["twelve_data"] = Limits{bad: true}
+	c.Each["twelve_data"] = parseLimits("on")
 	require.ErrorContains(t, c.Validate(), "FINNHUB_BUDGET")
 	require.ErrorContains(t, c.Validate(), "TWELVE_DATA_BUDGET")
 }

@@ -20,9 +20,7 @@ type Config struct {
 func (c *Config) Load() {
 	c.Each = map[string]Limits{}
 	for _, l := range market.Catalog {
-		var limits Limits
-		_ = limits.UnmarshalText([]byte(service.Setting(strings.ToUpper(l.Name)+"_BUDGET", l.Budget))) // it never fails
-		c.Each[l.Name] = limits
+		c.Each[l.Name] = parseLimits(service.Setting(strings.ToUpper(l.Name)+"_BUDGET", l.Budget))
 	}
 }
 
@@ -33,35 +31,45 @@ func (c Config) Limits(provider string) bool { return len(c.Each[provider].all) 
 func (c Config) Validate() error {
 	var errs []error
 	for _, l := range market.Catalog {
-		if c.Each[l.Name].bad {
+		if !c.Each[l.Name].valid() {
 			errs = append(errs, fmt.Errorf("%s_BUDGET is neither off nor a list of limits such as 8/1m,800/1d, with at most one per day", strings.ToUpper(l.Name)))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Limits holds all limits of one provider. It decodes from comma-separated limits, or from "off": no limits.
+// Limits holds all limits of one provider.
 type Limits struct {
 	all []ratelimit.Limit
 	day int // calls per day; 0: no limit per day
-	bad bool
 }
 
-// UnmarshalText never fails: [Config.Validate] reports errors.
-func (l *Limits) UnmarshalText(text []byte) error {
-	*l = Limits{}
-	if strings.TrimSpace(string(text)) == "off" {
-		return nil
+// parseLimits reads comma-separated limits, or "off": no limits. An invalid one becomes the zero Limit.
+func parseLimits(text string) (l Limits) {
+	if strings.TrimSpace(text) == "off" {
+		return l
 	}
-	for _, part := range strings.Split(string(text), ",") {
-		limit, err := ratelimit.ParseLimit(part)
-		l.bad = l.bad || err != nil || (isDay(limit) && l.day > 0)
+	for part := range strings.SplitSeq(text, ",") {
+		limit, _ := ratelimit.ParseLimit(part) // valid finds the zero Limit
 		if isDay(limit) {
 			l.day = limit.N
 		}
 		l.all = append(l.all, limit)
 	}
-	return nil
+	return l
+}
+
+func (l Limits) valid() bool {
+	days := 0
+	for _, limit := range l.all {
+		if limit == (ratelimit.Limit{}) {
+			return false
+		}
+		if isDay(limit) {
+			days++
+		}
+	}
+	return days <= 1
 }
 
 func isDay(l ratelimit.Limit) bool { return l.Window == 24*time.Hour }
