@@ -112,16 +112,19 @@ func structured(extra string) string {
 func TestCorrections(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{"0": 0, "7": 7, "2147483647": 2147483647} {
-		b := setup(t)
-		require.Equal(t, 204, b.post(good, ce("Ce-Correction", text)...))
-		require.Equal(t, 204, b.post(structured(`,"correction":`+text), "Content-Type", "application/cloudevents+json"))
-		require.Equal(t, 204, b.post(structured(`,"correction":"`+text+`"`), "Content-Type", "application/cloudevents+json"))
-		require.Equal(t, 204, b.post(good, "X-Topic", "t", "X-Kafka-Offset", "1", "X-Kafka-Ce_specversion", "1.0", "X-Kafka-Ce_id", "1",
-			"X-Kafka-Ce_source", "/s", "X-Kafka-Ce_type", priceevent.Type, "X-Kafka-Ce_correction", text))
-		require.Len(t, b.store.applied, 4)
-		for _, o := range b.store.applied {
-			require.Equal(t, want, o.Correction)
-		}
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			require.Equal(t, 204, b.post(good, ce("Ce-Correction", text)...))
+			require.Equal(t, 204, b.post(structured(`,"correction":`+text), "Content-Type", "application/cloudevents+json"))
+			require.Equal(t, 204, b.post(structured(`,"correction":"`+text+`"`), "Content-Type", "application/cloudevents+json"))
+			require.Equal(t, 204, b.post(good, "X-Topic", "t", "X-Kafka-Offset", "1", "X-Kafka-Ce_specversion", "1.0", "X-Kafka-Ce_id", "1",
+				"X-Kafka-Ce_source", "/s", "X-Kafka-Ce_type", priceevent.Type, "X-Kafka-Ce_correction", text))
+			require.Len(t, b.store.applied, 4)
+			for _, o := range b.store.applied {
+				require.Equal(t, want, o.Correction)
+			}
+		})
 	}
 }
 
@@ -134,10 +137,13 @@ func TestGoodEventWithUnusableMetadataIsApplied(t *testing.T) {
 		"header names":              ce("Ce-a.b", "x"),
 		"content type":              ce("Content-Type", "application/cloudevents+json"),
 	} {
-		b := setup(t)
-		require.Equal(t, 204, b.post(good, header...), name)
-		require.Len(t, b.store.applied, 1, name)
-		require.Empty(t, b.dlq.letters, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			require.Equal(t, 204, b.post(good, header...))
+			require.Len(t, b.store.applied, 1)
+			require.Empty(t, b.dlq.letters)
+		})
 	}
 }
 
@@ -206,10 +212,13 @@ func TestTroubleThatMayPassIsGivenBack(t *testing.T) {
 	for name, err := range map[string]error{
 		"database": fault.New(fault.Unavailable, "storage_unavailable", "x"), "unknown": errors.New("boom"),
 	} {
-		b := setup(t)
-		b.store.errs = []error{err}
-		require.GreaterOrEqual(t, b.post(good, ce()...), 500, name)
-		require.Empty(t, b.dlq.letters, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.store.errs = []error{err}
+			require.GreaterOrEqual(t, b.post(good, ce()...), 500)
+			require.Empty(t, b.dlq.letters)
+		})
 	}
 	b := setup(t)
 	b.store.errs = []error{fault.New(fault.Invalid, "storage_refused", "x")}
@@ -312,21 +321,24 @@ func TestDryRunTellsAndChangesNothing(t *testing.T) {
 func TestPanicOnOneEventIsItsDeadLetter(t *testing.T) {
 	t.Parallel()
 	for name, header := range map[string][]string{"KafkaSource": ce(), "OpenFaaS": {"X-Topic", "t", "X-Kafka-Partition", "0", "X-Kafka-Offset", "1"}} {
-		b := setup(t)
-		b.store.errs = []error{nil}
-		panicking := &receiver{
-			events: panics{}, deadLetters: b.dlq, maxBytes: 1 << 20, log: slog.New(slog.DiscardHandler),
-			now: time.Now, metrics: newMetrics(vm.NewSet()),
-		}
-		w := httptest.NewRecorder()
-		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(good))
-		for i := 0; i < len(header); i += 2 {
-			r.Header.Set(header[i], header[i+1])
-		}
-		ingress.Handler{MaxBytes: 1 << 20, Handle: panicking.receive, Refuse: panicking.refuse}.ServeHTTP(w, r)
-		require.Equal(t, 204, w.Code, name)
-		require.Len(t, b.dlq.letters, 1, name)
-		require.Equal(t, fault.CodePanic, fault.CodeOf(b.dlq.letters[0].Err), name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.store.errs = []error{nil}
+			panicking := &receiver{
+				events: panics{}, deadLetters: b.dlq, maxBytes: 1 << 20, log: slog.New(slog.DiscardHandler),
+				now: time.Now, metrics: newMetrics(vm.NewSet()),
+			}
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(good))
+			for i := 0; i < len(header); i += 2 {
+				r.Header.Set(header[i], header[i+1])
+			}
+			ingress.Handler{MaxBytes: 1 << 20, Handle: panicking.receive, Refuse: panicking.refuse}.ServeHTTP(w, r)
+			require.Equal(t, 204, w.Code)
+			require.Len(t, b.dlq.letters, 1)
+			require.Equal(t, fault.CodePanic, fault.CodeOf(b.dlq.letters[0].Err))
+		})
 	}
 }
 

@@ -99,12 +99,18 @@ func TestPreflight(t *testing.T) {
 func TestOriginsThatNoBrowserSendsAreRefusedAtStart(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"https://a.com/", "https://a.com/x", "a.com", "ftp://a.com", "HTTPS://a.com", "https://A.com", "https://u@a.com", "https://a.com:443", "null", "https://", "https://a.com?x", "https://*.a.com\x00"} {
-		_, err := service.ParseOrigins(text)
-		require.ErrorContains(t, err, "CORS_ORIGINS: ", text)
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			_, err := service.ParseOrigins(text)
+			require.ErrorContains(t, err, "CORS_ORIGINS: ")
+		})
 	}
 	for _, text := range []string{"", "*", "https://a.com", "http://localhost:3000,https://a.com:8443", "http://a.com:443", "http://[::1]:3000"} {
-		_, err := service.ParseOrigins(text)
-		require.NoError(t, err, text)
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			_, err := service.ParseOrigins(text)
+			require.NoError(t, err)
+		})
 	}
 }
 
@@ -118,16 +124,22 @@ func TestAnotherSitesPageChangesNothing(t *testing.T) {
 		"no browser": {}, "same origin": {"Sec-Fetch-Site", "same-origin", "Origin", "http://behind.a.proxy"}, "typed": {"Sec-Fetch-Site", "none"},
 		"old browser": {"Origin", "http://example.com"}, "behind a proxy": {"Origin", "https://public.com", "X-Forwarded-Host", "public.com"},
 	} {
-		require.Equal(t, http.StatusNoContent, change(header...).Code, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, http.StatusNoContent, change(header...).Code)
+		})
 	}
 	for name, header := range map[string][]string{
 		"cross-site": {"Sec-Fetch-Site", "cross-site"}, "same-site": {"Sec-Fetch-Site", "same-site", "Origin", "http://other.example.com"},
 		"simple POST": {"Content-Type", "text/plain", "Origin", "https://evil.com"}, "sandboxed": {"Origin", "null"}, "other port": {"Origin", "http://example.com:81"},
 		"an origin that may read": {"Origin", "https://charts.example.com"}, "no origin at all": {"Origin", "%zz"},
 	} {
-		w := change(header...)
-		require.Equal(t, http.StatusForbidden, w.Code, name)
-		require.Equal(t, "foreign_origin", call.Problem(t, w).Code, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := change(header...)
+			require.Equal(t, http.StatusForbidden, w.Code)
+			require.Equal(t, "foreign_origin", call.Problem(t, w).Code)
+		})
 	}
 	require.Equal(t, http.StatusNoContent, call.Do(s.Handler(), http.MethodGet, "/things", "", "Sec-Fetch-Site", "cross-site").Code, "to read changes nothing")
 }

@@ -119,6 +119,9 @@ func TestDeliveredNeedsTheWholePlace(t *testing.T) {
 		"a partition of 33 bits": {"X-Topic": {"t"}, "X-Kafka-Partition": {"4294967296"}, "X-Kafka-Offset": {"1"}},
 		"names of both":          {"Ce-Kafkatopic": {"t"}, "X-Kafka-Partition": {"1"}, "X-Kafka-Offset": {"1"}},
 	} {
-		require.Nil(t, deadletter.Delivered(h), name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Nil(t, deadletter.Delivered(h))
+		})
 	}
 }

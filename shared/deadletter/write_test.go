@@ -159,28 +159,31 @@ func TestALetterThatIsTooLargeSaysWhatIsMissing(t *testing.T) {
 		"many headers":         {deadletter.Letter{Header: many, Body: []byte("v")}, 2 << 20, map[string]string{}},
 		"key":                  {deadletter.Letter{Header: origin(http.Header{"Ce-Partitionkey": {strings.Repeat("k", 1_500_000)}}), Body: []byte("v")}, 2 << 20, map[string]string{"dlq-key-bytes": "1500000", "dlq-headers-cut": "1"}},
 	} {
-		r := write(t, c.bound, c.letter)
-		n := names(r)
-		for marker, want := range c.markers {
-			require.Equal(t, want, n[marker], name)
-		}
-		require.Equal(t, []string{"price-events", "3", "9"}, []string{n["dlq-topic"], n["dlq-partition"], n["dlq-offset"]}, "%s: the place of the whole", name)
-		require.Equal(t, "1", n["ce_id"], name)
-		require.True(t, bytes.HasPrefix(c.letter.Body, r.Value), name)
-		if _, cut := n["dlq-value-bytes"]; !cut {
-			require.Equal(t, c.letter.Body, r.Value, name)
-		}
-		if name == "many headers" {
-			left, err := strconv.Atoi(n["dlq-headers-cut"])
-			require.NoError(t, err)
-			var kept int
-			for h := range n {
-				if strings.HasPrefix(h, "ce_") {
-					kept++
-				}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := write(t, c.bound, c.letter)
+			n := names(r)
+			for marker, want := range c.markers {
+				require.Equal(t, want, n[marker])
 			}
-			require.Equal(t, len(many), kept+left, "each header is there or counted")
-		}
+			require.Equal(t, []string{"price-events", "3", "9"}, []string{n["dlq-topic"], n["dlq-partition"], n["dlq-offset"]}, "the place of the whole")
+			require.Equal(t, "1", n["ce_id"])
+			require.True(t, bytes.HasPrefix(c.letter.Body, r.Value))
+			if _, cut := n["dlq-value-bytes"]; !cut {
+				require.Equal(t, c.letter.Body, r.Value)
+			}
+			if name == "many headers" {
+				left, err := strconv.Atoi(n["dlq-headers-cut"])
+				require.NoError(t, err)
+				var kept int
+				for h := range n {
+					if strings.HasPrefix(h, "ce_") {
+						kept++
+					}
+				}
+				require.Equal(t, len(many), kept+left, "each header is there or counted")
+			}
+		})
 	}
 }
 

@@ -50,10 +50,16 @@ func binary(extra ...string) []string {
 	return append([]string{"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "t"}, extra...)
 }
 
+// delivered posts an event and returns what its handler gets.
+func delivered(t *testing.T, body string, header ...string) (got ingress.Delivery) {
+	t.Helper()
+	s := mounted(t, func(_ context.Context, d ingress.Delivery) error { got = d; return nil })
+	require.Equal(t, 204, do(s, http.MethodPost, "/", body, header...).Code)
+	return got
+}
+
 func TestEventStatuses(t *testing.T) {
 	t.Parallel()
-	var err error
-	s := mounted(t, func(context.Context, ingress.Delivery) error { return err })
 	cases := map[string]struct {
 		err    error
 		status int
@@ -67,8 +73,11 @@ func TestEventStatuses(t *testing.T) {
 		"unknown means transient": {errors.New("boom"), 500},
 	}
 	for name, c := range cases {
-		err = c.err
-		require.Equal(t, c.status, do(s, http.MethodPost, "/", "{}", binary()...).Code, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := mounted(t, func(context.Context, ingress.Delivery) error { return c.err })
+			require.Equal(t, c.status, do(s, http.MethodPost, "/", "{}", binary()...).Code)
+		})
 	}
 }
 
@@ -111,9 +120,12 @@ func TestInvalidEventsAreRefused(t *testing.T) {
 		"bad version":       {"Ce-Specversion", "9", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", "t"},
 		"broken structured": {"Content-Type", "application/cloudevents+json"},
 	} {
-		w := do(s, http.MethodPost, "/", "{", header...)
-		require.Equal(t, http.StatusUnprocessableEntity, w.Code, name)
-		require.Equal(t, "undecodable", codeOf(t, w), name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := do(s, http.MethodPost, "/", "{", header...)
+			require.Equal(t, http.StatusUnprocessableEntity, w.Code)
+			require.Equal(t, "undecodable", codeOf(t, w))
+		})
 	}
 	w := do(s, http.MethodPost, "/", strings.Repeat("x", 301), binary()...)
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
@@ -122,8 +134,6 @@ func TestInvalidEventsAreRefused(t *testing.T) {
 // Metadata that do not matter never fail an event.
 func TestUnusableMetadataIsLeftOut(t *testing.T) {
 	t.Parallel()
-	var got ingress.Delivery
-	s := mounted(t, func(_ context.Context, d ingress.Delivery) error { got = d; return nil })
 	for name, header := range map[string][]string{
 		"time":           binary("Ce-Time", "yesterday"),
 		"year":           binary("Ce-Time", "+58877-08-06T12:33:20Z"),
@@ -137,17 +147,18 @@ func TestUnusableMetadataIsLeftOut(t *testing.T) {
 		"long":           binary("Ce-Id", strings.Repeat("x", 6000)),
 		"old":            binary("Ce-Specversion", "0.3"),
 	} {
-		require.Equal(t, 204, do(s, http.MethodPost, "/", `{"a":1.10}`, header...).Code, name)
-		require.Equal(t, "t", got.Event.Type(), name)
-		require.Equal(t, `{"a":1.10}`, string(got.Event.Data()), name)
-		require.NotContains(t, got.Event.Extensions(), "data", name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := delivered(t, `{"a":1.10}`, header...)
+			require.Equal(t, "t", got.Event.Type())
+			require.Equal(t, `{"a":1.10}`, string(got.Event.Data()))
+			require.NotContains(t, got.Event.Extensions(), "data")
+		})
 	}
 }
 
 func TestStructuredMode(t *testing.T) {
 	t.Parallel()
-	var got ingress.Delivery
-	s := mounted(t, func(_ context.Context, d ingress.Delivery) error { got = d; return nil })
 	const head = `{"specversion":"1.0","id":"1","source":"/s","type":"t",`
 	for name, c := range map[string]struct{ body, data, x string }{
 		"numbers as they stand": {head + `"x":1e1,"data":{"a":1.10, "b":12345678901234567890.5}}`, `{"a":1.10, "b":12345678901234567890.5}`, "1e1"},
@@ -159,10 +170,14 @@ func TestStructuredMode(t *testing.T) {
 		"odd members":           {head + `"time":"yesterday","X":"big","subject":5,"datacontenttype":[],"data":1}`, "1", ""},
 		"invalid type":          {head + `"x":{"y":[1]},"data":1}`, "1", `{"y":[1]}`}, // the reader of x refuses it
 	} {
-		require.Equal(t, 204, do(s, http.MethodPost, "/", c.body, "Content-Type", "Application/CloudEvents+JSON; charset=utf-8").Code, name)
-		require.Equal(t, c.data, string(got.Event.Data()), name)
-		require.Equal(t, c.x, got.Extension("x"), name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := delivered(t, c.body, "Content-Type", "Application/CloudEvents+JSON; charset=utf-8")
+			require.Equal(t, c.data, string(got.Event.Data()))
+			require.Equal(t, c.x, got.Extension("x"))
+		})
 	}
+	s := mounted(t, func(context.Context, ingress.Delivery) error { return nil })
 	for name, body := range map[string]string{
 		"both":         head + `"data":1,"data_base64":"AP8="}`,
 		"not base64":   head + `"data_base64":"?"}`,
@@ -172,8 +187,11 @@ func TestStructuredMode(t *testing.T) {
 		"nothing":      "",
 		"deep":         head + `"data":` + strings.Repeat("[", 20_000),
 	} {
-		w := do(s, http.MethodPost, "/", body, "Content-Type", "application/cloudevents+json")
-		require.Contains(t, []int{413, 422}, w.Code, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := do(s, http.MethodPost, "/", body, "Content-Type", "application/cloudevents+json")
+			require.Contains(t, []int{413, 422}, w.Code)
+		})
 	}
 }
 
@@ -201,8 +219,6 @@ func TestConnectorRecordsThatAreCloudEvents(t *testing.T) {
 
 func TestARecordIsNeverATick(t *testing.T) {
 	t.Parallel()
-	var got ingress.Delivery
-	s := mounted(t, func(_ context.Context, d ingress.Delivery) error { got = d; return nil })
 	const structured = `{"specversion":"1.0","id":"1","source":"/s","type":"dev.knative.sources.ping"`
 	for name, c := range map[string]struct {
 		body   string
@@ -218,8 +234,10 @@ func TestARecordIsNeverATick(t *testing.T) {
 		"topic named cron":  {"{}", []string{"X-Topic", "cron-function", "X-Kafka-Partition", "0", "X-Kafka-Offset", "5"}, false},
 		"other":             {"{}", binary(), false},
 	} {
-		require.Equal(t, 204, do(s, http.MethodPost, "/", c.body, c.header...).Code, name)
-		require.Equal(t, c.tick, got.IsTick(), name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, c.tick, delivered(t, c.body, c.header...).IsTick())
+		})
 	}
 }
 

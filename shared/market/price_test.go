@@ -22,9 +22,12 @@ func TestParsePrice(t *testing.T) {
 		"1.1000000000000000000000000":             "1.1",
 	}
 	for in, want := range good {
-		p, err := market.ParsePrice(in)
-		require.NoError(t, err, in)
-		require.Equal(t, want, p.String(), in)
+		t.Run(in, func(t *testing.T) {
+			t.Parallel()
+			p, err := market.ParsePrice(in)
+			require.NoError(t, err)
+			require.Equal(t, want, p.String())
+		})
 	}
 	bad := []string{
 		"", "0", "-1", "0.0", "+1", ".5", "1.", "01", "abc", "1e", "NaN", "Infinity", "0x10", `"1"`, "1 ", " 1", "1_0",
@@ -32,8 +35,11 @@ func TestParsePrice(t *testing.T) {
 		strings.Repeat("1", 65), "null",
 	}
 	for _, in := range bad {
-		_, err := market.ParsePrice(in)
-		require.Equal(t, fault.Invalid, fault.KindOf(err), in)
+		t.Run(in, func(t *testing.T) {
+			t.Parallel()
+			_, err := market.ParsePrice(in)
+			require.Equal(t, fault.Invalid, fault.KindOf(err))
+		})
 	}
 }
 
@@ -83,10 +89,13 @@ func TestPatterns(t *testing.T) {
 		"AAPL", "aapl", "^GSPC", "M&M.NS", "A+B", "BTC/USD", "BINANCE:BTCUSDT", "A=B", "a_1", "0", "-", "^", "..", "", " A", "A\n", "A b", "é", "A\x00", "ſ", "%",
 		"twelve_data", "yfinance-1d", "a/x", "Yfinance",
 	} {
-		_, err := market.ParseSymbol(text)
-		require.Equal(t, err == nil, symbol.MatchString(text), "%q", text)
-		_, err = market.ParseProvider(text)
-		require.Equal(t, err == nil, provider.MatchString(text), "%q", text)
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			_, err := market.ParseSymbol(text)
+			require.Equal(t, err == nil, symbol.MatchString(text))
+			_, err = market.ParseProvider(text)
+			require.Equal(t, err == nil, provider.MatchString(text))
+		})
 	}
 }
 
@@ -97,15 +106,21 @@ func TestParseSymbol(t *testing.T) {
 		"m&m.ns": "M&M.NS", "L&TFH.NS": "L&TFH.NS", "btc+eth": "BTC+ETH", "1": "1", "..A": "..A", "A..": "A..", ".A/B.": ".A/B.",
 		strings.Repeat("a", 32): market.Symbol(strings.Repeat("A", 32)),
 	} {
-		got, err := market.ParseSymbol(in)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
+		t.Run(in, func(t *testing.T) {
+			t.Parallel()
+			got, err := market.ParseSymbol(in)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		})
 	}
 	for _, in := range []string{
 		"", " ", "A B", "A\n", "ſ", "é", strings.Repeat("A", 33), "A;B", "A\x00", "A%2F", "A\\B", "A?B", "A#B", "A@B", "A,B",
 		".", "..", "...", "/", "//", "../..", "&", "+", "-", "A/..", "../A", "A/../B", "./A", "A/.", "A/./B",
 	} {
-		_, err := market.ParseSymbol(in)
-		require.Equal(t, "invalid_symbol", fault.CodeOf(err), in)
+		t.Run(in, func(t *testing.T) {
+			t.Parallel()
+			_, err := market.ParseSymbol(in)
+			require.Equal(t, "invalid_symbol", fault.CodeOf(err))
+		})
 	}
 }

@@ -80,14 +80,17 @@ func TestURLOverridesDefaults(t *testing.T) {
 		"postgres://h/d?application_name=me":          5 * time.Second,
 		"postgres://h/d?default_query_exec_mode=exec": 5 * time.Second,
 	} {
-		pool, err := postgres.Open(t.Context(), url)
-		require.NoError(t, err)
-		config := pool.Config()
-		pool.Close()
-		require.Equal(t, want, config.ConnConfig.ConnectTimeout, url)
-		for name := range config.ConnConfig.RuntimeParams {
-			require.Contains(t, url, name, "a pooler in transaction mode refuses start-up parameters")
-		}
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			pool, err := postgres.Open(t.Context(), url)
+			require.NoError(t, err)
+			config := pool.Config()
+			pool.Close()
+			require.Equal(t, want, config.ConnConfig.ConnectTimeout)
+			for name := range config.ConnConfig.RuntimeParams {
+				require.Contains(t, url, name, "a pooler in transaction mode refuses start-up parameters")
+			}
+		})
 	}
 }
 

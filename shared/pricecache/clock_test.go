@@ -72,18 +72,21 @@ func TestAgeNeverRunsBackwards(t *testing.T) {
 		"redis": {-100 * time.Minute, 0}, "redis, a little": {-20 * time.Second, 0},
 		"ours": {0, -100 * time.Minute}, "ours, a little": {0, -20 * time.Second},
 	} {
-		c := setup(t)
-		c.move(40*time.Second, 40*time.Second)
-		c.move(back[0], back[1])
-		e, found := c.get(t)
-		require.True(t, found, name)
-		require.Equal(t, 40*time.Second, e.Age, name)
-		c.move(20*time.Second, 20*time.Second)
-		e, _ = c.get(t)
-		require.LessOrEqual(t, e.Left, time.Duration(0), name)
-		c.move(9*time.Minute, 9*time.Minute)
-		_, found = c.get(t)
-		require.False(t, found, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := setup(t)
+			c.move(40*time.Second, 40*time.Second)
+			c.move(back[0], back[1])
+			e, found := c.get(t)
+			require.True(t, found)
+			require.Equal(t, 40*time.Second, e.Age)
+			c.move(20*time.Second, 20*time.Second)
+			e, _ = c.get(t)
+			require.LessOrEqual(t, e.Left, time.Duration(0))
+			c.move(9*time.Minute, 9*time.Minute)
+			_, found = c.get(t)
+			require.False(t, found)
+		})
 	}
 }
 

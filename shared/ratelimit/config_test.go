@@ -16,12 +16,15 @@ func TestLimitText(t *testing.T) {
 		"5/1m": {5, time.Minute}, " 5/60s ": {5, time.Minute}, "25/1d": {25, day}, "1/1s": {1, time.Second},
 		"10/250ms": {10, 250 * time.Millisecond}, "1000000/90m": {1_000_000, 90 * time.Minute}, "7/366d": {7, 366 * day},
 	} {
-		got, err := ParseLimit(text)
-		require.NoError(t, err, text)
-		require.Equal(t, want, got)
-		again, err := ParseLimit(got.String())
-		require.NoError(t, err)
-		require.Equal(t, want, again, got.String())
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			got, err := ParseLimit(text)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			again, err := ParseLimit(got.String())
+			require.NoError(t, err)
+			require.Equal(t, want, again, got.String())
+		})
 	}
 	require.Equal(t, "5/1m", Limit{5, time.Minute}.String())
 	require.Equal(t, "25/1d", Limit{25, day}.String())
@@ -30,11 +33,14 @@ func TestLimitText(t *testing.T) {
 		"", "5", "/", "5/", "/1m", "0/1m", "-1/1m", "5/x", "x/1m", "5/0s", "5/-1s", "5/1µs", "5/1.5ms", "5/367d", "5/d", "5/-1d", "5/9999999999d",
 		"99999999999/1m", "5/1m/1m", "5 / 1m",
 	} {
-		_, err := ParseLimit(bad)
-		require.Error(t, err, bad)
-		l := Limit{5, time.Minute}
-		require.NoError(t, l.UnmarshalText([]byte(bad)))
-		require.ErrorContains(t, l.Check("RATE_LIMIT_X"), "RATE_LIMIT_X", bad)
+		t.Run(bad, func(t *testing.T) {
+			t.Parallel()
+			_, err := ParseLimit(bad)
+			require.Error(t, err)
+			l := Limit{5, time.Minute}
+			require.NoError(t, l.UnmarshalText([]byte(bad)))
+			require.ErrorContains(t, l.Check("RATE_LIMIT_X"), "RATE_LIMIT_X")
+		})
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv/call"
 )
 
 func keyed(name, key, rest string) string {
@@ -37,7 +39,7 @@ func TestAPIKeys(t *testing.T) {
 	for i, header := range [][]string{nil, {keyHeader, "unknown"}} {
 		w := post("/things", header...)
 		require.Equal(t, http.StatusUnauthorized, w.Code)
-		require.Equal(t, "unauthorized", code(t, w))
+		require.Equal(t, "unauthorized", call.Problem(t, w).Code)
 		require.Contains(t, w.Header().Get("WWW-Authenticate"), keyHeader)
 		require.NotContains(t, w.Body.String(), "unknown")
 		require.Equal(t, strconv.Itoa(1-i), w.Header().Get("X-RateLimit-Remaining"), "guesses count against the address")

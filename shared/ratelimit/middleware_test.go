@@ -23,6 +23,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/call"
 )
 
 // site is a function with one limited route, POST /things, that reaches Redis through a network.
@@ -88,14 +89,6 @@ func (s *site) post(target, body string, header ...string) *httptest.ResponseRec
 	return w
 }
 
-func code(t *testing.T, w *httptest.ResponseRecorder) string {
-	t.Helper()
-	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), w.Body.String())
-	var p struct{ Code string }
-	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
-	return p.Code
-}
-
 func TestHeadersFollowTheDraft(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
@@ -112,8 +105,8 @@ func TestHeadersFollowTheDraft(t *testing.T) {
 	require.Equal(t, `"things";r=0;t=50`, s.post("/things", `{"n":1}`).Header().Get("RateLimit"))
 	w = s.post("/things", `{"n":1}`)
 	require.Equal(t, http.StatusTooManyRequests, w.Code)
-	require.Equal(t, "rate_limited", code(t, w))
-	require.Contains(t, w.Body.String(), "the limit of 2 requests in 1m is used up")
+	require.Equal(t, "rate_limited", call.Problem(t, w).Code)
+	require.Regexp(t, `\b2\b.*\b1m\b`, call.Problem(t, w).Detail, "it names the limit")
 	require.Equal(t, "50", w.Header().Get("Retry-After"), "49.9 s, rounded up")
 	require.Equal(t, `"things";r=0;t=50`, w.Header().Get("RateLimit"))
 	require.Equal(t, "50", w.Header().Get("X-RateLimit-Reset"))
@@ -230,7 +223,7 @@ func TestRedisUnavailable(t *testing.T) {
 
 	w = s.post("/closed", `{"n":1}`)
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-	require.Equal(t, "limiter_unavailable", code(t, w))
+	require.Equal(t, "limiter_unavailable", call.Problem(t, w).Code)
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
 	require.Equal(t, `"closed";r=0;t=1`, w.Header().Get("RateLimit"))
 	require.Equal(t, "degraded", w.Header().Get("RateLimit-Mode"))
@@ -254,7 +247,7 @@ func TestReadsShareTheRoundTrip(t *testing.T) {
 		require.Equal(t, "192.0.2.1", client)
 		require.Equal(t, `"ridden";q=2;w=60`, w.Header().Get("RateLimit-Policy"))
 		if !ok {
-			require.Equal(t, "rate_limited", code(t, w))
+			require.Equal(t, "rate_limited", call.Problem(t, w).Code)
 		}
 		return got, ok
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv/call"
 )
 
 // burst sends n concurrent requests to each limiter, and returns how many were admitted and how many were decided without Redis.
@@ -162,7 +164,7 @@ func TestLimiterRefusesIfRedisIsBusy(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-	require.Equal(t, "limiter_unavailable", code(t, w))
+	require.Equal(t, "limiter_unavailable", call.Problem(t, w).Code)
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
 	require.False(t, s.limiter.degraded.Load())
 }

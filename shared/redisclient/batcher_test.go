@@ -119,12 +119,15 @@ func TestEveryBatchedCommandHasAnError(t *testing.T) {
 	closed := newBatcher(t, "redis://"+s.Addr())
 	closed.Close()
 	for name, b := range map[string]*redisclient.Batcher{"no Redis": newBatcher(t, ""), "closed": closed} {
-		var first, second *redis.StringCmd
-		b.Do(t.Context(), func(p redis.Pipeliner) {
-			first = p.Get(t.Context(), "a")
-			second = p.Get(t.Context(), "b")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var first, second *redis.StringCmd
+			b.Do(t.Context(), func(p redis.Pipeliner) {
+				first = p.Get(t.Context(), "a")
+				second = p.Get(t.Context(), "b")
+			})
+			require.Error(t, first.Err())
+			require.Error(t, second.Err())
 		})
-		require.Error(t, first.Err(), name)
-		require.Error(t, second.Err(), name)
 	}
 }

@@ -13,14 +13,20 @@ func TestWhatClientsSendIsTakenOnlyInItsForm(t *testing.T) {
 	for id, usable := range map[string]bool{
 		"a": true, "A-z_0.9:": true, strings.Repeat("x", 128): true, "": false, strings.Repeat("x", 129): false, "a b": false, "é": false, "a\n": false, `"`: false,
 	} {
-		require.Equal(t, usable, usableID(id), "%q", id)
+		t.Run(id, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, usable, usableID(id))
+		})
 	}
 	const good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	for header, usable := range map[string]bool{
 		good: true, "": false, good + "0": false, strings.ToUpper(good): false, good[:54] + "-": false, good[:2] + "0" + good[3:]: false, good[:53] + "\xff\xff": false,
 		strings.Repeat("-", 55): false, strings.Repeat("0", 55): false, "xx" + good[2:]: false,
 	} {
-		require.Equal(t, usable, usableTrace(header), "%q", header)
+		t.Run(header, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, usable, usableTrace(header))
+		})
 	}
 	seen := map[string]bool{}
 	for range 1000 {

@@ -29,11 +29,14 @@ func TestBounds(t *testing.T) {
 		{"before 1970", "1969-12-31T23:59:59.9999995Z", "", "1970-01-01T00:00:00Z", end},
 		{"nothing between", "2024-03-20T10:30:00.0000001Z", "2024-03-20T10:30:00.0000009Z", "2024-03-20T10:30:00.000001Z", "2024-03-20T10:30:00.000001Z"},
 	} {
-		got, err := timerange.Parse(c.start, c.end)
-		require.NoError(t, err, c.name)
-		require.Equal(t, c.from, got.From.Format(time.RFC3339Nano), c.name)
-		require.Equal(t, c.to, got.To.Format(time.RFC3339Nano), c.name)
-		require.Equal(t, time.UTC, got.From.Location(), c.name)
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := timerange.Parse(c.start, c.end)
+			require.NoError(t, err)
+			require.Equal(t, c.from, got.From.Format(time.RFC3339Nano))
+			require.Equal(t, c.to, got.To.Format(time.RFC3339Nano))
+			require.Equal(t, time.UTC, got.From.Location())
+		})
 	}
 }
 
@@ -44,11 +47,14 @@ func TestRefusedBounds(t *testing.T) {
 		"9999999999999999", strings.Repeat("9", 400), "yesterday", "2024-03", "2024-3-20", "2024-02-30", "2024-03-20T10:30", "2024-03-20T10:30:00",
 		"2024-03-20 10:30:00Z", " 2024-03-20", "2024-03-20T1:30:00Z", "2024-03-20T10:30:00,5Z", "\x00", "٢٠٢٤-٠٣-٢٠",
 	} {
-		for _, bounds := range [][2]string{{text, ""}, {"", text}} {
-			_, err := timerange.Parse(bounds[0], bounds[1])
-			require.Equal(t, "invalid_parameter", fault.CodeOf(err), "%q", bounds)
-			require.Equal(t, fault.Invalid, fault.KindOf(err), "%q", bounds)
-		}
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			for _, bounds := range [][2]string{{text, ""}, {"", text}} {
+				_, err := timerange.Parse(bounds[0], bounds[1])
+				require.Equal(t, "invalid_parameter", fault.CodeOf(err), "%q", bounds)
+				require.Equal(t, fault.Invalid, fault.KindOf(err), "%q", bounds)
+			}
+		})
 	}
 	for _, bounds := range [][2]string{
 		{"2024-03-20", "2024-03-20"},
@@ -57,8 +63,15 @@ func TestRefusedBounds(t *testing.T) {
 		{"2024-03-20T10:30:00.0000009Z", "2024-03-20T10:30:00.00000010Z"},
 		{"2024-03-20T10:30:00.50Z", "2024-03-20T10:30:00.5Z"},
 	} {
-		_, err := timerange.Parse(bounds[0], bounds[1])
-		require.ErrorContains(t, err, "start must be before end", "%q", bounds)
+		t.Run(bounds[0], func(t *testing.T) {
+			t.Parallel()
+			_, err := timerange.Parse(bounds[0], bounds[1])
+			require.Equal(t, "invalid_parameter", fault.CodeOf(err))
+			_, err = timerange.Parse(bounds[0], "")
+			require.NoError(t, err, "the start is valid")
+			_, err = timerange.Parse("", bounds[1])
+			require.NoError(t, err, "the end is valid")
+		})
 	}
 }
 
@@ -71,16 +84,22 @@ func TestRFC3339(t *testing.T) {
 		"2016-12-31T23:59:60Z": "2017-01-01T00:00:00Z", "2016-12-31T15:59:60.25-08:00": "2017-01-01T00:00:00.25Z",
 		"0000-01-01T00:00:00Z": "0000-01-01T00:00:00Z", "2024-02-29T00:00:00.123456789123Z": "2024-02-29T00:00:00.123456789Z",
 	} {
-		got, err := timerange.ParseRFC3339(text)
-		require.NoError(t, err, text)
-		require.Equal(t, want, got.Format(time.RFC3339Nano), text)
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			got, err := timerange.ParseRFC3339(text)
+			require.NoError(t, err)
+			require.Equal(t, want, got.Format(time.RFC3339Nano))
+		})
 	}
 	for _, text := range []string{
 		"", "t", "2024-03-20", "2024-03-20T10:30:00", "2024-03-20T10:30:00+24:01", "2024-03-20T10:30:00+00:60", "2024-03-20T10:30:00+0100",
 		"2024-03-20T1:30:00Z", "2024-03-20T10:30:00,5Z", "2024-03-20T10:30:00.Z", "2024-03-20T24:00:00Z", "2024-03-20T10:60:00Z", "2024-03-20T10:30:61Z",
 		"2024-03-20T10:30:60Z", "2016-12-31T23:59:60+01:00", "2023-02-29T00:00:00Z", "2024-03-20 10:30:00Z", "2024-03-20T10:30:00Zz", "12024-03-20T10:30:00Z",
 	} {
-		_, err := timerange.ParseRFC3339(text)
-		require.Error(t, err, text)
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			_, err := timerange.ParseRFC3339(text)
+			require.Error(t, err)
+		})
 	}
 }

@@ -27,18 +27,24 @@ func TestHandle(t *testing.T) {
 	for path, mediaType := range map[string]string{
 		"/dlq": "text/html; charset=utf-8", "/dlq/page/app.js": "text/javascript; charset=utf-8", "/dlq/page/tokens.css": "text/css; charset=utf-8",
 	} {
-		w := do(http.MethodGet, path, "")
-		require.Equal(t, http.StatusOK, w.Code, path)
-		require.NotEmpty(t, w.Body.String(), path)
-		require.Equal(t, mediaType, w.Header().Get("Content-Type"), path)
-		require.Equal(t, "nosniff", w.Header().Get("X-Content-Type-Options"), path)
-		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'none'", path)
-		require.NotContains(t, w.Header().Get("Content-Security-Policy"), "unsafe", path)
-		require.Equal(t, http.StatusNotModified, do(http.MethodGet, path, w.Header().Get("ETag")).Code, path)
-		require.Equal(t, http.StatusOK, do(http.MethodHead, path, "").Code, path)
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			w := do(http.MethodGet, path, "")
+			require.Equal(t, http.StatusOK, w.Code)
+			require.NotEmpty(t, w.Body.String())
+			require.Equal(t, mediaType, w.Header().Get("Content-Type"))
+			require.Equal(t, "nosniff", w.Header().Get("X-Content-Type-Options"))
+			require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'none'")
+			require.NotContains(t, w.Header().Get("Content-Security-Policy"), "unsafe")
+			require.Equal(t, http.StatusNotModified, do(http.MethodGet, path, w.Header().Get("ETag")).Code)
+			require.Equal(t, http.StatusOK, do(http.MethodHead, path, "").Code)
+		})
 	}
 	for _, path := range []string{"/dlq/page/", "/dlq/page/none.js", "/dlq/page/notes.txt", "/dlq/page/..%2fapp.js", "/dlq/page/a%00.js"} {
-		require.Equal(t, http.StatusNotFound, do(http.MethodGet, path, "").Code, path)
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, http.StatusNotFound, do(http.MethodGet, path, "").Code)
+		})
 	}
 	require.Equal(t, http.StatusMethodNotAllowed, do(http.MethodPost, "/dlq/page/app.js", "").Code)
 }

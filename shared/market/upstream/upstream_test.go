@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -71,9 +72,12 @@ func TestEchoesOfTheKeyAreMasked(t *testing.T) {
 		"inside a word":    "x" + key + "y",
 	}
 	for name, echo := range long {
-		text := string(newMask(key)([]byte("{" + echo + "}")))
-		require.NotContains(t, strings.ToLower(text), "secret", name)
-		require.Contains(t, text, "REDACTED", name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text := string(newMask(key)([]byte("{" + echo + "}")))
+			require.NotContains(t, strings.ToLower(text), "secret")
+			require.Contains(t, text, "REDACTED")
+		})
 	}
 	body := []byte(`{"price":150.25,"x":"demo","y":"demonstration"}`)
 	require.Equal(t, string(body), string(newMask("")(body)))
@@ -174,16 +178,19 @@ func TestStatuses(t *testing.T) {
 		204: {"provider_malformed", 0}, 302: {"provider_malformed", 0}, 404: {"provider_malformed", 0},
 	}
 	for status, want := range cases {
-		err := Answer{Response: market.Response{Status: status}}.StatusError(http.StatusTeapot)
-		if want.code == "" {
-			require.NoError(t, err, status)
-			continue
-		}
-		f, ok := fault.As(fmt.Errorf("wrapped: %w", err))
-		require.True(t, ok, status)
-		require.Equal(t, want.code, f.Code, status)
-		require.Equal(t, fault.Unavailable, f.Kind, status)
-		require.Equal(t, want.wait, f.RetryAfter, status)
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			err := Answer{Response: market.Response{Status: status}}.StatusError(http.StatusTeapot)
+			if want.code == "" {
+				require.NoError(t, err)
+				return
+			}
+			f, ok := fault.As(fmt.Errorf("wrapped: %w", err))
+			require.True(t, ok)
+			require.Equal(t, want.code, f.Code)
+			require.Equal(t, fault.Unavailable, f.Kind)
+			require.Equal(t, want.wait, f.RetryAfter)
+		})
 	}
 }
 
@@ -194,7 +201,10 @@ func TestWaits(t *testing.T) {
 		"": 0, "12": 12 * time.Second, "-1": 0, "soon": 0, "1.5": 0, "259200": 72 * time.Hour, "259201": 0, "99999999999999999999": 0,
 		"Wed, 30 Sep 2026 23:01:00 GMT": 30*time.Second - 5, "Wed, 30 Sep 2026 22:00:00 GMT": 0, "Fri, 30 Sep 2033 22:00:00 GMT": 0,
 	} {
-		require.Equal(t, want, retryAfter(value, now), value)
+		t.Run(value, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, want, retryAfter(value, now))
+		})
 	}
 	wait := func(err error) time.Duration {
 		f, ok := fault.As(err)
@@ -213,10 +223,13 @@ func TestWaits(t *testing.T) {
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"", "<!doctype html>", " \n<html>", "{", "{}{}", "Too Many Requests", "[]", `{"a":"x"}`, "\xff"} {
-		var v struct{ A int }
-		err := Answer{Response: market.Response{Body: []byte(body)}}.Decode(&v)
-		require.Equal(t, "provider_malformed", fault.CodeOf(err), body)
-		require.Equal(t, fault.Unavailable, fault.KindOf(errors.Join(err)), body)
+		t.Run(body, func(t *testing.T) {
+			t.Parallel()
+			var v struct{ A int }
+			err := Answer{Response: market.Response{Body: []byte(body)}}.Decode(&v)
+			require.Equal(t, "provider_malformed", fault.CodeOf(err))
+			require.Equal(t, fault.Unavailable, fault.KindOf(errors.Join(err)))
+		})
 	}
 	var v struct{ A int }
 	require.NoError(t, Answer{Response: market.Response{Body: []byte(`{"a":1,"b":{}}`)}}.Decode(&v))

@@ -239,8 +239,11 @@ func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
 		"window=6&page_token=" + token: "invalid_parameter", "expand_underlying=true&limit=10000&window=11": "invalid_parameter",
 		"provider=X": "invalid_provider",
 	} {
-		w := b.get("/averages/history?symbol=TALIB&" + query)
-		require.Equal(t, 400, w.Code, query)
-		require.Contains(t, w.Body.String(), `"code":"`+code+`"`, query)
+		t.Run(query, func(t *testing.T) {
+			t.Parallel()
+			w := b.get("/averages/history?symbol=TALIB&" + query)
+			require.Equal(t, 400, w.Code)
+			require.Contains(t, w.Body.String(), `"code":"`+code+`"`)
+		})
 	}
 }

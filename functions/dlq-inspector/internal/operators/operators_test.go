@@ -19,16 +19,22 @@ func TestAccess(t *testing.T) {
 	sum := sha256.Sum256([]byte("anna's"))
 	a := NewAccess("anna:"+hex.EncodeToString(sum[:]), "shared")
 	for header, want := range map[string]string{"Bearer anna's": "anna", "bearer shared": "operator"} {
-		got, err := a.who(header)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
+		t.Run(header, func(t *testing.T) {
+			t.Parallel()
+			got, err := a.who(header)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		})
 	}
 	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic shared", "shared"} {
-		_, err := a.who(header)
-		require.Equal(t, "unauthorized", fault.CodeOf(err), header)
+		t.Run(header, func(t *testing.T) {
+			t.Parallel()
+			_, err := a.who(header)
+			require.Equal(t, "unauthorized", fault.CodeOf(err))
+		})
 	}
 	_, err := NewAccess("", "").who("Bearer ")
-	require.ErrorContains(t, err, "no operator token is configured")
+	require.Equal(t, "unauthorized", fault.CodeOf(err), "without tokens the routes are closed")
 	require.Error(t, ValidTokens("anna:short"))
 	require.NoError(t, ValidTokens(""))
 	require.NotContains(t, ValidTokens("anna:secret").Error(), "secret")

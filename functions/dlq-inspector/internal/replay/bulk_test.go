@@ -34,9 +34,12 @@ func TestWhatAReplayOfManyDoesWithALetter(t *testing.T) {
 		"an exact copy to send": {Bulk{Target: ToTopic}, open, true, doTake, ""},
 	}
 	for name, c := range cases {
-		got, code := c.b.decide(c.c, c.sendable, 3)
-		require.Equal(t, c.want, got, name)
-		require.Equal(t, c.code, code, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, code := c.b.decide(c.c, c.sendable, 3)
+			require.Equal(t, c.want, got)
+			require.Equal(t, c.code, code)
+		})
 	}
 }
 
@@ -56,8 +59,11 @@ func TestStopRule(t *testing.T) {
 		"forced":                  {Bulk{Force: true}, r, r, false},
 		"planned":                 {Bulk{DryRun: true}, r, r, false},
 	} {
-		now, stop := c.b.remember(c.recent, c.latest)
-		require.Equal(t, c.stop, stop != "", name)
-		require.LessOrEqual(t, len(now), 200)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now, stop := c.b.remember(c.recent, c.latest)
+			require.Equal(t, c.stop, stop != "")
+			require.LessOrEqual(t, len(now), 200)
+		})
 	}
 }

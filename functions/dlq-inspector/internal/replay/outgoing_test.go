@@ -63,11 +63,14 @@ func TestOutgoingHeaders(t *testing.T) {
 		"a topic that is no name":      {letter.Stored{Origin: &kafkaclient.Place{Topic: "a b\n%"}}, map[string]string{"Ce-Source": "/topics/a%20b%0A%25"}},
 	}
 	for name, c := range cases {
-		h, _ := outgoing(c.letter, id, nil)
-		require.Equal(t, id.String(), h.Get("Ce-Replayid"), name)
-		for header, value := range c.want {
-			require.Equal(t, value, strings.Join(h[http.CanonicalHeaderKey(header)], "|"), "%s: %s", name, header)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, _ := outgoing(c.letter, id, nil)
+			require.Equal(t, id.String(), h.Get("Ce-Replayid"))
+			for header, value := range c.want {
+				require.Equal(t, value, strings.Join(h[http.CanonicalHeaderKey(header)], "|"), header)
+			}
+		})
 	}
 }
 
@@ -96,8 +99,11 @@ func TestReadEdit(t *testing.T) {
 	require.Equal(t, envelope, by.written)
 	require.Equal(t, "7", by.attributes["trace"])
 	for _, bad := range []string{"", "{", "{}", "[]", "null", `{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{}}`, `{"specversion":"1.0","data":{}}`} {
-		_, err = readEdit([]byte(bad), now)
-		require.Error(t, err, bad)
+		t.Run(bad, func(t *testing.T) {
+			t.Parallel()
+			_, err := readEdit([]byte(bad), now)
+			require.Error(t, err)
+		})
 	}
 }
 
