@@ -373,23 +373,26 @@ func TestUndatedQuoteIsObservedAsPlanned(t *testing.T) {
 	undated := quote(t, "AAPL")
 	undated.Undated = true
 	planned := time.Date(2024, 3, 20, 10, 29, 55, 123456789, time.UTC)
-	for _, c := range []struct {
+	for name, c := range map[string]struct {
 		quote   market.Quote
 		planned time.Time
 		want    time.Time
 	}{
-		{undated, planned, planned.Truncate(time.Microsecond)},
-		{undated, time.Time{}, undated.ObservedAt.Truncate(time.Microsecond)},
-		{quote(t, "AAPL"), planned, undated.ObservedAt.Truncate(time.Microsecond)},
+		"undated and planned": {undated, planned, planned.Truncate(time.Microsecond)},
+		"undated, no plan":    {undated, time.Time{}, undated.ObservedAt.Truncate(time.Microsecond)},
+		"dated":               {quote(t, "AAPL"), planned, undated.ObservedAt.Truncate(time.Microsecond)},
 	} {
-		b := setup(t, provider{quote: c.quote})
-		r, err := b.in.FetchReserved(t.Context(), c.planned, "fake", "AAPL")
-		require.NoError(t, err)
-		require.Equal(t, c.want, r.Quote.ObservedAt)
-		b.acknowledged(t)
-		o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
-		require.NoError(t, err)
-		require.Equal(t, c.want, o.ObservedAt)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, provider{quote: c.quote})
+			r, err := b.in.FetchReserved(t.Context(), c.planned, "fake", "AAPL")
+			require.NoError(t, err)
+			require.Equal(t, c.want, r.Quote.ObservedAt)
+			b.acknowledged(t)
+			o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
+			require.NoError(t, err)
+			require.Equal(t, c.want, o.ObservedAt)
+		})
 	}
 }
 
@@ -401,17 +404,20 @@ func TestQuoteFromTheFutureIsObservedNow(t *testing.T) {
 		-time.Hour: -time.Hour, 5 * time.Minute: 5 * time.Minute, 5*time.Minute + time.Microsecond: 0, 5 * time.Hour: 0, 48 * time.Hour: 0,
 		200 * 365 * 24 * time.Hour: 0,
 	} {
-		q := quote(t, "AAPL")
-		q.ObservedAt = now.Add(ahead)
-		b := setup(t, provider{quote: q})
-		b.in.now = func() time.Time { return now }
-		r, err := b.in.Fetch(t.Context(), "fake", "AAPL")
-		require.NoError(t, err, ahead)
-		require.Equal(t, now.Add(want), r.Quote.ObservedAt, ahead)
-		b.acknowledged(t)
-		o, err := priceevent.Decode(b.pub.records[0].Value, 0, now)
-		require.NoError(t, err, ahead)
-		require.Equal(t, now.Add(want), o.ObservedAt, ahead)
+		t.Run(ahead.String(), func(t *testing.T) {
+			t.Parallel()
+			q := quote(t, "AAPL")
+			q.ObservedAt = now.Add(ahead)
+			b := setup(t, provider{quote: q})
+			b.in.now = func() time.Time { return now }
+			r, err := b.in.Fetch(t.Context(), "fake", "AAPL")
+			require.NoError(t, err)
+			require.Equal(t, now.Add(want), r.Quote.ObservedAt)
+			b.acknowledged(t)
+			o, err := priceevent.Decode(b.pub.records[0].Value, 0, now)
+			require.NoError(t, err)
+			require.Equal(t, now.Add(want), o.ObservedAt)
+		})
 	}
 }
 

@@ -91,10 +91,10 @@ func Classify(err error) error {
 	return fault.Wrap(err, fault.Unavailable, fault.CodeStorageUnavailable, "the database does not answer").After(time.Second)
 }
 
-// ClassifyOne is [Classify] for a query for one thing. If there is no row, code and detail say what does not exist.
-func ClassifyOne(err error, code, detail string, args ...any) error {
+// ClassifyOne is [Classify] for a query for one thing. If there is no row, the error is missing, which says what does not exist.
+func ClassifyOne(err error, missing *fault.Error) error {
 	if err = Classify(err); fault.CodeOf(err) == fault.CodeNotFound {
-		return fault.Wrap(err, fault.NotFound, code, detail, args...)
+		return missing
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -177,16 +178,19 @@ func TestStatuses(t *testing.T) {
 		204: {"provider_malformed", 0}, 302: {"provider_malformed", 0}, 404: {"provider_malformed", 0},
 	}
 	for status, want := range cases {
-		err := Answer{Response: market.Response{Status: status}}.StatusError(http.StatusTeapot)
-		if want.code == "" {
-			require.NoError(t, err, status)
-			continue
-		}
-		f, ok := fault.As(fmt.Errorf("wrapped: %w", err))
-		require.True(t, ok, status)
-		require.Equal(t, want.code, f.Code, status)
-		require.Equal(t, fault.Unavailable, f.Kind, status)
-		require.Equal(t, want.wait, f.RetryAfter, status)
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			err := Answer{Response: market.Response{Status: status}}.StatusError(http.StatusTeapot)
+			if want.code == "" {
+				require.NoError(t, err)
+				return
+			}
+			f, ok := fault.As(fmt.Errorf("wrapped: %w", err))
+			require.True(t, ok)
+			require.Equal(t, want.code, f.Code)
+			require.Equal(t, fault.Unavailable, f.Kind)
+			require.Equal(t, want.wait, f.RetryAfter)
+		})
 	}
 }
 

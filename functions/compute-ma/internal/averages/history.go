@@ -18,7 +18,7 @@ type historyQuery struct {
 	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
 	Provider  string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
 	Window    int    `query:"window" default:"5" minimum:"1" maximum:"500" doc:"Points in the window"`
-	Kind      string `query:"kind" default:"sma" enum:"sma,wma,ema" doc:"Simple (exact), weighted or exponential (both rounded to 12 places)"`
+	Kind      kind   `query:"kind" default:"sma" enum:"sma,wma,ema" doc:"Simple (exact), weighted or exponential (both rounded to 12 places)"`
 	Start     string `query:"start" maxLength:"64" doc:"Start of the range, inclusive: RFC 3339, a date, or milliseconds since 1970"`
 	End       string `query:"end" maxLength:"64" doc:"End of the range, exclusive, in the same forms"`
 	Expand    bool   `query:"expand_underlying" doc:"With the points that each average is made of"`
@@ -30,7 +30,7 @@ type historyAnswer struct {
 	Body struct {
 		Symbol   string           `json:"symbol"`
 		Provider string           `json:"provider"`
-		Kind     string           `json:"kind" enum:"sma,wma,ema"`
+		Kind     kind             `json:"kind" enum:"sma,wma,ema"`
 		Window   int              `json:"window"`
 		Averages []historyAverage `json:"averages" doc:"Oldest first; windows that are not full yet are left out"`
 		api.Next
@@ -49,11 +49,13 @@ type underlyingRow struct {
 	Price     api.Number `json:"price"`
 }
 
-// Kinds of moving average.
+// kind is a kind of moving average.
+type kind string
+
 const (
-	sma = "sma" // simple: the mean
-	wma = "wma" // weighted: the newest point counts window times, the oldest once
-	ema = "ema" // exponential
+	sma kind = "sma" // simple: the mean
+	wma kind = "wma" // weighted: the newest point counts window times, the oldest once
+	ema kind = "ema" // exponential
 )
 
 // maxExpanded bounds the points in one answer.
@@ -111,7 +113,7 @@ func (a *API) page(ctx context.Context, in *historyQuery, k series.Key, r series
 		values = series.WMA(points, in.Window)
 	case ema:
 		values = series.EMA(points, in.Window, state)
-	default:
+	case sma:
 		values = series.SMA(points, in.Window)
 	}
 	first := len(points) - len(values) // the point that the first value belongs to
@@ -152,8 +154,8 @@ func (a *API) material(ctx context.Context, in *historyQuery, k series.Key, r se
 	return append(behind, ahead...), nil, err
 }
 
-func shown(kind string, v decimal.Decimal) api.Number {
-	if kind == ema {
+func shown(k kind, v decimal.Decimal) api.Number {
+	if k == ema {
 		v = v.Round(series.Places)
 	}
 	return api.Number(v.String())

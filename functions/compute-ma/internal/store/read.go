@@ -138,7 +138,8 @@ func (s *Reader) LatestAverage(ctx context.Context, k series.Key, window int) (s
 	var mean market.Price
 	var asOf, oldest time.Time
 	if err := s.pool.QueryRow(ctx, q, k.Symbol, k.Provider, window).Scan(&a.PointsUsed, &mean, &asOf, &oldest); err != nil {
-		return a, postgres.ClassifyOne(err, fault.CodeAverageNotFound, "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
+		missing := fault.New(fault.NotFound, fault.CodeAverageNotFound, "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
+		return a, postgres.ClassifyOne(err, missing)
 	}
 	a.Mean, a.AsOf, a.Oldest = series.NewValue(mean.Decimal()), asOf.UnixMicro(), oldest.UnixMicro()
 	return a, nil

@@ -143,7 +143,7 @@ type Change struct {
 type AuditEntry struct {
 	At     time.Time
 	Who    string
-	Action string
+	Action Action
 	Reason string
 	Before json.RawMessage
 	After  json.RawMessage

@@ -116,7 +116,7 @@ func bodyOf(l letter.Stored, failures []deadletter.Failure, trail []letter.Audit
 func auditOf(trail []letter.AuditEntry) []AuditBody {
 	out := make([]AuditBody, len(trail))
 	for i, e := range trail {
-		out[i] = AuditBody{At: e.At.UTC(), Who: e.Who, Action: e.Action, Reason: e.Reason, Before: e.Before, After: e.After, ValueBytes: e.Size}
+		out[i] = AuditBody{At: e.At.UTC(), Who: e.Who, Action: string(e.Action), Reason: e.Reason, Before: e.Before, After: e.After, ValueBytes: e.Size}
 		if e.Value != nil {
 			out[i].Value, out[i].ValueEncoding = textOf(e.Value)
 		}

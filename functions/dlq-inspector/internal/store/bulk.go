@@ -42,7 +42,7 @@ func oneBulk(ctx context.Context, db querier, q string, args ...any) (replay.Bul
 		return replay.Bulk{}, postgres.Classify(err)
 	}
 	b, err := pgx.CollectExactlyOneRow(rows, scanBulk)
-	return b, postgres.ClassifyOne(err, fault.CodeReplayNotFound, "there is no such replay")
+	return b, postgres.ClassifyOne(err, errNoReplay)
 }
 
 // Bulk returns a bulk replay. NotFound with code replay_not_found.

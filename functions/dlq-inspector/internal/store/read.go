@@ -60,11 +60,11 @@ func shown(t pgtype.Timestamptz) time.Time {
 func (s *Store) Letter(ctx context.Context, id uuid.UUID) (letter.Stored, []deadletter.Failure, []letter.AuditEntry, error) {
 	rows, err := s.pool.Query(ctx, selectLetter, id)
 	if err != nil {
-		return letter.Stored{}, nil, nil, notFound(err)
+		return letter.Stored{}, nil, nil, postgres.ClassifyOne(err, errNoLetter)
 	}
 	l, err := pgx.CollectExactlyOneRow(rows, scanStored)
 	if err != nil {
-		return letter.Stored{}, nil, nil, notFound(err)
+		return letter.Stored{}, nil, nil, postgres.ClassifyOne(err, errNoLetter)
 	}
 	failures, err := s.failures(ctx, id)
 	if err != nil {

@@ -26,10 +26,10 @@ var (
 // New returns a Store.
 func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
 
-// notFound classifies an error of a query for one letter.
-func notFound(err error) error {
-	return postgres.ClassifyOne(err, fault.CodeMessageNotFound, "there is no such dead letter")
-}
+var (
+	errNoLetter = fault.New(fault.NotFound, fault.CodeMessageNotFound, "there is no such dead letter")
+	errNoReplay = fault.New(fault.NotFound, fault.CodeReplayNotFound, "there is no such replay")
+)
 
 // place is a place in three columns, which are null if there is none.
 type place struct {

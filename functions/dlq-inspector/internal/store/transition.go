@@ -22,7 +22,7 @@ func (s *Store) Transition(ctx context.Context, id uuid.UUID, c letter.Change) (
 		var err error
 		l, err = s.tryTransition(ctx, id, c, changeID, again)
 		again = true
-		return notFound(err)
+		return postgres.ClassifyOne(err, errNoLetter)
 	})
 	return l, err
 }

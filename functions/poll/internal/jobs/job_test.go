@@ -24,9 +24,12 @@ func TestParse(t *testing.T) {
 	b, err := same.Fingerprint()
 	require.NoError(t, err)
 	require.Equal(t, a, b)
-	for _, bad := range [][]string{nil, {""}, {"A B"}, {strings.Repeat("A", 33)}} {
-		_, err := Parse(bad, 60, "yfinance")
-		require.Equal(t, fault.Invalid, fault.KindOf(err))
+	for name, bad := range map[string][]string{"none": nil, "empty": {""}, "a space": {"A B"}, "too long": {strings.Repeat("A", 33)}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse(bad, 60, "yfinance")
+			require.Equal(t, fault.Invalid, fault.KindOf(err))
+		})
 	}
 }
 

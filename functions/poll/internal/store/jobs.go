@@ -73,7 +73,7 @@ func scanJob(row pgx.CollectableRow) (j jobs.Job, err error) {
 // Job returns a job with its symbols' last results. NotFound with [fault.CodeJobNotFound].
 func (s *Store) Job(ctx context.Context, id string) (jobs.Job, []jobs.LastResult, error) {
 	if !jobs.IsID(id) {
-		return jobs.Job{}, nil, notFound(pgx.ErrNoRows)
+		return jobs.Job{}, nil, errNoJob
 	}
 	rows, err := s.pool.Query(ctx, "select "+jobColumns+" from polling_jobs where id = $1", id)
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *Store) Job(ctx context.Context, id string) (jobs.Job, []jobs.LastResult
 	}
 	j, err := pgx.CollectExactlyOneRow(rows, scanJob)
 	if err != nil {
-		return jobs.Job{}, nil, notFound(err)
+		return jobs.Job{}, nil, postgres.ClassifyOne(err, errNoJob)
 	}
 	rows, err = s.pool.Query(ctx, "select symbol, price, observed_at, code, provider, at from polling_results where job_id = $1 order by symbol", id)
 	if err != nil {
@@ -109,11 +109,11 @@ func (s *Store) Jobs(ctx context.Context, status jobs.Status, after *string, lim
 // Runs lists a job's recorded runs, newest first, before the given period (nil: all). NotFound with [fault.CodeJobNotFound].
 func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit int) ([]jobs.Run, error) {
 	if !jobs.IsID(id) {
-		return nil, notFound(pgx.ErrNoRows)
+		return nil, errNoJob
 	}
 	var exists bool
 	if err := s.pool.QueryRow(ctx, "select true from polling_jobs where id = $1", id).Scan(&exists); err != nil {
-		return nil, notFound(err)
+		return nil, postgres.ClassifyOne(err, errNoJob)
 	}
 	const q = `
 		select scheduled_at, finished_at, failed
@@ -133,32 +133,29 @@ func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit in
 // [fault.CodeJobNotFound].
 func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) error {
 	if !jobs.IsID(id) {
-		return notFound(pgx.ErrNoRows)
+		return errNoJob
 	}
 	tag, err := s.pool.Exec(ctx, "update polling_jobs set status = $2 where id = $1", id, string(status))
 	if err == nil && tag.RowsAffected() == 0 {
-		err = pgx.ErrNoRows
+		return errNoJob
 	}
-	return notFound(err)
+	return postgres.Classify(err)
 }
 
 // Remove deletes a job with its runs, its results and its idempotency key, so that the request can be made again. NotFound with
 // [fault.CodeJobNotFound].
 func (s *Store) Remove(ctx context.Context, id string) error {
 	if !jobs.IsID(id) {
-		return notFound(pgx.ErrNoRows)
+		return errNoJob
 	}
 	tag, err := s.pool.Exec(ctx, "delete from polling_jobs where id = $1", id)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = pgx.ErrNoRows
+		return errNoJob
 	}
-	return notFound(err)
+	return postgres.Classify(err)
 }
 
-// notFound classifies an error of a query for one job.
-func notFound(err error) error {
-	return postgres.ClassifyOne(err, fault.CodeJobNotFound, "there is no such job")
-}
+var errNoJob = fault.New(fault.NotFound, fault.CodeJobNotFound, "there is no such job")
 
 func texts(symbols []market.Symbol) []string {
 	out := make([]string, len(symbols))
