@@ -75,6 +75,9 @@ func TestEnvExampleMatchesTheConfigs(t *testing.T) {
 		}
 	}
 	for name := range known {
+		if strings.HasPrefix(name, "KAFKA_") { // librdkafka's properties, whatever their names
+			continue
+		}
 		require.True(t, seen[name], "no config reads %s", name)
 	}
 }

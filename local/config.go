@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,28 +13,33 @@ import (
 	"github.com/kelseyhightower/envconfig"
 
 	"marketdata/local/services"
+	"marketdata/shared/kafkaclient"
 )
 
 // functionNames lists the functions in the order in which they start.
 var functionNames = []string{"compute-ma", "dlq-inspector", "get-latest", "poll"}
 
+// brokers are the values of KAFKA.
+var brokers = []string{services.Embedded, services.Apache, services.ApacheSecure}
+
 type config struct {
-	GatewayAddr  string `envconfig:"GATEWAY_ADDR" default:"localhost:8000"`
-	Dir          string `envconfig:"LOCAL_DIR" default:".local"`
-	Copies       string `envconfig:"COPIES"`                              // 1 to 20 replicas of a function: get-latest=3,compute-ma=2; others have 1
-	Demo         bool   `envconfig:"DEMO" default:"1"`                    // polling jobs for the exchange's symbols
-	Live         bool   `envconfig:"LIVE"`                                // use the real providers, not the fake ones
-	ManifestDir  string `envconfig:"KNATIVE_DIR" default:"knative"`       // manifests of the event sources
-	ExchangeSeed uint64 `envconfig:"EXCHANGE_SEED" default:"1"`           // seed of the fake prices
-	ExchangeAddr string `envconfig:"EXCHANGE_ADDR" default:"127.0.0.1:0"` // address of the fake providers
-	Symbols      int    `envconfig:"EXCHANGE_SYMBOLS"`                    // number of invented instruments: LOAD0, LOAD1, …
-	Install      bool   `envconfig:"LOCAL_INSTALL"`                       // may install Debian packages
-	CI           bool   `envconfig:"CI"`                                  // a disposable machine, which implies Install
-	LocalStack   string `envconfig:"LOCAL_STACK"`                         // set in a shell that sourced .local/env
-	DatabaseURL  string `envconfig:"DATABASE_URL"`
-	RedisURL     string `envconfig:"REDIS_URL"`
-	Kafka        string `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
-	DLQToken     string `envconfig:"DLQ_TOKEN"`
+	GatewayAddr  string             `envconfig:"GATEWAY_ADDR" default:"localhost:8000"`
+	Dir          string             `envconfig:"LOCAL_DIR" default:".local"`
+	Copies       string             `envconfig:"COPIES"`                              // 1 to 20 replicas of a function: get-latest=3,compute-ma=2; others have 1
+	Demo         bool               `envconfig:"DEMO" default:"1"`                    // polling jobs for the exchange's symbols
+	Live         bool               `envconfig:"LIVE"`                                // use the real providers, not the fake ones
+	ManifestDir  string             `envconfig:"KNATIVE_DIR" default:"knative"`       // manifests of the event sources
+	ExchangeSeed uint64             `envconfig:"EXCHANGE_SEED" default:"1"`           // seed of the fake prices
+	ExchangeAddr string             `envconfig:"EXCHANGE_ADDR" default:"127.0.0.1:0"` // address of the fake providers
+	Symbols      int                `envconfig:"EXCHANGE_SYMBOLS"`                    // number of invented instruments: LOAD0, LOAD1, …
+	Install      bool               `envconfig:"LOCAL_INSTALL"`                       // may install Debian packages
+	CI           bool               `envconfig:"CI"`                                  // a disposable machine, which implies Install
+	LocalStack   string             `envconfig:"LOCAL_STACK"`                         // set in a shell that sourced .local/env
+	DatabaseURL  string             `envconfig:"DATABASE_URL"`
+	RedisURL     string             `envconfig:"REDIS_URL"`
+	Kafka        kafkaclient.Config // an existing broker
+	Broker       string             `envconfig:"KAFKA" default:"embedded"` // the broker to start: embedded, apache or apache-secure
+	DLQToken     string             `envconfig:"DLQ_TOKEN"`
 	replicas     map[string]int
 }
 
@@ -46,6 +52,7 @@ func loadConfig() (config, error) {
 	if err := envconfig.Process("", &c); err != nil {
 		return config{}, fmt.Errorf("config: %w", err)
 	}
+	c.Kafka.Load()
 	return c, c.validate()
 }
 
@@ -66,6 +73,12 @@ func (c *config) validate() error {
 		}
 		c.replicas[name] = n
 	}
+	if !slices.Contains(brokers, c.Broker) {
+		return fmt.Errorf("KAFKA: unknown broker %q (one of %s)", c.Broker, strings.Join(brokers, ", "))
+	}
+	if c.LocalStack == "" && c.Kafka.Servers() != "" {
+		return c.Kafka.Validate()
+	}
 	return nil
 }
 
@@ -78,11 +91,11 @@ func (c *config) envPath() string { return filepath.Join(c.Dir, "env") }
 // servers of that stack, so they are ignored with a message.
 func (c *config) services(dir string, say func(string)) services.Options {
 	o := services.Options{
-		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(),
-		Addresses: services.Addresses{DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, KafkaBootstrapServers: c.Kafka},
+		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(), Broker: c.Broker, Cache: filepath.Join(c.Dir, "cache"),
+		Addresses: services.Addresses{DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, Kafka: c.Kafka},
 	}
 	if c.LocalStack != "" {
-		say("LOCAL_STACK is set: DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS of that stack are ignored")
+		say("LOCAL_STACK is set: DATABASE_URL, REDIS_URL and the KAFKA_ variables of that stack are ignored")
 		o.Addresses = services.Addresses{}
 	}
 	return o

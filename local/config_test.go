@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/local/services"
 )
 
 func TestCopies(t *testing.T) {
@@ -26,7 +28,7 @@ func TestCopies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := config{Copies: c.copies}
+			cfg := config{Copies: c.copies, Broker: services.Embedded}
 			err := cfg.validate()
 			if c.refused != "" {
 				require.EqualError(t, err, "COPIES: invalid entry "+c.refused+": want function=1..20, function one of compute-ma dlq-inspector get-latest poll")

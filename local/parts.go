@@ -12,6 +12,7 @@ import (
 	"marketdata/local/gateway"
 	"marketdata/local/services"
 	"marketdata/local/sources"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/service"
 )
@@ -30,7 +31,7 @@ func startServices(ctx context.Context, o services.Options) (services.Addresses,
 }
 
 // startSources starts the sources of the manifests, and returns once they are ready.
-func startSources(ctx context.Context, manifests, kafka string, functions map[string][]string, out *console.Console) (stopFunc, error) {
+func startSources(ctx context.Context, manifests string, brokers kafkaclient.Config, functions map[string][]string, out *console.Console) (stopFunc, error) {
 	var begun stops
 	sinks := map[string]string{}
 	for name, replicas := range functions {
@@ -41,7 +42,7 @@ func startSources(ctx context.Context, manifests, kafka string, functions map[st
 		sinks[name] = url
 	}
 	running, err := sources.Start(ctx, sources.Options{
-		ManifestDir: manifests, KafkaBootstrapServers: kafka, Services: sinks, Log: out.Logger("sources"),
+		ManifestDir: manifests, Kafka: brokers, Services: sinks, Log: out.Logger("sources"),
 	})
 	if err != nil {
 		return begun.stop, err

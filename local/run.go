@@ -127,7 +127,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	ready, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if only["sources"] {
-		stop, err = startSources(ready, cfg.ManifestDir, backing.KafkaBootstrapServers, functions, out)
+		stop, err = startSources(ready, cfg.ManifestDir, backing.Kafka, functions, out)
 		if begun.add(stop); err != nil {
 			return err
 		}

@@ -55,7 +55,11 @@ func givenFunctions() map[string][]string {
 func stackEnv(dir, gateway string, backing services.Addresses, token, exchangeURL string, functions map[string][]string) envFile {
 	e := envFile{
 		"LOCAL_STACK": dir, "GATEWAY_URL": gateway, "DATABASE_URL": backing.DatabaseURL, "REDIS_URL": backing.RedisURL,
-		"KAFKA_BOOTSTRAP_SERVERS": backing.KafkaBootstrapServers, "DLQ_TOKEN": token,
+		"DLQ_TOKEN": token,
+	}
+	for _, line := range backing.Kafka.Environ() {
+		name, value, _ := strings.Cut(line, "=")
+		e[name] = value
 	}
 	if exchangeURL != "" {
 		e["EXCHANGE_URL"] = exchangeURL
@@ -120,16 +124,18 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 // functionEnv returns the environment of the functions: our own, with the addresses of this stack. The exchange replaces the providers
 // unless cfg says otherwise; "": there is none.
 func functionEnv(cfg config, backing services.Addresses, token, exchangeURL string) []string {
-	own := os.Environ()
-	addresses := []string{
-		"DATABASE_URL=" + backing.DatabaseURL, "REDIS_URL=" + backing.RedisURL,
-		"KAFKA_BOOTSTRAP_SERVERS=" + backing.KafkaBootstrapServers, "DLQ_TOKEN=" + token,
-	}
+	own := withoutKafka(os.Environ())
+	addresses := append(backing.Environ(), "DLQ_TOKEN="+token)
 	if exchangeURL == "" || cfg.Live {
 		return append(own, addresses...)
 	}
 	// The last value of a variable counts: a budget that is set in the environment wins.
 	return slices.Concat(budgetsOff(), own, addresses, exchangeEnv(own, exchangeURL))
+}
+
+// withoutKafka returns the variables that are no settings of Kafka clients: one of another broker must not mix with those of this one.
+func withoutKafka(environ []string) []string {
+	return slices.DeleteFunc(environ, func(line string) bool { return strings.HasPrefix(line, "KAFKA_") })
 }
 
 // budgetsOff turns the providers' budgets off.

@@ -27,6 +27,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"marketdata/functions/compute-ma/internal/model"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/testenv"
@@ -45,13 +46,13 @@ type binary struct {
 	out  bytes.Buffer
 }
 
-func startBinary(t *testing.T, databaseURL, kafka string) *binary {
+func startBinary(t *testing.T, databaseURL string, brokers kafkaclient.Config) *binary {
 	t.Helper()
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' has put the binaries
 	require.NotEmpty(t, bin, "E2E_BIN_DIR is not set: run 'make test', which builds the binaries first")
 	port := testenv.FreePort(t)
-	b := &binary{path: filepath.Join(bin, "compute-ma"), url: fmt.Sprintf("http://127.0.0.1:%d/", port), env: append(os.Environ(),
-		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "DATABASE_URL="+databaseURL+"&application_name=binary", "KAFKA_BOOTSTRAP_SERVERS="+kafka, "MA_WINDOWS=2,5,20,50")}
+	b := &binary{path: filepath.Join(bin, "compute-ma"), url: fmt.Sprintf("http://127.0.0.1:%d/", port), env: append(append(os.Environ(), brokers.Environ()...),
+		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "DATABASE_URL="+databaseURL+"&application_name=binary", "MA_WINDOWS=2,5,20,50")}
 	b.start(t)
 	t.Cleanup(func() {
 		_ = b.cmd.Process.Kill()
@@ -195,7 +196,7 @@ func playBinary(t *testing.T, rng *rand.Rand, copies []*binary, all []delivery) 
 }
 
 // requireDeadLettered reads the dead letter topic until every poison was seen with its very bytes.
-func requireDeadLettered(t *testing.T, kafka string, poison [][]byte) {
+func requireDeadLettered(t *testing.T, kafka kafkaclient.Config, poison [][]byte) {
 	t.Helper()
 	missing := map[string]bool{}
 	for _, p := range poison {
@@ -326,7 +327,8 @@ func TestKilledWhileTheBrokerIsStalled(t *testing.T) {
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, priceevent.DeadLetterTopic, priceevent.Topic))
 	require.NoError(t, err)
 	t.Cleanup(broker.Close)
-	kafka := strings.Join(broker.ListenAddrs(), ",")
+	kafka := kafkaclient.At(strings.Join(broker.ListenAddrs(), ","))
+	kafka.Properties["security.protocol"] = "plaintext" // whatever the other tests' brokers need
 	goesOn, reached := make(chan struct{}), make(chan struct{}, 100)
 	broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		reached <- struct{}{}

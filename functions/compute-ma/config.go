@@ -24,6 +24,7 @@ const mostEventBytes = 64 << 20
 
 func loadConfig() (config, error) {
 	var c config
+	c.Backing.Load()
 	err := service.LoadConfig(&c)
 	return c, err
 }

@@ -84,7 +84,7 @@ func serveInsertOnly(ctx context.Context) error {
 		return err
 	}
 	defer pool.Close()
-	producer := kafkaclient.NewProducer(cfg.Backing.KafkaServers)
+	producer := kafkaclient.NewProducer(cfg.Backing.Kafka, log)
 	defer producer.Close(cfg.ShutdownTimeout)
 	srv := service.New(cfg.Config, log)
 	m := newMetrics(srv.Metrics)
@@ -155,19 +155,18 @@ func compare(b *testing.B, inFlight, symbols, stored int) {
 	b.Helper()
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
 	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
-	kafka := "KAFKA_BOOTSTRAP_SERVERS=" + testenv.Kafka(b)
-	database := func(stored int) string {
+	environ := func(stored int) []string {
 		url := testenv.PostgresURL(b)
 		if stored > 0 {
 			fill(b, url, symbols, stored)
 		}
-		return "DATABASE_URL=" + url
+		return append(testenv.Kafka(b).Environ(), "DATABASE_URL="+url)
 	}
 	noOp := testenv.StartProgram(b, "no-op", os.Args[0], serveAs+"=no-op")
-	insert := testenv.StartProgram(b, "insert-only", os.Args[0], serveAs+"=insert-only", database(0), kafka)
-	programs := []*testenv.Program{noOp, insert, testenv.StartProgram(b, "compute-ma", filepath.Join(bin, "compute-ma"), database(0), kafka)}
+	insert := testenv.StartProgram(b, "insert-only", os.Args[0], append(environ(0), serveAs+"=insert-only")...)
+	programs := []*testenv.Program{noOp, insert, testenv.StartProgram(b, "compute-ma", filepath.Join(bin, "compute-ma"), environ(0)...)}
 	if stored > 0 {
-		programs = append(programs, testenv.StartProgram(b, "large", filepath.Join(bin, "compute-ma"), database(stored), kafka))
+		programs = append(programs, testenv.StartProgram(b, "large", filepath.Join(bin, "compute-ma"), environ(stored)...))
 	}
 	var clock atomic.Int64
 	for round := range rounds + 1 {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -105,7 +106,7 @@ func produceMany(t *testing.T, p *kafkaclient.Producer, n int, record func(i int
 
 func (b bundle) reader(t *testing.T) *kafkaclient.Reader {
 	t.Helper()
-	r := kafkaclient.NewReader(b.servers)
+	r := kafkaclient.NewReader(b.brokers, slog.New(slog.DiscardHandler))
 	t.Cleanup(r.Close)
 	return r
 }

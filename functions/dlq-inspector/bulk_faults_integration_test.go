@@ -215,7 +215,7 @@ func TestBulkCopiesWhileTheBrokerIsAway(t *testing.T) {
 	b := setup(t)
 	b.fill(t, "A", 20)
 	working := b.replayer.Producer
-	away := kafkaclient.NewProducer("127.0.0.1:1")
+	away := kafkaclient.NewProducer(kafkaclient.At("127.0.0.1:1"), slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { away.Close(0) })
 	b.replayer.Producer = away
 	v := b.replayMany(t, `{"target":"topic","rate_per_second":1000}`)

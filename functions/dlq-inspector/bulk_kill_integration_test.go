@@ -95,7 +95,7 @@ func TestBulkReplayOfTheBuiltBinariesSurvivesKills(t *testing.T) {
 	pool, err := postgres.Open(t.Context(), database)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	services := []string{"DATABASE_URL=" + database + "&application_name=killed", "KAFKA_BOOTSTRAP_SERVERS=" + testenv.Kafka(t)}
+	services := append(testenv.Kafka(t).Environ(), "DATABASE_URL="+database+"&application_name=killed")
 	function := startProgram(t, "compute-ma", services...)
 	inspector := startProgram(t, "dlq-inspector", append(services, "COMPUTE_MA_URL="+function.url, "DLQ_TOKEN=secret")...)
 	_, err = pool.Exec(t.Context(), `

@@ -20,6 +20,7 @@ type config struct {
 
 func loadConfig() (config, error) {
 	c := config{Backing: backing.Config{RedisOptional: true}}
+	c.Backing.Load()
 	err := service.LoadConfig(&c)
 	return c, err
 }

@@ -42,7 +42,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer clients.Close()
-	reader := kafkaclient.NewReader(cfg.Backing.KafkaServers)
+	reader := kafkaclient.NewReader(cfg.Backing.Kafka, log)
 	defer srv.Close(reader.Close)
 	srv.Needs(service.Check{Name: "kafka", Ping: reader.Check(priceevent.DeadLetterTopic)})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes

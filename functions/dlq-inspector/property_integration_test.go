@@ -29,9 +29,9 @@ import (
 )
 
 // produceAny produces any record that Kafka accepts.
-func produceAny(t *testing.T, servers string, m *kafka.Message) int64 {
+func produceAny(t *testing.T, brokers kafkaclient.Config, m *kafka.Message) int64 {
 	t.Helper()
-	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": servers, "message.max.bytes": 3 << 20, "enable.metrics.push": false})
+	p, err := kafka.NewProducer(brokers.Map(kafka.ConfigMap{"message.max.bytes": 3 << 20, "enable.metrics.push": false}))
 	require.NoError(t, err)
 	defer p.Close()
 	done := make(chan kafka.Event, 1)
@@ -149,7 +149,7 @@ func TestNothingAboutALetterKeepsItFromBeingStored(t *testing.T) {
 			TopicPartition: kafka.TopicPartition{Topic: &b.dlq, Partition: 0}, Key: d.bytes(d.one(-1, 0, 1, 32, 250_000)), Value: value, Headers: d.headers(),
 		}
 		records[string(value)] = m
-		offset := int(produceAny(t, b.servers, m))
+		offset := int(produceAny(t, b.brokers, m))
 		require.Equal(t, 204, b.post(offset, value), "letter %d", i)
 		if d.IntN(3) == 0 {
 			require.Equal(t, 204, b.post(offset, value, "Ce-Id", d.text(6000)), "the same again")
@@ -224,7 +224,7 @@ func TestNoStoredTimeBreaksAnAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.intake.Records = dated{b.intake.Records, func() time.Time { return time.UnixMilli(time.Now().UnixMicro()) }}
-	offset := produceAny(t, b.servers, &kafka.Message{
+	offset := produceAny(t, b.brokers, &kafka.Message{
 		TopicPartition: kafka.TopicPartition{Topic: &b.dlq, Partition: 0}, Value: lettertest.Poison,
 		Headers: []kafka.Header{{Key: "dlq-failed-at", Value: []byte("9999-12-31T23:59:59-23:59")}},
 	})
@@ -280,7 +280,7 @@ func TestHeadersShowAllValuesInOrderNullToldFromEmpty(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.letterOf(t, lettertest.Poison)
-	offset := produceAny(t, b.servers, &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &b.dlq, Partition: 0}, Value: []byte("x"), Headers: []kafka.Header{
+	offset := produceAny(t, b.brokers, &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &b.dlq, Partition: 0}, Value: []byte("x"), Headers: []kafka.Header{
 		{Key: "trace", Value: []byte("one")}, {Key: "trace", Value: []byte("two")}, {Key: "trace", Value: []byte{}}, {Key: "trace"},
 	}})
 	require.Equal(t, 204, b.post(int(offset), []byte("x")))

@@ -25,7 +25,7 @@ import (
 
 // bundle is the whole function, with a target in place of compute-ma and topics of its own.
 type bundle struct {
-	servers    string
+	brokers    kafkaclient.Config
 	topic, dlq string
 	producer   *kafkaclient.Producer
 	pool       *pgxpool.Pool
@@ -45,17 +45,16 @@ func setup(t *testing.T) bundle {
 // setupOn is setup with the connections of pool.
 func setupOn(t *testing.T, pool *pgxpool.Pool) bundle {
 	t.Helper()
-	servers := testenv.Kafka(t)
+	brokers, log := testenv.Kafka(t), slog.New(slog.DiscardHandler)
 	b := bundle{
-		servers: servers, topic: testenv.Topic(t, servers, 1), dlq: testenv.Topic(t, servers, 1), producer: kafkaclient.NewProducer(servers),
+		brokers: brokers, topic: testenv.Topic(t, brokers, 1), dlq: testenv.Topic(t, brokers, 1), producer: kafkaclient.NewProducer(brokers, log),
 		pool: pool, store: store.New(pool), target: lettertest.NewTarget(),
 	}
 	t.Cleanup(func() { b.producer.Close(time.Second) })
-	reader := kafkaclient.NewReader(servers)
+	reader := kafkaclient.NewReader(brokers, log)
 	t.Cleanup(reader.Close)
 	server := httptest.NewServer(b.target)
 	t.Cleanup(server.Close)
-	log := slog.New(slog.DiscardHandler)
 	srv := service.New(service.Config{}, log)
 	metrics := replay.NewMetrics(vm.NewSet())
 	b.replayer = replay.New(replay.Config{

@@ -26,6 +26,7 @@ type config struct {
 
 func loadConfig() (config, error) {
 	var c config
+	c.Backing.Load()
 	c.Providers.Load()
 	c.Budgets.Load()
 	err := service.LoadConfig(&c)

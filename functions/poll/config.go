@@ -28,6 +28,7 @@ type config struct {
 
 func loadConfig() (config, error) {
 	var c config
+	c.Backing.Load()
 	c.Providers.Load()
 	c.Budgets.Load()
 	err := service.LoadConfig(&c)

@@ -99,8 +99,8 @@ func TestTakeoverFromADeadOrHungReplica(t *testing.T) {
 	t.Cleanup(server.Close)
 	redis, _ := testenv.Redis(t)
 	start := func() *process {
-		return startProcess(t, "DATABASE_URL="+b.Pool.Config().ConnString(), "REDIS_URL=redis://"+redis.Options().Addr,
-			"KAFKA_BOOTSTRAP_SERVERS="+testenv.Kafka(t), "YFINANCE_BASE_URL="+server.URL)
+		return startProcess(t, append(testenv.Kafka(t).Environ(), "DATABASE_URL="+b.Pool.Config().ConnString(),
+			"REDIS_URL=redis://"+redis.Options().Addr, "YFINANCE_BASE_URL="+server.URL)...)
 	}
 	const jobs, symbols = 200, 40
 	b.ManyJobs(t, jobs, symbols, "yfinance", 60)

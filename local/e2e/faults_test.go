@@ -75,8 +75,8 @@ func (s *stack) function(t *testing.T, name string, env ...string) string {
 	t.Helper()
 	port := testenv.FreePort(t)
 	cmd := exec.Command(filepath.Join(s.dir, "bin", name))
-	cmd.Env = append(os.Environ(), "HOST=127.0.0.1", fmt.Sprint("PORT=", port), "YFINANCE_BASE_URL="+s.env["EXCHANGE_URL"]+"/yfinance",
-		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"], "KAFKA_BOOTSTRAP_SERVERS="+s.env["KAFKA_BOOTSTRAP_SERVERS"])
+	cmd.Env = append(append(ownEnviron(), s.kafka().Environ()...), "HOST=127.0.0.1", fmt.Sprint("PORT=", port),
+		"YFINANCE_BASE_URL="+s.env["EXCHANGE_URL"]+"/yfinance", "DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"])
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = s.out, s.out
 	require.NoError(t, cmd.Start())

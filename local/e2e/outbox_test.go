@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/testenv"
 )
 
@@ -262,7 +263,7 @@ func (o *outbox) inTheEnd(t *testing.T) {
 	t.Helper()
 	published := map[string]bool{}
 	newest := map[string]string{} // raw response by point: of several in one second, the greatest ID counts
-	for _, m := range testenv.Records(t, o.addr(), priceEvents, int(o.records(priceEvents))) {
+	for _, m := range testenv.Records(t, kafkaclient.At(o.addr()), priceEvents, int(o.records(priceEvents))) {
 		var e struct {
 			Symbol, Source, Timestamp string
 			ID                        string `json:"raw_response_id"`

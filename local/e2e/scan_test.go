@@ -61,9 +61,7 @@ func everyTable(t *testing.T, s *stack) string {
 // everyRecord returns all records of all topics as text.
 func everyRecord(t *testing.T, s *stack) string {
 	t.Helper()
-	c, err := kafka.NewConsumer(&kafka.ConfigMap{
-		"bootstrap.servers": s.env["KAFKA_BOOTSTRAP_SERVERS"], "group.id": uuid.NewString(), "enable.auto.commit": false, "enable.metrics.push": false,
-	})
+	c, err := kafka.NewConsumer(s.kafka().Map(kafka.ConfigMap{"group.id": uuid.NewString(), "enable.auto.commit": false, "enable.metrics.push": false}))
 	require.NoError(t, err)
 	defer c.Close() //nolint:errcheck // only reads
 	metadata, err := c.GetMetadata(nil, true, 20_000)

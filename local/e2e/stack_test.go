@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/kafkaclient"
 )
 
 // stack is a running local system with a folder of its own.
@@ -69,19 +72,26 @@ func start(t *testing.T, dir string, extra ...string) *stack {
 	return startParts(t, dir, "", extra...)
 }
 
+// ownEnviron returns the environment without the services that other tests share.
+func ownEnviron() (lines []string) {
+	for _, line := range os.Environ() {
+		name, _, _ := strings.Cut(line, "=")
+		switch {
+		case slices.Contains([]string{"DATABASE_URL", "REDIS_URL", "KAFKA", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE"}, name):
+		case strings.HasPrefix(name, "KAFKA_"):
+		default:
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
 // startParts is start with only some of the parts, comma-separated; empty: all.
 func startParts(t *testing.T, dir, parts string, extra ...string) *stack {
 	t.Helper()
 	s := &stack{dir: dir, out: &safeBuffer{}, done: make(chan error, 1)}
 	s.cmd = exec.Command(filepath.Join(dir, "bin", "local"), "-only="+parts) // stopped below
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		switch name { // the services that other tests share must not be used
-		case "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE":
-		default:
-			s.cmd.Env = append(s.cmd.Env, v)
-		}
-	}
+	s.cmd.Env = ownEnviron()
 	knative, err := filepath.Abs("../../knative")
 	require.NoError(t, err)
 	s.cmd.Env = append(append(s.cmd.Env, "LOCAL_DIR="+dir, "GATEWAY_ADDR=127.0.0.1:0", "KNATIVE_DIR="+knative, "DEMO=0"), extra...)
@@ -190,12 +200,19 @@ func (s *stack) get(t *testing.T, path string) (int, map[string]any) {
 	return status, v
 }
 
+// kafka returns the settings of the stack's brokers.
+func (s *stack) kafka() kafkaclient.Config {
+	var lines []string
+	for name, value := range s.env {
+		lines = append(lines, name+"="+value)
+	}
+	return kafkaclient.FromEnviron(lines)
+}
+
 // produce writes records to a topic and waits for their acknowledgement.
 func (s *stack) produce(t *testing.T, messages ...*kafka.Message) {
 	t.Helper()
-	p, err := kafka.NewProducer(&kafka.ConfigMap{
-		"bootstrap.servers": s.env["KAFKA_BOOTSTRAP_SERVERS"], "acks": "all", "message.max.bytes": 2 << 20, "enable.metrics.push": false,
-	})
+	p, err := kafka.NewProducer(s.kafka().Map(kafka.ConfigMap{"acks": "all", "message.max.bytes": 2 << 20, "enable.metrics.push": false}))
 	require.NoError(t, err)
 	defer p.Close()
 	done := make(chan kafka.Event, len(messages))

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -31,7 +32,7 @@ type Stack struct {
 	Gateway   string // URL, as the next two
 	GetLatest string
 	Exchange  string
-	Kafka     string // bootstrap servers
+	Kafka     kafkaclient.Config
 	Token     string // operator token, for dead letters
 }
 
@@ -51,7 +52,7 @@ const provider = "incident"
 
 // Play plays the day and writes a report to out. An error means that a result was not the expected one.
 func Play(ctx context.Context, s Stack, out io.Writer) error {
-	d := &day{Stack: s, out: out, producer: kafkaclient.NewProducer(s.Kafka), began: time.Now().UTC()}
+	d := &day{Stack: s, out: out, producer: kafkaclient.NewProducer(s.Kafka, slog.New(slog.NewTextHandler(out, nil))), began: time.Now().UTC()}
 	d.symbol = market.Symbol(fmt.Sprintf("DAY-%X", d.began.UnixMilli()))
 	defer d.producer.Close(5 * time.Second)
 	for _, step := range []func(context.Context) error{d.outOfOrder, d.late, d.wrongAndCorrected, d.poison, d.outage} {

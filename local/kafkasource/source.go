@@ -11,21 +11,23 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"marketdata/shared/kafkaclient"
 )
 
 // Spec is a KafkaSource with its references resolved.
 type Spec struct {
-	Name, Namespace  string
-	BootstrapServers string
-	Topics           []string
-	ConsumerGroup    string
-	InitialOffset    string            // earliest or latest; used if there are no committed offsets
-	Ordered          bool              // one request at a time for each partition
-	KeyType          string            // string, int, float or byte-array
-	Extensions       map[string]string // spec.ceOverrides.extensions
-	Sink             string            // URL
-	Delivery         Delivery
-	CommitInterval   time.Duration // 0: 5 s, as in the data plane
+	Name, Namespace string
+	Kafka           kafkaclient.Config
+	Topics          []string
+	ConsumerGroup   string
+	InitialOffset   string            // earliest or latest; used if there are no committed offsets
+	Ordered         bool              // one request at a time for each partition
+	KeyType         string            // string, int, float or byte-array
+	Extensions      map[string]string // spec.ceOverrides.extensions
+	Sink            string            // URL
+	Delivery        Delivery
+	CommitInterval  time.Duration // 0: 5 s, as in the data plane
 }
 
 // maxInFlight is the largest number of requests in flight of an unordered source (max.poll.records 50, and the batch before).
@@ -45,6 +47,7 @@ type Source struct {
 	log      *slog.Logger
 	sender   *sender
 	consumer *kafka.Consumer
+	state    *kafkaclient.State
 	offsets  *offsets
 	assigned chan struct{} // closed at the first assignment
 	once     sync.Once
@@ -64,8 +67,8 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	if spec.CommitInterval == 0 {
 		spec.CommitInterval = 5 * time.Second
 	}
-	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{
-		"bootstrap.servers": spec.BootstrapServers, "group.id": spec.ConsumerGroup,
+	consumer, err := kafka.NewConsumer(spec.Kafka.Map(kafka.ConfigMap{
+		"group.id":          spec.ConsumerGroup,
 		"auto.offset.reset": spec.InitialOffset, "enable.auto.commit": false, "enable.auto.offset.store": false,
 		"isolation.level": "read_committed", "session.timeout.ms": 10_000, "allow.auto.create.topics": false,
 		"enable.metrics.push": false, "go.logs.channel.enable": true,
@@ -76,13 +79,14 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 		// Enough to keep all slots busy between two fetches. The defaults, 100,000 records of a partition and 64 MiB, would fill
 		// memory with records that a pause discards.
 		"queued.min.messages": 2_000, "queued.max.messages.kbytes": 16 << 10,
-	})
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("create consumer of %s: %w", spec.Name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Source{
 		spec: spec, log: log.With("source", spec.Name), sender: newSender(spec.Namespace, log), consumer: consumer,
+		state:   kafkaclient.NewState(spec.Kafka, log.With("source", spec.Name)),
 		offsets: newOffsets(), assigned: make(chan struct{}), ctx: ctx, cancel: cancel, stopped: make(chan struct{}),
 		lanes: map[partition]*lane{}, paused: map[partition]bool{},
 	}
@@ -140,7 +144,7 @@ func (s *Source) poll() {
 		case *kafka.Message:
 			s.receive(e)
 		case kafka.Error:
-			s.log.Debug("consumer error", "err", e)
+			s.state.Failed(e)
 		}
 		if time.Since(lastCommit) >= s.spec.CommitInterval {
 			s.commit()
@@ -154,9 +158,10 @@ func (s *Source) poll() {
 // too long. An ordered source pauses the partition at once, so that the others continue.
 func (s *Source) receive(m *kafka.Message) {
 	if m.TopicPartition.Error != nil { // not a record
-		s.log.Warn("consumer error", "err", m.TopicPartition.Error)
+		s.state.Failed(m.TopicPartition.Error)
 		return
 	}
+	s.state.Worked()
 	p := partition{*m.TopicPartition.Topic, m.TopicPartition.Partition}
 	g := s.offsets.received(p, int64(m.TopicPartition.Offset))
 	if g == nil {

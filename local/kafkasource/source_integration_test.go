@@ -23,17 +23,18 @@ import (
 )
 
 type world struct {
-	servers, topic, group string
-	producer              *kafkaclient.Producer
-	pending               *errgroup.Group
+	brokers      kafkaclient.Config
+	topic, group string
+	producer     *kafkaclient.Producer
+	pending      *errgroup.Group
 }
 
 func setup(t *testing.T, partitions int) world {
 	t.Helper()
-	w := world{servers: testenv.Kafka(t), group: uuid.NewString(), pending: &errgroup.Group{}}
+	w := world{brokers: testenv.Kafka(t), group: uuid.NewString(), pending: &errgroup.Group{}}
 	w.pending.SetLimit(1000)
-	w.topic = testenv.Topic(t, w.servers, partitions)
-	w.producer = kafkaclient.NewProducer(w.servers)
+	w.topic = testenv.Topic(t, w.brokers, partitions)
+	w.producer = kafkaclient.NewProducer(w.brokers, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { w.producer.Close(time.Second) })
 	return w
 }
@@ -67,7 +68,7 @@ func (w world) flush(t *testing.T) {
 func (w world) start(t *testing.T, sink string, change func(*Spec)) *Source {
 	t.Helper()
 	s := Spec{
-		Name: "src", Namespace: "ns", BootstrapServers: w.servers, Topics: []string{w.topic}, ConsumerGroup: w.group, InitialOffset: "earliest",
+		Name: "src", Namespace: "ns", Kafka: w.brokers, Topics: []string{w.topic}, ConsumerGroup: w.group, InitialOffset: "earliest",
 		Sink: sink, Delivery: Delivery{Timeout: 5 * time.Second},
 	}
 	if change != nil {

@@ -9,11 +9,36 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"marketdata/local/apachekafka"
+	"marketdata/shared/kafkaclient"
 )
 
-// startKafka starts an in-process broker with a data folder. It has no replication, so it is for development only. Acknowledged
+// The brokers that can be started.
+const (
+	Embedded     = "embedded"
+	Apache       = "apache"        // Apache Kafka, without authentication
+	ApacheSecure = "apache-secure" // Apache Kafka, with SASL over TLS
+)
+
+// startKafka starts the broker of the options.
+func startKafka(ctx context.Context, o Options) (kafkaclient.Config, func(context.Context), error) {
+	if o.Broker != Apache && o.Broker != ApacheSecure {
+		return startEmbedded(o)
+	}
+	broker, err := apachekafka.Start(ctx, apachekafka.Options{Dir: filepath.Join(o.Dir, "apache-kafka"), Cache: o.Cache, Install: o.Install, Say: o.Say})
+	if err != nil {
+		return kafkaclient.Config{}, nil, err
+	}
+	if o.Broker == ApacheSecure {
+		return broker.SASL("SCRAM-SHA-512", "marketdata"), broker.Stop, nil
+	}
+	return broker.Plain, broker.Stop, nil
+}
+
+// startEmbedded starts an in-process broker with a data folder. It has no replication, so it is for development only. Acknowledged
 // records survive a crash of this process; they are not synced to disk, which is Kafka's default, too.
-func startKafka(_ context.Context, o Options) (servers string, stop func(context.Context), err error) {
+func startEmbedded(o Options) (brokers kafkaclient.Config, stop func(context.Context), err error) {
 	dir := filepath.Join(o.Dir, "kafka")
 	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.DataDir(dir)}
 	// Reuse the port of the last start if it is free, so that clients in other shells reconnect.
@@ -21,17 +46,17 @@ func startKafka(_ context.Context, o Options) (servers string, stop func(context
 	cluster, err := tryPort(portFile, opts)
 	if err != nil {
 		if cluster, err = kfake.NewCluster(opts...); err != nil {
-			return "", nil, fmt.Errorf("start kafka: %w", err)
+			return brokers, nil, fmt.Errorf("start kafka: %w", err)
 		}
 	}
 	stop = func(context.Context) { cluster.Close() }
-	servers = strings.Join(cluster.ListenAddrs(), ",")
+	servers := strings.Join(cluster.ListenAddrs(), ",")
 	_, port, _ := strings.Cut(servers, ":")
 	if err := os.WriteFile(portFile, []byte(port), 0o600); err != nil {
-		return "", stop, fmt.Errorf("store kafka's port: %w", err)
+		return brokers, stop, fmt.Errorf("store kafka's port: %w", err)
 	}
 	o.Say("kafka: embedded broker in this process (kfake, no replication) on " + servers + ", data in " + dir)
-	return servers, stop, nil
+	return kafkaclient.At(servers), stop, nil
 }
 
 func tryPort(portFile string, opts []kfake.Opt) (*kfake.Cluster, error) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"marketdata/shared/kafkaclient"
 )
 
 // Options says where data is stored and which services exist already.
@@ -20,16 +22,23 @@ type Options struct {
 	Dir     string // data folder; created if absent
 	Durable bool   // fsync on; off for tests, which throw their data away
 	Say     func(string)
-	Install bool // may install Debian packages
+	Install bool   // may install Debian packages
+	Broker  string // that is started: Embedded, Apache or ApacheSecure
+	Cache   string // folder of downloads, which is kept
 
 	Addresses // of existing services; empty: start one
 }
 
 // Addresses are where services are. They do not change while the services run.
 type Addresses struct {
-	DatabaseURL           string
-	RedisURL              string
-	KafkaBootstrapServers string
+	DatabaseURL string
+	RedisURL    string
+	Kafka       kafkaclient.Config
+}
+
+// Environ returns the variables that name the services.
+func (a Addresses) Environ() []string {
+	return append(a.Kafka.Environ(), "DATABASE_URL="+a.DatabaseURL, "REDIS_URL="+a.RedisURL)
 }
 
 // topics are the pipeline's topics. compression.type=uncompressed makes a broker check max.message.bytes after decompression; the
@@ -63,7 +72,6 @@ func Start(ctx context.Context, o Options) (a Addresses, stop func(context.Conte
 	}{
 		{&a.DatabaseURL, "postgres: the server of DATABASE_URL", startPostgres},
 		{&a.RedisURL, "redis: the server of REDIS_URL", startRedis},
-		{&a.KafkaBootstrapServers, "kafka: the brokers of KAFKA_BOOTSTRAP_SERVERS", startKafka},
 	} {
 		if *s.address != "" {
 			o.Say(s.given)
@@ -79,7 +87,20 @@ func Start(ctx context.Context, o Options) (a Addresses, stop func(context.Conte
 		}
 		*s.address = address
 	}
-	if err := ensureTopics(ctx, a.KafkaBootstrapServers); err != nil {
+	if a.Kafka.Servers() != "" {
+		o.Say("kafka: the brokers of KAFKA_BOOTSTRAP_SERVERS")
+	} else {
+		brokers, end, err := startKafka(ctx, o)
+		if end != nil {
+			stops = append(stops, end)
+		}
+		if err != nil {
+			stop(context.WithoutCancel(ctx))
+			return a, nil, err
+		}
+		a.Kafka = brokers
+	}
+	if err := ensureTopics(ctx, a.Kafka); err != nil {
 		stop(context.WithoutCancel(ctx))
 		return a, nil, err
 	}
@@ -90,8 +111,8 @@ func Start(ctx context.Context, o Options) (a Addresses, stop func(context.Conte
 type starter func(ctx context.Context, o Options) (address string, stop func(context.Context), err error)
 
 // ensureTopics creates the topics. Existing ones are left unchanged.
-func ensureTopics(ctx context.Context, servers string) error {
-	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": servers, "enable.metrics.push": false})
+func ensureTopics(ctx context.Context, brokers kafkaclient.Config) error {
+	admin, err := kafka.NewAdminClient(brokers.Map(kafka.ConfigMap{"enable.metrics.push": false}))
 	if err != nil {
 		return fmt.Errorf("connect to kafka: %w", err)
 	}

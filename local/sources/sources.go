@@ -21,10 +21,10 @@ import (
 
 // Options says where the manifests are and how to resolve their references.
 type Options struct {
-	ManifestDir           string            // contains a folder base/
-	KafkaBootstrapServers string            // replaces the manifests' bootstrapServers
-	Services              map[string]string // URLs of Knative Services by name; sources of others are skipped
-	Log                   *slog.Logger
+	ManifestDir string             // contains a folder base/
+	Kafka       kafkaclient.Config // replaces the manifests' bootstrapServers and net
+	Services    map[string]string  // URLs of Knative Services by name; sources of others are skipped
+	Log         *slog.Logger
 }
 
 // Sources are the running event sources.
@@ -42,7 +42,7 @@ func Start(ctx context.Context, o Options) (*Sources, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sources{producer: kafkaclient.NewProducer(o.KafkaBootstrapServers), sinkURLs: map[string]string{}}
+	s := &Sources{producer: kafkaclient.NewProducer(o.Kafka, o.Log), sinkURLs: map[string]string{}}
 	if err := s.start(ctx, all, o); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
 	}
@@ -128,7 +128,7 @@ func (s *Sources) kafkaSpec(m kafkaSource, o Options) (spec kafkasource.Spec, sk
 		offset = "latest"
 	}
 	spec = kafkasource.Spec{
-		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), BootstrapServers: o.KafkaBootstrapServers, Topics: m.Spec.Topics,
+		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), Kafka: o.Kafka, Topics: m.Spec.Topics,
 		ConsumerGroup: m.Spec.ConsumerGroup, InitialOffset: offset, Ordered: m.Spec.Ordering != "unordered",
 		KeyType: m.Metadata.Labels["kafkasources.sources.knative.dev/key-type"], Sink: sink, Delivery: d,
 	}

@@ -37,7 +37,7 @@ func Open(srv *service.Service, config Config) (*Clients, error) {
 	limiter.Observe(srv.Metrics)
 	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping},
 		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it each replica limits alone, and serves
-	return &Clients{Postgres: pool, Redis: client, Producer: kafkaclient.NewProducer(config.KafkaServers), Limiter: limiter, srv: srv}, nil
+	return &Clients{Postgres: pool, Redis: client, Producer: kafkaclient.NewProducer(config.Kafka, srv.Log), Limiter: limiter, srv: srv}, nil
 }
 
 // Close closes all clients within [service.Service.Left]. Defer it before what uses them: that is closed first.

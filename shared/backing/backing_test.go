@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/backing"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv/call"
@@ -22,7 +23,7 @@ func TestOpenNeedsNoServiceToAnswer(t *testing.T) {
 	t.Parallel()
 	srv := newService()
 	clients, err := backing.Open(srv, backing.Config{
-		DatabaseURL: "postgres://127.0.0.1:1/x", RedisURL: "redis://127.0.0.1:1", KafkaServers: "127.0.0.1:1", Limits: ratelimit.Config{Timeout: time.Second},
+		DatabaseURL: "postgres://127.0.0.1:1/x", RedisURL: "redis://127.0.0.1:1", Kafka: kafkaclient.At("127.0.0.1:1"), Limits: ratelimit.Config{Timeout: time.Second},
 	})
 	require.NoError(t, err)
 	defer clients.Close()

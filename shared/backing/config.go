@@ -3,6 +3,7 @@ package backing
 import (
 	"errors"
 
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
@@ -11,10 +12,13 @@ import (
 type Config struct {
 	DatabaseURL   service.Secret `envconfig:"DATABASE_URL"`
 	RedisURL      service.Secret `envconfig:"REDIS_URL"`
-	KafkaServers  string         `envconfig:"KAFKA_BOOTSTRAP_SERVERS"`
+	Kafka         kafkaclient.Config
 	Limits        ratelimit.Config
 	RedisOptional bool `ignored:"true"` // REDIS_URL may be empty: each replica limits alone
 }
+
+// Load reads what envconfig cannot. Call it before [Config.Validate].
+func (c *Config) Load() { c.Kafka.Load() }
 
 // Validate reports all faults at once, in the order of the fields.
 func (c Config) Validate() error {
@@ -23,6 +27,6 @@ func (c Config) Validate() error {
 		redis = service.Required("REDIS_URL", c.RedisURL)
 	}
 	return errors.Join(
-		service.Required("DATABASE_URL", c.DatabaseURL), redis, service.Required("KAFKA_BOOTSTRAP_SERVERS", c.KafkaServers), c.Limits.Validate(),
+		service.Required("DATABASE_URL", c.DatabaseURL), redis, c.Kafka.Validate(), c.Limits.Validate(),
 	)
 }

@@ -5,6 +5,7 @@ package kafkaclient_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -17,9 +18,9 @@ import (
 
 func TestProduceAndReadBack(t *testing.T) {
 	t.Parallel()
-	servers := testenv.Kafka(t)
-	topic := testenv.Topic(t, servers, 1)
-	p := kafkaclient.NewProducer(servers)
+	brokers := testenv.Kafka(t)
+	topic := testenv.Topic(t, brokers, 1)
+	p := kafkaclient.NewProducer(brokers, slog.New(slog.DiscardHandler))
 	defer p.Close(time.Second)
 	records := []kafkaclient.Record{
 		{Topic: topic, Key: []byte{0, 255}, Value: bytes.Repeat([]byte{7}, 1_200_000), Headers: []kafkaclient.Header{{Name: "a", Value: []byte{1}}, {Name: "a", Value: []byte{2}}}},
@@ -29,7 +30,7 @@ func TestProduceAndReadBack(t *testing.T) {
 	for _, r := range records {
 		require.NoError(t, p.Produce(t.Context(), r))
 	}
-	r := kafkaclient.NewReader(servers)
+	r := kafkaclient.NewReader(brokers, slog.New(slog.DiscardHandler))
 	defer r.Close()
 	for _, i := range []int{2, 0, 1, 0} {
 		got, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: int64(i)})
@@ -52,24 +53,24 @@ func TestProduceAndReadBack(t *testing.T) {
 
 func TestTooLargeIsPermanent(t *testing.T) {
 	t.Parallel()
-	servers := testenv.Kafka(t)
-	p := kafkaclient.NewProducer(servers)
+	brokers := testenv.Kafka(t)
+	p := kafkaclient.NewProducer(brokers, slog.New(slog.DiscardHandler))
 	defer p.Close(time.Second)
-	err := p.Produce(t.Context(), kafkaclient.Record{Topic: testenv.Topic(t, servers, 1), Value: make([]byte, 3<<20)})
+	err := p.Produce(t.Context(), kafkaclient.Record{Topic: testenv.Topic(t, brokers, 1), Value: make([]byte, 3<<20)})
 	require.Equal(t, "message_too_large", fault.CodeOf(err))
 	require.True(t, fault.Permanent(err))
 }
 
 func TestMissingBrokerIsTransientWithinTheDeadline(t *testing.T) {
 	t.Parallel()
-	p := kafkaclient.NewProducer("127.0.0.1:1")
+	p := kafkaclient.NewProducer(kafkaclient.At("127.0.0.1:1"), slog.New(slog.DiscardHandler))
 	defer p.Close(0)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err := p.Produce(ctx, kafkaclient.Record{Topic: "t", Value: []byte("x")})
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 	require.Equal(t, fault.Unavailable, fault.KindOf(p.Check("price-events")(ctx)))
-	r := kafkaclient.NewReader("127.0.0.1:1")
+	r := kafkaclient.NewReader(kafkaclient.At("127.0.0.1:1"), slog.New(slog.DiscardHandler))
 	defer r.Close()
 	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

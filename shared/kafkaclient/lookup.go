@@ -57,26 +57,29 @@ func (r *Reader) lookup(topic string, stale func(*lookup) bool) (*lookup, error)
 	}
 	l := &lookup{done: make(chan struct{}), partitions: map[int32]bool{}}
 	r.lookups[topic] = l
-	r.busy.Go(func() { l.run(c, topic) })
+	r.busy.Go(func() { l.run(c, topic, r.state) })
 	return l, nil
 }
 
-func (l *lookup) run(c *kafka.Consumer, topic string) {
+func (l *lookup) run(c *kafka.Consumer, topic string, state *State) {
 	defer close(l.done)
 	m, err := c.GetMetadata(&topic, false, int(metaWait.Milliseconds()))
 	l.at = time.Now()
 	if err != nil {
-		l.err = unavailable(err)
+		state.Failed(err)
+		l.err = state.explain(unavailable(err))
 		return
 	}
 	t := m.Topics[topic]
 	switch code := t.Error.Code(); code {
 	case kafka.ErrNoError:
+		state.Worked()
 		for _, p := range t.Partitions {
 			l.partitions[p.ID] = true
 		}
 	case kafka.ErrUnknownTopicOrPart, kafka.ErrUnknownTopic, kafka.ErrTopicException: // the last one: an invalid topic name
 	default:
+		state.Failed(t.Error)
 		l.err = unavailable(t.Error)
 	}
 }

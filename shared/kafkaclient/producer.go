@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -57,22 +58,33 @@ func (r Record) Bytes() int {
 // Producer produces with acks=all and idempotence. It connects on the first call, so a function can start without a broker.
 // Safe for concurrent use.
 type Producer struct {
-	servers string
-	mu      sync.Mutex
-	p       *kafka.Producer
+	config Config
+	state  *State
+	mu     sync.Mutex
+	p      *kafka.Producer
+	opened time.Time
+	fatal  bool // p has failed for good
 }
 
-// NewProducer returns a producer for the comma-separated bootstrap servers. Close flushes it.
-func NewProducer(bootstrapServers string) *Producer { return &Producer{servers: bootstrapServers} }
+// again is the least time between two producers, if one after the other fails for good.
+const again = time.Second
+
+// NewProducer returns a producer. It logs when the brokers cannot be used, and why. Close flushes it.
+func NewProducer(c Config, log *slog.Logger) *Producer {
+	return &Producer{config: c, state: NewState(c, log)}
+}
 
 func (p *Producer) open() (*kafka.Producer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.p != nil {
+	if p.p != nil && (!p.fatal || time.Since(p.opened) < again) {
 		return p.p, nil
 	}
-	producer, err := kafka.NewProducer(&kafka.ConfigMap{
-		"bootstrap.servers":                 p.servers,
+	if p.p != nil {
+		go p.p.Close() // its records have failed
+		p.p = nil
+	}
+	producer, err := kafka.NewProducer(p.config.Map(kafka.ConfigMap{
 		"acks":                              "all",
 		"enable.idempotence":                true,
 		"linger.ms":                         10, // longer than an acknowledgement takes: when linger ends earlier, librdkafka spins until then
@@ -86,29 +98,41 @@ func (p *Producer) open() (*kafka.Producer, error) {
 		"enable.metrics.push":               false,
 		"go.logs.channel.enable":            true, // otherwise librdkafka writes plain text to stderr, next to the JSON log
 		"topic.metadata.propagation.max.ms": 1_000,
-	})
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("open producer: %w", err)
 	}
-	go drain(producer)
-	p.p = producer
+	go p.drain(producer)
+	p.p, p.opened, p.fatal = producer, time.Now(), false
 	return producer, nil
 }
 
-// drain empties the channels that have no reader: each delivery has a channel of its own, and callers get the logged errors as
-// errors.
-func drain(producer *kafka.Producer) {
+// drain empties the channels that have no reader: each delivery has a channel of its own. Errors say whether the brokers can be used.
+func (p *Producer) drain(producer *kafka.Producer) {
 	events, logs := producer.Events(), producer.Logs()
 	for events != nil {
 		select {
 		case e, open := <-events:
-			if !open {
+			if err, ok := e.(kafka.Error); ok {
+				p.state.Failed(err)
+				p.failed(producer, err)
+			} else if !open {
 				events = nil
 			}
-			_ = e
-		case <-logs:
+		case <-logs: // the errors among them are events, too
 		}
 	}
+}
+
+// failed notes an error after which librdkafka's producer refuses everything: an idempotent one that may not get its number, say. The
+// next call makes another one, since the cause may be gone by then.
+func (p *Producer) failed(producer *kafka.Producer, err kafka.Error) {
+	if !err.IsFatal() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fatal = p.fatal || p.p == producer
 }
 
 // Produce writes r and returns once the broker has acknowledged it, or ctx ends. After an error the record may still arrive;
@@ -129,7 +153,7 @@ func (p *Producer) Produce(ctx context.Context, r Record) error {
 		Key:            r.Key, Value: r.Value, Headers: headers,
 	}, done)
 	if err != nil {
-		return classify(err)
+		return p.classify(err)
 	}
 	select {
 	case e := <-done:
@@ -137,9 +161,13 @@ func (p *Producer) Produce(ctx context.Context, r Record) error {
 		if !ok {
 			return unavailable(fmt.Errorf("unexpected delivery event %T", e))
 		}
-		return classify(m.TopicPartition.Error)
+		err := m.TopicPartition.Error
+		if fatal := producer.GetFatalError(); err != nil && fatal != nil {
+			err = fatal // the record was purged because of it
+		}
+		return p.classify(err)
 	case <-ctx.Done():
-		return unavailable(context.Cause(ctx))
+		return p.state.explain(unavailable(context.Cause(ctx)))
 	}
 }
 
@@ -150,10 +178,11 @@ func (p *Producer) Check(topic string) func(ctx context.Context) error {
 		if err != nil {
 			return unavailable(err)
 		}
-		if _, err := producer.GetMetadata(&topic, false, millisecondsLeft(ctx)); err != nil {
-			return unavailable(err)
+		m, err := producer.GetMetadata(&topic, false, millisecondsLeft(ctx))
+		if err == nil && m.Topics[topic].Error.Code() != kafka.ErrNoError { // it does not exist, or we may not use it
+			err = m.Topics[topic].Error
 		}
-		return nil
+		return p.classify(err)
 	}
 }
 
@@ -168,15 +197,18 @@ func (p *Producer) Close(wait time.Duration) {
 	}
 }
 
-func classify(err error) error {
+// classify makes a fault of librdkafka's error, and notes it.
+func (p *Producer) classify(err error) error {
 	if err == nil {
+		p.state.Worked()
 		return nil
 	}
 	var ke kafka.Error
 	if errors.As(err, &ke) && (ke.Code() == kafka.ErrMsgSizeTooLarge || ke.Code() == kafka.ErrInvalidMsgSize) {
 		return fault.Wrap(err, fault.Invalid, fault.CodeMessageTooLarge, "the record is larger than the topic allows")
 	}
-	return unavailable(err)
+	p.state.Failed(err)
+	return p.state.explain(unavailable(err))
 }
 
 func unavailable(err error) error {

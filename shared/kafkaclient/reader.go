@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -31,7 +32,8 @@ type Stored struct {
 // order, so it reads ahead: one fetch serves many reads. It connects on the first call. Safe for concurrent use; a slow or
 // unavailable partition does not delay the others.
 type Reader struct {
-	servers string
+	config Config
+	state  *State
 
 	mu      sync.Mutex
 	c       *kafka.Consumer
@@ -42,9 +44,9 @@ type Reader struct {
 	busy    sync.WaitGroup // calls that use c
 }
 
-// NewReader returns a reader for the comma-separated bootstrap servers.
-func NewReader(bootstrapServers string) *Reader {
-	return &Reader{servers: bootstrapServers, streams: map[partition]*stream{}, lookups: map[string]*lookup{}, kept: cache{limit: keptBytes}}
+// NewReader returns a reader. It logs when the brokers cannot be used, and why.
+func NewReader(c Config, log *slog.Logger) *Reader {
+	return &Reader{config: c, state: NewState(c, log), streams: map[partition]*stream{}, lookups: map[string]*lookup{}, kept: cache{limit: keptBytes}}
 }
 
 const (
@@ -64,8 +66,8 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 	if r.c != nil {
 		return r.c, nil
 	}
-	c, err := kafka.NewConsumer(&kafka.ConfigMap{
-		"bootstrap.servers": r.servers, "group.id": "marketdata.reader", "enable.auto.commit": false,
+	c, err := kafka.NewConsumer(r.config.Map(kafka.ConfigMap{
+		"group.id": "marketdata.reader", "enable.auto.commit": false,
 		// A missing record shows by the offset of the record that arrives instead. An error would not name the partition.
 		"auto.offset.reset": "earliest", "enable.partition.eof": true, "isolation.level": "read_committed",
 		"allow.auto.create.topics": false, "enable.metrics.push": false, "go.logs.channel.enable": true,
@@ -74,13 +76,13 @@ func (r *Reader) open() (*kafka.Consumer, error) {
 		"fetch.wait.max.ms": 1,
 		// These bound what is fetched ahead per partition; stream bounds it in bytes.
 		"queued.min.messages": 1000, "queued.max.messages.kbytes": 512, "fetch.queue.backoff.ms": 5, "fetch.message.max.bytes": fetchBytes,
-	})
+	}))
 	if err != nil {
 		return nil, unavailable(fmt.Errorf("open reader: %w", err))
 	}
 	go func() {
 		for range c.Logs() {
-			continue // callers get the logged errors as errors
+			continue // the errors among them are events, too
 		}
 	}()
 	r.c = c
@@ -172,6 +174,9 @@ func (r *Reader) forget(p partition, offset int64, w *wait) {
 func (r *Reader) loop(c *kafka.Consumer) {
 	for {
 		event := c.Poll(int(pollWait.Milliseconds()))
+		if err, ok := event.(kafka.Error); ok && err.Code() != kafka.ErrGroupAuthorizationFailed { // the group has a name, but no use
+			r.state.Failed(err)
+		}
 		r.mu.Lock()
 		if r.closed {
 			r.mu.Unlock()
@@ -195,6 +200,7 @@ func (r *Reader) message(m *kafka.Message) {
 	switch {
 	case s == nil:
 	case m.TopicPartition.Error != nil:
+		r.state.Failed(m.TopicPartition.Error)
 		s.fail(unavailable(m.TopicPartition.Error))
 	default:
 		if record := stored(m); s.take(record, time.Now()) {
@@ -227,9 +233,12 @@ func (r *Reader) Check(topic string) func(ctx context.Context) error {
 		}
 		select {
 		case <-l.done:
+			if l.err == nil && len(l.partitions) == 0 {
+				return unavailable(fmt.Errorf("the topic %s does not exist", topic))
+			}
 			return l.err
 		case <-ctx.Done():
-			return unavailable(context.Cause(ctx))
+			return r.state.explain(unavailable(context.Cause(ctx)))
 		}
 	}
 }

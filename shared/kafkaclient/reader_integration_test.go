@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,9 +24,9 @@ import (
 )
 
 // fill writes n records to each partition; a record's value is its offset.
-func fill(t *testing.T, servers, topic string, partitions, n int) {
+func fill(t *testing.T, brokers kafkaclient.Config, topic string, partitions, n int) {
 	t.Helper()
-	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": servers, "acks": "all", "linger.ms": 5, "enable.metrics.push": false})
+	p, err := kafka.NewProducer(brokers.Map(kafka.ConfigMap{"acks": "all", "linger.ms": 5, "enable.metrics.push": false}))
 	require.NoError(t, err)
 	defer p.Close()
 	done := make(chan kafka.Event, partitions*n)
@@ -45,9 +46,9 @@ func fill(t *testing.T, servers, topic string, partitions, n int) {
 	}
 }
 
-func reader(t *testing.T, servers string) *kafkaclient.Reader {
+func reader(t *testing.T, brokers kafkaclient.Config) *kafkaclient.Reader {
 	t.Helper()
-	r := kafkaclient.NewReader(servers)
+	r := kafkaclient.NewReader(brokers, slog.New(slog.DiscardHandler))
 	t.Cleanup(r.Close)
 	return r
 }
@@ -83,21 +84,21 @@ func readAll(t *testing.T, r *kafkaclient.Reader, topic string, partitions, n, s
 // With a fetch per record, this would take an hour.
 func TestManyReadsShareFetches(t *testing.T) {
 	t.Parallel()
-	servers := testenv.Kafka(t)
-	topic := testenv.Topic(t, servers, 4)
-	fill(t, servers, topic, 4, 10_000)
+	brokers := testenv.Kafka(t)
+	topic := testenv.Topic(t, brokers, 4)
+	fill(t, brokers, topic, 4, 10_000)
 	for _, step := range []int{1, 97} {
 		began := time.Now()
-		readAll(t, reader(t, servers), topic, 4, 10_000, step)
+		readAll(t, reader(t, brokers), topic, 4, 10_000, step)
 		t.Log("every", step, "of 40,000 records:", time.Since(began))
 	}
 }
 
 func TestNullDiffersFromEmpty(t *testing.T) {
 	t.Parallel()
-	servers := testenv.Kafka(t)
-	topic := testenv.Topic(t, servers, 1)
-	p := kafkaclient.NewProducer(servers)
+	brokers := testenv.Kafka(t)
+	topic := testenv.Topic(t, brokers, 1)
+	p := kafkaclient.NewProducer(brokers, slog.New(slog.DiscardHandler))
 	defer p.Close(time.Second)
 	for _, want := range []kafkaclient.Record{
 		{Topic: topic, Headers: []kafkaclient.Header{{Name: "a"}, {Name: "a", Value: []byte{}}}},
@@ -105,7 +106,7 @@ func TestNullDiffersFromEmpty(t *testing.T) {
 	} {
 		require.NoError(t, p.Produce(t.Context(), want))
 	}
-	r := reader(t, servers)
+	r := reader(t, brokers)
 	got, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic})
 	require.NoError(t, err)
 	require.Nil(t, got.Key)
@@ -119,15 +120,15 @@ func TestNullDiffersFromEmpty(t *testing.T) {
 
 func TestExpiredRecordsAreGone(t *testing.T) {
 	t.Parallel()
-	servers := testenv.Kafka(t)
-	topic := testenv.Topic(t, servers, 1)
-	fill(t, servers, topic, 1, 100)
-	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": servers, "enable.metrics.push": false})
+	brokers := testenv.Kafka(t)
+	topic := testenv.Topic(t, brokers, 1)
+	fill(t, brokers, topic, 1, 100)
+	admin, err := kafka.NewAdminClient(brokers.Map(kafka.ConfigMap{"enable.metrics.push": false}))
 	require.NoError(t, err)
 	defer admin.Close()
 	_, err = admin.DeleteRecords(t.Context(), []kafka.TopicPartition{{Topic: &topic, Partition: 0, Offset: 50}})
 	require.NoError(t, err)
-	r := reader(t, servers)
+	r := reader(t, brokers)
 	began := time.Now()
 	for _, offset := range []int64{0, 49, 100, 10_000} {
 		_, err := r.Read(t.Context(), kafkaclient.Place{Topic: topic, Offset: offset})
@@ -142,7 +143,7 @@ func TestExpiredRecordsAreGone(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "50", string(bytes.TrimSpace(got.Value)))
 	// A record that is written while the reader is at the end of its partition is found.
-	p := kafkaclient.NewProducer(servers)
+	p := kafkaclient.NewProducer(brokers, slog.New(slog.DiscardHandler))
 	defer p.Close(time.Second)
 	for offset := 100; offset < 130; offset++ {
 		require.NoError(t, p.Produce(t.Context(), kafkaclient.Record{Topic: topic, Value: []byte("x")}))
@@ -157,14 +158,14 @@ func TestHangingBrokerDelaysNoOther(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(2), kfake.SeedTopics(2, "t"))
 	require.NoError(t, err)
 	defer cluster.Close()
-	servers := cluster.ListenAddrs()[0] + "," + cluster.ListenAddrs()[1]
+	brokers := kafkaclient.At(cluster.ListenAddrs()[0] + "," + cluster.ListenAddrs()[1])
 	stuck, healthy := int32(0), int32(1)
 	const hangingBroker, healthyBroker = 0, 1
 	require.NoError(t, cluster.MoveTopicPartition("t", stuck, hangingBroker))
 	require.NoError(t, cluster.MoveTopicPartition("t", healthy, healthyBroker))
-	fill(t, servers, "t", 2, 10)
-	r := reader(t, servers)
-	require.NoError(t, r.Check("price-events-dlq")(t.Context()))
+	fill(t, brokers, "t", 2, 10)
+	r := reader(t, brokers)
+	require.NoError(t, r.Check("t")(t.Context()))
 	release := make(chan struct{})
 	defer close(release)
 	hanging := make(chan struct{})
@@ -189,7 +190,7 @@ func TestHangingBrokerDelaysNoOther(t *testing.T) {
 	require.Less(t, time.Since(began), time.Second)
 	short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
-	_ = r.Check("price-events-dlq")(short) // only the time counts
+	_ = r.Check("t")(short) // only the time counts
 	require.Less(t, time.Since(began), 2*time.Second)
 	cancel()
 	require.Equal(t, "broker_unavailable", fault.CodeOf(<-failed))

@@ -4,6 +4,7 @@ package kafkaclient_test
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"testing"
 	"time"
@@ -17,14 +18,14 @@ import (
 // A cold start waits for the first /readyz response, which waits for the first metadata.
 func TestFirstCheckIsQuick(t *testing.T) {
 	t.Parallel()
-	servers := testenv.Kafka(t)
+	brokers := testenv.Kafka(t)
 	for name, check := range map[string]func() (func(context.Context) error, func()){
 		"producer": func() (func(context.Context) error, func()) {
-			p := kafkaclient.NewProducer(servers)
+			p := kafkaclient.NewProducer(brokers, slog.New(slog.DiscardHandler))
 			return p.Check("price-events"), func() { p.Close(time.Second) }
 		},
 		"reader": func() (func(context.Context) error, func()) {
-			r := kafkaclient.NewReader(servers)
+			r := kafkaclient.NewReader(brokers, slog.New(slog.DiscardHandler))
 			return r.Check("price-events"), r.Close
 		},
 	} {
@@ -41,8 +42,8 @@ func TestFirstCheckIsQuick(t *testing.T) {
 }
 
 func TestOpenProducerIsSmall(t *testing.T) { //nolint:paralleltest // measures what the process allocates
-	servers := testenv.Kafka(t)
-	p := kafkaclient.NewProducer(servers)
+	brokers := testenv.Kafka(t)
+	p := kafkaclient.NewProducer(brokers, slog.New(slog.DiscardHandler))
 	defer p.Close(time.Second)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

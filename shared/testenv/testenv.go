@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/freeport"
+	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/postgres/migrations"
@@ -154,16 +155,20 @@ func Redis(tb testing.TB) (client *redis.Client, prefix string) {
 	return client, prefix
 }
 
-// Kafka returns the bootstrap servers.
-func Kafka(tb testing.TB) string {
+// Kafka returns the settings of the brokers: those of the KAFKA_ variables.
+func Kafka(tb testing.TB) kafkaclient.Config {
 	tb.Helper()
-	return need(tb, "KAFKA_BOOTSTRAP_SERVERS")
+	need(tb, "KAFKA_BOOTSTRAP_SERVERS")
+	var c kafkaclient.Config
+	c.Load()
+	require.NoError(tb, c.Validate())
+	return c
 }
 
 // Topic creates a topic for this test, which is deleted at its end.
-func Topic(tb testing.TB, servers string, partitions int) string {
+func Topic(tb testing.TB, brokers kafkaclient.Config, partitions int) string {
 	tb.Helper()
-	admin, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": servers, "enable.metrics.push": false})
+	admin, err := kafka.NewAdminClient(brokers.Map(kafka.ConfigMap{"enable.metrics.push": false}))
 	require.NoError(tb, err)
 	name := "test-" + uuid.NewString()
 	results, err := admin.CreateTopics(context.Background(), []kafka.TopicSpecification{{
@@ -181,9 +186,9 @@ func Topic(tb testing.TB, servers string, partitions int) string {
 
 // EachRecord reads a topic from its beginning, in offset order within each partition, until see returns false. It fails the test if
 // there are no more records.
-func EachRecord(tb testing.TB, servers, topic string, see func(value []byte) (more bool)) {
+func EachRecord(tb testing.TB, brokers kafkaclient.Config, topic string, see func(value []byte) (more bool)) {
 	tb.Helper()
-	consumer := newConsumer(tb, servers, topic)
+	consumer := newConsumer(tb, brokers, topic)
 	defer consumer.Close() //nolint:errcheck // nothing depends on it
 	for {
 		m, err := consumer.ReadMessage(20_000_000_000) // 20 s, reached only if the test fails
@@ -195,9 +200,9 @@ func EachRecord(tb testing.TB, servers, topic string, see func(value []byte) (mo
 }
 
 // Records reads n records of a topic from its beginning, in offset order within each partition.
-func Records(tb testing.TB, servers, topic string, n int) []*kafka.Message {
+func Records(tb testing.TB, brokers kafkaclient.Config, topic string, n int) []*kafka.Message {
 	tb.Helper()
-	consumer := newConsumer(tb, servers, topic)
+	consumer := newConsumer(tb, brokers, topic)
 	defer consumer.Close() //nolint:errcheck // nothing depends on it
 	var out []*kafka.Message
 	for len(out) < n {
@@ -208,12 +213,12 @@ func Records(tb testing.TB, servers, topic string, n int) []*kafka.Message {
 	return out
 }
 
-func newConsumer(tb testing.TB, servers, topic string) *kafka.Consumer {
+func newConsumer(tb testing.TB, brokers kafkaclient.Config, topic string) *kafka.Consumer {
 	tb.Helper()
-	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{
-		"bootstrap.servers": servers, "group.id": uuid.NewString(), "auto.offset.reset": "earliest",
+	consumer, err := kafka.NewConsumer(brokers.Map(kafka.ConfigMap{
+		"group.id": uuid.NewString(), "auto.offset.reset": "earliest",
 		"enable.auto.commit": false, "enable.metrics.push": false, "fetch.message.max.bytes": 4 << 20,
-	})
+	}))
 	require.NoError(tb, err)
 	require.NoError(tb, consumer.Subscribe(topic, nil))
 	return consumer

@@ -4,6 +4,7 @@ package intake_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ import (
 func TestBrokerTroubleIs503(t *testing.T) {
 	t.Parallel()
 	pool := testenv.Postgres(t)
-	away := kafkaclient.NewReader("127.0.0.1:1")
+	away := kafkaclient.NewReader(kafkaclient.At("127.0.0.1:1"), slog.New(slog.DiscardHandler))
 	defer away.Close()
 	in := intake.New(intake.Config{Store: store.New(pool), Records: away, Topic: "dead-letters", Topics: []string{"events"}, Now: time.Now})
 	defer in.Close()
