@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic)})
+	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic), Reports: true})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 
 	m := newMetrics(srv.Metrics)

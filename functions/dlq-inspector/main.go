@@ -44,7 +44,7 @@ func run(ctx context.Context) error {
 	defer clients.Close()
 	reader := kafkaclient.NewReader(cfg.Backing.Kafka, log)
 	defer srv.Close(reader.Close)
-	srv.Needs(service.Check{Name: "kafka", Ping: reader.Check(priceevent.DeadLetterTopic)})
+	srv.Needs(service.Check{Name: "kafka", Ping: reader.Check(priceevent.DeadLetterTopic), Reports: true})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 
 	letters := store.New(clients.Postgres.Pool())

@@ -25,7 +25,7 @@ type config struct {
 }
 
 func loadConfig() (config, error) {
-	var c config
+	c := config{Backing: backing.Config{ServesWithoutPostgres: true}} // cached prices
 	c.Backing.Load()
 	c.Providers.Load()
 	c.Budgets.Load()

@@ -44,7 +44,7 @@ func run(ctx context.Context) error {
 	}
 	defer clients.Close()
 	limiter, pool := clients.Limiter, clients.Postgres.Pool()
-	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic)})
+	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic), Reports: true})
 
 	budgets := budget.New(cfg.Budgets, cfg.Backing.Limits.MaxCopies, limiter, pool, srv.Metrics)
 	in := ingest.New(pool, clients.Producer, providers.New(cfg.Providers), log).Within(budgets)

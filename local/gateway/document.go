@@ -65,7 +65,8 @@ func (d *documents) fetch(r *http.Request, target string) (doc document, err err
 func (g *Gateway) openAPI(w http.ResponseWriter, r *http.Request) {
 	paths, schemas, security := map[string]any{}, map[string]any{}, map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(g.functions)) {
-		doc, known, err := g.documents.of(r, name, g.functions[name].Next().String()+"/openapi.json")
+		replica, _ := g.functions[name].Next() // one that is not ready still has its document
+		doc, known, err := g.documents.of(r, name, replica.String()+"/openapi.json")
 		if err != nil {
 			g.log.WarnContext(r.Context(), "could not fetch the OpenAPI document", "function", name, "err", err)
 		}

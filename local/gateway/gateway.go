@@ -143,6 +143,10 @@ func (g *Gateway) upstreamFailed(w http.ResponseWriter, r *http.Request, err err
 		return
 	}
 	name, _ := functionOf(r.URL.Path)
+	if errors.Is(err, balance.ErrNoneReady) {
+		refuse(w, r, fault.Wrap(err, fault.Unavailable, fault.CodeFunctionUnavailable, "no replica of the function %s is ready", name).After(time.Second))
+		return
+	}
 	g.log.WarnContext(r.Context(), "function did not respond", "function", name, "err", err)
 	refuse(w, r, fault.Wrap(err, fault.Unavailable, fault.CodeFunctionUnavailable, "the function %s did not respond", name))
 }

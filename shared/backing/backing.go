@@ -35,8 +35,8 @@ func Open(srv *service.Service, config Config) (*Clients, error) {
 	}
 	limiter := ratelimit.New(client, config.Limits, srv.Log)
 	limiter.Observe(srv.Metrics)
-	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping},
-		service.Check{Name: "redis", Ping: limiter.Warm, Optional: true}) // without it each replica limits alone, and serves
+	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping, Required: !config.ServesWithoutPostgres},
+		service.Check{Name: "redis", Ping: limiter.Warm}) // without it each replica limits alone, and serves
 	return &Clients{Postgres: pool, Redis: client, Producer: kafkaclient.NewProducer(config.Kafka, srv.Log), Limiter: limiter, srv: srv}, nil
 }
 

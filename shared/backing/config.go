@@ -15,6 +15,8 @@ type Config struct {
 	Kafka         kafkaclient.Config
 	Limits        ratelimit.Config
 	RedisOptional bool `ignored:"true"` // REDIS_URL may be empty: each replica limits alone
+	// ServesWithoutPostgres: an outage of Postgres leaves something useful to answer.
+	ServesWithoutPostgres bool `ignored:"true"`
 }
 
 // Load reads what envconfig cannot. Call it before [Config.Validate].

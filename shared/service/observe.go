@@ -100,12 +100,12 @@ func (o *observer) record(r *http.Request, state *request.State, status int, ela
 	switch {
 	case status >= 500 && state.Err != nil && fault.KindOf(state.Err) == fault.Internal:
 		level = slog.LevelError
+	case quiet[route]: // a dependency that changes has a line of its own
+		level = slog.LevelDebug
 	case status >= 500:
 		level = slog.LevelWarn
 	case state.EventID != "" && status < 300 && state.Err == nil && len(state.Notes) == 0:
 		o.routine.add(route, elapsed)
-		level = slog.LevelDebug
-	case quiet[route]:
 		level = slog.LevelDebug
 	}
 	if !o.log.Enabled(r.Context(), level) {

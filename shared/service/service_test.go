@@ -2,9 +2,7 @@ package service_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -69,26 +67,6 @@ func TestRequestIDIsEchoedOrGenerated(t *testing.T) {
 	require.Equal(t, "abc-1", call.Do(s.Handler(), http.MethodGet, "/healthz", "", "X-Request-ID", "abc-1").Header().Get("X-Request-ID"))
 	made := call.Do(s.Handler(), http.MethodGet, "/healthz", "", "X-Request-ID", "no\"good\n").Header().Get("X-Request-ID")
 	require.Len(t, made, 36)
-}
-
-func TestReadyNamesEachDependencyButHidesCauses(t *testing.T) {
-	t.Parallel()
-	ok := service.Check{Name: "redis", Ping: func(context.Context) error { return nil }}
-	bad := service.Check{Name: "postgres", Ping: func(context.Context) error { return errors.New("dial db.internal: password=x") }}
-	s, _ := newService(t, ok)
-	require.Equal(t, http.StatusOK, call.Do(s.Handler(), http.MethodGet, "/readyz", "").Code)
-	s, _ = newService(t, ok, bad)
-	for _, path := range []string{"/readyz", "/_/ready"} {
-		w := call.Do(s.Handler(), http.MethodGet, path, "")
-		require.Equal(t, http.StatusServiceUnavailable, w.Code)
-		require.JSONEq(t, `{"status":"not_ready","checks":{"redis":"ok","postgres":"unavailable"}}`, w.Body.String())
-	}
-	require.Equal(t, http.StatusOK, call.Do(s.Handler(), http.MethodGet, "/_/health", "").Code)
-	bad.Optional = true
-	s, _ = newService(t, ok, bad)
-	w := call.Do(s.Handler(), http.MethodGet, "/readyz", "")
-	require.Equal(t, http.StatusOK, w.Code)
-	require.JSONEq(t, `{"status":"ready","checks":{"redis":"ok","postgres":"unavailable"}}`, w.Body.String())
 }
 
 func TestMetrics(t *testing.T) {
