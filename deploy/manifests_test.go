@@ -141,14 +141,16 @@ func TestKnativeManifests(t *testing.T) {
 		require.Contains(t, services, "Service/"+name)
 		text, err := yaml.Marshal(services["Service/"+name])
 		require.NoError(t, err)
-		for _, want := range []string{
-			"image: marketdata/" + name + ":latest", "networking.knative.dev/visibility: cluster-local", "timeoutSeconds: 25",
-			"readOnlyRootFilesystem: true", "runAsNonRoot: true", "allowPrivilegeEscalation: false", `autoscaling.knative.dev/max-scale: "4"`,
-		} {
-			require.Contains(t, string(text), want, name)
-		}
+		require.Contains(t, string(text), "image: marketdata/"+name+":latest")
 	}
 	require.Len(t, services, 4)
+	patch := read(t, "../knative/base/patches/function.yaml")
+	for _, want := range []string{
+		"networking.knative.dev/visibility: cluster-local", "path: /spec/template/spec/timeoutSeconds\n  value: 25",
+		"readOnlyRootFilesystem: true", "runAsNonRoot: true", "allowPrivilegeEscalation: false", `autoscaling.knative.dev/max-scale: "4"`,
+	} {
+		require.Contains(t, patch, want)
+	}
 	defaults := documents(t, "../knative/base/defaults.yaml")["ConfigMap/marketdata-defaults"]
 	data, ok := defaults["data"].(map[string]any)
 	require.True(t, ok)
@@ -156,7 +158,13 @@ func TestKnativeManifests(t *testing.T) {
 	for variable := range data {
 		require.Contains(t, known, variable)
 	}
-	var kustomization struct{ Resources []string }
+	var kustomization struct {
+		Resources []string
+		Patches   []struct {
+			Path   string
+			Target map[string]string
+		}
+	}
 	require.NoError(t, yaml.Unmarshal([]byte(read(t, "../knative/base/kustomization.yaml")), &kustomization))
 	files, err := filepath.Glob("../knative/base/*.yaml")
 	require.NoError(t, err)
@@ -164,6 +172,9 @@ func TestKnativeManifests(t *testing.T) {
 	for _, resource := range kustomization.Resources {
 		require.NotEmpty(t, documents(t, "../knative/base/"+resource))
 	}
+	require.Len(t, kustomization.Patches, 1)
+	require.Equal(t, "patches/function.yaml", kustomization.Patches[0].Path)
+	require.Equal(t, map[string]string{"group": "serving.knative.dev", "kind": "Service"}, kustomization.Patches[0].Target, "every function")
 	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")
 }
 
