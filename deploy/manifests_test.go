@@ -178,6 +178,32 @@ func TestKnativeManifests(t *testing.T) {
 	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")
 }
 
+// With enough replicas the ingress' gateway sends requests to the pods itself, and Prometheus always does.
+func TestNetworkPoliciesAdmitWhatReachesPods(t *testing.T) {
+	t.Parallel()
+	policies := documents(t, "../knative/base/network-policy.yaml")
+	for name, wants := range map[string][]string{
+		"functions":            {"knative-serving", "knative-eventing", "podSelector: {}"},
+		"functions-ingress":    {"kourier-system", "istio-system", "contour-external", "contour-internal"},
+		"functions-monitoring": {"monitoring", "port: 8080", "port: 9090", "port: 9091"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spec, ok := policies["NetworkPolicy/"+name]["spec"].(map[string]any)
+			require.True(t, ok)
+			require.Equal(t, map[string]any{"matchExpressions": []any{
+				map[string]any{"key": "serving.knative.dev/service", "operator": "Exists"},
+			}}, spec["podSelector"], "the pods of all functions")
+			text, err := yaml.Marshal(spec["ingress"])
+			require.NoError(t, err)
+			for _, want := range wants {
+				require.Contains(t, string(text), want)
+			}
+		})
+	}
+	require.Len(t, policies, 3)
+}
+
 // The compose file, the runbook and the manifests have the same topics and consumer groups.
 func TestTopicsAreTheSameEverywhere(t *testing.T) {
 	t.Parallel()
