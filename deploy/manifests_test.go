@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
@@ -146,8 +147,7 @@ func TestKnativeManifests(t *testing.T) {
 	require.Len(t, services, 4)
 	patch := read(t, "../knative/base/patches/function.yaml")
 	for _, want := range []string{
-		"networking.knative.dev/visibility: cluster-local", "path: /spec/template/spec/timeoutSeconds\n  value: 25",
-		"readOnlyRootFilesystem: true", "runAsNonRoot: true", "allowPrivilegeEscalation: false", `autoscaling.knative.dev/max-scale: "4"`,
+		"networking.knative.dev/visibility: cluster-local", "readOnlyRootFilesystem: true", "runAsNonRoot: true", "allowPrivilegeEscalation: false", `autoscaling.knative.dev/max-scale: "4"`,
 	} {
 		require.Contains(t, patch, want)
 	}
@@ -176,6 +176,27 @@ func TestKnativeManifests(t *testing.T) {
 	require.Equal(t, "patches/function.yaml", kustomization.Patches[0].Path)
 	require.Equal(t, map[string]string{"group": "serving.knative.dev", "kind": "Service"}, kustomization.Patches[0].Target, "every function")
 	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")
+}
+
+// A pod that stops has timeoutSeconds for queue-proxy's 30 s of draining and for SHUTDOWN_TIMEOUT; it is killed if they take longer. A
+// source gives up later than the function's platform does, so that two attempts hardly overlap.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	shutdown, err := time.ParseDuration(variables(t)["SHUTDOWN_TIMEOUT"])
+	require.NoError(t, err)
+	found := regexp.MustCompile(`(?m)^- op: add\n  path: /spec/template/spec/timeoutSeconds\n(?:  #.*\n)*  value: (\d+)$`).
+		FindStringSubmatch(read(t, "../knative/base/patches/function.yaml"))
+	require.NotNil(t, found)
+	timeout, err := time.ParseDuration(found[1] + "s")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, timeout, 30*time.Second+shutdown+5*time.Second)
+	deliveries := regexp.MustCompile(`(?m)^    timeout: PT(\d+S)`).FindAllStringSubmatch(read(t, "../knative/base/kafka.yaml"), -1)
+	require.Len(t, deliveries, 2)
+	for _, d := range deliveries {
+		delivery, err := time.ParseDuration(strings.ToLower(d[1]))
+		require.NoError(t, err)
+		require.Greater(t, delivery, timeout)
+	}
 }
 
 // With enough replicas the ingress' gateway sends requests to the pods itself, and Prometheus always does.
