@@ -145,18 +145,17 @@ func TestKnativeManifests(t *testing.T) {
 		require.Contains(t, string(text), "image: marketdata/"+name+":latest")
 	}
 	require.Len(t, services, 4)
-	patch := read(t, "../knative/base/patches/function.yaml")
+	patch := read(t, "../knative/base/kustomize/function.yaml")
 	for _, want := range []string{
 		"networking.knative.dev/visibility: cluster-local", "readOnlyRootFilesystem: true", "runAsNonRoot: true", "allowPrivilegeEscalation: false", `autoscaling.knative.dev/max-scale: "4"`,
 	} {
 		require.Contains(t, patch, want)
 	}
-	defaults := documents(t, "../knative/base/defaults.yaml")["ConfigMap/marketdata-defaults"]
-	data, ok := defaults["data"].(map[string]any)
-	require.True(t, ok)
 	known := variables(t)
-	for variable := range data {
-		require.Contains(t, known, variable)
+	defaults := regexp.MustCompile(`(?m)^([A-Z_]+)=.`).FindAllStringSubmatch(read(t, "../knative/base/defaults.env"), -1)
+	require.Len(t, defaults, 2)
+	for _, variable := range defaults {
+		require.Contains(t, known, variable[1])
 	}
 	var kustomization struct {
 		Resources []string
@@ -173,7 +172,7 @@ func TestKnativeManifests(t *testing.T) {
 		require.NotEmpty(t, documents(t, "../knative/base/"+resource))
 	}
 	require.Len(t, kustomization.Patches, 1)
-	require.Equal(t, "patches/function.yaml", kustomization.Patches[0].Path)
+	require.Equal(t, "kustomize/function.yaml", kustomization.Patches[0].Path)
 	require.Equal(t, map[string]string{"group": "serving.knative.dev", "kind": "Service"}, kustomization.Patches[0].Target, "every function")
 	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")
 }
@@ -185,7 +184,7 @@ func TestTimeouts(t *testing.T) {
 	shutdown, err := time.ParseDuration(variables(t)["SHUTDOWN_TIMEOUT"])
 	require.NoError(t, err)
 	found := regexp.MustCompile(`(?m)^- op: add\n  path: /spec/template/spec/timeoutSeconds\n(?:  #.*\n)*  value: (\d+)$`).
-		FindStringSubmatch(read(t, "../knative/base/patches/function.yaml"))
+		FindStringSubmatch(read(t, "../knative/base/kustomize/function.yaml"))
 	require.NotNil(t, found)
 	timeout, err := time.ParseDuration(found[1] + "s")
 	require.NoError(t, err)
