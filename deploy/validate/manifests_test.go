@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
@@ -143,6 +144,13 @@ func TestProductionAdmitsOneIngress(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string][]string{"functions-ingress": {"kourier-system"}, "functions-monitoring": {"monitoring"}}, admitted)
+}
+
+func TestMigrateJobIsValid(t *testing.T) {
+	t.Parallel()
+	jobs := of[*batchv1.Job](parse(t, read(t, "../migrate-job.yaml")))
+	require.Len(t, jobs, 1)
+	require.NotZero(t, *jobs[0].Spec.ActiveDeadlineSeconds, "kn.sh waits until it ends")
 }
 
 // The manifests in testdata/bad are refused, each for the reason in its first line.
