@@ -8,6 +8,11 @@
 #   REGISTRY    where the images are: ghcr.io/acme has ghcr.io/acme/poll:TAG. By default dev.local: the images are on the nodes already,
 #               and Knative looks for none of that name in a registry (nor for those of kind.local).
 #   OVERLAY     the folder with the manifests: by default knative/base, see knative/overlays. Images that it renames stay as they are.
+#   MIGRATE_DATABASE_URL
+#               for the migrations, if DATABASE_URL is that of a pooler or of a user who may not change the schema
+#   KAFKA_SECURITY_PROTOCOL
+#               SASL_SSL, with KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or SSL, with KAFKA_SSL_CERTIFICATE_PEM and
+#               KAFKA_SSL_KEY_PEM; KAFKA_SSL_CA_PEM for a private CA. For functions, sources and sink: see knative/components/kafka-auth.
 #
 # Requires kubectl; kn, if installed, prints the summary at the end. The Kafka topics must exist: see deploy/RUNBOOK.md.
 set -eu
@@ -42,24 +47,43 @@ put() { # folder, name, value
 	printf %s "$3" >"$dir/$1/$2"
 }
 
-put migrate DATABASE_URL "$DATABASE_URL"
+put migrate DATABASE_URL "${MIGRATE_DATABASE_URL:-$DATABASE_URL}"
 for name in $(sed -n '/^# The local runtime/q; s/^#\([A-Z0-9_]*\)=.*/\1/p' .env.example); do
 	eval "value=\${$name-}"
 	case $name in
 	PORT | HOST) ;; # the platform's
-	*_URL | *_KEY | *_KEYS | *_TOKEN | *_TOKENS) [ -z "$value" ] || put secret "$name" "$value" ;;
+	KAFKA_SECURITY_PROTOCOL | KAFKA_SASL_MECHANISM | KAFKA_SASL_USERNAME | KAFKA_SASL_PASSWORD | KAFKA_SSL_*_PEM) ;; # below
+	*_URL | *_KEY | *_KEYS | *_TOKEN | *_TOKENS | *PASSWORD* | *SECRET*) [ -z "$value" ] || put secret "$name" "$value" ;;
 	*) [ -z "$value" ] || put config "$name" "$value" ;;
 	esac
 done
+
+# Secret kafka-auth, in the form of Knative, and the components that use it
+case ${KAFKA_SECURITY_PROTOCOL-} in
+"") components= ;;
+SASL_SSL) components="kafka-auth" && : "${KAFKA_SASL_MECHANISM:?}" "${KAFKA_SASL_USERNAME:?}" "${KAFKA_SASL_PASSWORD:?}" ;;
+SSL) components="kafka-auth kafka-mtls" && : "${KAFKA_SSL_CERTIFICATE_PEM:?}" "${KAFKA_SSL_KEY_PEM:?}" ;;
+*) fail "KAFKA_SECURITY_PROTOCOL: $KAFKA_SECURITY_PROTOCOL (SASL_SSL or SSL)" ;;
+esac
+if [ -n "$components" ]; then
+	[ -z "${KAFKA_SSL_CA_PEM-}" ] || components="$components kafka-ca"
+	for pair in protocol=SECURITY_PROTOCOL sasl.mechanism=SASL_MECHANISM user=SASL_USERNAME password=SASL_PASSWORD \
+		ca.crt=SSL_CA_PEM user.crt=SSL_CERTIFICATE_PEM user.key=SSL_KEY_PEM; do
+		eval "value=\${KAFKA_${pair#*=}-}"
+		[ -z "$value" ] || put kafka-auth "${pair%%=*}" "$value"
+	done
+fi
 
 # An overlay over the overlay. The generators append a hash of the content to the names, so that a changed value makes new revisions.
 ln -s "$PWD" "$dir/repository"
 cat >"$dir/kustomization.yaml" <<END
 resources: [repository/$overlay]
+components: [$([ -z "$components" ] || printf 'repository/knative/components/%s, ' $components)]
 namespace: marketdata
 sortOptions: {order: legacy} # ConfigMaps and Secrets before the Services that need them
 secretGenerator:
   - {name: marketdata, files: [$(cd "$dir" && printf '%s, ' secret/*)]}
+$([ -z "$components" ] || (cd "$dir" && printf '  - {name: kafka-auth, files: [%s]}' "$(printf '%s, ' kafka-auth/*)"))
 configMapGenerator:
   - {name: marketdata, files: [$(cd "$dir" && printf '%s, ' config/*)]}
 patches:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -296,6 +297,28 @@ func TestVariables(t *testing.T) {
 	require.Equal(t, []string{"k1:9093", "k2:9093"}, of[*kafkaSink](objects)[0].Spec.BootstrapServers)
 }
 
+// Behind a pooler migrations need a connection of their own, and the functions do not see it.
+func TestMigrationsOfAnotherURL(t *testing.T) {
+	t.Parallel()
+	const direct = "postgres://owner:secret8@db-direct/marketdata"
+	for name, c := range map[string]struct {
+		env  map[string]string
+		want string
+	}{
+		"the same":    {nil, secrets["DATABASE_URL"]},
+		"another one": {map[string]string{"MIGRATE_DATABASE_URL": direct}, direct},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := install(t, cluster{job: []string{"Complete"}, env: c.env})
+			require.False(t, i.failed, i.err)
+			secret := slices.IndexFunc(i.calls, func(c call) bool { return strings.HasSuffix(c.String(), "/migrate.yaml") })
+			require.Equal(t, c.want, string(of[*corev1.Secret](parse(t, i.calls[secret].File))[0].Data["DATABASE_URL"]))
+			require.Equal(t, secrets["DATABASE_URL"], string(of[*corev1.Secret](i.applied(t))[0].Data["DATABASE_URL"]))
+		})
+	}
+}
+
 // Functions restart with a changed value, because the name of its Secret or ConfigMap changes, and with it the revision's template.
 func TestAChangedValueMakesARevision(t *testing.T) {
 	t.Parallel()
@@ -346,14 +369,93 @@ func TestImages(t *testing.T) {
 	}
 }
 
+// One set of variables secures functions, sources and sink, from one Secret whose name changes with its content.
+func TestSecuredKafka(t *testing.T) {
+	t.Parallel()
+	const pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+	sasl := map[string]string{
+		"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USERNAME": "ada", "KAFKA_SASL_PASSWORD": `secret6 "$'`,
+	}
+	withCA := maps.Clone(sasl)
+	withCA["KAFKA_SSL_CA_PEM"] = pem
+	for name, c := range map[string]struct {
+		env  map[string]string
+		keys map[string]string // of the Secret
+		refs []string          // of a source's net
+	}{
+		"user and password": {
+			sasl,
+			map[string]string{"protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "user": "ada", "password": `secret6 "$'`},
+			[]string{"password", "sasl.mechanism", "user"},
+		},
+		"a private CA": {
+			withCA,
+			map[string]string{"protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "user": "ada", "password": `secret6 "$'`, "ca.crt": strings.TrimSpace(pem)},
+			[]string{"ca.crt", "password", "sasl.mechanism", "user"},
+		},
+		"a client certificate": {
+			map[string]string{"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CERTIFICATE_PEM": pem, "KAFKA_SSL_KEY_PEM": "secret7", "KAFKA_SSL_CA_PEM": pem},
+			map[string]string{"protocol": "SSL", "user.crt": strings.TrimSpace(pem), "user.key": "secret7", "ca.crt": strings.TrimSpace(pem)},
+			[]string{"ca.crt", "user.crt", "user.key"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := install(t, cluster{job: []string{"Complete"}, env: c.env})
+			require.False(t, i.failed, i.err)
+			objects := i.applied(t)
+			secret := of[*corev1.Secret](objects)[0]
+			require.Regexp(t, "^kafka-auth-[a-z0-9]{10}$", secret.Name)
+			got := map[string]string{}
+			for key, value := range secret.Data {
+				got[key] = strings.TrimSpace(string(value))
+			}
+			require.Equal(t, c.keys, got)
+			require.Equal(t, secret.Name, of[*kafkaSink](objects)[0].Spec.Auth.Secret.Ref.Name)
+			for _, s := range of[*kafkaSource](objects) {
+				n := s.Spec.Net
+				require.True(t, n.TLS.Enable)
+				var refs []string
+				for _, value := range []secretValue{n.SASL.Type, n.SASL.User, n.SASL.Password, n.TLS.CACert, n.TLS.Cert, n.TLS.Key} {
+					if value.SecretKeyRef != nil {
+						require.Equal(t, secret.Name, value.SecretKeyRef.Name)
+						refs = append(refs, value.SecretKeyRef.Key)
+					}
+				}
+				require.ElementsMatch(t, c.refs, refs)
+			}
+			for _, s := range of[*servingv1.Service](objects) {
+				variables := map[string]string{}
+				for _, v := range s.Spec.Template.Spec.Containers[0].Env {
+					require.Equal(t, secret.Name, v.ValueFrom.SecretKeyRef.Name)
+					if value, ok := secret.Data[v.ValueFrom.SecretKeyRef.Key]; ok {
+						variables[v.Name] = string(value)
+					} else {
+						require.True(t, *v.ValueFrom.SecretKeyRef.Optional, v.Name)
+					}
+				}
+				require.Equal(t, c.env, variables)
+			}
+			for _, call := range i.calls {
+				require.NotRegexp(t, "secret[1-9]", call.String())
+			}
+		})
+	}
+}
+
 func TestIncompleteSettingsTouchNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		cluster cluster
 		want    string
 	}{
-		"no database":         {cluster{env: map[string]string{"DATABASE_URL": ""}}, "DATABASE_URL"},
-		"no operator":         {cluster{env: map[string]string{"DLQ_TOKENS": ""}}, "DLQ_TOKEN or DLQ_TOKENS"},
+		"no database": {cluster{env: map[string]string{"DATABASE_URL": ""}}, "DATABASE_URL"},
+		"no operator": {cluster{env: map[string]string{"DLQ_TOKENS": ""}}, "DLQ_TOKEN or DLQ_TOKENS"},
+		"no password": {
+			cluster{env: map[string]string{"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "ada"}},
+			"KAFKA_SASL_PASSWORD",
+		},
+		"an unknown protocol": {cluster{env: map[string]string{"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}}, "SASL_SSL or SSL"},
 		"a local stack":       {cluster{env: map[string]string{"LOCAL_STACK": "/home/ada/.local"}}, "local stack"},
 		"no such overlay":     {cluster{env: map[string]string{"OVERLAY": "knative/overlays/none"}}, "knative/overlays/none"},
 		"no tag":              {cluster{args: []string{"--dry-run"}}, "usage"},

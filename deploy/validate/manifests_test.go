@@ -81,6 +81,37 @@ func TestManifestsAreValid(t *testing.T) {
 	}
 }
 
+// The components, over base and in the combinations that make sense.
+func TestComponentsAreValid(t *testing.T) {
+	t.Parallel()
+	repository, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	used := map[string]bool{}
+	for _, components := range []string{"ca", "kafka-auth", "kafka-auth kafka-ca", "kafka-auth kafka-mtls", "kafka-auth kafka-ca kafka-mtls ca", "monitoring"} {
+		overlay := "resources: [repository/knative/base]\ncomponents:\n"
+		for _, component := range strings.Fields(components) {
+			used[component] = true
+			overlay += "  - repository/knative/components/" + component + "\n"
+		}
+		t.Run(components, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			require.NoError(t, os.Symlink(repository, filepath.Join(folder, "repository")))
+			require.NoError(t, os.WriteFile(filepath.Join(folder, "kustomization.yaml"), []byte(overlay), 0o600))
+			objects := render(t, folder)
+			services := of[*servingv1.Service](objects)
+			require.Len(t, services, 4)
+			for _, s := range services {
+				checkFunction(t, s)
+			}
+			checkSources(t, objects, services)
+		})
+	}
+	folders, err := filepath.Glob("../../knative/components/*")
+	require.NoError(t, err)
+	require.Len(t, used, len(folders), "every component is tested")
+}
+
 // checkFunction checks what Knative accepts, but a function needs.
 func checkFunction(t *testing.T, s *servingv1.Service) {
 	t.Helper()
