@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
@@ -144,22 +145,28 @@ func TestKnativeManifests(t *testing.T) {
 		require.Contains(t, services, "Service/"+name)
 		text, err := yaml.Marshal(services["Service/"+name])
 		require.NoError(t, err)
-		for _, want := range []string{
-			"image: marketdata/" + name + ":latest", "networking.knative.dev/visibility: cluster-local", "timeoutSeconds: 25",
-			"readOnlyRootFilesystem: true", "runAsNonRoot: true", "allowPrivilegeEscalation: false", `autoscaling.knative.dev/max-scale: "4"`,
-		} {
-			require.Contains(t, string(text), want, name)
-		}
+		require.Contains(t, string(text), "image: marketdata/"+name+":latest")
 	}
 	require.Len(t, services, 4)
-	defaults := documents(t, "../knative/base/defaults.yaml")["ConfigMap/marketdata-defaults"]
-	data, ok := defaults["data"].(map[string]any)
-	require.True(t, ok)
-	known := variables(t)
-	for variable := range data {
-		require.Contains(t, known, variable)
+	patch := read(t, "../knative/base/kustomize/function.yaml")
+	for _, want := range []string{
+		"networking.knative.dev/visibility: cluster-local", "readOnlyRootFilesystem: true", "runAsNonRoot: true", "allowPrivilegeEscalation: false", `autoscaling.knative.dev/max-scale: "4"`,
+	} {
+		require.Contains(t, patch, want)
 	}
-	var kustomization struct{ Resources []string }
+	known := variables(t)
+	defaults := regexp.MustCompile(`(?m)^([A-Z_]+)=.`).FindAllStringSubmatch(read(t, "../knative/base/defaults.env"), -1)
+	require.Len(t, defaults, 2)
+	for _, variable := range defaults {
+		require.Contains(t, known, variable[1])
+	}
+	var kustomization struct {
+		Resources []string
+		Patches   []struct {
+			Path   string
+			Target map[string]string
+		}
+	}
 	require.NoError(t, yaml.Unmarshal([]byte(read(t, "../knative/base/kustomization.yaml")), &kustomization))
 	files, err := filepath.Glob("../knative/base/*.yaml")
 	require.NoError(t, err)
@@ -167,7 +174,57 @@ func TestKnativeManifests(t *testing.T) {
 	for _, resource := range kustomization.Resources {
 		require.NotEmpty(t, documents(t, "../knative/base/"+resource))
 	}
+	require.Len(t, kustomization.Patches, 1)
+	require.Equal(t, "kustomize/function.yaml", kustomization.Patches[0].Path)
+	require.Equal(t, map[string]string{"group": "serving.knative.dev", "kind": "Service"}, kustomization.Patches[0].Target, "every function")
 	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")
+}
+
+// A pod that stops has timeoutSeconds for queue-proxy's 30 s of draining and for SHUTDOWN_TIMEOUT; it is killed if they take longer. A
+// source gives up later than the function's platform does, so that two attempts hardly overlap.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	shutdown, err := time.ParseDuration(variables(t)["SHUTDOWN_TIMEOUT"])
+	require.NoError(t, err)
+	found := regexp.MustCompile(`(?m)^- op: add\n  path: /spec/template/spec/timeoutSeconds\n(?:  #.*\n)*  value: (\d+)$`).
+		FindStringSubmatch(read(t, "../knative/base/kustomize/function.yaml"))
+	require.NotNil(t, found)
+	timeout, err := time.ParseDuration(found[1] + "s")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, timeout, 30*time.Second+shutdown+5*time.Second)
+	deliveries := regexp.MustCompile(`(?m)^    timeout: PT(\d+S)`).FindAllStringSubmatch(read(t, "../knative/base/kafka.yaml"), -1)
+	require.Len(t, deliveries, 2)
+	for _, d := range deliveries {
+		delivery, err := time.ParseDuration(strings.ToLower(d[1]))
+		require.NoError(t, err)
+		require.Greater(t, delivery, timeout)
+	}
+}
+
+// With enough replicas the ingress' gateway sends requests to the pods itself, and Prometheus always does.
+func TestNetworkPoliciesAdmitWhatReachesPods(t *testing.T) {
+	t.Parallel()
+	policies := documents(t, "../knative/base/network-policy.yaml")
+	for name, wants := range map[string][]string{
+		"functions":            {"knative-serving", "knative-eventing", "podSelector: {}"},
+		"functions-ingress":    {"kourier-system", "istio-system", "contour-external", "contour-internal"},
+		"functions-monitoring": {"monitoring", "port: 8080", "port: 9090", "port: 9091"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spec, ok := policies["NetworkPolicy/"+name]["spec"].(map[string]any)
+			require.True(t, ok)
+			require.Equal(t, map[string]any{"matchExpressions": []any{
+				map[string]any{"key": "serving.knative.dev/service", "operator": "Exists"},
+			}}, spec["podSelector"], "the pods of all functions")
+			text, err := yaml.Marshal(spec["ingress"])
+			require.NoError(t, err)
+			for _, want := range wants {
+				require.Contains(t, string(text), want)
+			}
+		})
+	}
+	require.Len(t, policies, 3)
 }
 
 // The compose file, the runbook and the manifests have the same topics and consumer groups.

@@ -119,7 +119,7 @@ func (h *receiver) refuse(ctx context.Context, d ingress.Delivery, reason error)
 	return nil
 }
 
-// deadLetterTimeout is how long the broker may take; the answer must reach the platform within 25 s.
+// deadLetterTimeout is how long the broker may take; the answer must reach the platform within 45 s.
 const deadLetterTimeout = 10 * time.Second
 
 func (h *receiver) bury(ctx context.Context, d ingress.Delivery, letter deadletter.Letter) error {

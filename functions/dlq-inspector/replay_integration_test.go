@@ -246,7 +246,7 @@ func TestAChangeThatWasMadeIsNeverAnsweredAsAFailure(t *testing.T) {
 	require.Equal(t, 1, b.target.Calls["e1"])
 }
 
-// If compute-ma hangs, the replay of one letter ends before its lease, and before the platform's 25 s.
+// If compute-ma hangs, the replay of one letter ends before its lease, and before the platform's 45 s.
 func TestAReplayToAFunctionThatHangsIsBounded(t *testing.T) {
 	t.Parallel()
 	require.Less(t, replay.VerdictTimeout, replay.Lease)

@@ -27,7 +27,7 @@ func TestDeployedManifests(t *testing.T) {
 		require.Equal(t, "price-events-dlq", s.Spec.Delivery.DeadLetterSink.Ref.Name)
 		d, err := s.Spec.Delivery.resolve()
 		require.NoError(t, err)
-		require.Equal(t, kafkasource.Delivery{Retry: 150, BackoffDelay: time.Second, Timeout: 30 * time.Second}, d)
+		require.Equal(t, kafkasource.Delivery{Retry: 150, BackoffDelay: time.Second, Timeout: 50 * time.Second}, d)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 const (
 	maxBatch = 200 // events in one transaction
 	maxQueue = 2_000
-	// CommitTimeout is for one transaction: well below the 25 s that the platform gives a request.
+	// CommitTimeout is for one transaction: well below the 45 s that the platform gives a request.
 	CommitTimeout = 10 * time.Second
 )
 

@@ -23,7 +23,7 @@ import (
 const (
 	saveBatch    = 100
 	saveQueue    = 2_000
-	saveTimeout  = 10 * time.Second // well below the 25 s that the platform gives a request
+	saveTimeout  = 10 * time.Second // well below the 45 s that the platform gives a request
 	roomWait     = 15 * time.Second
 	bodyBytes    = letter.MaxRequestBytes // of bodies in flight; one letter may use all of it
 	perLetter    = 4 << 10                // bytes that a letter needs beside its body

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	tickBudget  = 20 * time.Second // below the platform's timeout of 25 s
+	tickBudget  = 20 * time.Second // below the platform's timeout of 45 s
 	bookkeeping = 3 * time.Second  // of that, for writing the last results
 	// lookAhead is how far a tick looks beyond its own time. PingSource delays each tick by 0 to 499 ms, so two ticks may be 5.5 s
 	// apart: without the look-ahead a period of 5 s might have no tick at all.
