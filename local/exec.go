@@ -46,7 +46,7 @@ func execute(ctx context.Context, args []string) error {
 	defer running.Close(context.WithoutCancel(ctx))
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the caller's own command
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(),
+	cmd.Env = append(append(os.Environ(), withoutFiles...),
 		"DATABASE_URL="+running.DatabaseURL, "REDIS_URL="+running.RedisURL, "KAFKA_BOOTSTRAP_SERVERS="+running.KafkaBootstrapServers)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync/atomic"
@@ -81,7 +82,7 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 			continue
 		}
 		env = append(env, variable+"_BASE_URL="+exchangeURL+"/"+p.Name)
-		if p.NeedsKey && !given[variable+"_API_KEY"] {
+		if p.NeedsKey && !given[variable+"_API_KEY"] && !given[variable+"_API_KEY_FILE"] {
 			env = append(env, variable+"_API_KEY="+localKey)
 		}
 	}
@@ -90,7 +91,7 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 
 // functionEnv returns the environment of the functions: our own, with the addresses of this stack.
 func (s *stack) functionEnv() []string {
-	env := append(append(s.freeCalls(), os.Environ()...),
+	env := append(slices.Concat(s.freeCalls(), os.Environ(), withoutFiles),
 		"DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"],
 		"KAFKA_BOOTSTRAP_SERVERS="+s.env["KAFKA_BOOTSTRAP_SERVERS"], "DLQ_TOKEN="+s.env["DLQ_TOKEN"])
 	if base := s.env["EXCHANGE_URL"]; base != "" && !s.cfg.Live {
