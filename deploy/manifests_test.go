@@ -83,6 +83,33 @@ func TestEnvExampleMatchesTheConfigs(t *testing.T) {
 	}
 }
 
+// Every secret of a config may come from a file, and the documents say so.
+func TestSecretsFromFilesAreDocumented(t *testing.T) {
+	t.Parallel()
+	var secrets []string
+	tag := regexp.MustCompile("(?:service\\.Secret +`envconfig:\"([A-Z_]+)\"|`envconfig:\"([A-Z_]+)\" secret:\"true\")")
+	for _, pattern := range []string{"../*/config.go", "../*/*/config.go", "../*/*/*/config.go", "migrate/main.go"} {
+		paths, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, path := range paths {
+			for _, found := range tag.FindAllStringSubmatch(read(t, path), -1) {
+				secrets = append(secrets, found[1]+found[2])
+			}
+		}
+	}
+	require.Subset(t, secrets, []string{"DATABASE_URL", "REDIS_URL", "API_KEYS", "DLQ_TOKEN", "DLQ_TOKENS"})
+	for _, name := range secrets {
+		for _, path := range []string{"../.env.example", "../README.md", "README.md"} {
+			require.Contains(t, read(t, path), name+"_FILE", path)
+		}
+	}
+	for _, l := range market.Catalog {
+		if l.Key {
+			require.Contains(t, read(t, "README.md"), strings.ToUpper(l.Name)+"_API_KEY_FILE")
+		}
+	}
+}
+
 func TestOpenFaaSStack(t *testing.T) {
 	t.Parallel()
 	var stack struct {

@@ -10,10 +10,10 @@ import (
 	"strings"
 
 	"github.com/joho/godotenv"
-	"github.com/kelseyhightower/envconfig"
 
 	"marketdata/local/services"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/service"
 )
 
 // functionNames lists the functions in the order in which they start.
@@ -35,11 +35,11 @@ type config struct {
 	Install      bool               `envconfig:"LOCAL_INSTALL"`                       // may install Debian packages
 	CI           bool               `envconfig:"CI"`                                  // a disposable machine, which implies Install
 	LocalStack   string             `envconfig:"LOCAL_STACK"`                         // set in a shell that sourced .local/env
-	DatabaseURL  string             `envconfig:"DATABASE_URL"`
-	RedisURL     string             `envconfig:"REDIS_URL"`
+	DatabaseURL  string             `envconfig:"DATABASE_URL" secret:"true"`
+	RedisURL     string             `envconfig:"REDIS_URL" secret:"true"`
 	Kafka        kafkaclient.Config // an existing broker
 	Broker       string             `envconfig:"KAFKA" default:"embedded"` // the broker to start: embedded, apache or apache-secure
-	DLQToken     string             `envconfig:"DLQ_TOKEN"`
+	DLQToken     string             `envconfig:"DLQ_TOKEN" secret:"true"`
 	replicas     map[string]int
 }
 
@@ -49,14 +49,13 @@ func loadConfig() (config, error) {
 		return config{}, fmt.Errorf(".env: %w", err)
 	}
 	var c config
-	if err := envconfig.Process("", &c); err != nil {
-		return config{}, fmt.Errorf("config: %w", err)
-	}
 	c.Kafka.Load()
-	return c, c.validate()
+	err := service.LoadConfig(&c)
+	return c, err
 }
 
-func (c *config) validate() error {
+// Validate reports an invalid COPIES, and fills replicas.
+func (c *config) Validate() error {
 	c.replicas = map[string]int{}
 	for _, name := range functionNames {
 		c.replicas[name] = 1
@@ -100,6 +99,9 @@ func (c *config) services(dir string, say func(string)) services.Options {
 	}
 	return o
 }
+
+// withoutFiles is for the environment of programs that get these secrets in the variables themselves: an empty path counts as not set.
+var withoutFiles = []string{"DATABASE_URL_FILE=", "REDIS_URL_FILE=", "DLQ_TOKEN_FILE="}
 
 func inContainer() bool {
 	for _, mark := range []string{"/.dockerenv", "/run/.containerenv"} {

@@ -29,7 +29,7 @@ func TestCopies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := config{Copies: c.copies, Broker: services.Embedded}
-			err := cfg.validate()
+			err := cfg.Validate()
 			if c.refused != "" {
 				require.EqualError(t, err, "COPIES: invalid entry "+c.refused+": want function=1..20, function one of compute-ma dlq-inspector get-latest poll")
 				return

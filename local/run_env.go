@@ -114,7 +114,7 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 			continue
 		}
 		env = append(env, variable+"_BASE_URL="+exchangeURL+"/"+p.Name)
-		if p.NeedsKey && !given[variable+"_API_KEY"] {
+		if p.NeedsKey && !given[variable+"_API_KEY"] && !given[variable+"_API_KEY_FILE"] {
 			env = append(env, variable+"_API_KEY="+localKey)
 		}
 	}
@@ -124,7 +124,7 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 // functionEnv returns the environment of the functions: our own, with the addresses of this stack. The exchange replaces the providers
 // unless cfg says otherwise; "": there is none.
 func functionEnv(cfg config, backing services.Addresses, token, exchangeURL string) []string {
-	own := withoutKafka(os.Environ())
+	own := append(withoutKafka(os.Environ()), withoutFiles...)
 	addresses := append(backing.Environ(), "DLQ_TOKEN="+token)
 	if exchangeURL == "" || cfg.Live {
 		return append(own, addresses...)

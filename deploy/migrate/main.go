@@ -1,24 +1,24 @@
-// Migrate applies the migrations to the database of DATABASE_URL. It runs as a job before a rollout, never when a function starts: a
+// Migrate applies the migrations to the database of DATABASE_URL, or of the URL in the file DATABASE_URL_FILE. It runs as a job before a rollout, never when a function starts: a
 // schema change must not race with replicas that start and stop.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/kelseyhightower/envconfig"
 
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/service"
 )
 
 type config struct {
-	DatabaseURL service.Secret `envconfig:"DATABASE_URL" required:"true"`
+	DatabaseURL service.Secret `envconfig:"DATABASE_URL"`
 }
+
+// Validate refuses an empty URL, with which the client would connect to its default database.
+func (c config) Validate() error { return service.Required("DATABASE_URL", c.DatabaseURL) }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -31,11 +31,8 @@ func main() {
 
 func run(ctx context.Context) error {
 	var c config
-	if err := envconfig.Process("", &c); err != nil {
-		return fmt.Errorf("config: %w", err)
-	}
-	if c.DatabaseURL == "" { // envconfig's required accepts an empty value; the client would then connect to its default database
-		return errors.New("config: DATABASE_URL is empty")
+	if err := service.LoadConfig(&c); err != nil {
+		return err
 	}
 	if err := migrate.Up(ctx, string(c.DatabaseURL)); err != nil {
 		return err

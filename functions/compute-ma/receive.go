@@ -86,12 +86,15 @@ func (h *receiver) commit(ctx context.Context, d ingress.Delivery, o priceevent.
 	return effect, err
 }
 
-// refuse ends a delivery that failed. An error that may pass is returned to the platform, which retries. An event that can never
-// succeed is written to the dead letter topic, and acknowledged to the platform only after the broker has acknowledged the
+// refuse ends a delivery that failed. An error that may pass is returned to the platform, which retries, unless it would lose the
+// event in the end: it ignores the answer, or its dead letter sink cannot take a record of that size. Such an event, and one that can never
+// succeed, is written to the dead letter topic, and acknowledged to the platform only after the broker has acknowledged the
 // letter. A replay gets its verdict instead.
 func (h *receiver) refuse(ctx context.Context, d ingress.Delivery, reason error) error {
-	transient := !fault.Permanent(reason)
-	if transient && !d.StatusIgnored {
+	letter := deadletter.Letter{
+		Header: d.Header, Body: d.Body, Size: d.Size, SHA256: d.SHA256, Err: reason, Function: "compute-ma", FailedAt: h.now(),
+	}
+	if !fault.Permanent(reason) && !d.StatusIgnored && (!d.FromTopic() || letter.FitsSink()) {
 		h.metrics.retry.Inc()
 		return reason
 	}
@@ -101,9 +104,6 @@ func (h *receiver) refuse(ctx context.Context, d ingress.Delivery, reason error)
 	}
 	if fault.CodeOf(reason) == fault.CodeBodyTooLarge && !d.FromTopic() {
 		return reason // 413: the sender is told, and still has the event
-	}
-	letter := deadletter.Letter{
-		Header: d.Header, Body: d.Body, Size: d.Size, SHA256: d.SHA256, Err: reason, Function: "compute-ma", FailedAt: h.now(),
 	}
 	if err := h.bury(ctx, d, letter); err != nil {
 		// Whatever the error, the event must be delivered again: without its dead letter it would be lost.

@@ -280,6 +280,44 @@ func TestOversizedEvent(t *testing.T) {
 	}
 }
 
+// Once its retries are used up, an event goes to a KafkaSink, which cannot take more than 1 MiB with all headers.
+func TestTroubleWithAnEventThatTheSinkCannotTake(t *testing.T) {
+	t.Parallel()
+	record := func(extra ...string) []string {
+		return ce(append([]string{"Ce-Kafkatopic", "price-events", "Ce-Knativekafkapartition", "1", "Ce-Knativekafkaoffset", "2"}, extra...)...)
+	}
+	large := strings.Replace(good, "{", `{"x":"`+strings.Repeat("x", 1<<20-1000)+`",`, 1)
+	for name, c := range map[string]struct {
+		body   string
+		header []string
+		status int
+	}{
+		"usual":                {good, record(), 503},
+		"large":                {large, record(), 204},
+		"large headers":        {good, record("Ce-X", strings.Repeat("x", 1<<20)), 204},
+		"large, from no topic": {large, ce(), 503},
+		"large replay":         {large, ce("Ce-Replayid", "1"), 503},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			require.Equal(t, 204, b.post(c.body, c.header...))
+			require.Empty(t, b.dlq.letters, "applied while all is well")
+			b.store.errs = []error{fault.New(fault.Unavailable, "storage_unavailable", "x")}
+			require.Equal(t, c.status, b.post(c.body, c.header...))
+			if c.status == 503 {
+				require.Empty(t, b.dlq.letters)
+				return
+			}
+			require.Len(t, b.dlq.letters, 1)
+			require.Equal(t, "storage_unavailable", fault.CodeOf(b.dlq.letters[0].Err))
+			b.dlq.err = errors.New("broker is away")
+			b.store.errs = []error{fault.New(fault.Unavailable, "storage_unavailable", "x")}
+			require.Equal(t, 503, b.post(c.body, c.header...), "never acknowledged without its letter")
+		})
+	}
+}
+
 func TestDryRunTellsAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

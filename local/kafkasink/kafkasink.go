@@ -8,14 +8,11 @@ import (
 	"slices"
 	"strings"
 
+	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 )
-
-// maxRequestSize is max.request.size of the data plane's producer (config-kafka-sink-data-plane). The sink of a cluster refuses
-// larger records, so this one does, too. Functions write the dead letters of larger events themselves.
-const maxRequestSize = 1 << 20
 
 // Producer writes one record and waits for its acknowledgement.
 type Producer interface {
@@ -47,7 +44,7 @@ func (s Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	if record.Bytes() > maxRequestSize {
+	if record.Bytes() > deadletter.SinkBytes { // as on a cluster; functions write the dead letters of larger events themselves
 		s.Log.WarnContext(r.Context(), "refused a record larger than a KafkaSink's max.request.size", "bytes", record.Bytes(), "topic", s.Topic)
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
@@ -63,7 +60,7 @@ func (s Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // record converts the event as the CloudEvents Kafka binding defines it: ce_* headers, partitionkey as the key, and a null value
 // for an event without data. In binary mode attributes are copied unchanged, even invalid ones.
 func (s Sink) record(r *http.Request) (kafkaclient.Record, error) {
-	d, err := ingress.Read(r, maxRequestSize)
+	d, err := ingress.Read(r, deadletter.SinkBytes)
 	if err != nil && fault.CodeOf(err) != fault.CodeBodyTooLarge {
 		return kafkaclient.Record{}, err
 	}

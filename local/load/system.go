@@ -104,7 +104,8 @@ func (s *system) spawn(ctx context.Context, name, localDir string, env []string,
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // our own programs
 	for _, v := range os.Environ() {
-		switch variable, _, _ := strings.Cut(v, "="); variable { // the shell's own stack must not be used
+		variable, _, _ := strings.Cut(v, "=")
+		switch strings.TrimSuffix(variable, "_FILE") { // the shell's own stack must not be used
 		case "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE":
 		default:
 			cmd.Env = append(cmd.Env, v)

@@ -18,10 +18,20 @@ type form struct {
 
 var (
 	whole = form{math.MaxInt, math.MaxInt, math.MaxInt}
-	// forms are tried in turn. The second also passes every later hop, down to the max.request.size of a KafkaSink, 1 MiB. The third
-	// is for a topic with a smaller limit.
+	// forms are tried in turn. The second also passes every later hop, down to a KafkaSink ([SinkBytes]). The third is for a topic with
+	// a smaller limit.
 	forms = []form{whole, {512 << 10, 128 << 10, 256 << 10}, {16 << 10, 4 << 10, 16 << 10}}
 )
+
+// SinkBytes is the largest record that a KafkaSink takes: max.request.size of its producer (config-kafka-sink-data-plane).
+const SinkBytes = 1 << 20
+
+// FitsSink reports whether a KafkaSink can take the event as the dead letter of a KafkaSource, which adds three extensions with the
+// last answer. An event that does not fit is lost if its retries are used up.
+func (d Letter) FitsSink() bool {
+	const answer = 8 << 10
+	return max(int(d.Size)-len(d.Body), 0)+d.Record("").Bytes()+answer <= SinkBytes
+}
 
 const (
 	maxReason = 2000 // bytes of dlq-reason

@@ -87,15 +87,22 @@ func (d Letter) place() (topic, partition, offset string) {
 	return "", "", ""
 }
 
-// delivered returns the headers of the delivery that belong to the event, sorted by name.
+// delivered returns the headers of the delivery that belong to the event, sorted by name. Attributes and content type have the names of
+// the record's headers, whether a KafkaSource sent them as ce-* or OpenFaaS' connector as X-Kafka-Ce_*.
 func (d Letter) delivered() []kafkaclient.Header {
 	const own = 16 // what record adds
 	out := make([]kafkaclient.Header, 0, len(d.Header)+own)
 	for name, values := range d.Header {
 		lower := strings.ToLower(name)
-		if attribute, ok := strings.CutPrefix(lower, "ce-"); ok {
+		ofRecord, isRecord := strings.CutPrefix(lower, "x-kafka-")
+		switch attribute, isAttribute := strings.CutPrefix(lower, "ce-"); {
+		case isAttribute:
 			lower = "ce_" + attribute
-		} else if !strings.HasPrefix(lower, "x-kafka-") && !slices.Contains(eventHeaders, lower) {
+		case isRecord && (ofRecord == "content-type" || strings.HasPrefix(ofRecord, "ce_")):
+			lower = ofRecord
+		case lower == "content-type" && d.Header["X-Kafka-Content-Type"] != nil:
+			continue // the connector's own, whatever the record has
+		case !isRecord && !slices.Contains(eventHeaders, lower):
 			continue
 		}
 		for _, v := range values {

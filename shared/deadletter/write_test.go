@@ -75,6 +75,22 @@ func TestRecordOfAConnectorDelivery(t *testing.T) {
 	require.NotContains(t, n, "dlq-reason", "the text of an unknown error is not shown")
 }
 
+// A replay needs the attributes, and knows them by the names that a KafkaSource's letters have.
+func TestAttributesOfAConnectorDelivery(t *testing.T) {
+	t.Parallel()
+	h := http.Header{}
+	for name, value := range map[string]string{
+		"X-Topic": "prices", "Content-Type": "text/plain", "X-Kafka-Content-Type": "application/json", "X-Kafka-Ce_type": "t", "X-Kafka-Ce_correction": "2",
+		"X-Kafka-Other": "x",
+	} {
+		h.Set(name, value)
+	}
+	n := names(deadletter.Letter{Header: h, Err: errors.New("boom")}.Record("dlq"))
+	require.Equal(t, []string{"application/json", "t", "2", "x"}, []string{n["content-type"], n["ce_type"], n["ce_correction"], n["x-kafka-other"]})
+	require.NotContains(t, n, "x-kafka-ce_type")
+	require.NotContains(t, n, "x-kafka-content-type")
+}
+
 func TestEveryDeliveredHeaderIsKept(t *testing.T) {
 	t.Parallel()
 	h := http.Header{"Ce-Id": {"1"}, "Ce-Empty": {""}, "X-Kafka-Twice": {"a", "b"}, "Content-Encoding": {"gzip"}, "Host": {"dropped"}}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
-	"github.com/google/uuid"
 
 	"marketdata/shared/fault"
 )
@@ -29,17 +28,29 @@ const (
 // Errors are Invalid "undecodable": the request is not a CloudEvent, or has no id, source or type.
 func Decode(header http.Header, body []byte) (event.Event, error) {
 	isBinary := header.Get("Ce-Specversion") != ""
-	if fromConnector(header) && !isBinary {
+	switch {
+	case isBinary || !fromConnector(header):
+	case isCron(header):
+		return cronEvent(), nil
+	default:
 		return connectorEvent(header, body), nil
 	}
 	contentType := header.Get("Content-Type")
 	if isStructured(contentType) {
 		// A KafkaSource delivers in binary mode with the record's content type, which may be this one. Then the ce-* headers count.
-		if e, err := structured(body); err == nil || !isBinary {
-			return e, err
+		a, data, err := structured(body)
+		if err == nil {
+			return a.event(data), nil
+		}
+		if !isBinary {
+			return event.Event{}, err
 		}
 	}
-	return binary(header, contentType, body)
+	a := binary(header, contentType)
+	if err := a.check(); err != nil {
+		return event.Event{}, err
+	}
+	return a.event(body), nil
 }
 
 // isStructured reports whether contentType is that of a single event in JSON. A batch is not a single event.
@@ -82,18 +93,23 @@ func (a *attributes) set(name, value string) {
 	}
 }
 
-func (a *attributes) event(data []byte) (event.Event, error) {
-	if a.version != event.CloudEventsVersionV1 && a.version != event.CloudEventsVersionV03 {
-		return event.Event{}, undecodable("the request is not a CloudEvent")
-	}
+// check reports attributes that are not those of a CloudEvent.
+func (a *attributes) check() error {
 	switch {
+	case a.version != event.CloudEventsVersionV1 && a.version != event.CloudEventsVersionV03:
+		return undecodable("the request is not a CloudEvent")
 	case a.id == "":
-		return event.Event{}, undecodable("the CloudEvent has no id")
+		return undecodable("the CloudEvent has no id")
 	case a.source == "":
-		return event.Event{}, undecodable("the CloudEvent has no source")
+		return undecodable("the CloudEvent has no source")
 	case a.eventType == "":
-		return event.Event{}, undecodable("the CloudEvent has no type")
+		return undecodable("the CloudEvent has no type")
 	}
+	return nil
+}
+
+// event returns the event of attributes that check accepts.
+func (a *attributes) event(data []byte) event.Event {
 	var source types.URIRef
 	if u, err := url.Parse(a.source); err == nil {
 		source.URL = *u
@@ -109,7 +125,7 @@ func (a *attributes) event(data []byte) (event.Event, error) {
 			ID: id, Source: source, Type: eventType, Subject: subject, DataContentType: contentType, Extensions: a.extensions,
 		}
 	}
-	return e, nil
+	return e
 }
 
 func textOrNil(s string) *string {
@@ -119,15 +135,15 @@ func textOrNil(s string) *string {
 	return &s
 }
 
-// binary reads ce-* headers; the body is the data.
-func binary(header http.Header, contentType string, body []byte) (event.Event, error) {
+// binary reads ce-* headers.
+func binary(header http.Header, contentType string) attributes {
 	a := attributes{contentType: contentType}
 	for name, values := range header {
 		if attribute, ok := strings.CutPrefix(name, "Ce-"); ok && len(values) > 0 {
 			a.set(lower(attribute), values[0])
 		}
 	}
-	return a.event(body)
+	return a
 }
 
 // lower returns an attribute's header name in lower case, without an allocation for the common ones.
@@ -157,13 +173,12 @@ func lower(attribute string) string {
 	return strings.ToLower(attribute)
 }
 
-// structured reads an event in JSON (CloudEvents JSON format). If a member is repeated, the last one counts.
-func structured(body []byte) (event.Event, error) {
+// structured reads the attributes and data of a CloudEvent in JSON (CloudEvents JSON format). If a member is repeated, the last one counts.
+func structured(body []byte) (a attributes, data []byte, err error) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) != nil || members == nil {
-		return event.Event{}, undecodable("the request is not a CloudEvent in JSON")
+		return a, nil, undecodable("the request is not a CloudEvent in JSON")
 	}
-	var a attributes
 	for name, value := range members {
 		text, ok := scalar(value)
 		switch {
@@ -177,11 +192,11 @@ func structured(body []byte) (event.Event, error) {
 			a.set(name, string(value))
 		}
 	}
-	data, err := structuredData(members["data"], members["data_base64"], a.contentType)
-	if err != nil {
-		return event.Event{}, err
+	data, err = structuredData(members["data"], members["data_base64"], a.contentType)
+	if err == nil {
+		err = a.check()
 	}
-	return a.event(data)
+	return a, data, err
 }
 
 // isContext reports whether name is a context attribute or data, not an extension.
@@ -231,43 +246,4 @@ func structuredData(data, base64Data json.RawMessage, contentType string) ([]byt
 func isJSON(contentType string) bool {
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	return contentType == "" || err == nil && (strings.HasSuffix(mediaType, "/json") || strings.HasSuffix(mediaType, "+json"))
-}
-
-// cronTopic is the topic of the cron connector's ticks.
-const cronTopic = "cron-function"
-
-func isCron(header http.Header) bool {
-	return header.Get("X-Topic") == cronTopic && header.Get("X-Kafka-Offset") == ""
-}
-
-// connectorEvent makes an event of a raw record, as a KafkaSource does: the record itself if it is a CloudEvent, otherwise an
-// event of recordType.
-func connectorEvent(header http.Header, body []byte) event.Event {
-	e := event.New()
-	if isCron(header) {
-		e.SetType(tickType)
-		e.SetSource("/openfaas/cron-connector")
-		e.SetID(uuid.NewString())
-		return e
-	}
-	if isStructured(header.Get("X-Kafka-Content-Type")) {
-		if own, err := structured(body); err == nil {
-			return own
-		}
-	}
-	var a attributes
-	for name, values := range header {
-		if attribute, ok := strings.CutPrefix(name, "X-Kafka-Ce_"); ok && len(values) > 0 {
-			a.set(strings.ToLower(attribute), values[0])
-		}
-	}
-	if own, err := a.event(body); err == nil {
-		return own
-	}
-	e.SetType(recordType)
-	e.SetSource("/openfaas/kafka-connector#" + header.Get("X-Topic"))
-	e.SetExtension("kafkatopic", header.Get("X-Topic"))
-	e.SetID("partition:" + header.Get("X-Kafka-Partition") + "/offset:" + header.Get("X-Kafka-Offset"))
-	e.DataEncoded = body
-	return e
 }

@@ -169,9 +169,6 @@ func (d *Delivery) read(r *http.Request, keep int64) error {
 	return err
 }
 
-// fromConnector reports whether a request is from one of OpenFaaS' connectors.
-func fromConnector(h http.Header) bool { return h.Get("X-Topic") != "" }
-
 // Guard returns a panic of f as a permanent error, because the same event would panic again.
 func Guard(f func() error) (err error) {
 	defer func() {

@@ -12,7 +12,7 @@ type Config struct {
 	Timeout        time.Duration `envconfig:"RATE_LIMIT_TIMEOUT" default:"50ms"`         // without a byte from Redis
 	MaxCopies      int           `envconfig:"MAX_COPIES" default:"4"`                    // most replicas of a function; divides the limits while Redis is unavailable
 	TrustedProxies string        `envconfig:"TRUSTED_PROXIES" default:"127.0.0.0/8,::1"` // addresses and CIDRs whose X-Forwarded-For is trusted; empty: none
-	APIKeys        Keys          `envconfig:"API_KEYS"`                                  // name:sha256[:5/1m]; empty: the routes are open
+	APIKeys        Keys          `envconfig:"API_KEYS" secret:"true"`                    // name:sha256[:5/1m]; empty: the routes are open
 	Default        Limit         `envconfig:"RATE_LIMIT_DEFAULT" default:"1200/1m"`      // for routes without a limit of their own
 }
 

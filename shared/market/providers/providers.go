@@ -28,10 +28,11 @@ type Config struct {
 	Each        map[string]Settings `ignored:"true"`                            // by name; filled by [Config.Load]
 }
 
-// Settings are those of one provider: <NAME>_BASE_URL and <NAME>_API_KEY.
+// Settings are those of one provider: <NAME>_BASE_URL, and <NAME>_API_KEY or <NAME>_API_KEY_FILE.
 type Settings struct {
 	BaseURL string
 	APIKey  secret.Value // empty if the provider needs none
+	err     error        // why the key could not be read
 }
 
 // adapters has the constructor of each provider in [market.Catalog].
@@ -51,7 +52,7 @@ func (c *Config) Load() {
 		variable := strings.ToUpper(l.Name)
 		s := Settings{BaseURL: service.Setting(variable+"_BASE_URL", l.BaseURL)}
 		if l.Key {
-			s.APIKey = secret.Value(service.Setting(variable+"_API_KEY", ""))
+			s.APIKey, s.err = service.SecretSetting(variable + "_API_KEY")
 		}
 		c.Each[l.Name] = s
 	}
@@ -69,6 +70,7 @@ func (c Config) Validate() error {
 		if !usableBase(s.BaseURL) {
 			errs = append(errs, errors.New(variable+"_BASE_URL must be an http or https URL without user, query or fragment"))
 		}
+		errs = append(errs, s.err)
 		if strings.ContainsFunc(string(s.APIKey), func(r rune) bool { return r <= ' ' || r > '~' }) {
 			errs = append(errs, errors.New(variable+"_API_KEY has spaces, line breaks or other characters that are not valid in a key"))
 		}

@@ -3,6 +3,7 @@ package providers_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ func fromEnvironment(t *testing.T, given map[string]string) providers.Config {
 	t.Helper()
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if strings.HasSuffix(name, "_BASE_URL") || strings.HasSuffix(name, "_API_KEY") || name == "ALPHA_VANTAGE_ENTITLEMENT" || name == "PROVIDER_TIMEOUT" {
+		if strings.HasSuffix(name, "_BASE_URL") || strings.HasSuffix(name, "_API_KEY") || strings.HasSuffix(name, "_API_KEY_FILE") || name == "ALPHA_VANTAGE_ENTITLEMENT" || name == "PROVIDER_TIMEOUT" {
 			t.Setenv(name, "") // restores it at the end
 			require.NoError(t, os.Unsetenv(name))
 		}
@@ -31,6 +32,19 @@ func fromEnvironment(t *testing.T, given map[string]string) providers.Config {
 	c.Load()
 	require.NoError(t, envconfig.Process("", &c))
 	return c
+}
+
+func TestKeysFromFiles(t *testing.T) { //nolint:paralleltest // touches the environment
+	path := filepath.Join(t.TempDir(), "finnhub")
+	require.NoError(t, os.WriteFile(path, []byte("hunter2\n"), 0o600))
+	c := fromEnvironment(t, map[string]string{"FINNHUB_API_KEY_FILE": path})
+	require.NoError(t, c.Validate())
+	require.Equal(t, "hunter2", string(c.Each["finnhub"].APIKey))
+	c = fromEnvironment(t, map[string]string{"FINNHUB_API_KEY_FILE": path, "FINNHUB_API_KEY": "hunter2", "TWELVE_DATA_API_KEY_FILE": path + "x"})
+	err := c.Validate()
+	require.ErrorContains(t, err, "FINNHUB_API_KEY and FINNHUB_API_KEY_FILE are both set")
+	require.ErrorContains(t, err, "TWELVE_DATA_API_KEY_FILE: open "+path+"x: no such file or directory")
+	require.NotContains(t, err.Error(), "hunter2")
 }
 
 func TestAllProvidersExistByDefault(t *testing.T) { //nolint:paralleltest // touches the environment
