@@ -58,6 +58,10 @@ const startWait = 90 * time.Second
 
 // Start starts a broker, and returns once it answers. It gets the jars from Maven Central if the cache does not have them.
 func Start(ctx context.Context, o Options) (*Broker, error) {
+	var err error
+	if o.Cache, err = filepath.Abs(o.Cache); err != nil { // Maven takes a relative path for one beside pom.xml
+		return nil, fmt.Errorf("cache of downloads: %w", err)
+	}
 	libs, err := fetch(ctx, o)
 	if err != nil {
 		return nil, err

@@ -93,12 +93,17 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 	})
 }
 
-func TestLoadReadsFiles(t *testing.T) {
+func TestValuesFromFiles(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(path, []byte("from a file\n"), 0o600))
-	t.Setenv("KAFKA_BOOTSTRAP_SERVERS", "a:1")
-	t.Setenv("KAFKA_SASL_PASSWORD_FILE", path)
-	var c Config
-	c.Load()
+	c := FromEnviron([]string{"KAFKA_BOOTSTRAP_SERVERS=a:1", "KAFKA_SASL_PASSWORD_FILE=" + path})
+	require.NoError(t, c.Validate())
 	require.Equal(t, "from a file", string(c.Properties["sasl.password"]))
+}
+
+func TestEnvironIsWhatLoadReads(t *testing.T) {
+	t.Parallel()
+	lines := []string{"KAFKA_BOOTSTRAP_SERVERS=a:1", "KAFKA_SASL_PASSWORD=x=y", "KAFKA_SSL_CA_PEM=-----BEGIN\nline"}
+	require.Equal(t, lines, FromEnviron(lines).Environ())
 }
