@@ -182,7 +182,7 @@ func (b *Broker) settings(dir string, at func(int) string) string {
 
 func (b *Broker) run(ctx context.Context, o Options, classpath string) error {
 	var err error
-	if b.log, err = os.Create(filepath.Join(o.Dir, "kafka.log")); err != nil { //nolint:gosec // in the data folder
+	if b.log, err = os.Create(filepath.Join(o.Dir, "kafka.log")); err != nil {
 		return fmt.Errorf("open log of apache kafka: %w", err)
 	}
 	b.process, err = process.Start(process.Options{
@@ -256,7 +256,7 @@ func tools(ctx context.Context, o Options) error {
 	}
 	apt, err := exec.LookPath("apt-get")
 	if !o.Install || os.Geteuid() != 0 || err != nil {
-		return errors.New("Apache Kafka needs Java 17 or newer and Maven: install them (Debian: 'apt-get install default-jre-headless maven')")
+		return errors.New("no Java 17 or newer, or no Maven, which KAFKA=apache needs: install them (Debian: 'apt-get install default-jre-headless maven')")
 	}
 	o.Say("kafka: installing Debian's packages default-jre-headless and maven")
 	cmd := exec.CommandContext(ctx, "sh", "-c", apt+" update -qq && DEBIAN_FRONTEND=noninteractive "+apt+" install -y -qq --no-install-recommends default-jre-headless maven") //nolint:gosec // the command is constant

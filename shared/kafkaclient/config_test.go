@@ -1,7 +1,6 @@
 package kafkaclient
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -88,7 +87,7 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 			require.EqualError(t, parsed(lines...).Validate(), err.Error())
 		}
 		var all interface{ Unwrap() []error }
-		require.True(t, errors.As(err, &all))
+		require.ErrorAs(t, err, &all)
 		require.Len(t, all.Unwrap(), 5)
 	})
 }

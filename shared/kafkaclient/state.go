@@ -60,9 +60,10 @@ func saysLittle(err kafka.Error) bool {
 	case kafka.ErrAllBrokersDown, kafka.ErrTimedOut, kafka.ErrTimedOutQueue, kafka.ErrMsgTimedOut, kafka.ErrPurgeQueue, kafka.ErrPurgeInflight:
 		return true
 	case kafka.ErrTransport: // its text may have the cause
-		return err.Error() == err.Code().String() || !causes.MatchString(err.Error())
+		return !causes.MatchString(err.Error())
+	default:
+		return false
 	}
-	return false
 }
 
 // causes matches the errors of a connection that have a cause beyond "it broke".
