@@ -21,7 +21,7 @@ import (
 // inner are codes that no caller sees: a layer above acts on them, or wraps them with a code of its own.
 var inner = []string{
 	fault.CodeRecordGone, fault.CodeMessageTooLarge, fault.CodeBrokerUnavailable, fault.CodeNotFound, fault.CodeReplayUnderWay,
-	fault.CodeCancelled, fault.CodeClientClosed,
+	fault.CodeCancelled, fault.CodeClientClosed, fault.CodeReadOnly,
 }
 
 // made is a call of fault.New or fault.Wrap.

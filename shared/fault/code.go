@@ -54,6 +54,7 @@ const (
 	CodeRecordGone        = "record_gone"
 	CodeMessageTooLarge   = "message_too_large"
 	CodeBrokerUnavailable = "broker_unavailable"
+	CodeReadOnly          = "read_only"
 	CodeNotFound          = "not_found"
 	CodeReplayUnderWay    = "replay_under_way"
 	CodeCancelled         = "cancelled"

@@ -82,8 +82,8 @@ func (l *Lazy) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	return l.pool().SendBatch(ctx, b)
 }
 
-// Ping checks that the database answers.
-func (l *Lazy) Ping(ctx context.Context) error { return l.pool().Ping(ctx) }
+// Ping checks that the database answers and can be written, see [Ping].
+func (l *Lazy) Ping(ctx context.Context) error { return Ping(ctx, l.pool()) }
 
 // Close waits for connections in use and closes the pool, if it was created. The pool must not be used afterwards.
 func (l *Lazy) Close() {

@@ -40,6 +40,8 @@ func parse(url string) (*pgxpool.Config, error) {
 		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
 	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	dropReadOnly(config)
+	suitPoolers(config)
 	return config, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"marketdata/shared/fault"
 )
 
 // Check asks a dependency whether it can be used.
@@ -74,13 +76,15 @@ func (d *dependency) note(err error) {
 	d.err, d.known, d.done = err, true, nil
 }
 
-// state returns ok, unavailable, or unknown before the first result. An error's text may name hosts, so it is only logged.
+// state returns ok, unavailable, read_only, or unknown before the first result. An error's text may name hosts, so it is only logged.
 func (d *dependency) state() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case !d.known:
 		return "unknown"
+	case fault.CodeOf(d.err) == fault.CodeReadOnly:
+		return fault.CodeReadOnly
 	case d.err != nil:
 		return "unavailable"
 	}
@@ -93,10 +97,10 @@ func (s *Service) Needs(checks ...Check) {
 		d := &dependency{Check: c, log: s.Log}
 		s.dependencies = append(s.dependencies, d)
 		s.Metrics.NewGauge(fmt.Sprintf("dependency_up{dependency=%q}", c.Name), func() float64 {
-			if d.state() == "unavailable" {
-				return 0
+			if state := d.state(); state == "ok" || state == "unknown" {
+				return 1
 			}
-			return 1
+			return 0
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/fault"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv/call"
 	"marketdata/shared/testenv/scrape"
@@ -57,6 +59,20 @@ func TestOnlyARequiredDependencyDecides(t *testing.T) {
 		}
 		require.Equal(t, http.StatusOK, call.Do(s.Handler(), http.MethodGet, "/_/health", "").Code)
 	})
+}
+
+// A database that is read-only answers, but is of no use to a function that writes.
+func TestAReadOnlyDependencyIsNamed(t *testing.T) {
+	t.Parallel()
+	standby := func(context.Context) error {
+		return fmt.Errorf("ping: %w", fault.New(fault.Unavailable, fault.CodeReadOnly, "x"))
+	}
+	s, _ := newService(t, service.Check{Name: "postgres", Ping: standby, Required: true}, service.Check{Name: "redis", Ping: standby})
+	w := call.Do(s.Handler(), http.MethodGet, "/readyz?verbose", "")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.JSONEq(t, `{"status":"not_ready","checks":{"postgres":"read_only","redis":"read_only"}}`, w.Body.String())
+	values := scrape.Values(t, s.Metrics.WritePrometheus)
+	require.InDelta(t, 0, values[`dependency_up{dependency="postgres"}`], 0)
 }
 
 // A dependency that hangs and is not required delays nobody; one that is required makes the function wait for it, but not for long.
