@@ -1,23 +1,26 @@
 package ratelimit
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"marketdata/shared/fault"
 	"marketdata/shared/redisclient"
 )
 
-// takeScript is [admit] on a Redis list of admission times in microseconds, on the clock of Redis: one atomic step for all
+// takeSource is [admit] on a Redis list of admission times in microseconds, on the clock of Redis: one atomic step for all
 // replicas.
 //
 // KEYS[1] is the log; ARGV holds N and window (microseconds) of each limit. The reply is allowed (0 or 1), reset (microseconds),
 // and the requests left under each limit. Numbers up to 2^53 are exact in Lua; the clock in microseconds stays below that until
 // the year 2255. A key that is not a list of numbers is not ours and is replaced: every later script would fail on it. The key
 // expires one second after it can no longer refuse a request.
-var takeScript = redis.NewScript(`
+const takeSource = `
 local key, longest = KEYS[1], 0
 for i = 2, #ARGV, 2 do longest = math.max(longest, tonumber(ARGV[i])) end
 local t = redis.call('TIME')
@@ -77,7 +80,9 @@ end
 local answer = {allowed, reset}
 for i, n in ipairs(left) do answer[i + 2] = n - allowed end
 return answer
-`)
+`
+
+var takeScript = redis.NewScript(takeSource)
 
 // Redis is a Store shared by all replicas. The client must not retry by itself (MaxRetries -1): a request whose reply was lost
 // would count twice.
@@ -139,12 +144,36 @@ func decision(taken *redis.Cmd, limits int) (Decision, error) {
 	return d, nil
 }
 
-// Load opens a connection and loads the script into Redis, so that no request has to wait for either.
+// Load opens a connection and loads the script into Redis, so that no request has to wait for either. It also checks that Redis can be
+// used: the error has the code read_only for a replica, and names a node of a cluster, which would refuse most keys.
 func (s *Redis) Load(ctx context.Context) error {
-	if err := takeScript.Load(ctx, s.client).Err(); err != nil {
+	pipe := s.client.Pipeline()
+	loaded := pipe.ScriptLoad(ctx, takeSource)
+	written := pipe.Set(ctx, s.prefix+"ready", "", time.Second)
+	hello := pipe.Do(ctx, "hello", 2)
+	_, _ = pipe.Exec(ctx) // each command has its error
+	switch err := cmp.Or(loaded.Err(), written.Err()); {
+	case isCluster(hello):
+		return errCluster
+	case redis.HasErrorPrefix(err, "READONLY"):
+		return fault.Wrap(err, fault.Unavailable, fault.CodeReadOnly, "redis is read-only")
+	case err != nil:
 		return fmt.Errorf("load limiter script: %w", err)
 	}
 	return nil
+}
+
+var errCluster = errors.New("REDIS_URL is a node of a Redis Cluster, which is not supported")
+
+// isCluster reads the reply to HELLO, a list of names and values. A server that does not answer it, or not to this user, is no cluster.
+func isCluster(hello *redis.Cmd) bool {
+	reply, _ := hello.Slice() // nil after an error
+	for i := 0; i+1 < len(reply); i += 2 {
+		if reply[i] == "mode" {
+			return reply[i+1] == "cluster"
+		}
+	}
+	return false
 }
 
 var _ Store = (*Redis)(nil)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,15 +14,16 @@ import (
 )
 
 // Open returns a client; it does not connect. The client never retries by itself (a limiter script whose reply was lost would count
-// twice), respects the context's deadline, and fails at once if the connection is refused. For an empty URL, every command of the
-// client fails: functions can run without Redis. The error never contains the URL, which may hold a password.
-func Open(url string) (*redis.Client, error) {
+// twice), respects the context's deadline, and fails at once if the connection is refused. For an empty address, every command of the
+// client fails: functions can run without Redis. Redis Sentinel and Redis Cluster are refused: our scripts and batches need all keys in one place, and the address of
+// the primary to stay. The error never contains the URL, which may hold a password.
+func Open(address string) (*redis.Client, error) {
 	silence()
 	options := &redis.Options{}
-	if url != "" {
+	if address != "" {
 		var err error
-		if options, err = redis.ParseURL(url); err != nil {
-			return nil, errors.New("REDIS_URL is not a Redis URL")
+		if options, err = parse(address); err != nil {
+			return nil, err
 		}
 	} else {
 		options.Dialer = func(context.Context, string, string) (net.Conn, error) {
@@ -38,6 +41,29 @@ func Open(url string) (*redis.Client, error) {
 	options.ReadBufferSize, options.WriteBufferSize = 4<<10, 4<<10 // a batch of 50 prices; longer ones take more system calls, but not more time
 	options.PipelinePoolSize = -1                                  // one pool: the first request's pipeline uses the connection that /readyz opened
 	return redis.NewClient(options), nil
+}
+
+// parse reads a URL of one server. The scheme of Valkey, which speaks the same protocol, is taken for that of Redis.
+func parse(text string) (*redis.Options, error) {
+	scheme, rest, _ := strings.Cut(text, "://")
+	switch scheme {
+	case "redis", "rediss", "unix":
+	case "valkey", "valkeys":
+		scheme = "redis" + strings.TrimPrefix(scheme, "valkey")
+	default:
+		if strings.Contains(scheme, "sentinel") || strings.Contains(scheme, "cluster") {
+			return nil, errors.New("REDIS_URL: Redis Sentinel and Redis Cluster are not supported; give the address of one primary, or of a proxy")
+		}
+		return nil, errors.New("REDIS_URL is not a Redis URL: its scheme is not redis, rediss, valkey, valkeys or unix")
+	}
+	options, err := redis.ParseURL(scheme + "://" + rest)
+	if u, invalid := url.Parse(text); invalid == nil && (strings.Contains(u.Host, ",") || u.Query().Has("addr") || u.Query().Has("master_name")) {
+		return nil, errors.New("REDIS_URL has several servers: Redis Sentinel and Redis Cluster are not supported")
+	}
+	if err != nil {
+		return nil, errors.New("REDIS_URL is not a Redis URL") // without err, which may contain the password
+	}
+	return options, nil
 }
 
 // silence turns off the library's own logging, which is not JSON. Callers get its errors and log them.

@@ -1,6 +1,7 @@
 package redisclient_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -16,6 +17,39 @@ func TestOpenShowsNoPassword(t *testing.T) {
 	_, err := redisclient.Open("http://:hunter2@localhost:1")
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{ // the address of the server, or the error
+		"redis://h:1/3":                              "h:1",
+		"rediss://alice:hunter2@h":                   "h:6379",
+		"valkey://h:1":                               "h:1",
+		"valkeys://alice:hunter2@h:1":                "h:1",
+		"unix:///run/redis.sock":                     "/run/redis.sock",
+		"redis+sentinel://:hunter2@h:26379/mymaster": "REDIS_URL: Redis Sentinel and Redis Cluster are not supported; give the address of one primary, or of a proxy",
+		"rediss+cluster://:hunter2@h:1":              "REDIS_URL: Redis Sentinel and Redis Cluster are not supported; give the address of one primary, or of a proxy",
+		"redis://:hunter2@a:1,b:2":                   "REDIS_URL has several servers: Redis Sentinel and Redis Cluster are not supported",
+		"redis://:hunter2@a,b:2":                     "REDIS_URL has several servers: Redis Sentinel and Redis Cluster are not supported",
+		"redis://:hunter2@a:1?addr=b:1":              "REDIS_URL has several servers: Redis Sentinel and Redis Cluster are not supported",
+		"redis://:hunter2@a:1?master_name=m":         "REDIS_URL has several servers: Redis Sentinel and Redis Cluster are not supported",
+		"http://:hunter2@h":                          "REDIS_URL is not a Redis URL: its scheme is not redis, rediss, valkey, valkeys or unix",
+		"h:6379":                                     "REDIS_URL is not a Redis URL: its scheme is not redis, rediss, valkey, valkeys or unix",
+		"redis://h/hunter2":                          "REDIS_URL is not a Redis URL",
+		"redis://:hun#ter2@h":                        "REDIS_URL is not a Redis URL",
+	} {
+		t.Run(address, func(t *testing.T) {
+			t.Parallel()
+			client, err := redisclient.Open(address)
+			if err != nil {
+				require.EqualError(t, err, want)
+				return
+			}
+			defer client.Close() //nolint:errcheck // it did not connect
+			require.Equal(t, want, client.Options().Addr)
+			require.Equal(t, strings.HasPrefix(address, "rediss") || strings.HasPrefix(address, "valkeys"), client.Options().TLSConfig != nil)
+		})
+	}
 }
 
 func TestClientDoesNotRetry(t *testing.T) {
