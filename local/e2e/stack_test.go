@@ -77,7 +77,7 @@ func ownEnviron() (lines []string) {
 	for _, line := range os.Environ() {
 		name, _, _ := strings.Cut(line, "=")
 		switch {
-		case slices.Contains([]string{"DATABASE_URL", "REDIS_URL", "KAFKA", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE"}, name):
+		case slices.Contains([]string{"DATABASE_URL", "REDIS_URL", "KAFKA", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE"}, strings.TrimSuffix(name, "_FILE")):
 		case strings.HasPrefix(name, "KAFKA_"):
 		default:
 			lines = append(lines, line)
