@@ -327,7 +327,7 @@ func withoutRedis(t *testing.T, s *stack, latest []string) {
 	require.Equal(t, "limiter_unavailable", created.code)
 	require.Equal(t, 1, created.retryAfter)
 	require.True(t, created.degraded)
-	status, body, _ := call(t, http.MethodGet, latest[0]+"/readyz", "")
+	status, body, _ := call(t, http.MethodGet, latest[0]+"/readyz?verbose", "")
 	require.Equal(t, http.StatusOK, status, "Redis is optional, so the function is ready")
 	require.Contains(t, string(body), `"redis":"unavailable"`)
 	_, metrics, _ := call(t, http.MethodGet, latest[0]+"/metrics", "")

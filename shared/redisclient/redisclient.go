@@ -15,8 +15,8 @@ import (
 
 // Open returns a client; it does not connect. The client never retries by itself (a limiter script whose reply was lost would count
 // twice), respects the context's deadline, and fails at once if the connection is refused. For an empty address, every command of the
-// client fails: functions can run without Redis. Redis Sentinel and Redis Cluster are refused: our scripts and batches need all keys in one place, and the address of
-// the primary to stay. The error never contains the URL, which may hold a password.
+// client fails: functions can run without Redis. Redis Sentinel and Redis Cluster are refused: our scripts and batches need all keys
+// in one place, and the address of the primary to stay. The error never contains the URL, which may hold a password.
 func Open(address string) (*redis.Client, error) {
 	silence()
 	options := &redis.Options{}
