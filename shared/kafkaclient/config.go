@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
@@ -69,10 +70,15 @@ var endsInFile = map[string]bool{"sasl.oauthbearer.assertion.private.key.file": 
 
 // serviceVariable matches what Kubernetes sets in every pod of a namespace for a Service named kafka, or kafka-…, if the pod has service
 // links: host, port, and each port as a URL and in parts.
-var serviceVariable = regexp.MustCompile(`^(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+var serviceVariable = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+})
 
 func ofService(name, value string) bool {
-	return serviceVariable.MatchString(name) || strings.HasSuffix(name, "PORT") && strings.HasPrefix(value, "tcp://")
+	if !strings.Contains(name, "PORT") && !strings.Contains(name, "HOST") { // compiling the expression would take as long as all the rest
+		return false
+	}
+	return serviceVariable().MatchString(name) || strings.HasSuffix(name, "PORT") && strings.HasPrefix(value, "tcp://")
 }
 
 // guarded has the properties that our guarantees rest on, and the guarantee.
@@ -138,13 +144,15 @@ func (c Config) try() error {
 }
 
 // secretName matches the properties whose values must not be shown.
-var secretName = regexp.MustCompile(`password|secret|\.pem$|\.key$|^ssl\.key|oauthbearer\.config|assertion|jaas`)
+var secretName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`password|secret|\.pem$|\.key$|^ssl\.key|oauthbearer\.config|assertion|jaas`)
+})
 
 // redact hides the values of passwords, keys and tokens in a text of librdkafka.
 func (c Config) redact(text string) string {
 	var values []string
 	for name, value := range c.Properties {
-		if secretName.MatchString(name) && value != "" {
+		if secretName().MatchString(name) && value != "" {
 			values = append(values, string(value))
 		}
 	}

@@ -60,25 +60,29 @@ func saysLittle(err kafka.Error) bool {
 	case kafka.ErrAllBrokersDown, kafka.ErrTimedOut, kafka.ErrTimedOutQueue, kafka.ErrMsgTimedOut, kafka.ErrPurgeQueue, kafka.ErrPurgeInflight:
 		return true
 	case kafka.ErrTransport: // its text may have the cause
-		return !causes.MatchString(err.Error())
+		return !causes().MatchString(err.Error())
 	default:
 		return false
 	}
 }
 
 // causes matches the errors of a connection that have a cause beyond "it broke".
-var causes = regexp.MustCompile(`(?i)refused|authentication|resolve|unreachable|no route`)
+var causes = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)refused|authentication|resolve|unreachable|no route`)
+})
 
 // report logs an error. The caller holds mu.
 func (s *State) report(err kafka.Error) {
 	s.stopPending()
 	s.logged[err.Code()] = true
-	s.reason = s.redact(timing.ReplaceAllString(err.Error(), ""))
+	s.reason = s.redact(timing().ReplaceAllString(err.Error(), ""))
 	s.log.Warn("kafka cannot be used", "code", err.Code().String(), "err", s.reason)
 }
 
 // timing matches what differs between two errors with the same cause.
-var timing = regexp.MustCompile(` \(after \d+ms in state [A-Z_]+(, \d+ identical error\(s\) suppressed)?\)`)
+var timing = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(` \(after \d+ms in state [A-Z_]+(, \d+ identical error\(s\) suppressed)?\)`)
+})
 
 func (s *State) stopPending() {
 	if s.pending != nil {
