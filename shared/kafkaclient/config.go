@@ -137,7 +137,13 @@ func (c Config) try() error {
 	all := c.Map(kafka.ConfigMap{"enable.metrics.push": false, "go.logs.channel.enable": true, "go.events.channel.size": 1, "go.produce.channel.size": 1})
 	client, err := kafka.NewProducer(all)
 	if err != nil {
-		return fmt.Errorf("KAFKA_…: %s", c.redact(err.Error()))
+		text, about := c.redact(err.Error()), "KAFKA_…"
+		for _, name := range slices.Sorted(maps.Keys(c.Properties)) { // of names that begin alike, the longest is the last
+			if strings.Contains(text, name) {
+				about = variable(name)
+			}
+		}
+		return fmt.Errorf("%s: %s", about, text)
 	}
 	client.Close()
 	return nil
