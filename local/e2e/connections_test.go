@@ -154,31 +154,18 @@ func owner(t *testing.T, path string) int {
 // startRedisTLS starts a Redis with the certificate in dir and one user, and returns its URL.
 func startRedisTLS(t *testing.T, dir string) string {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("redis-server is not installed: 'apt-get install redis-server'")
-	}
+	program := testenv.Installed(t, "redis-server", "redis-server")
 	port := testenv.FreePort(t)
 	config := filepath.Join(dir, "redis.conf")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "port 0\nbind 127.0.0.1\ntls-port %d\ntls-cert-file %s/server.pem\ntls-key-file %s/server.key\n"+
 		"tls-ca-cert-file %s/authorities/ca.pem\ntls-auth-clients no\nsave \"\"\nmaxmemory-policy noeviction\ndir %s\n"+
 		"user default off\nuser marketdata on >hunter2 ~* +@all -@admin -@dangerous\n", port, dir, dir, dir, dir), 0o600))
-	cmd := exec.Command(program, config) // ended below
-	log := &safeBuffer{}
-	cmd.Stdout, cmd.Stderr = log, log
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		require.NoError(t, cmd.Process.Kill())
-		_ = cmd.Wait() // killed
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
+	testenv.Run(t, exec.Command(program, config))
 	address := fmt.Sprintf("rediss://marketdata:hunter2@127.0.0.1:%d/0", port)
 	options, err := redis.ParseURL(address + "?skip_verify=true")
 	require.NoError(t, err)
 	client := redis.NewClient(options)
 	defer client.Close() //nolint:errcheck // only pinged
-	require.Eventually(t, func() bool { return client.Ping(t.Context()).Err() == nil }, 10*time.Second, 10*time.Millisecond, log)
+	require.Eventually(t, func() bool { return client.Ping(t.Context()).Err() == nil }, 10*time.Second, 10*time.Millisecond)
 	return address
 }

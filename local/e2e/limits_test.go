@@ -260,8 +260,7 @@ func startRedis(t *testing.T) *redisServer {
 
 func (r *redisServer) start(t *testing.T) {
 	t.Helper()
-	binary, err := exec.LookPath("redis-server")
-	require.NoError(t, err, "install redis-server (Debian: apt-get install redis-server), which this test pauses and kills")
+	binary := testenv.Installed(t, "redis-server", "redis-server") // the test pauses and kills it
 	_, port, _ := strings.Cut(r.addr, ":")
 	r.cmd = exec.Command(binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
 	require.NoError(t, r.cmd.Start())

@@ -20,17 +20,9 @@ import (
 // startRedis starts a server of the test's own, and returns its URL.
 func startRedis(t *testing.T, args ...string) string {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("redis-server is not installed: 'apt-get install redis-server'")
-	}
+	program := testenv.Installed(t, "redis-server", "redis-server")
 	port := strconv.Itoa(testenv.FreePort(t))
-	cmd := exec.Command(program, append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}, args...)...) // ended below
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		require.NoError(t, cmd.Process.Kill())
-		_ = cmd.Wait() // killed
-	})
+	testenv.Run(t, exec.Command(program, append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}, args...)...))
 	url := "redis://127.0.0.1:" + port
 	client, err := redisclient.Open(url)
 	require.NoError(t, err)

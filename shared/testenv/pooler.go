@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"net/url"
@@ -20,10 +19,7 @@ import (
 // that goes through it.
 func Pooler(tb testing.TB, databaseURL string) string {
 	tb.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		tb.Skip("pgbouncer is not installed: 'apt-get install pgbouncer'")
-	}
+	program := Installed(tb, "pgbouncer", "pgbouncer")
 	u, err := url.Parse(databaseURL)
 	require.NoError(tb, err)
 	password, _ := u.User.Password()
@@ -38,19 +34,10 @@ func Pooler(tb testing.TB, databaseURL string) string {
 		require.NoError(tb, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)) //nolint:gosec // a password of a test's server
 	}
 	cmd := exec.Command(program, "-q", filepath.Join(dir, "pgbouncer.ini")) //nolint:gosec,noctx // found on PATH; ended below
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
-	require.NoError(tb, cmd.Start())
-	tb.Cleanup(func() {
-		require.NoError(tb, cmd.Process.Kill())
-		_ = cmd.Wait() // killed
-		if tb.Failed() {
-			tb.Log(log.String())
-		}
-	})
+	Run(tb, cmd)
 	u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	require.Eventually(tb, func() bool {
 		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(tb.Context(), "tcp", u.Host)

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -26,16 +25,6 @@ import (
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/postgres/migrations"
 )
-
-// need returns the variable's value, or fails the test with the remedy.
-func need(tb testing.TB, name string) string {
-	tb.Helper()
-	value := os.Getenv(name) //nolint:forbidigo // the only place where tests read their services
-	if value == "" {
-		tb.Fatalf("%s is not set: run 'make test', which starts the services, or set it to a server of your own", name)
-	}
-	return value
-}
 
 // FreePort returns a free loopback port, for a process that the test starts.
 func FreePort(tb testing.TB) int {
