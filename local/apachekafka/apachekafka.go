@@ -249,9 +249,9 @@ func fetch(ctx context.Context, o Options) (string, error) {
 
 // tools installs Java and Maven if they are missing and may be installed.
 func tools(ctx context.Context, o Options) error {
-	_, noJava := exec.LookPath("java")
-	_, noMaven := exec.LookPath("mvn")
-	if noJava == nil && noMaven == nil {
+	_, javaErr := exec.LookPath("java")
+	_, mavenErr := exec.LookPath("mvn")
+	if javaErr == nil && mavenErr == nil {
 		return nil
 	}
 	apt, err := exec.LookPath("apt-get")

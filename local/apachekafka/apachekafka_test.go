@@ -5,7 +5,6 @@ package apachekafka_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -23,7 +22,7 @@ func TestEveryListener(t *testing.T) {
 	cache, err := filepath.Abs("../../.local/cache")
 	require.NoError(t, err)
 	b, err := apachekafka.Start(t.Context(), apachekafka.Options{
-		Dir: t.TempDir(), Cache: cache, Install: os.Getenv("CI") != "", Say: func(s string) { t.Log(s) }, //nolint:forbidigo // as the local runtime
+		Dir: t.TempDir(), Cache: cache, Say: func(s string) { t.Log(s) },
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { b.Stop(context.WithoutCancel(t.Context())) })
@@ -38,6 +37,7 @@ func TestEveryListener(t *testing.T) {
 		"SCRAM-SHA-512": b.SASL("SCRAM-SHA-512", "marketdata"), "mutual TLS": b.MutualTLS(),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			require.NoError(t, config.Validate())
 			p := kafkaclient.NewProducer(config, silent)
 			defer p.Close(time.Second)
@@ -51,6 +51,7 @@ func TestEveryListener(t *testing.T) {
 		"stranger": {b.SASL("SCRAM-SHA-512", "stranger"), "authorization failed"}, "unknown user": {b.SASL("PLAIN", "nobody"), "authentication"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := kafkaclient.NewProducer(row.config, silent)
 			defer p.Close(0)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
