@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/joho/godotenv"
 
@@ -26,6 +27,7 @@ type config struct {
 	GatewayAddr  string             `envconfig:"GATEWAY_ADDR" default:"localhost:8000"`
 	Dir          string             `envconfig:"LOCAL_DIR" default:".local"`
 	Copies       string             `envconfig:"COPIES"`                              // 1 to 20 replicas of a function: get-latest=3,compute-ma=2; others have 1
+	ScaleToZero  string             `envconfig:"SCALE_TO_ZERO"`                       // 1, or how long a function without requests keeps its replicas
 	Demo         bool               `envconfig:"DEMO" default:"1"`                    // polling jobs for the exchange's symbols
 	Live         bool               `envconfig:"LIVE"`                                // use the real providers, not the fake ones
 	ManifestDir  string             `envconfig:"KNATIVE_DIR" default:"knative"`       // manifests of the event sources
@@ -41,7 +43,11 @@ type config struct {
 	Broker       string             `envconfig:"KAFKA" default:"embedded"` // the broker to start: embedded, apache or apache-secure
 	DLQToken     string             `envconfig:"DLQ_TOKEN" secret:"true"`
 	replicas     map[string]int
+	idle         time.Duration // of SCALE_TO_ZERO; 0: functions always run
 }
+
+// defaultIdle is shorter than the time between two ticks, so that every function sleeps. A cluster waits for a minute and more.
+const defaultIdle = 3 * time.Second
 
 func loadConfig() (config, error) {
 	// The environment takes precedence over .env.
@@ -54,7 +60,7 @@ func loadConfig() (config, error) {
 	return c, err
 }
 
-// Validate reports an invalid COPIES, and fills replicas.
+// Validate reports invalid settings, and fills replicas and idle.
 func (c *config) Validate() error {
 	c.replicas = map[string]int{}
 	for _, name := range functionNames {
@@ -71,6 +77,15 @@ func (c *config) Validate() error {
 			return fmt.Errorf("COPIES: invalid entry %q: want function=1..20, function one of %s", part, strings.Join(functionNames, " "))
 		}
 		c.replicas[name] = n
+	}
+	switch idle, err := time.ParseDuration(c.ScaleToZero); {
+	case c.ScaleToZero == "" || c.ScaleToZero == "0":
+	case c.ScaleToZero == "1":
+		c.idle = defaultIdle
+	case err != nil || idle < time.Second || idle > time.Hour:
+		return fmt.Errorf("SCALE_TO_ZERO: %q is neither 1 nor a duration of 1s to 1h", c.ScaleToZero)
+	default:
+		c.idle = idle
 	}
 	if !slices.Contains(brokers, c.Broker) {
 		return fmt.Errorf("KAFKA: unknown broker %q (one of %s)", c.Broker, strings.Join(brokers, ", "))

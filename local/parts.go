@@ -6,12 +6,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"marketdata/local/balance"
 	"marketdata/local/console"
 	"marketdata/local/gateway"
 	"marketdata/local/services"
+	"marketdata/local/serving"
 	"marketdata/local/sources"
+	"marketdata/local/supervisor"
+	"marketdata/shared/freeport"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/service"
@@ -28,6 +33,50 @@ func startServices(ctx context.Context, o services.Options) (services.Addresses,
 	}
 	o.Say("schema is up to date")
 	return backing, stop, nil
+}
+
+// startServing runs the functions as the manifests of their Services say, with replicas only while there are requests. COPIES replaces
+// max-scale.
+func startServing(ctx context.Context, cfg config, o supervisor.Options) (map[string][]string, func() []serving.Status, stopFunc, error) {
+	specs, err := serving.Load(cfg.ManifestDir)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	platform := serving.New(cfg.idle, o.Out.Logger("serving"))
+	urls := map[string][]string{}
+	for _, name := range o.Order {
+		spec, declared := specs[name]
+		if !declared || !o.Built(name) {
+			continue
+		}
+		if n := cfg.replicas[name]; n > 1 {
+			spec.MaxScale = n
+		}
+		url, err := platform.Add(ctx, name, spec, func(ctx context.Context) (*url.URL, func(context.Context), error) {
+			return startReplica(ctx, o, name)
+		})
+		if err != nil {
+			return nil, nil, platform.Close, err
+		}
+		urls[name] = []string{url}
+	}
+	// Every function gets the addresses of the others: dlq-inspector replays to compute-ma.
+	o.Env = append(o.Env, supervisor.Addresses(urls)...)
+	platform.Run()
+	o.Out.Say(fmt.Sprintf("functions scale to zero after %v without requests", cfg.idle))
+	return urls, platform.Status, platform.Close, nil
+}
+
+func startReplica(ctx context.Context, o supervisor.Options, name string) (*url.URL, func(context.Context), error) {
+	port, err := freeport.Find(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := o.Replica(name, name, port)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, p.Stop, nil
 }
 
 // startSources starts the sources of the manifests, and returns once they are ready.
@@ -74,8 +123,10 @@ func startBalancer(ctx context.Context, replicas []string) (string, stopFunc, er
 }
 
 // startGateway starts the gateway on a listener.
-func startGateway(gate net.Listener, functions map[string][]string, out *console.Console) (stopFunc, error) {
-	h, err := gateway.New(functions, out.Logger("gateway"))
+func startGateway(
+	gate net.Listener, functions map[string][]string, scale func() []serving.Status, out *console.Console,
+) (stopFunc, error) {
+	h, err := gateway.New(functions, scale, out.Logger("gateway"))
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"marketdata/local/console"
 	"marketdata/local/demo"
 	"marketdata/local/exchange"
+	"marketdata/local/serving"
 	"marketdata/local/supervisor"
 )
 
@@ -108,11 +109,17 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	}
 
 	functions := givenFunctions()
+	var scale func() []serving.Status
 	if only["functions"] {
-		functions, stop, err = supervisor.Start(ctx, supervisor.Options{
+		o := supervisor.Options{
 			BinDir: cfg.binDir(), Copies: cfg.replicas, Order: functionNames, Env: functionEnv(cfg, backing, token, exchangeURL),
 			Out: out,
-		})
+		}
+		if cfg.idle > 0 {
+			functions, scale, stop, err = startServing(ctx, cfg, o)
+		} else {
+			functions, stop, err = supervisor.Start(ctx, o)
+		}
 		if begun.add(stop); err != nil {
 			return err
 		}
@@ -141,7 +148,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	}
 
 	if only["gateway"] {
-		stop, err = startGateway(gate, functions, out)
+		stop, err = startGateway(gate, functions, scale, out)
 		if begun.add(stop); err != nil {
 			return err
 		}

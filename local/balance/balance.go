@@ -104,7 +104,7 @@ func (r *replica) watch(ctx context.Context, transport http.RoundTripper) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			ready := r.probe(ctx, transport)
+			ready := Probe(ctx, transport, r.url)
 			if ctx.Err() == nil {
 				r.unready.Store(!ready)
 			}
@@ -112,13 +112,18 @@ func (r *replica) watch(ctx context.Context, transport http.RoundTripper) {
 	}
 }
 
-func (r *replica) probe(ctx context.Context, transport http.RoundTripper) (ready bool) {
+// ProbeAgent begins the User-Agent of probes, as of those of Kubernetes.
+const ProbeAgent = "kube-probe/"
+
+// Probe asks a replica whether it is ready.
+func Probe(ctx context.Context, transport http.RoundTripper, replica *url.URL) (ready bool) {
 	ctx, cancel := context.WithTimeout(ctx, probeWait)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url.JoinPath("/readyz").String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, replica.JoinPath("/readyz").String(), nil)
 	if err != nil {
 		return false
 	}
+	req.Header.Set("User-Agent", ProbeAgent+"local")
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return false

@@ -50,3 +50,16 @@ func TestHomePage(t *testing.T) {
 	}
 	require.LessOrEqual(t, requests, 80, "one tab fetches for all: at most 15 requests in five seconds, however many tabs there are")
 }
+
+// With SCALE_TO_ZERO the page shows how the functions sleep and wake.
+func TestHomePageOfSleepingFunctions(t *testing.T) {
+	t.Parallel()
+	s := start(t, newDir(t), "SCALE_TO_ZERO=1s")
+	b := newBrowser(t)
+	b.window(t, 390, 844, true, "light")
+	b.open(t, s.env["GATEWAY_URL"]+"/")
+	b.shows(t, "#functions", "dlq-inspector")
+	b.holds(t, `document.querySelector("#functions tr.asleep th").textContent !== ""`)
+	b.holds(t, `Number(document.querySelector("#functions td:nth-child(5)").textContent) > 0`)
+	b.holds(t, `document.documentElement.scrollWidth <= 390`)
+}

@@ -39,7 +39,7 @@ func Start(ctx context.Context, o Options) (urls map[string][]string, stop func(
 	urls = map[string][]string{}
 	var replicas []replica
 	for _, name := range o.Order {
-		if _, err := os.Stat(filepath.Join(o.BinDir, name)); err != nil {
+		if !o.Built(name) {
 			continue
 		}
 		for i := range o.Copies[name] {
@@ -52,9 +52,7 @@ func Start(ctx context.Context, o Options) (urls map[string][]string, stop func(
 		}
 	}
 	// Every function gets the addresses of the others: dlq-inspector replays to compute-ma.
-	for name, list := range urls {
-		o.Env = append(o.Env, Variable(name)+"="+list[0])
-	}
+	o.Env = append(o.Env, Addresses(urls)...)
 	var running []*process.Process
 	stop = func(ctx context.Context) {
 		var wg sync.WaitGroup
@@ -74,6 +72,20 @@ func Start(ctx context.Context, o Options) (urls map[string][]string, stop func(
 	return urls, stop, nil
 }
 
+// Built reports whether there is a binary of a function.
+func (o Options) Built(name string) bool {
+	_, err := os.Stat(filepath.Join(o.BinDir, name))
+	return err == nil
+}
+
+// Addresses returns the variables that hold the address of each function.
+func Addresses(urls map[string][]string) (env []string) {
+	for name, list := range urls {
+		env = append(env, Variable(name)+"="+list[0])
+	}
+	return env
+}
+
 // Variable returns the name of the environment variable that holds a function's address.
 func Variable(function string) string {
 	return strings.ToUpper(strings.ReplaceAll(function, "-", "_")) + "_URL"
@@ -90,11 +102,16 @@ func (r replica) start(o Options) (*process.Process, error) {
 	if o.Copies[r.name] > 1 {
 		label += "/" + strconv.Itoa(r.index+1)
 	}
-	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", fmt.Sprint("PORT=", r.port), "K_SERVICE="+r.name)
+	return o.Replica(r.name, label, r.port)
+}
+
+// Replica starts one replica of a function on a port.
+func (o Options) Replica(name, label string, port int) (*process.Process, error) {
+	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", fmt.Sprint("PORT=", port), "K_SERVICE="+name)
 	return process.Start(process.Options{
 		Name: label,
 		Command: func() *exec.Cmd {
-			cmd := exec.Command(filepath.Join(o.BinDir, r.name)) //nolint:gosec,noctx // our own build; ended by Stop
+			cmd := exec.Command(filepath.Join(o.BinDir, name)) //nolint:gosec,noctx // our own build; ended by Stop
 			cmd.Env = env
 			cmd.Stdout = o.Out.Log(label)
 			cmd.Stderr = cmd.Stdout

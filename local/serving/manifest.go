@@ -1,0 +1,182 @@
+package serving
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	"sigs.k8s.io/yaml"
+)
+
+// Spec is what the manifest of a Knative Service says about running it.
+type Spec struct {
+	Timeout     time.Duration // for a whole request; then 504
+	Concurrency int           // requests in flight that a replica takes at the same time; 0: any number
+	Target      float64       // requests in flight that a replica should have on average
+	MinScale    int
+	MaxScale    int // 0: no limit
+}
+
+// Knative's defaults (serving, pkg/apis/config/defaults.go and pkg/autoscaler/config/config.go).
+const (
+	defaultTimeout     = 300 * time.Second
+	defaultTarget      = 100 // without containerConcurrency
+	defaultUtilization = 70  // percent
+	autoscaling        = "autoscaling.knative.dev/"
+)
+
+// Load reads the Services of the folder's base, with the patches that its kustomization applies to every Service. An autoscaling
+// annotation that is not emulated is an error: the local system would behave otherwise than the cluster.
+func Load(dir string) (map[string]Spec, error) {
+	base := filepath.Join(dir, "base")
+	patches, err := servicePatches(base)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(base, "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	specs := map[string]Spec{}
+	for _, file := range files {
+		text, err := os.ReadFile(file) //nolint:gosec // the folder is the operator's choice
+		if err != nil {
+			return nil, fmt.Errorf("read manifest: %w", err)
+		}
+		for _, doc := range bytes.Split(text, []byte("\n---")) {
+			var head knativeService
+			if err := yaml.Unmarshal(doc, &head); err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+			if head.APIVersion != "serving.knative.dev/v1" || head.Kind != "Service" {
+				continue
+			}
+			if specs[head.Metadata.Name], err = specOf(doc, patches); err != nil {
+				return nil, fmt.Errorf("%s: Service %s: %w", file, head.Metadata.Name, err)
+			}
+		}
+	}
+	return specs, nil
+}
+
+// servicePatches returns the JSON patches (RFC 6902) that the kustomization applies to all Services.
+func servicePatches(base string) (patches []jsonpatch.Patch, err error) {
+	var kustomization struct {
+		Patches []struct {
+			Path   string `json:"path"`
+			Target struct {
+				Kind string `json:"kind"`
+				Name string `json:"name"`
+			} `json:"target"`
+		} `json:"patches"`
+	}
+	text, err := os.ReadFile(filepath.Join(base, "kustomization.yaml")) //nolint:gosec // the folder is the operator's choice
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	if err := yaml.Unmarshal(text, &kustomization); err != nil {
+		return nil, fmt.Errorf("%s: %w", base, err)
+	}
+	for _, p := range kustomization.Patches {
+		if p.Target.Kind != "Service" || p.Target.Name != "" || p.Path == "" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(base, p.Path)) //nolint:gosec // named by the kustomization
+		if err != nil {
+			return nil, fmt.Errorf("read patch: %w", err)
+		}
+		ops, err := yaml.YAMLToJSON(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Path, err)
+		}
+		patch, err := jsonpatch.DecodePatch(ops)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Path, err)
+		}
+		patches = append(patches, patch)
+	}
+	return patches, nil
+}
+
+// knativeService is serving.knative.dev/v1 Service, limited to the members that say how to run it.
+type knativeService struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Name string `json:"name"`
+	} `json:"metadata"`
+	Spec struct {
+		Template struct {
+			Metadata struct {
+				Annotations map[string]string `json:"annotations"`
+			} `json:"metadata"`
+			Spec struct {
+				ContainerConcurrency int    `json:"containerConcurrency"`
+				TimeoutSeconds       *int64 `json:"timeoutSeconds"`
+			} `json:"spec"`
+		} `json:"template"`
+	} `json:"spec"`
+}
+
+func specOf(doc []byte, patches []jsonpatch.Patch) (Spec, error) {
+	text, err := yaml.YAMLToJSON(doc)
+	if err != nil {
+		return Spec{}, err
+	}
+	for _, p := range patches {
+		if text, err = p.Apply(text); err != nil {
+			return Spec{}, fmt.Errorf("patch: %w", err)
+		}
+	}
+	var s knativeService
+	if err := yaml.Unmarshal(text, &s); err != nil {
+		return Spec{}, err
+	}
+	revision := s.Spec.Template.Spec
+	spec := Spec{Timeout: defaultTimeout, Concurrency: revision.ContainerConcurrency}
+	if revision.TimeoutSeconds != nil {
+		spec.Timeout = time.Duration(*revision.TimeoutSeconds) * time.Second
+	}
+	target, utilization := float64(defaultTarget), float64(defaultUtilization)
+	if spec.Concurrency > 0 {
+		target = float64(spec.Concurrency)
+	}
+	for name, value := range s.Spec.Template.Metadata.Annotations {
+		if err := spec.annotate(name, value, &target, &utilization); err != nil {
+			return Spec{}, fmt.Errorf("annotation %s: %w", name, err)
+		}
+	}
+	if spec.Concurrency > 0 {
+		target = math.Min(target, float64(spec.Concurrency))
+	}
+	spec.Target = target * utilization / 100
+	return spec, nil
+}
+
+// annotate applies one annotation of the revision.
+func (s *Spec) annotate(name, value string, target, utilization *float64) (err error) {
+	switch name {
+	case autoscaling + "min-scale":
+		s.MinScale, err = strconv.Atoi(value)
+	case autoscaling + "max-scale":
+		s.MaxScale, err = strconv.Atoi(value)
+	case autoscaling + "target":
+		*target, err = strconv.ParseFloat(value, 64)
+	case autoscaling + "target-utilization-percentage":
+		*utilization, err = strconv.ParseFloat(value, 64)
+	default:
+		if len(name) > len(autoscaling) && name[:len(autoscaling)] == autoscaling {
+			return errors.New("not emulated: leave it out, or run without SCALE_TO_ZERO")
+		}
+	}
+	return err
+}
