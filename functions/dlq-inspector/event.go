@@ -7,6 +7,7 @@ import (
 	"time"
 
 	vm "github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sync/errgroup"
 
 	"marketdata/functions/dlq-inspector/internal/intake"
 	"marketdata/functions/dlq-inspector/internal/letter"
@@ -30,6 +31,8 @@ type receiver struct {
 type upkeep interface {
 	RecoverReplays(ctx context.Context) error
 	ForgetKeys(ctx context.Context) error
+	FoldCounts(ctx context.Context) error
+	IndexTexts(ctx context.Context) error
 }
 
 func (r *receiver) routes(mux *http.ServeMux) {
@@ -40,9 +43,17 @@ func (r *receiver) routes(mux *http.ServeMux) {
 // dead letter topic again, for ever.
 func (r *receiver) event(ctx context.Context, d ingress.Delivery) error {
 	if d.IsTick() {
-		return errors.Join(r.upkeep.RecoverReplays(ctx), r.upkeep.ForgetKeys(ctx), r.bulks.Advance(ctx, tickAdvance))
+		return r.tick(ctx)
 	}
 	return r.take(ctx, d)
+}
+
+// tick indexes beside all else: neither waits for the other.
+func (r *receiver) tick(ctx context.Context) error {
+	var index errgroup.Group
+	index.Go(func() error { return r.upkeep.IndexTexts(ctx) })
+	return errors.Join(
+		r.upkeep.RecoverReplays(ctx), r.upkeep.ForgetKeys(ctx), r.upkeep.FoldCounts(ctx), r.bulks.Advance(ctx, tickAdvance), index.Wait())
 }
 
 // unreadable handles a delivery that is no event: it is a letter, too.

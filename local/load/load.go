@@ -30,6 +30,7 @@ type sizes struct {
 	backlog  int           // records in a backlog
 	letters  int           // poison records
 	replays  int           // letters in a bulk replay
+	listed   int           // letters that are listed and searched
 	jobs     int           // polling jobs
 	symbols  int           // symbols that the jobs share
 	interval time.Duration // of the jobs
@@ -38,11 +39,11 @@ type sizes struct {
 
 var (
 	full = sizes{
-		rounds: 5, round: 2 * time.Second, backlog: 100_000, letters: 100_000, replays: 20_000,
+		rounds: 5, round: 2 * time.Second, backlog: 100_000, letters: 100_000, replays: 20_000, listed: 1_000_000,
 		jobs: 10_000, symbols: 500, interval: time.Minute, periods: 3,
 	}
 	short = sizes{
-		rounds: 1, round: time.Second, backlog: 10_000, letters: 5_000, replays: 1_000,
+		rounds: 1, round: time.Second, backlog: 10_000, letters: 5_000, replays: 1_000, listed: 20_000,
 		jobs: 500, symbols: 50, interval: 5 * time.Second, periods: 3,
 	}
 )
@@ -89,6 +90,7 @@ var rows = []row{
 	{"letters", (*run).storeLetters},
 	{"replay", (*run).replayLetters},
 	{"poll", (*run).pollJobs},
+	{"lists", (*run).listLetters},
 	{"memory", (*run).memory},
 }
 

@@ -7,13 +7,14 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/tern/v2/migrate"
 
 	"marketdata/shared/postgres/migrations"
 )
 
 // Up migrates the database to the newest schema. It holds an advisory lock, so concurrent calls are safe; a second call changes
-// nothing. All migrations are one transaction: a pooler in transaction mode may give each transaction another session, and a lock that
+// nothing. All numbered migrations are one transaction: a pooler in transaction mode may give each transaction another session, and a lock that
 // outlived its transaction would stay in a session of the pooler. The error never contains the URL.
 func Up(ctx context.Context, databaseURL string) error {
 	config, err := pgx.ParseConfig(databaseURL)
@@ -26,7 +27,13 @@ func Up(ctx context.Context, databaseURL string) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // the work is committed; nothing depends on a clean close
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return up(ctx, tx) })
+	if err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return up(ctx, tx) }); err != nil {
+		return err
+	}
+	if err := countLetters(ctx, conn); err != nil {
+		return err
+	}
+	return enableSearch(ctx, conn)
 }
 
 // lockKey is the key of our advisory lock. The library has its own, which it releases before the transaction ends.
@@ -45,6 +52,41 @@ func up(ctx context.Context, tx pgx.Tx) error {
 	}
 	if err := m.Migrate(ctx); err != nil {
 		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// countLetters counts the dead letters that are older than the counts, a few thousand in a transaction: functions are at work. The
+// triggers of the table count a letter that becomes counted.
+func countLetters(ctx context.Context, conn *pgx.Conn) error {
+	const step = `
+		update dead_letters set counted = true
+		where id in (select id from dead_letters where not counted order by id limit 5000 for update skip locked)`
+	const left = "select exists (select from dead_letters where not counted)"
+	for more := true; more; {
+		if _, err := conn.Exec(ctx, step); err != nil {
+			return fmt.Errorf("count dead letters: %w", err)
+		}
+		if err := conn.QueryRow(ctx, left).Scan(&more); err != nil {
+			return fmt.Errorf("count dead letters: %w", err)
+		}
+	}
+	return nil
+}
+
+// enableSearch creates the index for the search in dead letters, if the database has the extension pg_trgm or lets us create it. Without
+// it dlq-inspector searches without the values, and says so.
+func enableSearch(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "create extension if not exists pg_trgm")
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return nil // not installed, or not permitted
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "create index if not exists dead_letter_texts_search on dead_letter_texts using gin (text gin_trgm_ops)")
+	}
+	if err != nil {
+		return fmt.Errorf("create the search index: %w", err)
 	}
 	return nil
 }

@@ -3,6 +3,9 @@
 package migrate_test
 
 import (
+	"context"
+	"fmt"
+	neturl "net/url"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -61,4 +64,62 @@ func TestMigrationKeepsAverages(t *testing.T) {
 	require.NoError(t, migrate.Up(t.Context(), url))
 	require.Equal(t, before, dump(t, conn))
 	require.NoError(t, migrate.Up(t.Context(), url), "a second call changes nothing")
+}
+
+// Letters of the version before are counted and wait for the index, also if the migration was interrupted between its steps.
+func TestMigrationCountsLetters(t *testing.T) {
+	t.Parallel()
+	url, conn := at(t, 12)
+	_, err := conn.Exec(t.Context(), `
+		insert into dead_letters (id, status, exact, value_sha256, value, headers, attributes, code, reason, fingerprint, first_failed_at, last_failed_at, failure_count)
+		select gen_random_uuid(), (array['open', 'sent'])[1 + i % 2], true, sha256(i::text::bytea), 'x', '[]', '{}', 'c', 'r', 'f' || i % 3, now(), now(), 2
+		from generate_series(1, 12000) i`)
+	require.NoError(t, err)
+	require.NoError(t, migrate.Up(t.Context(), url))
+	for range 2 {
+		var counts, failures, waiting int
+		require.NoError(t, conn.QueryRow(t.Context(), `
+			select (select sum(letters) from dead_letter_counts where status = 'open'), (select sum(failures) from dead_letter_hours),
+				(select count(*) from dead_letters_to_index)`).Scan(&counts, &failures, &waiting))
+		require.Equal(t, []int{6000, 24000, 12000}, []int{counts, failures, waiting})
+		require.NoError(t, migrate.Up(t.Context(), url), "a second call changes nothing")
+	}
+	_, err = conn.Exec(t.Context(), "update dead_letters set status = 'discarded'")
+	require.NoError(t, err)
+	var discarded int
+	require.NoError(t, conn.QueryRow(t.Context(), "select sum(letters) from dead_letter_counts where status = 'discarded'").Scan(&discarded))
+	require.Equal(t, 12000, discarded)
+}
+
+// A role that may not create the extension gets everything but the index.
+func TestMigrationWithoutTheExtension(t *testing.T) {
+	t.Parallel()
+	url, conn := at(t, 12)
+	_, err := conn.Exec(t.Context(), "drop extension if exists pg_trgm")
+	require.NoError(t, err)
+	var database, role string
+	require.NoError(t, conn.QueryRow(t.Context(), "select current_database(), 'plain_' || md5(current_database())").Scan(&database, &role))
+	_, err = conn.Exec(t.Context(), fmt.Sprintf(`
+		create role %[1]s login password 'plain';
+		grant usage, create on schema public to %[1]s;
+		do $$ declare t record; begin
+			for t in select c.relname, c.relkind from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v') loop
+				execute format('alter table %%I owner to %[1]s', t.relname);
+			end loop;
+		end $$`, role))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := conn.Exec(context.Background(), fmt.Sprintf("reassign owned by %[1]s to current_user; drop owned by %[1]s; drop role %[1]s", role))
+		require.NoError(t, err)
+	})
+	as, err := neturl.Parse(url)
+	require.NoError(t, err)
+	as.User = neturl.UserPassword(role, "plain")
+	require.NoError(t, migrate.Up(t.Context(), as.String()))
+	var searchable bool
+	require.NoError(t, conn.QueryRow(t.Context(), "select to_regclass('dead_letter_texts_search') is not null").Scan(&searchable))
+	require.False(t, searchable)
+	require.NoError(t, migrate.Up(t.Context(), url))
+	require.NoError(t, conn.QueryRow(t.Context(), "select to_regclass('dead_letter_texts_search') is not null").Scan(&searchable))
+	require.True(t, searchable, "the index comes with the next migration that may create it")
 }

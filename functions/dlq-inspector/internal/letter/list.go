@@ -2,6 +2,7 @@ package letter
 
 import (
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 )
@@ -12,9 +13,28 @@ type Filter struct {
 	Fingerprint string     `json:"fingerprint,omitempty"`
 	Symbol      string     `json:"symbol,omitempty"` // in any case
 	Topic       string     `json:"topic,omitempty"`
-	Q           string     `json:"q,omitempty"` // text in code, reason, symbol, source or id, in any case
+	Q           string     `json:"q,omitempty"` // text in code, reason, symbol, source, id or value, in any case; see Short
 	Since       *time.Time `json:"since,omitempty"`
 	Until       *time.Time `json:"until,omitempty"`
+}
+
+// Short reports whether Q is too short for the index of the search, which needs three letters or digits in a row. Such a text is a
+// symbol.
+func (f Filter) Short() bool {
+	run := 0
+	for _, c := range f.Q {
+		switch {
+		case c > unicode.MaxASCII: // at least two bytes, which the index has with three digits each
+			return false
+		case unicode.IsLetter(c), unicode.IsDigit(c):
+			if run++; run == 3 {
+				return false
+			}
+		default:
+			run = 0
+		}
+	}
+	return f.Q != ""
 }
 
 // Listed is a letter in a list.
@@ -39,6 +59,7 @@ type Group struct {
 	Open        int64
 	First       time.Time
 	Last        time.Time
+	Hours       []int64 // failures in each of the last 24 hours (UTC), the current one last
 }
 
 // GroupKey is a group's position in the list, which has the group with the most open letters first.

@@ -21,6 +21,9 @@ const (
 	Discarded Status = "discarded" // an operator set it aside
 )
 
+// Statuses returns all statuses.
+func Statuses() []Status { return []Status{Open, Replaying, Resolved, Sent, Discarded} }
+
 // Outcome is how a replay ended, or how it would end if it is rehearsed.
 type Outcome string
 

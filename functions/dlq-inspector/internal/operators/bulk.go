@@ -21,7 +21,7 @@ type bulkRequest struct {
 			Fingerprint string     `json:"fingerprint,omitempty" maxLength:"64"`
 			Symbol      string     `json:"symbol,omitempty" maxLength:"32"`
 			Topic       string     `json:"topic,omitempty" maxLength:"249"`
-			Q           string     `json:"q,omitempty" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
+			Q           string     `json:"q,omitempty" maxLength:"200" doc:"Text in code, reason, symbol, source, id or value (its first 64 KiB); one of less than three letters or digits in a row is a symbol"`
 			Since       *time.Time `json:"since,omitempty" doc:"Last failure at or after"`
 			Until       *time.Time `json:"until,omitempty" doc:"Last failure before"`
 		} `json:"filter,omitempty" doc:"Open letters only; empty: all of them"`

@@ -19,7 +19,7 @@ type listRequest struct {
 	Fingerprint string `query:"fingerprint" maxLength:"64"`
 	Symbol      string `query:"symbol" maxLength:"32"`
 	Topic       string `query:"topic" maxLength:"249"`
-	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source or id"`
+	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source, id or value (its first 64 KiB); one of less than three letters or digits in a row is a symbol"`
 	Since       string `query:"since" format:"date-time" doc:"Last failure at or after"`
 	Until       string `query:"until" format:"date-time" doc:"Last failure before"`
 	api.Paging
@@ -32,7 +32,8 @@ func (in listRequest) query() api.Query {
 
 type listAnswer struct {
 	Body struct {
-		Messages []Summary `json:"messages"`
+		Messages       []Summary `json:"messages"`
+		ValuesSearched *bool     `json:"values_searched,omitempty" doc:"With q: false if the database lacks the extension pg_trgm, so that values were not searched"`
 		api.Next
 	}
 }
@@ -65,11 +66,14 @@ func (a *API) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.Store.List(ctx, f, after, in.Limit+1)
+	all, values, err := a.Store.List(ctx, f, after, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	out := &listAnswer{}
+	if f.Q != "" {
+		out.Body.ValuesSearched = &values
+	}
 	out.Body.Messages = []Summary{}
 	all, out.Body.Next = api.Page(in.query(), all, in.Limit, func(l letter.Listed) letter.ListKey { return l.Key })
 	for _, l := range all {
@@ -100,6 +104,7 @@ type group struct {
 	Open        int64     `json:"open"`
 	First       time.Time `json:"first_failed_at"`
 	Last        time.Time `json:"last_failed_at"`
+	Hours       []int64   `json:"per_hour" doc:"Failures in each of the last 24 hours (UTC); the current one is the last"`
 	Meaning     string    `json:"meaning,omitempty" doc:"What the code means, if it is one of compute-ma's"`
 	Remedy      string    `json:"remedy,omitempty" doc:"What can be done about it"`
 }
@@ -107,6 +112,7 @@ type group struct {
 func groupOf(g letter.Group) group {
 	out := group{
 		Fingerprint: g.Fingerprint, Code: g.Code, Reason: g.Reason, Letters: g.Letters, Open: g.Open, First: g.First, Last: g.Last,
+		Hours: g.Hours,
 	}
 	if r, ok := priceevent.Explain(g.Code); ok {
 		out.Meaning, out.Remedy = r.Meaning, r.Remedy

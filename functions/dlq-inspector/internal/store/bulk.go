@@ -79,10 +79,20 @@ func (s *Store) CreateBulk(ctx context.Context, b replay.Bulk, key string, finge
 				return err
 			}
 		}
-		const q = `
+		candidates := "dead_letters"
+		if b.Filter.Q != "" && !b.Filter.Short() { // the index finds them; filterCondition looks again
+			candidates = `(
+				select l.*
+				from dead_letters l
+				join (
+					select letter_id from dead_letter_texts where ` + like("text", "$7", "$8") + `
+					union
+					select letter_id from dead_letters_to_index) found on found.letter_id = l.id) l`
+		}
+		q := `
 			insert into dead_letter_replays (id, who, reason, filter, target, dry_run, force, rate_per_second, last_letter, cursor, matched)
-			select $8, $9, $10, $11, $12, $13, $14, $15, coalesce((select id from dead_letters order by id desc limit 1), $16), $16,
-				(select count(*) from dead_letters where status = 'open' and ` + filterCondition + `)
+			select $9, $10, $11, $12, $13, $14, $15, $16, coalesce((select id from dead_letters order by id desc limit 1), $17), $17,
+				(select count(*) from ` + candidates + ` where status = 'open' and ` + filterCondition + `)
 			returning ` + bulkColumns
 		args := append(filterArgs(b.Filter), id, b.Who, letter.Clean(b.Reason), b.Filter, b.Target, b.DryRun, b.Force, b.Rate, uuid.Nil)
 		made, err = oneBulk(ctx, tx, q, args...)

@@ -25,21 +25,31 @@ func scanCandidate(row pgx.CollectableRow) (c replay.Candidate, err error) {
 	return c, err
 }
 
-// filterCondition is a filter in SQL, with [filterArgs] as $1 to $7.
-const filterCondition = `($1 = '' or status = $1) and ($2 = '' or fingerprint = $2) and ($3 = '' or symbol = $3) and ($4 = '' or topic = $4)
+// filterCondition is a filter in SQL, with [filterArgs] as $1 to $8.
+var filterCondition = `($1 = '' or status = $1) and ($2 = '' or fingerprint = $2) and ($3 = '' or symbol = $3) and ($4 = '' or topic = $4)
 			and ($5::timestamptz is null or last_failed_at >= $5) and ($6::timestamptz is null or last_failed_at < $6)
-			and ($7 = '' or strpos(lower(concat_ws(' ', code, reason, symbol, event_source, event_id)), lower($7)) > 0)`
+			and ($7 = '' or ` + like("dead_letter_text(code, reason, symbol, event_source, event_id, value)", "$7", "$8") + ")"
 
 func filterArgs(f letter.Filter) []any {
-	return []any{f.Status, f.Fingerprint, strings.ToUpper(f.Symbol), f.Topic, f.Since, f.Until, f.Q} // symbols are stored in upper case
+	symbol := strings.ToUpper(f.Symbol) // symbols are stored in upper case
+	found, inValue := "", ""
+	switch {
+	case f.Short() && (symbol == "" || symbol == strings.ToUpper(f.Q)):
+		symbol = strings.ToUpper(f.Q)
+	case f.Short():
+		found = "a letter has one symbol" // without a wildcard: no letter's whole text
+	case f.Q != "":
+		found, inValue = patterns(f.Q)
+	}
+	return []any{f.Status, f.Fingerprint, symbol, f.Topic, f.Since, f.Until, found, inValue}
 }
 
 // Queries for the letters that a filter selects and that are open or in flight, after a cursor.
 var (
-	selectAfterID       = selection("id > $8 and id <= $9", "id", "$10")
-	selectWithoutOrigin = selection("id > $8 and id <= $9 and record_offset is null", "id", "$10")
-	selectAfterOrigin   = selection("record_offset is not null and (topic, partition, record_offset) > ($8, $9, $10) and id <= $11",
-		"topic, partition, record_offset, id", "$12")
+	selectAfterID       = selection("id > $9 and id <= $10", "id", "$11")
+	selectWithoutOrigin = selection("id > $9 and id <= $10 and record_offset is null", "id", "$11")
+	selectAfterOrigin   = selection("record_offset is not null and (topic, partition, record_offset) > ($9, $10, $11) and id <= $12",
+		"topic, partition, record_offset, id", "$13")
 )
 
 // selection is a query for each of the two statuses, because an index serves each.

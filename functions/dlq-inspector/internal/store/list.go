@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/postgres"
 )
 
 func keyOf(at pgtype.Timestamptz, id uuid.UUID) letter.ListKey {
@@ -37,42 +39,118 @@ func timeOf(k letter.ListKey) pgtype.Timestamptz {
 	return pgtype.Timestamptz{Time: time.UnixMicro(k.At), Valid: true}
 }
 
-// where returns a filter as an SQL condition. It has only the terms that select, so the planner can see which index serves.
-func where(f letter.Filter) (condition string, args []any) {
-	condition = "true"
-	add := func(set bool, term string, value any) {
-		if set {
-			args = append(args, value)
-			condition += " and " + strings.ReplaceAll(term, "?", "$"+strconv.Itoa(len(args)))
-		}
-	}
-	add(f.Status != "", "status = ?", f.Status)
-	add(f.Fingerprint != "", "fingerprint = ?", f.Fingerprint)
-	add(f.Symbol != "", "symbol = ?", strings.ToUpper(f.Symbol)) // symbols are stored in upper case
-	add(f.Topic != "", "topic = ?", f.Topic)
-	add(f.Since != nil, "last_failed_at >= ?", f.Since)
-	add(f.Until != nil, "last_failed_at < ?", f.Until)
-	add(f.Q != "", "strpos(lower(concat_ws(' ', code, reason, symbol, event_source, event_id)), lower(?)) > 0", f.Q)
-	return condition, args
+// listing builds the query of a list. It has only the terms that select, so that the planner sees which index serves.
+type listing struct {
+	terms strings.Builder
+	args  []any
 }
 
-// List returns letters without their contents, newest failure first, after the given key; nil: from the first on.
-func (s *Store) List(ctx context.Context, f letter.Filter, after *letter.ListKey, limit int) ([]letter.Listed, error) {
-	condition, args := where(f)
-	if after != nil {
-		args = append(args, timeOf(*after), after.ID)
-		condition += " and (last_failed_at, id) < ($" + strconv.Itoa(len(args)-1) + ", $" + strconv.Itoa(len(args)) + ")"
+// add adds a condition, whose value is the question mark.
+func (q *listing) add(set bool, term string, value any) {
+	if set {
+		q.terms.WriteString(" and " + strings.ReplaceAll(term, "?", q.arg(value)))
 	}
-	args = append(args, limit)
-	q := `
-		select id, status, replay_count, topic, partition, record_offset, exact, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, failure_count
-		from dead_letters
-		where ` + condition + `
-		order by last_failed_at desc, id desc
-		limit $` + strconv.Itoa(len(args))
-	rows, err := s.pool.Query(ctx, q, args...)
-	return collect(rows, err, scanListed)
 }
+
+// arg adds a parameter.
+func (q *listing) arg(value any) string {
+	q.args = append(q.args, value)
+	return "$" + strconv.Itoa(len(q.args))
+}
+
+const (
+	listedColumns = `l.id, l.status, l.replay_count, l.topic, l.partition, l.record_offset, l.exact, l.code, l.reason, l.fingerprint, l.symbol,
+		l.first_failed_at, l.last_failed_at, l.failure_count`
+	newestFirst = " order by last_failed_at desc, id desc limit "
+	// letterText is the text of dead_letter_texts.
+	letterText = "dead_letter_text(l.code, l.reason, l.symbol, l.event_source, l.event_id, l.value)"
+	// waiting are the letters without a text. The limit makes the planner look them up one by one: it takes them for many, although they
+	// are few and rows that were deleted.
+	waiting = "dead_letters_to_index w cross join lateral (select * from dead_letters where id = w.letter_id limit 1) l"
+	ownText = "lower(concat_ws(' ', l.code, l.reason, l.symbol, l.event_source, l.event_id))"
+)
+
+// listed returns the query of a page of the letters that f selects. Each of its parts reads one range of one index, newest first.
+func listed(f letter.Filter, after *letter.ListKey, limit int, values bool) (query string, args []any) {
+	q := &listing{}
+	q.add(f.Fingerprint != "", "l.fingerprint = ?", f.Fingerprint)
+	q.add(f.Symbol != "", "l.symbol = ?", strings.ToUpper(f.Symbol)) // symbols are stored in upper case
+	q.add(f.Short(), "l.symbol = ?", strings.ToUpper(f.Q))
+	q.add(f.Topic != "", "l.topic = ?", f.Topic)
+	q.add(f.Since != nil, "l.last_failed_at >= ?", f.Since)
+	q.add(f.Until != nil, "l.last_failed_at < ?", f.Until)
+	q.add(f.Status != "", "l.status = ?", f.Status)
+	if after != nil {
+		q.terms.WriteString(" and (l.last_failed_at, l.id) < (" + q.arg(timeOf(*after)) + ", " + q.arg(after.ID) + ")")
+	}
+	most := q.arg(limit)
+	part := func(from, condition string) string {
+		return "(select " + listedColumns + " from " + from + " where " + condition + q.terms.String() + newestFirst + most + ")"
+	}
+	var parts []string
+	switch {
+	case f.Q != "" && !f.Short() && values:
+		one, other := patterns(f.Q)
+		one, other = q.arg(one), q.arg(other)
+		parts = []string{
+			part("dead_letter_texts t join dead_letters l on l.id = t.letter_id", like("t.text", one, other)),
+			part(waiting, like(letterText, one, other)),
+		}
+	case f.Q != "" && !f.Short():
+		one, other := patterns(f.Q)
+		parts = []string{part("dead_letters l", like(ownText, q.arg(one), q.arg(other)))}
+	case f.Status == "" && (f.Fingerprint != "" || f.Symbol != "" || f.Topic != "" || f.Short()):
+		// The indexes of these have the status before the time.
+		for _, s := range letter.Statuses() {
+			parts = append(parts, part("dead_letters l", "l.status = '"+string(s)+"'"))
+		}
+	default:
+		parts = []string{part("dead_letters l", "true")}
+	}
+	// A letter that waits to be indexed again is in both parts of a search.
+	return "select * from (" + strings.Join(parts, " union ") + ") l" + newestFirst + most, q.args
+}
+
+// patterns returns what [letterText] is like if it contains text: as it is, and as in a value, with escapes. Postgres lowers them, since it
+// depends on its locale which letters have another case.
+func patterns(text string) (plain, inValue string) {
+	var escaped strings.Builder
+	for _, b := range []byte(text) {
+		switch {
+		case b == '\\':
+			escaped.WriteString(`\\`)
+		case b == 0 || b >= 0x80:
+			fmt.Fprintf(&escaped, `\%03o`, b)
+		default:
+			escaped.WriteByte(b)
+		}
+	}
+	wildcards := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`)
+	return "%" + wildcards.Replace(text) + "%", "%" + wildcards.Replace(escaped.String()) + "%"
+}
+
+// like is the condition that a text contains one of two patterns, in lower case: parameters of [patterns]. Not "like any": an array that is
+// computed would be computed again for every letter.
+func like(text, one, other string) string {
+	return "(" + text + " like lower(" + one + ") or " + text + " like lower(" + other + "))"
+}
+
+// List returns letters without their contents, newest failure first, after the given key; nil: from the first on. values says whether
+// Filter.Q was also looked for in the values.
+func (s *Store) List(ctx context.Context, f letter.Filter, after *letter.ListKey, limit int) (all []letter.Listed, values bool, err error) {
+	if f.Q != "" {
+		if err := s.pool.QueryRow(ctx, hasSearch).Scan(&values); err != nil {
+			return nil, false, postgres.Classify(err)
+		}
+	}
+	query, args := listed(f, after, limit, values)
+	rows, err := s.pool.Query(ctx, query, args...)
+	all, err = collect(rows, err, scanListed)
+	return all, values, err
+}
+
+// hasSearch says whether the index of the search is there.
+const hasSearch = "select to_regclass('dead_letter_texts_search') is not null"
 
 func scanListed(row pgx.CollectableRow) (l letter.Listed, err error) {
 	var origin place
@@ -86,15 +164,26 @@ func scanListed(row pgx.CollectableRow) (l letter.Listed, err error) {
 // Groups returns letters by fingerprint, the group with the most open letters first, after the given key; nil: from the first on.
 func (s *Store) Groups(ctx context.Context, after *letter.GroupKey, limit int) ([]letter.Group, error) {
 	const q = `
-		select fingerprint, code, reason, letters, open, first, last
-		from (
-			select fingerprint, min(code) code, min(reason) reason, count(*) letters, count(*) filter (where status = 'open') open,
-				min(first_failed_at) first, max(last_failed_at) last
-			from dead_letters
-			group by fingerprint) g
-		where $1::bigint is null or (-open, -letters, fingerprint collate "C") > (-$1, -$2::bigint, $3)
-		order by -open, -letters, fingerprint collate "C"
-		limit $4`
+		with page as (
+			select *
+			from (
+				select fingerprint, min(code) code, min(reason) reason, sum(letters)::bigint letters,
+					coalesce(sum(letters) filter (where status = 'open'), 0)::bigint open, min(first) first, max(last) last
+				from dead_letter_counts
+				group by fingerprint
+				having sum(letters) > 0) g
+			where $1::bigint is null or (-open, -letters, fingerprint collate "C") > (-$1, -$2::bigint, $3)
+			order by -open, -letters, fingerprint collate "C"
+			limit $4)
+		select fingerprint, code, reason, letters, open, first, last,
+			array(
+				select coalesce(sum(h.failures), 0)::bigint
+				from generate_series(date_trunc('hour', now(), 'UTC') - interval '23 hours', now(), interval '1 hour') t (hour)
+				left join dead_letter_hours h on h.fingerprint = page.fingerprint and h.hour = t.hour
+				group by t.hour
+				order by t.hour)
+		from page
+		order by -open, -letters, fingerprint collate "C"`
 	var open, letters *int64
 	var fingerprint *string
 	if after != nil {
@@ -103,7 +192,7 @@ func (s *Store) Groups(ctx context.Context, after *letter.GroupKey, limit int) (
 	rows, err := s.pool.Query(ctx, q, open, letters, fingerprint, limit)
 	return collect(rows, err, func(row pgx.CollectableRow) (g letter.Group, err error) {
 		var first, last pgtype.Timestamptz
-		err = row.Scan(&g.Fingerprint, &g.Code, &g.Reason, &g.Letters, &g.Open, &first, &last)
+		err = row.Scan(&g.Fingerprint, &g.Code, &g.Reason, &g.Letters, &g.Open, &first, &last, &g.Hours)
 		g.First, g.Last = shown(first), shown(last)
 		return g, err
 	})

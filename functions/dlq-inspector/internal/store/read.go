@@ -109,11 +109,14 @@ func (s *Store) trail(ctx context.Context, id uuid.UUID) ([]letter.AuditEntry, e
 
 // Stats counts letters by status.
 func (s *Store) Stats(ctx context.Context) (map[letter.Status]int64, error) {
-	rows, err := s.pool.Query(ctx, "select status, count(*) from dead_letters group by status")
+	rows, err := s.pool.Query(ctx, "select status, sum(letters)::bigint from dead_letter_counts group by status")
 	if err != nil {
 		return nil, postgres.Classify(err)
 	}
-	out := map[letter.Status]int64{letter.Open: 0, letter.Replaying: 0, letter.Resolved: 0, letter.Sent: 0, letter.Discarded: 0}
+	out := map[letter.Status]int64{}
+	for _, status := range letter.Statuses() {
+		out[status] = 0
+	}
 	var status letter.Status
 	var n int64
 	_, err = pgx.ForEachRow(rows, []any{&status, &n}, func() error {
