@@ -24,7 +24,7 @@ type Config struct {
 	Port            int           `envconfig:"PORT" default:"8080"`            // set by Knative
 	LogLevel        slog.Level    `envconfig:"LOG_LEVEL" default:"info"`       // debug, info, warn, error
 	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" default:"10s"` // for requests in flight at SIGTERM
-	// ShutdownDelay keeps serving after SIGTERM: 0 on Knative, healthcheck_interval under OpenFaaS.
+	// ShutdownDelay keeps serving after SIGTERM, while /readyz says stopping: 0 on Knative, healthcheck_interval under OpenFaaS.
 	ShutdownDelay time.Duration `envconfig:"SHUTDOWN_DELAY" default:"0s"`
 	CORSOrigins   string        `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser, see [ParseOrigins]; empty: none
 }

@@ -135,7 +135,7 @@ wait:
 		}
 	}
 	select {
-	case <-s.stopping:
+	case <-s.leaving:
 		status, answer = http.StatusServiceUnavailable, "stopping"
 	default:
 	}

@@ -139,6 +139,7 @@ func (s *Service) stopAtTheEnd(ctx context.Context, server *http.Server, addr ne
 	defer stop()
 	s.Log.Info("listening", "addr", addr.String())
 	<-ctx.Done()
+	close(s.leaving)
 	if s.config.ShutdownDelay > 0 {
 		s.Log.Info("still serving before shutdown", "delay_ms", s.config.ShutdownDelay.Milliseconds())
 		time.Sleep(s.config.ShutdownDelay)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -217,6 +218,37 @@ func TestAStopWaitsForRequestsInFlight(t *testing.T) {
 	close(release)
 	require.Equal(t, http.StatusOK, <-answered)
 	require.NoError(t, <-ended)
+}
+
+// Load balancers must learn of a stop while the function still serves.
+func TestNotReadyFromTheSignalOn(t *testing.T) {
+	t.Parallel()
+	c := service.Config{Host: "127.0.0.1", ShutdownTimeout: time.Second, ShutdownDelay: time.Hour}
+	s := service.New(c, slog.New(slog.DiscardHandler))
+	listener, err := service.Listen(t.Context(), c)
+	require.NoError(t, err)
+	defer listener.Close() //nolint:errcheck // the function is still serving when the test ends
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { _ = s.Run(ctx, listener) }()
+	get := func(path string) (int, string) {
+		resp, err := http.Get("http://" + listener.Addr().String() + path)
+		require.NoError(t, err)
+		defer resp.Body.Close() //nolint:errcheck // read whole
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(body)
+	}
+	status, _ := get("/readyz")
+	require.Equal(t, http.StatusOK, status)
+	stop()
+	for _, path := range []string{"/readyz", "/_/ready"} {
+		require.Eventually(t, func() bool {
+			status, body := get(path)
+			return status == http.StatusServiceUnavailable && strings.Contains(body, `"stopping"`)
+		}, 5*time.Second, time.Millisecond)
+	}
+	status, _ = get("/healthz")
+	require.Equal(t, http.StatusOK, status, "it is alive, and serves")
 }
 
 // Requests in flight, and what is closed after them, share one budget. A request that hangs is cancelled.

@@ -28,6 +28,7 @@ type Service struct {
 	config       Config
 	dependencies []*dependency
 	observe      *observer
+	leaving      chan struct{} // closed at SIGTERM, ShutdownDelay before stopping
 	stopping     chan struct{}
 	deadline     time.Time // of the stop; written before stopping is closed
 }
@@ -41,7 +42,7 @@ func NewLogger(function string, level slog.Level) *slog.Logger {
 
 // New returns a server with /healthz, /readyz, /metrics, and OpenFaaS' /_/health and /_/ready.
 func New(config Config, log *slog.Logger, checks ...Check) *Service {
-	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, stopping: make(chan struct{})}
+	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, leaving: make(chan struct{}), stopping: make(chan struct{})}
 	s.Needs(checks...)
 	s.observe = &observer{mux: s.Mux, log: log, metrics: s.Metrics, routine: summaries{log: log}}
 	alive := func(w http.ResponseWriter, _ *http.Request) {

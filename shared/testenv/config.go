@@ -16,17 +16,23 @@ func need(tb testing.TB, name string) string {
 	return value
 }
 
-// Installed returns the path of a server's program, for tests that need a server of their own. Without the program the test is skipped,
-// so that "make test" needs no more than it can install; with REQUIRE_SERVICES=1, as in CI, it fails.
+// Installed returns the path of a server's program, for tests that need a server of their own. Without the program the test is
+// [Missing] it.
 func Installed(tb testing.TB, program, debianPackage string) string {
 	tb.Helper()
 	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-	case os.Getenv("REQUIRE_SERVICES") == "1": //nolint:forbidigo // as above
-		tb.Fatalf("%s is not installed (Debian: apt-get install %s), and REQUIRE_SERVICES is 1", program, debianPackage)
-	default:
-		tb.Skipf("it needs a %s of its own, which is not installed (Debian: apt-get install %s)", program, debianPackage)
+	if err != nil {
+		Missing(tb, "it needs a "+program+" of its own, which is not installed (Debian: apt-get install "+debianPackage+")")
 	}
 	return path
+}
+
+// Missing ends a test that this machine cannot run, and says what it needs. The test is skipped, so that "make test" needs no more than
+// it can install; with REQUIRE_SERVICES=1, as in CI, it fails.
+func Missing(tb testing.TB, need string) {
+	tb.Helper()
+	if os.Getenv("REQUIRE_SERVICES") == "1" { //nolint:forbidigo // as above
+		tb.Fatal(need + ", and REQUIRE_SERVICES is 1")
+	}
+	tb.Skip(need)
 }

@@ -3,8 +3,10 @@
 package intake
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -27,6 +29,7 @@ const (
 	roomWait     = 15 * time.Second
 	bodyBytes    = letter.MaxRequestBytes // of bodies in flight; one letter may use all of it
 	perLetter    = 4 << 10                // bytes that a letter needs beside its body
+	shortBody    = 32 << 10               // bytes, of which a body of unknown length is read to see whether that is all
 	originalMost = 4 << 20                // bytes of originals that are larger than what was delivered
 )
 
@@ -81,23 +84,43 @@ func spoilsBatch(err error) bool {
 // Close stores the letters in flight, and refuses later ones.
 func (in *Intake) Close() { in.saves.Close() }
 
-// Admit calls next while there is room for the request's body, so that memory is bounded however large the letters are.
+// Admit calls next while there is room for the request's body, so that memory is bounded however large the letters are. A body of
+// unknown length, as some proxies send every body (OpenFaaS' of-watchdog), takes the room of a short one if it is short, and all of it
+// otherwise.
 func (in *Intake) Admit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := r.ContentLength
-		if body < 0 {
-			body = bodyBytes
-		}
-		size := min(body+perLetter, bodyBytes)
 		ctx, cancel := context.WithTimeout(r.Context(), roomWait)
 		defer cancel()
-		if err := in.room.Acquire(ctx, size); err != nil {
+		known := r.ContentLength >= 0
+		body := r.ContentLength
+		if !known {
+			body = shortBody
+		}
+		size := min(body+perLetter, bodyBytes)
+		err := in.room.Acquire(ctx, size)
+		if err == nil && !known && !isShort(r) {
+			in.room.Release(size) // two that hold a part and wait for the rest would wait for each other
+			size = bodyBytes
+			err = in.room.Acquire(ctx, size)
+		}
+		if err != nil {
 			problem.WriteEvent(w, r, fault.Wrap(err, fault.Unavailable, fault.CodeOverloaded, "too many letters are in flight").After(time.Second))
 			return
 		}
 		defer in.room.Release(size)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// isShort reads the beginning of a body, puts it back, and reports whether it was all.
+func isShort(r *http.Request) bool {
+	beginning := make([]byte, shortBody+1)
+	n, err := io.ReadFull(r.Body, beginning)
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(beginning[:n]), r.Body), r.Body}
+	return err != nil
 }
 
 // Receive stores the letter of a delivery. A delivery has only attributes and a body, so the dead letter record is read from Kafka
