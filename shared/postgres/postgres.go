@@ -39,14 +39,21 @@ func parse(url string) (*pgxpool.Config, error) {
 	if config.ConnConfig.ConnectTimeout == 0 && !strings.Contains(url, "connect_timeout") {
 		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
+	if !strings.Contains(url, "pool_max_conns") {
+		config.MaxConns = maxConns
+	}
 	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	dropReadOnly(config)
 	suitPoolers(config)
 	return config, nil
 }
 
-// connectTimeout applies to URLs without one.
-const connectTimeout = 5 * time.Second
+// These apply to URLs without them. pgx has as many connections as the node has processors, so that one replica on a large node would
+// take all that a small database has.
+const (
+	connectTimeout = 5 * time.Second
+	maxConns       = 4
+)
 
 // keepAlive detects an unreachable server within half a minute. The kernel's default is two hours.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +87,11 @@ func TestURLOverridesDefaults(t *testing.T) {
 			require.NoError(t, err)
 			config := pool.Config()
 			pool.Close()
+			connections := int32(4) // not as many as the machine has processors
+			if strings.Contains(url, "pool_max_conns=9") {
+				connections = 9
+			}
+			require.Equal(t, connections, config.MaxConns)
 			require.Equal(t, want, config.ConnConfig.ConnectTimeout)
 			for name := range config.ConnConfig.RuntimeParams {
 				require.Contains(t, url, name, "a pooler in transaction mode refuses start-up parameters")
