@@ -68,6 +68,7 @@ func TestOperatorsPage(t *testing.T) {
 	s.eventually(t, []string{"1"}, "select count(*)::text from dead_letters")
 	b.shows(t, "#causes", "invalid_price") // without a reload
 	b.shows(t, "#causes", "What to do:")
+	require.Equal(t, "1 failure in the last 24 hours, at most 1 in an hour", b.script(t, `return document.querySelector("#causes .spark").ariaLabel`))
 	b.shows(t, "#counts .open", "1")
 
 	b.click(t, ".cause-link")

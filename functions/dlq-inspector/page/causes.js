@@ -57,7 +57,19 @@ function card(e, g) {
       h("h3", {}, link(open ? "open" : "all", h("span", {}, h("span", { class: "code" }, safe(g.code, 200)), " ", safe(g.reason, 300)))),
       g.meaning && h("p", {}, `${g.meaning.charAt(0).toUpperCase()}${g.meaning.slice(1)}.`, g.remedy && [" ", h("strong", {}, "What to do: "), g.remedy + "."]),
       h("p", { class: "quiet" }, "first ", when(g.first_failed_at), " · last ", when(g.last_failed_at))),
+    spark(g.per_hour),
     open > 0 && h("div", { class: "cause-action" }, button("Plan a replay …", () => onPlan({ fingerprint: g.fingerprint }, `${g.code}: ${g.reason}`))))
+}
+
+// spark shows the failures of the last 24 hours, the current hour on the right. A bar is as high as its share of the busiest hour.
+function spark(hours) {
+  const most = Math.max(...hours), sum = hours.reduce((a, b) => a + b, 0)
+  const text = sum ? `${plural(sum, "failure")} in the last 24 hours, at most ${count(most)} in an hour` : "No failures in the last 24 hours"
+  return h("div", { class: "spark", role: "img", "aria-label": text, title: text }, hours.map((n) => {
+    const bar = h("i", { class: n ? "some" : "" })
+    bar.style.height = n ? `${Math.max(8, 100 * n / most)}%` : "1px"
+    return bar
+  }))
 }
 
 export function forget() {
