@@ -32,6 +32,7 @@ type config struct {
 	Live         bool               `envconfig:"LIVE"`                                // use the real providers, not the fake ones
 	ManifestDir  string             `envconfig:"KNATIVE_DIR" default:"knative"`       // manifests of the event sources
 	ExchangeSeed uint64             `envconfig:"EXCHANGE_SEED" default:"1"`           // seed of the fake prices
+	JitterSeed   uint64             `envconfig:"PING_JITTER_SEED" default:"1"`        // seed of the delays of ticks; 0: no delays
 	ExchangeAddr string             `envconfig:"EXCHANGE_ADDR" default:"127.0.0.1:0"` // address of the fake providers
 	Symbols      int                `envconfig:"EXCHANGE_SYMBOLS"`                    // number of invented instruments: LOAD0, LOAD1, …
 	Install      bool               `envconfig:"LOCAL_INSTALL"`                       // may install Debian packages

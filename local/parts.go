@@ -17,7 +17,6 @@ import (
 	"marketdata/local/sources"
 	"marketdata/local/supervisor"
 	"marketdata/shared/freeport"
-	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/service"
 )
@@ -79,20 +78,18 @@ func startReplica(ctx context.Context, o supervisor.Options, name string) (*url.
 	return &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, p.Stop, nil
 }
 
-// startSources starts the sources of the manifests, and returns once they are ready.
-func startSources(ctx context.Context, manifests string, brokers kafkaclient.Config, functions map[string][]string, out *console.Console) (stopFunc, error) {
+// startSources starts the sources of the manifests, and returns once they are ready. Their sinks are the functions.
+func startSources(ctx context.Context, o sources.Options, functions map[string][]string, out *console.Console) (stopFunc, error) {
 	var begun stops
-	sinks := map[string]string{}
+	o.Services, o.Log = map[string]string{}, out.Logger("sources")
 	for name, replicas := range functions {
 		url, stop, err := startBalancer(ctx, replicas)
 		if begun.add(stop); err != nil {
 			return begun.stop, err
 		}
-		sinks[name] = url
+		o.Services[name] = url
 	}
-	running, err := sources.Start(ctx, sources.Options{
-		ManifestDir: manifests, Kafka: brokers, Services: sinks, Log: out.Logger("sources"),
-	})
+	running, err := sources.Start(ctx, o)
 	if err != nil {
 		return begun.stop, err
 	}

@@ -17,6 +17,7 @@ import (
 	"marketdata/local/demo"
 	"marketdata/local/exchange"
 	"marketdata/local/serving"
+	"marketdata/local/sources"
 	"marketdata/local/supervisor"
 )
 
@@ -134,7 +135,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	ready, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if only["sources"] {
-		stop, err = startSources(ready, cfg.ManifestDir, backing.Kafka, functions, out)
+		stop, err = startSources(ready, sources.Options{ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, JitterSeed: cfg.JitterSeed}, functions, out)
 		if begun.add(stop); err != nil {
 			return err
 		}

@@ -73,10 +73,23 @@ func TestEventWithoutDataIsANullValue(t *testing.T) {
 
 func TestAnswers(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, http.StatusMethodNotAllowed, send(&producer{}, http.MethodGet, "", nil))
-	require.Equal(t, http.StatusBadRequest, send(&producer{}, http.MethodPost, "{}", map[string]string{"content-type": "application/json"}))
-	require.Equal(t, http.StatusBadRequest, send(&producer{}, http.MethodPost, "", map[string]string{"ce-specversion": "1.0"}))
-	require.Equal(t, http.StatusServiceUnavailable, send(&producer{err: errors.New("away")}, http.MethodPost, "x", attributes()))
+	for name, c := range map[string]struct {
+		method, body string
+		header       map[string]string
+		err          error
+		want         int
+	}{
+		"acknowledged":     {http.MethodPost, "x", attributes(), nil, http.StatusAccepted},
+		"another method":   {http.MethodGet, "", attributes(), nil, http.StatusMethodNotAllowed},
+		"not a CloudEvent": {http.MethodPost, "{}", map[string]string{"content-type": "application/json"}, nil, http.StatusBadRequest},
+		"half a one":       {http.MethodPost, "", map[string]string{"ce-specversion": "1.0"}, nil, http.StatusBadRequest},
+		"not produced":     {http.MethodPost, "x", attributes(), errors.New("away"), http.StatusServiceUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, c.want, send(&producer{err: c.err}, c.method, c.body, c.header))
+		})
+	}
 }
 
 // An event must not be lost because of attributes that a CloudEvents library would refuse.

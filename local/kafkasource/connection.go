@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// connections posts over keep-alive connections, with one request at a time on each. net/http's client has two goroutines for every
+// connections sends requests over keep-alive connections, with one request at a time on each. net/http's client has two goroutines for every
 // connection and hands each request from one to the other. On the cores that are shared with the functions, that cost more than the
-// functions' own servers did. There are no redirects and no cookies. Safe for concurrent use.
+// functions' own servers did. There are no cookies. Safe for concurrent use.
 type connections struct {
 	life context.Context //nolint:containedctx // of connections being opened; ended by close
 	end  context.CancelFunc
@@ -55,17 +55,47 @@ const keptBytes = 1024
 
 var errClosed = errors.New("the connections are closed")
 
+// maxRedirects is the limit of Vert.x (HttpClientOptions).
+const maxRedirects = 16
+
 // post sends a request and reads its whole response within timeout. Header names must be in canonical form, and values must not
-// contain control characters. If the sink closed an idle connection, post sends the request again over another one.
+// contain control characters. A body that is nil has no Content-Length. Like Vert.x' client (HttpClientImpl), post follows a 303, with a
+// GET that has the same headers and no body, and no other redirect of a POST.
 func (c *connections) post(target *url.URL, header http.Header, body []byte, timeout time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeout(c.life, timeout)
 	defer cancel()
+	got, err := c.send(ctx, http.MethodPost, target, header, body)
+	for n := 0; err == nil && n < maxRedirects; n++ {
+		location := got.header.Get("Location")
+		next, parseErr := target.Parse(location)
+		if !redirected(got.status, n > 0) || location == "" || parseErr != nil {
+			break
+		}
+		target = next
+		got, err = c.send(ctx, http.MethodGet, target, header, nil)
+	}
+	return got, err
+}
+
+// redirected reports whether a status of a GET, or of a POST, makes Vert.x send a GET elsewhere.
+func redirected(status int, get bool) bool {
+	switch status {
+	case http.StatusSeeOther:
+		return true
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return get
+	}
+	return false
+}
+
+// send sends one request. If the sink closed an idle connection, send sends the request again over another one.
+func (c *connections) send(ctx context.Context, method string, target *url.URL, header http.Header, body []byte) (answer, error) {
 	for {
 		conn, err := c.take(ctx, target)
 		if err != nil {
 			return answer{}, err
 		}
-		got, begun, err := conn.exchange(ctx, target, header, body)
+		got, begun, err := conn.exchange(ctx, method, target, header, body)
 		if err != nil || got.last {
 			c.drop(conn)
 		} else {
@@ -160,12 +190,14 @@ func (c *connections) close() {
 }
 
 // exchange sends one request and reads its response. begun reports whether a response had begun to arrive.
-func (c *connection) exchange(ctx context.Context, target *url.URL, header http.Header, body []byte) (got answer, begun bool, err error) {
+func (c *connection) exchange(
+	ctx context.Context, method string, target *url.URL, header http.Header, body []byte,
+) (got answer, begun bool, err error) {
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
 		return answer{}, false, fmt.Errorf("set deadline: %w", err)
 	}
-	c.request = appendRequest(c.request[:0], target, header, body)
+	c.request = appendRequest(c.request[:0], method, target, header, body)
 	_, sendErr := c.Write(c.request)
 	if cap(c.request) > maxKeptRequest {
 		c.request = nil
@@ -194,10 +226,12 @@ func (c *connection) exchange(ctx context.Context, target *url.URL, header http.
 // maxKeptRequest is the largest buffer that an idle connection keeps.
 const maxKeptRequest = 64 << 10
 
-func appendRequest(b []byte, target *url.URL, header http.Header, body []byte) []byte {
-	b = append(append(append(b, "POST "...), target.RequestURI()...), " HTTP/1.1\r\nHost: "...)
-	b = append(append(b, target.Host...), "\r\nContent-Length: "...)
-	b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n"...)
+func appendRequest(b []byte, method string, target *url.URL, header http.Header, body []byte) []byte {
+	b = append(append(append(append(b, method...), ' '), target.RequestURI()...), " HTTP/1.1\r\nHost: "...)
+	b = append(append(b, target.Host...), "\r\n"...)
+	if body != nil {
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(body)), 10), "\r\n"...)
+	}
 	for name, values := range header {
 		for _, value := range values {
 			b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -62,6 +63,46 @@ func TestPostSendsTheRequestUnchangedAndKeepsTheConnection(t *testing.T) {
 		require.Equal(t, "y", got.header.Get("Kne-X"))
 	}
 	require.EqualValues(t, 1, opened.Load())
+}
+
+// As Vert.x' client: a 303 is followed with a GET, another redirect of a POST is not.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status   int
+		location string
+		want     []string
+	}{
+		"see other":            {303, "/there?x=y", []string{"POST / body a/b", "GET /there?x=y  a/b"}},
+		"without a location":   {303, "", []string{"POST / body a/b"}},
+		"moved permanently":    {301, "/there", []string{"POST / body a/b"}},
+		"temporary":            {307, "/there", []string{"POST / body a/b"}},
+		"for ever":             {303, "/", append([]string{"POST / body a/b"}, slices.Repeat([]string{"GET /  a/b"}, maxRedirects)...)},
+		"the GET may be moved": {303, "/moved", []string{"POST / body a/b", "GET /moved  a/b", "GET /there  a/b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			server, _ := counting(t, func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				got = append(got, r.Method+" "+r.RequestURI+" "+string(body)+" "+r.Header.Get("Content-Type"))
+				switch r.URL.Path {
+				case "/there":
+				case "/moved":
+					w.Header().Set("Location", "/there")
+					w.WriteHeader(http.StatusMovedPermanently)
+				default:
+					w.Header().Set("Location", c.location)
+					w.WriteHeader(c.status)
+				}
+			})
+			conns := newConnections()
+			defer conns.close()
+			_, err := conns.post(mustParse(t, server.URL), http.Header{"Content-Type": {"a/b"}}, []byte("body"), time.Minute)
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
 }
 
 func TestConnectionClosedWhileIdleIsNotAnError(t *testing.T) {

@@ -96,9 +96,17 @@ func (s *sender) deliver(ctx context.Context, ev Event, sink string, d Delivery)
 }
 
 // enriched adds the attributes of a dead letter (RecordDispatcherImpl): knativeerrordest always; if there was a response,
-// knativeerrorcode, knativeerrordata (base64 of the body's first 1024 bytes) and its Kne-* headers.
+// knativeerrorcode, knativeerrordata (base64 of the body's first 1024 bytes) and its Kne-* headers. A dead letter always has
+// version 1.0.
 func enriched(ev Event, sink string, last outcome) Event {
 	ev.Attributes = maps.Clone(ev.Attributes)
+	if ev.Attributes["specversion"] == "0.3" {
+		ev.Attributes["specversion"] = "1.0"
+		if schema, found := ev.Attributes["schemaurl"]; found {
+			ev.Attributes["dataschema"] = schema
+			delete(ev.Attributes, "schemaurl")
+		}
+	}
 	ev.Attributes["knativeerrordest"] = sink
 	if last.status != 0 {
 		ev.Attributes["knativeerrorcode"] = strconv.Itoa(last.status)

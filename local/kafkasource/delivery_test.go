@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -62,13 +63,17 @@ var ev = Event{Attributes: map[string]string{"specversion": "1.0", "id": "1", "s
 
 func TestRetriesAndBackoff(t *testing.T) {
 	t.Parallel()
+	const ms = time.Millisecond
 	for name, c := range map[string]struct {
 		delivery Delivery
 		want     []time.Duration
 	}{
-		"linear":      {Delivery{Retry: 3, BackoffDelay: time.Second}, []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}},
-		"exponential": {Delivery{Retry: 3, Exponential: true, BackoffDelay: 300 * time.Millisecond}, []time.Duration{600 * time.Millisecond, 1200 * time.Millisecond, 2400 * time.Millisecond}},
-		"none":        {Delivery{}, nil},
+		"linear, delay·n":        {Delivery{Retry: 3, BackoffDelay: time.Second}, []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}},
+		"exponential, delay·2^n": {Delivery{Retry: 3, Exponential: true, BackoffDelay: 200 * ms}, []time.Duration{400 * ms, 800 * ms, 1600 * ms}},
+		"the default": {Delivery{Retry: 10, Exponential: true, BackoffDelay: 300 * ms}, []time.Duration{
+			600 * ms, 1200 * ms, 2400 * ms, 4800 * ms, 9600 * ms, 19200 * ms, 38400 * ms, 76800 * ms, 153600 * ms, 307200 * ms,
+		}},
+		"none": {Delivery{}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,33 +107,47 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-func TestDeadLetterCarriesTheResponse(t *testing.T) {
+func TestDeadLetter(t *testing.T) {
 	t.Parallel()
-	var waits []time.Duration
-	target := &sink{statuses: []int{422}, body: strings.Repeat("x", 2000), kne: "bad"}
-	dead := &sink{statuses: []int{202}}
-	url := target.open(t)
-	require.NoError(t, testSender(&waits).deliver(t.Context(), ev, url, Delivery{Timeout: 5 * time.Second, DeadLetterSink: dead.open(t)}))
-	h := dead.got[0].Header
-	require.Equal(t, "data", dead.bodies[0])
-	require.Equal(t, "1", h.Get("ce-id"), "id and source are unchanged")
-	require.Equal(t, url, h.Get("ce-knativeerrordest"))
-	require.Equal(t, "422", h.Get("ce-knativeerrorcode"))
-	require.Equal(t, base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", 1024))), h.Get("ce-knativeerrordata"))
-	require.Equal(t, "bad", h.Get("ce-reason"))
-}
-
-func TestDeadLetterWithoutAResponseHasOnlyTheDestination(t *testing.T) {
-	t.Parallel()
-	var waits []time.Duration
-	dead := &sink{statuses: []int{202}}
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	require.NoError(t, testSender(&waits).deliver(t.Context(), ev, gone.URL, Delivery{Retry: 2, Timeout: 5 * time.Second, DeadLetterSink: dead.open(t)}))
-	require.Len(t, waits, 2)
-	require.Equal(t, gone.URL, dead.got[0].Header.Get("ce-knativeerrordest"))
-	require.Empty(t, dead.got[0].Header.Get("ce-knativeerrorcode"))
-	require.Empty(t, dead.got[0].Header.Get("ce-knativeerrordata"))
+	for name, c := range map[string]struct {
+		target  *sink // nil: none listens
+		version string
+		waits   int
+		want    http.Header // what tells the dead letter from the event
+	}{
+		"a response": {
+			target: &sink{statuses: []int{422}, body: strings.Repeat("x", 2000), kne: "bad"}, version: "1.0",
+			want: http.Header{
+				"Ce-Knativeerrorcode": {"422"}, "Ce-Knativeerrordata": {base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", 1024)))}, "Ce-Reason": {"bad"},
+			},
+		},
+		"a response without a body": {target: &sink{statuses: []int{503}}, version: "1.0", waits: 2, want: http.Header{"Ce-Knativeerrorcode": {"503"}}},
+		"no response":               {version: "1.0", waits: 2},
+		"an event of version 0.3":   {target: &sink{statuses: []int{400}}, version: "0.3", want: http.Header{"Ce-Knativeerrorcode": {"400"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var waits []time.Duration
+			url, dead := gone.URL, &sink{statuses: []int{202}}
+			if c.target != nil {
+				url = c.target.open(t)
+			}
+			failed := Event{Attributes: maps.Clone(ev.Attributes), Data: ev.Data, ContentType: "a/b"}
+			failed.Attributes["specversion"] = c.version
+			want := http.Header{
+				"User-Agent": {"Vert.x-WebClient/4.5.14"}, "Prefer": {"reply"}, "Kn-Namespace": {"ns"}, "Content-Length": {"4"}, "Content-Type": {"a/b"},
+				"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Source": {"/s"}, "Ce-Type": {"t"}, "Ce-Knativeerrordest": {url},
+			}
+			maps.Copy(want, c.want)
+			d := Delivery{Retry: 2, Timeout: 5 * time.Second, DeadLetterSink: dead.open(t)}
+			require.NoError(t, testSender(&waits).deliver(t.Context(), failed, url, d))
+			require.Len(t, waits, c.waits)
+			require.Equal(t, want, dead.got[0].Header)
+			require.Equal(t, "data", dead.bodies[0])
+		})
+	}
 }
 
 func TestStopCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
@@ -139,17 +158,6 @@ func TestStopCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
 	s.sleep = func(ctx context.Context, d time.Duration) error { cancel(); return sleep(ctx, d) }
 	require.Error(t, s.deliver(ctx, ev, target.open(t), Delivery{Retry: 5, BackoffDelay: time.Hour, Timeout: time.Second}))
 	require.Len(t, target.got, 1)
-}
-
-func TestEventWithoutDataHasNoBody(t *testing.T) {
-	t.Parallel()
-	var waits []time.Duration
-	target := &sink{statuses: []int{204}}
-	require.NoError(t, testSender(&waits).deliver(t.Context(), Event{Attributes: ev.Attributes}, target.open(t), Delivery{Timeout: time.Second}))
-	require.Equal(t, http.MethodPost, target.got[0].Method)
-	require.Empty(t, target.bodies[0])
-	require.Empty(t, target.got[0].Header.Get("Content-Type"))
-	require.Empty(t, target.got[0].Header.Get("Accept-Encoding"))
 }
 
 func TestOffsetsCommitTheFirstPendingOne(t *testing.T) {

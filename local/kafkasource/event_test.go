@@ -2,7 +2,6 @@ package kafkasource
 
 import (
 	"encoding/binary"
-	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -25,95 +24,88 @@ func recordOf(value []byte, h []Header) Record {
 	return Record{Topic: "prices", Partition: 3, Offset: 42, Value: value, Headers: h, Timestamp: time.UnixMilli(1700000000120)}
 }
 
-func TestPlainRecord(t *testing.T) {
-	t.Parallel()
-	r := recordOf([]byte("\x00\xff"), headers("X-My_Header", "v1", "content-TYPE", "Text/PLAIN; Charset=X", "xmyheader", "v2"))
-	r.Key = []byte{0, 255}
-	ev := FromRecord(r, spec)
-	require.Equal(t, map[string]string{
-		"specversion": "1.0", "id": "partition:3/offset:42", "source": "/apis/v1/namespaces/ns/kafkasources/src#prices",
-		"type": "dev.knative.kafka.event", "subject": "partition:3#42", "time": "2023-11-14T22:13:20.12Z",
-		"key": "AP8=", "partitionkey": "AP8=", "kafkaheaderxmyheader": "v2",
-		"knativekafkapartition": "3", "knativekafkaoffset": "42", "kafkatopic": "prices",
-	}, ev.Attributes)
-	require.Equal(t, "text/plain; charset=x", ev.ContentType, "all of it in lower case")
-	require.Equal(t, []byte("\x00\xff"), ev.Data)
-}
-
-func TestEmptyPlainRecord(t *testing.T) {
-	t.Parallel()
-	ev := FromRecord(recordOf(nil, nil), spec)
-	require.Nil(t, ev.Data, "a null value is an event without data")
-	require.Empty(t, ev.ContentType)
-	require.NotContains(t, ev.Attributes, "key")
-	r := recordOf([]byte{}, nil)
-	r.Timestamp = time.UnixMilli(-1)
-	ev = FromRecord(r, spec)
-	require.Equal(t, "1969-12-31T23:59:59.999Z", ev.Attributes["time"])
-}
-
-func TestTimesAreTrimmed(t *testing.T) {
-	t.Parallel()
-	for ms, want := range map[int64]string{12000: "1970-01-01T00:00:12Z", 12100: "1970-01-01T00:00:12.1Z", 12345: "1970-01-01T00:00:12.345Z"} {
-		r := recordOf(nil, nil)
-		r.Timestamp = time.UnixMilli(ms)
-		require.Equal(t, want, FromRecord(r, spec).Attributes["time"])
-	}
-}
-
-func TestBinaryCloudEvent(t *testing.T) {
-	t.Parallel()
-	h := headers("ce_specversion", "1.0", "ce_id", "1", "ce_source", "/s", "ce_type", "t", "ce_Correction", "2", "content-type", "application/JSON", "traceparent", "00-x", "other", "dropped")
-	r := recordOf([]byte(`{"a": 1.10}`), h)
-	r.Key = []byte("AAPL")
-	ev := FromRecord(r, spec)
-	require.Equal(t, map[string]string{
-		"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "correction": "2",
-		"knativekafkapartition": "3", "knativekafkaoffset": "42", "kafkatopic": "prices",
-	}, ev.Attributes, "other headers are dropped and the key is not mapped")
-	require.Equal(t, "application/JSON", ev.ContentType)
-	require.JSONEq(t, `{"a": 1.10}`, string(ev.Data))
-	require.Equal(t, "00-x", ev.Traceparent)
-	require.Nil(t, FromRecord(recordOf([]byte{}, h), spec).Data, "an empty value means no data")
-}
-
 func TestInvalidCloudEventIsAPlainRecord(t *testing.T) {
 	t.Parallel()
-	whole := map[string]string{"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/s", "ce_type": "t", "ce_time": "2024-01-01T00:00:00Z"}
-	for name, change := range map[string]func(map[string]string){
-		"no id":               func(m map[string]string) { delete(m, "ce_id") },
-		"no source":           func(m map[string]string) { delete(m, "ce_source") },
-		"no type":             func(m map[string]string) { delete(m, "ce_type") },
-		"bad time":            func(m map[string]string) { m["ce_time"] = "yesterday" },
-		"unknown version":     func(m map[string]string) { m["ce_specversion"] = "2.0" },
-		"no version":          func(m map[string]string) { delete(m, "ce_specversion") },
-		"bad attribute name":  func(m map[string]string) { m["ce_a-b"] = "x" },
-		"unregistered format": func(m map[string]string) { m["content-type"] = "application/cloudevents+avro" },
-		"broken structured":   func(m map[string]string) { m["content-type"] = "application/cloudevents+json" },
-	} {
-		m := maps.Clone(whole)
-		change(m)
-		var h []Header
-		for k, v := range m {
-			h = append(h, Header{k, []byte(v)})
-		}
-		ev := FromRecord(recordOf([]byte("{"), h), spec)
-		require.Equal(t, "dev.knative.kafka.event", ev.Attributes["type"], name)
+	event := func(more ...string) []Header {
+		return append(headers("ce_specversion", "1.0", "ce_id", "1", "ce_source", "/s", "ce_type", "t"), headers(more...)...)
 	}
-	ev := FromRecord(recordOf(nil, headers("ce_specversion", "1.0")), spec)
-	require.Equal(t, "1.0", ev.Attributes["kafkaheadercespecversion"])
+	const open, whole = `{"specversion":"1.0","id":"1","source":"/s"`, `{"specversion":"1.0","id":"1","source":"/s","type":"t"`
+	for name, c := range map[string]struct {
+		headers []Header
+		value   string // with the content type of a structured event
+	}{
+		"no id":                {headers: headers("ce_specversion", "1.0", "ce_source", "/s", "ce_type", "t")},
+		"no source":            {headers: headers("ce_specversion", "1.0", "ce_id", "1", "ce_type", "t")},
+		"no type":              {headers: headers("ce_specversion", "1.0", "ce_id", "1", "ce_source", "/s")},
+		"no version":           {headers: headers("ce_id", "1", "ce_source", "/s", "ce_type", "t")},
+		"unknown version":      {headers: event("ce_specversion", "2.0")},
+		"bad time":             {headers: event("ce_time", "yesterday")},
+		"bad attribute name":   {headers: event("ce_a-b", "x")},
+		"source is no URI":     {headers: event("ce_source", "my source")},
+		"schema is no URI":     {headers: event("ce_dataschema", "%zz")},
+		"empty subject":        {headers: event("ce_subject", "")},
+		"unregistered format":  {headers: event("content-type", "application/cloudevents+avro")},
+		"a batch":              {headers: event("content-type", "application/cloudevents-batch+json")},
+		"format in capitals":   {headers: headers("content-type", "Application/CloudEvents+json")},
+		"space before charset": {headers: event("content-type", "application/cloudevents+json ; charset=utf-8")},
+
+		"structured, null value":              {value: ""},
+		"structured, broken":                  {value: "{"},
+		"structured, not an object":           {value: "[1]"},
+		"structured, not UTF-8":               {value: whole + `,"x":"` + "\xff" + `"}`},
+		"structured, no type":                 {value: open + `}`},
+		"structured, type is null":            {value: open + `,"type":null}`},
+		"structured, type is a number":        {value: open + `,"type":1}`},
+		"structured, unknown version":         {value: `{"specversion":"2.0","id":"1","source":"/s","type":"t"}`},
+		"structured, bad time":                {value: whole + `,"time":"yesterday"}`},
+		"structured, long number":             {value: whole + `,"x":2147483648}`},
+		"structured, decimal number":          {value: whole + `,"x":1.5}`},
+		"structured, bad name":                {value: whole + `,"a_b":"x"}`},
+		"structured, both data":               {value: whole + `,"data":1,"data_base64":"AP8="}`},
+		"structured, bad base64":              {value: whole + `,"data_base64":"?"}`},
+		"structured, text is an object":       {value: whole + `,"datacontenttype":"text/plain","data":{}}`},
+		"structured, vendor type is not JSON": {value: whole + `,"datacontenttype":"application/vnd.x+json","data":{}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.headers == nil {
+				c.headers = headers("content-type", "application/cloudevents+json")
+			}
+			ev := FromRecord(recordOf([]byte(c.value), c.headers), spec)
+			require.Equal(t, "dev.knative.kafka.event", ev.Attributes["type"])
+			require.Equal(t, c.value, string(ev.Data))
+		})
+	}
 }
 
-func TestStructuredCloudEventIsDeliveredInBinaryMode(t *testing.T) {
+// As Jackson writes what it has read into a tree.
+func TestDataOfAStructuredEventIsEncodedAgain(t *testing.T) {
 	t.Parallel()
-	value := []byte(`{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"x","ext":5,"data":{"a":1}}`)
-	ev := FromRecord(recordOf(value, headers("content-type", "application/cloudevents+json; charset=utf-8")), spec)
-	require.Equal(t, "t", ev.Attributes["type"])
-	require.Equal(t, "5", ev.Attributes["ext"])
-	require.Equal(t, "application/json", ev.ContentType)
-	require.JSONEq(t, `{"a":1}`, string(ev.Data))
-	ev = FromRecord(recordOf(value, headers("content-type", "Application/CloudEvents+json")), spec)
-	require.Equal(t, "dev.knative.kafka.event", ev.Attributes["type"], "the data plane compares the name exactly")
+	for value, want := range map[string]string{
+		`{ "b" : 1 , "a" : [ ] }`:                   `{"b":1,"a":[]}`,
+		`{"a":1,"b":2,"a":3}`:                       `{"a":3,"b":2}`,
+		`[null, true, false, {}, -0]`:               `[null,true,false,{},0]`,
+		`"\u00e9\u20ac\/<\u2028\u0001\u001F\t\"\\"`: "\"\u00e9\u20ac/<\u2028\\u0001\\u001F\\t\\\"\\\\\"",
+		`12345678901234567890`:                      `12345678901234567890`,
+		`1.10`:                                      `1.1`,
+		`100.00`:                                    `100.0`,
+		`1E2`:                                       `100.0`,
+		`0.001`:                                     `0.001`,
+		`0.0009`:                                    `9.0E-4`,
+		`9999999.5`:                                 `9999999.5`,
+		`10000000.0`:                                `1.0E7`,
+		`123456789012.345678`:                       `1.2345678901234567E11`,
+		`12345678901234567890.123`:                  `1.2345678901234567E19`,
+		`-0.0`:                                      `-0.0`,
+		`2e23`:                                      `2.0E23`,
+		`5e-324`:                                    `4.9E-324`,
+		`1e400`:                                     `"Infinity"`,
+	} {
+		got, decimals := encode([]byte(value))
+		require.Equal(t, want, string(got))
+		isNumber := value[0] >= '-' && value[0] <= '9'
+		require.Equal(t, isNumber && strings.ContainsAny(value, ".eE"), decimals, value)
+	}
 }
 
 func TestKeys(t *testing.T) {
@@ -147,40 +139,32 @@ func TestKeys(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestRequestHeaders(t *testing.T) {
-	t.Parallel()
-	h := requestHeader(Event{Attributes: map[string]string{"id": "100%25", "subject": "Zürich €", "2x": "y"}, Traceparent: "00-x"}, "ns")
-	require.Equal(t, "100%25", h.Get("ce-id"), "nothing is percent-encoded")
-	require.Equal(t, "Z\xfcrich ?", h.Get("ce-subject"), "one Latin-1 byte for each character, ? above U+00FF")
-	require.Equal(t, "y", h.Get("ce-2x"))
-	require.Equal(t, "reply", h.Get("Prefer"))
-	require.Equal(t, "ns", h.Get("Kn-Namespace"))
-	require.Equal(t, "00-x", h.Get("traceparent"))
-	require.NotContains(t, h, "Content-Type")
-	require.True(t, strings.HasPrefix(h.Get("User-Agent"), "Vert.x-WebClient/"))
-}
-
-// Vert.x refuses control characters, so the data plane loses such an event.
-func TestControlCharactersAreDeliveredAsQuestionMarks(t *testing.T) {
-	t.Parallel()
-	for value, want := range map[string]string{"a\nb": "a?b", "\x00": "?", "\x7f": "?", "a\tb": "a\tb", "plain": "plain"} {
-		ev := Event{Attributes: map[string]string{"key": value}, ContentType: value, Traceparent: value}
-		h := requestHeader(ev, "ns")
-		for _, name := range []string{"Ce-Key", "Content-Type", "Traceparent"} {
-			require.Equal(t, want, h.Get(name), "%q", value)
-		}
-		require.Equal(t, want != value, ev.Unsendable() == "key", "%q", value)
-	}
-}
-
-// A producer sends microseconds or nanoseconds for milliseconds.
-func TestTimesBeyondTheYear9999(t *testing.T) {
+func TestTimes(t *testing.T) {
 	t.Parallel()
 	for ms, want := range map[int64]string{
+		12000: "1970-01-01T00:00:12Z", 12100: "1970-01-01T00:00:12.1Z", 12345: "1970-01-01T00:00:12.345Z", -1: "1969-12-31T23:59:59.999Z",
+		// A producer sends microseconds or nanoseconds for milliseconds.
 		1_700_000_000_123_456: "+55840-11-08T22:15:23.456Z", -63_000_000_000_000: "-0027-08-11T08:00:00Z", -62_150_000_000_000: "0000-07-18T07:06:40Z",
 	} {
 		r := recordOf(nil, nil)
 		r.Timestamp = time.UnixMilli(ms)
 		require.Equal(t, want, FromRecord(r, spec).Attributes["time"])
+	}
+	for text, want := range map[string]string{
+		"2026-11-23T06:59Z": "2026-11-23T06:59:00Z", "2026-11-23t06:59:00.120z": "2026-11-23T06:59:00.12Z",
+		"2024-02-29T00:00:00+00:00": "2024-02-29T00:00:00Z", "2024-01-01T00:00:00+0530": "2024-01-01T00:00:00+05:30",
+		"2024-01-01T00:00:00-03": "2024-01-01T00:00:00-03:00", "+58877-08-06T12:33:20Z": "+58877-08-06T12:33:20Z",
+		"-0004-02-29T00:00:00Z": "-0004-02-29T00:00:00Z", "9999-12-31T23:59:59.999999999Z": "9999-12-31T23:59:59.999999999Z",
+	} {
+		got, ok := reformatTime(text)
+		require.True(t, ok, text)
+		require.Equal(t, want, got)
+	}
+	for _, text := range []string{
+		"", "2024-01-01", "2024-01-01T00:00:00", "2024-01-01 00:00:00Z", "2023-02-29T00:00:00Z", "2024-01-01T24:00:00Z", "2024-01-01T00:00:60Z",
+		"2024-01-01T00:00:00.1234567890Z", "2024-01-01T00:00:00,5Z", "12024-01-01T00:00:00Z",
+	} {
+		_, ok := reformatTime(text)
+		require.False(t, ok, text)
 	}
 }

@@ -2,7 +2,11 @@ package kafkasource
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
 // partition identifies a partition.
@@ -94,5 +98,64 @@ func (o *offsets) committed(p partition, offset int64) {
 	defer o.mu.Unlock()
 	if g := o.parts[p]; g != nil {
 		g.committed = offset
+	}
+}
+
+// brokerTimeoutMs is the timeout of a request to the broker, in milliseconds.
+const brokerTimeoutMs = 2000
+
+// startAtEnds is for the first assignment if the initial offset is latest: it sets the offset of partitions without a committed one to
+// where they end now. initOffsets then commits these.
+func (s *Source) startAtEnds(parts []kafka.TopicPartition) {
+	if s.spec.InitialOffset != "latest" || s.initialized {
+		return
+	}
+	for {
+		err := s.lookUpEnds(parts)
+		if err == nil || sleep(s.ctx, 200*time.Millisecond) != nil {
+			return
+		}
+		s.log.Warn("could not look up where the partitions end, will retry", "err", err)
+	}
+}
+
+func (s *Source) lookUpEnds(parts []kafka.TopicPartition) error {
+	committed, err := s.consumer.Committed(parts, brokerTimeoutMs)
+	if err != nil {
+		return err
+	}
+	s.uncommitted = nil
+	for i, tp := range committed {
+		if tp.Offset >= 0 {
+			continue
+		}
+		_, end, err := s.consumer.QueryWatermarkOffsets(*tp.Topic, tp.Partition, brokerTimeoutMs)
+		if err != nil {
+			return err
+		}
+		parts[i].Offset = kafka.Offset(end)
+		s.uncommitted = append(s.uncommitted, parts[i])
+	}
+	return nil
+}
+
+// initOffsets makes the source ready. Before, it commits the offsets of startAtEnds, as the control plane does for a KafkaSource
+// (control-plane, kafka/offset InitOffsets): otherwise a restart before the first commit would start at the new ends, and miss the
+// records in between.
+func (s *Source) initOffsets() {
+	if len(s.uncommitted) > 0 {
+		stored, err := s.consumer.CommitOffsets(s.uncommitted)
+		for _, tp := range stored {
+			err = errors.Join(err, tp.Error)
+		}
+		if err != nil {
+			s.log.Warn("could not initialize the offsets, will retry", "err", err)
+			return
+		}
+		s.uncommitted = nil
+	}
+	if !s.initialized {
+		s.initialized = true
+		close(s.ready)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 )
 
@@ -41,6 +42,7 @@ func TestOpenFaaSDeliversTheSameEvent(t *testing.T) {
 		"place of another record":   {event("ce_kafkatopic", "old", "ce_knativekafkapartition", "7", "ce_knativekafkaoffset", "8"), "", price, "1"},
 		"replay":                    {event("ce_replayid", "r", "ce_replaycount", "1"), "", price, "1"},
 		"attributes of another use": {event("ce_data", "x", "ce_datacontenttype", "text/x", "ce_dataschema", "/x"), "", price, "1"},
+		"no name":                   {event("ce_", "x"), "AAPL", price, "1"},
 		"no data":                   {event("ce_correction", "2"), "", "", "1"},
 		"other headers":             {event("trace", "x", "x-kafka", "y"), "", price, "1"},
 
@@ -48,11 +50,9 @@ func TestOpenFaaSDeliversTheSameEvent(t *testing.T) {
 		"no id":                {headers("ce_specversion", "1.0", "ce_source", "/s", "ce_type", "t", "ce_correction", "2"), "AAPL", price, ""},
 		"no source":            {headers("ce_specversion", "1.0", "ce_id", "1", "ce_type", "t", "ce_correction", "2"), "AAPL", price, ""},
 		"no type":              {headers("ce_specversion", "1.0", "ce_id", "1", "ce_source", "/s", "ce_correction", "2"), "AAPL", price, ""},
-		"empty id":             {event("ce_id", ""), "AAPL", price, ""},
 		"invalid version":      {event("ce_specversion", "2.0"), "AAPL", price, ""},
 		"invalid time":         {event("ce_time", "yesterday"), "AAPL", price, ""},
 		"invalid name":         {event("ce_a-b", "x"), "AAPL", price, ""},
-		"no name":              {event("ce_", "x"), "AAPL", price, ""},
 		"another format":       {event("content-type", "application/cloudevents+avro"), "AAPL", price, ""},
 		"a batch":              {event("content-type", "application/cloudevents-batch+json"), "AAPL", price, ""},
 		"plain":                {headers("X-My_Header", "v1", "xmyheader", "v2", "content-TYPE", "Text/PLAIN; Charset=X"), "AAPL", price, ""},
@@ -108,6 +108,16 @@ func TestOpenFaaSDeliversTheSameEvent(t *testing.T) {
 			require.True(t, openfaas.StatusIgnored)
 		})
 	}
+}
+
+// An empty id is an id for a KafkaSource, so the function refuses the event. From OpenFaaS the same record is a plain one.
+func TestEmptyIDIsTheOneDifferenceToOpenFaaS(t *testing.T) {
+	t.Parallel()
+	r := recordOf([]byte("{}"), headers("ce_specversion", "1.0", "ce_id", "", "ce_source", "/s", "ce_type", "t"))
+	require.Equal(t, "partition:3/offset:42", deliver(t, connectorHeader(r), r.Value).Event.ID())
+	ev := FromRecord(r, spec)
+	_, err := ingress.Decode(requestHeader(ev, spec.Namespace), ev.Data)
+	require.Equal(t, fault.CodeUndecodable, fault.CodeOf(err))
 }
 
 // A record may not say that it is a tick, whatever the platform.

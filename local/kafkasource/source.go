@@ -7,7 +7,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -21,7 +23,7 @@ type Spec struct {
 	Kafka           kafkaclient.Config
 	Topics          []string
 	ConsumerGroup   string
-	InitialOffset   string            // earliest or latest; used if there are no committed offsets
+	InitialOffset   string            // earliest or latest; used for partitions without a committed offset
 	Ordered         bool              // one request at a time for each partition
 	KeyType         string            // string, int, float or byte-array
 	Extensions      map[string]string // spec.ceOverrides.extensions
@@ -29,6 +31,13 @@ type Spec struct {
 	Delivery        Delivery
 	CommitInterval  time.Duration // 0: 5 s, as in the data plane
 }
+
+// A batch of records is what one poll of the data plane's consumer returns at most. A batch of large records ends earlier, so that
+// memory stays bounded.
+const (
+	maxPollRecords = 50
+	maxBatchBytes  = 1 << 20
+)
 
 // maxInFlight is the largest number of requests in flight of an unordered source (max.poll.records 50, and the batch before).
 const maxInFlight = 100
@@ -49,8 +58,7 @@ type Source struct {
 	consumer *kafka.Consumer
 	state    *kafkaclient.State
 	offsets  *offsets
-	assigned chan struct{} // closed at the first assignment
-	once     sync.Once
+	ready    chan struct{} // closed once there is an assignment, and an offset of each of its partitions
 
 	ctx     context.Context //nolint:containedctx // of the deliveries; ended by Close
 	cancel  context.CancelFunc
@@ -60,6 +68,11 @@ type Source struct {
 	// Used by the poll loop alone, which also handles rebalances.
 	lanes  map[partition]*lane // ordered: by partition; unordered: one, under the zero partition
 	paused map[partition]bool
+	// The rest is about the initial offset latest.
+	initialized bool
+	uncommitted []kafka.TopicPartition // partitions of the first assignment whose offset is not committed yet
+
+	decimals atomic.Int64 // structured events whose numbers may have lost digits
 }
 
 // Start starts a source.
@@ -68,8 +81,10 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 		spec.CommitInterval = 5 * time.Second
 	}
 	consumer, err := kafka.NewConsumer(spec.Kafka.Map(kafka.ConfigMap{
-		"group.id":          spec.ConsumerGroup,
-		"auto.offset.reset": spec.InitialOffset, "enable.auto.commit": false, "enable.auto.offset.store": false,
+		"group.id": spec.ConsumerGroup,
+		// Whatever the initial offset: partitions that a topic gets later are read from their beginning
+		// (100-config-kafka-source-data-plane.yaml).
+		"auto.offset.reset": "earliest", "enable.auto.commit": false, "enable.auto.offset.store": false,
 		"isolation.level": "read_committed", "session.timeout.ms": 10_000, "allow.auto.create.topics": false,
 		"enable.metrics.push": false, "go.logs.channel.enable": true,
 		// librdkafka's defaults suit remote clusters; with them the first fetch would take half a second longer.
@@ -87,7 +102,7 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	s := &Source{
 		spec: spec, log: log.With("source", spec.Name), sender: newSender(spec.Namespace, log), consumer: consumer,
 		state:   kafkaclient.NewState(spec.Kafka, log.With("source", spec.Name)),
-		offsets: newOffsets(), assigned: make(chan struct{}), ctx: ctx, cancel: cancel, stopped: make(chan struct{}),
+		offsets: newOffsets(), ready: make(chan struct{}), ctx: ctx, cancel: cancel, stopped: make(chan struct{}),
 		lanes: map[partition]*lane{}, paused: map[partition]bool{},
 	}
 	if err := consumer.SubscribeTopics(spec.Topics, s.rebalance); err != nil {
@@ -109,10 +124,11 @@ func (s *Source) drainLogs() {
 	}
 }
 
-// Ready returns once the consumer group has assigned partitions to this source.
+// Ready returns once the consumer group has assigned partitions to this source. Every record produced from then on is delivered,
+// whatever the initial offset.
 func (s *Source) Ready(ctx context.Context) error {
 	select {
-	case <-s.assigned:
+	case <-s.ready:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("source %s has no partitions yet: %w", s.spec.Name, ctx.Err())
@@ -129,6 +145,9 @@ func (s *Source) Close() error {
 	abandon.Stop()
 	s.sender.abandon()
 	s.commit()
+	if n := s.decimals.Load(); n > 1 {
+		s.log.Warn("structured events with numbers that were encoded again", "events", n)
+	}
 	if err := s.consumer.Close(); err != nil {
 		return fmt.Errorf("close consumer of %s: %w", s.spec.Name, err)
 	}
@@ -139,14 +158,11 @@ func (s *Source) poll() {
 	defer close(s.stopped)
 	lastCommit := time.Now()
 	for s.ctx.Err() == nil {
-		// Polling continues while partitions are paused: the group evicts a consumer that does not poll.
-		switch e := s.consumer.Poll(50).(type) {
-		case *kafka.Message:
-			s.receive(e)
-		case kafka.Error:
-			s.state.Failed(e)
-		}
+		s.dispatch(s.batch())
 		if time.Since(lastCommit) >= s.spec.CommitInterval {
+			if len(s.uncommitted) > 0 {
+				s.initOffsets()
+			}
 			s.commit()
 			lastCommit = time.Now()
 		}
@@ -154,34 +170,94 @@ func (s *Source) poll() {
 	}
 }
 
-// receive passes one record to its lane. If the lane is full then, an unordered source waits for room, and pauses only if that takes
-// too long. An ordered source pauses the partition at once, so that the others continue.
-func (s *Source) receive(m *kafka.Message) {
-	if m.TopicPartition.Error != nil { // not a record
+// batch polls for records. It is called while partitions are paused, too: the group evicts a consumer that does not poll.
+func (s *Source) batch() []job {
+	var jobs []job
+	for size, wait := 0, 50; len(jobs) < maxPollRecords && size < maxBatchBytes; wait = 0 {
+		switch e := s.consumer.Poll(wait).(type) {
+		case *kafka.Message:
+			if j, ok := s.receive(e); ok {
+				jobs, size = append(jobs, j), size+j.bytes()
+			}
+		case kafka.Error:
+			s.state.Failed(e)
+		case nil:
+			return jobs
+		}
+	}
+	return jobs
+}
+
+// receive returns the job of a message. ok is false if it is not a record, or one of a partition that is not assigned any more.
+func (s *Source) receive(m *kafka.Message) (j job, ok bool) {
+	if m.TopicPartition.Error != nil {
 		s.state.Failed(m.TopicPartition.Error)
-		return
+		return job{}, false
 	}
 	s.state.Worked()
 	p := partition{*m.TopicPartition.Topic, m.TopicPartition.Partition}
 	g := s.offsets.received(p, int64(m.TopicPartition.Offset))
-	if g == nil {
-		return
-	}
-	l := s.lane(p)
-	if l.push(job{p, g, record(m)}) {
-		s.workers.Go(l.run)
-	}
-	if s.spec.Ordered {
-		if l.full() {
-			s.pause(kafka.TopicPartition{Topic: &p.topic, Partition: p.id})
+	return job{p, g, record(m)}, g != nil
+}
+
+// dispatch passes records to their lanes. If the lane is full then, an unordered source waits for room, and pauses only if that takes
+// too long. An ordered source pauses the partition at once, so that the others continue.
+func (s *Source) dispatch(batch []job) {
+	for _, j := range s.survivors(batch) {
+		if j.progress.ctx.Err() != nil { // revoked while the batch was polled
+			continue
 		}
-	} else if !l.waitForRoom(patience, s.ctx.Done()) {
-		all, err := s.consumer.Assignment()
-		if err != nil {
-			s.log.Warn("could not read the assignment", "err", err)
+		l := s.lane(j.part)
+		if l.push(j) {
+			s.workers.Go(l.run)
 		}
-		s.pause(all...)
+		switch {
+		case s.spec.Ordered:
+			if l.full() {
+				s.pause(kafka.TopicPartition{Topic: &j.part.topic, Partition: j.part.id})
+			}
+		case len(s.paused) == 0 && !l.waitForRoom(patience, s.ctx.Done()):
+			all, err := s.consumer.Assignment()
+			if err != nil {
+				s.log.Warn("could not read the assignment", "err", err)
+			}
+			s.pause(all...)
+		}
 	}
+}
+
+// survivors returns the records of a batch that the data plane delivers. A header with a null value in a plain record makes its
+// InvalidCloudEventInterceptor fail; Kafka's client (ConsumerInterceptors) then returns the records of the poll as they were before
+// it, and RecordDispatcherImpl discards and commits each plain one among them.
+func (s *Source) survivors(batch []job) []job {
+	isPlain := func(j job) bool { _, ok := cloudEvent(j.record); return !ok }
+	culprit := slices.IndexFunc(batch, func(j job) bool { return nullHeader(j.record) != "" && isPlain(j) })
+	if culprit < 0 {
+		return batch
+	}
+	bad := batch[culprit]
+	var kept []job
+	for _, j := range batch {
+		if isPlain(j) {
+			s.offsets.done(j.progress, j.record.Offset)
+		} else {
+			kept = append(kept, j)
+		}
+	}
+	s.log.Error("records lost, as on a cluster: a header with a null value makes a KafkaSource discard the plain records of the whole poll",
+		"lost_records", len(batch)-len(kept), "header", shown(nullHeader(bad.record)), "topic", bad.part.topic, "partition", bad.part.id,
+		"offset", bad.record.Offset)
+	return kept
+}
+
+// nullHeader returns the name of a header with a null value, or "" if there is none.
+func nullHeader(r Record) string {
+	for _, h := range r.Headers {
+		if h.Value == nil {
+			return orElse(h.Name, "(no name)")
+		}
+	}
+	return ""
 }
 
 func (s *Source) lane(p partition) *lane {
@@ -202,6 +278,11 @@ func (s *Source) deliver(j job) {
 		return
 	}
 	ev := FromRecord(j.record, s.spec)
+	if ev.Decimals && s.decimals.Add(1) == 1 {
+		s.log.WarnContext(j.progress.ctx, "a KafkaSource encodes the JSON data of structured events again: 1.10 becomes 1.1, and digits "+
+			"beyond 17 are lost. Producers of prices should use binary mode. Logged once for each source; Close logs the number of events",
+			"partition", j.part.id, "offset", j.record.Offset)
+	}
 	if name := ev.Unsendable(); name != "" {
 		s.log.WarnContext(j.progress.ctx, "a KafkaSource on a cluster would lose this record: an attribute has control characters",
 			"attribute", shown(name), "partition", j.part.id, "offset", j.record.Offset)
@@ -264,12 +345,14 @@ func (s *Source) rebalance(c *kafka.Consumer, e kafka.Event) error {
 		for _, tp := range e.Partitions {
 			s.offsets.assign(s.ctx, partition{*tp.Topic, tp.Partition})
 		}
+		s.startAtEnds(e.Partitions)
 		if err := c.Assign(e.Partitions); err != nil {
 			return fmt.Errorf("assign: %w", err)
 		}
-		s.once.Do(func() { close(s.assigned) })
+		s.initOffsets()
 	case kafka.RevokedPartitions:
 		s.commit()
+		s.uncommitted = nil
 		for _, tp := range e.Partitions {
 			p := partition{*tp.Topic, tp.Partition}
 			s.offsets.revoke(p)

@@ -3,8 +3,11 @@
 package pingsource
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -21,11 +24,11 @@ type Spec struct {
 	Name, Namespace string
 	Schedule        string // 5 fields, or 6 with seconds; descriptors such as @hourly; never @every
 	Timezone        string // IANA name; empty: UTC
-	ContentType     string
-	Data            string
+	ContentType     string // of the data; an event without data has none
+	Data            []byte // empty: an event without data
 	Extensions      map[string]string
 	Sink            string // URL
-	Jitter          bool   // wait 0 to 499 ms before each send, as Knative does
+	JitterSeed      uint64 // of the delays of 0 to 499 ms before each send; the same seed gives the same delays. 0: no delays
 }
 
 // parser accepts the same fields as Knative's adapter.
@@ -36,6 +39,7 @@ type Source struct {
 	spec     Spec
 	schedule cron.Schedule
 	client   *http.Client
+	jitter   *rand.Rand // used by run alone; nil: none
 	log      *slog.Logger
 	cancel   context.CancelFunc
 	sends    sync.WaitGroup
@@ -63,13 +67,20 @@ func Parse(schedule, timezone string) (cron.Schedule, error) {
 }
 
 // Start begins to tick.
-func Start(spec Spec, log *slog.Logger) (*Source, error) {
+func Start(spec Spec, log *slog.Logger) (*Source, error) { return start(spec, log, &http.Client{}) }
+
+func start(spec Spec, log *slog.Logger, client *http.Client) (*Source, error) {
 	schedule, err := Parse(spec.Schedule, spec.Timezone)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Source{spec: spec, schedule: schedule, client: &http.Client{}, log: log.With("source", spec.Name), cancel: cancel, done: make(chan struct{})}
+	s := &Source{spec: spec, schedule: schedule, client: client, log: log.With("source", spec.Name), cancel: cancel, done: make(chan struct{})}
+	if spec.JitterSeed != 0 { // sources of one stack must not wait alike
+		name := fnv.New64a()
+		_, _ = io.WriteString(name, spec.Namespace+"/"+spec.Name) // cannot fail
+		s.jitter = rand.New(rand.NewPCG(spec.JitterSeed, name.Sum64()))
+	}
 	s.life, s.abandon = context.WithCancel(context.Background())
 	go s.run(ctx)
 	return s, nil
@@ -95,13 +106,17 @@ func (s *Source) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
+		delay := time.Duration(0)
+		if s.jitter != nil {
+			delay = time.Duration(s.jitter.IntN(500)) * time.Millisecond
+		}
 		// As in Knative, a tick does not wait for the previous one; the sink has to handle overlap.
-		s.sends.Go(func() { s.tick(ctx) })
+		s.sends.Go(func() { s.tick(ctx, delay) })
 	}
 }
 
-func (s *Source) tick(ctx context.Context) {
-	if s.spec.Jitter && !wait(ctx, time.Duration(rand.IntN(500))*time.Millisecond) {
+func (s *Source) tick(ctx context.Context, delay time.Duration) {
+	if !wait(ctx, delay) {
 		return
 	}
 	header := http.Header{
@@ -109,7 +124,7 @@ func (s *Source) tick(ctx context.Context) {
 		"Ce-Source": {"/apis/v1/namespaces/" + s.spec.Namespace + "/pingsources/" + s.spec.Name},
 		"Ce-Time":   {time.Now().UTC().Format(time.RFC3339Nano)}, "Kn-Namespace": {s.spec.Namespace},
 	}
-	if s.spec.ContentType != "" {
+	if s.spec.ContentType != "" && len(s.spec.Data) > 0 {
 		header.Set("Content-Type", s.spec.ContentType)
 	}
 	for name, value := range s.spec.Extensions {
@@ -146,7 +161,7 @@ func retryable(status int) bool {
 func (s *Source) post(header http.Header) int {
 	ctx, cancel := context.WithTimeout(s.life, 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.spec.Sink, strings.NewReader(s.spec.Data))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.spec.Sink, bytes.NewReader(s.spec.Data))
 	if err != nil {
 		return 0
 	}

@@ -34,32 +34,6 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
-func TestTickKeepsItsIDOverRetries(t *testing.T) {
-	t.Parallel()
-	got := make(chan http.Header, 16)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got <- r.Header.Clone()
-		if len(got) == 1 {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	}))
-	defer server.Close()
-	s, err := pingsource.Start(pingsource.Spec{
-		Name: "tick", Namespace: "ns", Schedule: "* * * * * *", ContentType: "application/json", Data: "{}", Sink: server.URL,
-		Extensions: map[string]string{"x": "y"},
-	}, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	defer s.Close()
-	require.Eventually(t, func() bool { return len(got) >= 2 }, 5*time.Second, 10*time.Millisecond)
-	first, second := <-got, <-got
-	require.Equal(t, first.Get("Ce-Id"), second.Get("Ce-Id"))
-	require.Equal(t, "dev.knative.sources.ping", first.Get("Ce-Type"))
-	require.Equal(t, "/apis/v1/namespaces/ns/pingsources/tick", first.Get("Ce-Source"))
-	require.Equal(t, "ns", first.Get("Kn-Namespace"))
-	require.Equal(t, "y", first.Get("Ce-X"))
-	require.Equal(t, "application/json", first.Get("Content-Type"))
-}
-
 // A slow tick must not delay the shutdown of the whole stack.
 func TestCloseDoesNotWaitForASlowTick(t *testing.T) {
 	t.Parallel()

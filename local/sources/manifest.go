@@ -2,6 +2,8 @@ package sources
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -78,6 +80,7 @@ type pingSource struct {
 		Timezone    string       `json:"timezone,omitempty"`
 		ContentType string       `json:"contentType,omitempty"`
 		Data        string       `json:"data,omitempty"`
+		DataBase64  string       `json:"dataBase64,omitempty"`
 		Sink        destination  `json:"sink"`
 		CEOverrides *ceOverrides `json:"ceOverrides,omitempty"`
 	} `json:"spec"`
@@ -148,6 +151,27 @@ func appendStrict[T any](doc []byte, list *[]T) error {
 	}
 	*list = append(*list, v)
 	return nil
+}
+
+// data returns the bytes of a PingSource's event, with the checks of its webhook (knative/eventing ping_validation.go).
+func (m pingSource) data() ([]byte, error) {
+	data := []byte(m.Spec.Data)
+	if m.Spec.DataBase64 != "" {
+		if m.Spec.Data != "" {
+			return nil, errors.New("data and dataBase64 exclude each other")
+		}
+		var err error
+		if data, err = base64.StdEncoding.DecodeString(m.Spec.DataBase64); err != nil {
+			return nil, fmt.Errorf("dataBase64: %w", err)
+		}
+	}
+	if m.Spec.ContentType == "application/json" && len(data) > 0 {
+		var object map[string]any
+		if err := json.Unmarshal(data, &object); err != nil {
+			return nil, fmt.Errorf("data must be a JSON object: %w", err)
+		}
+	}
+	return data, nil
 }
 
 // resolve applies the control plane's defaults (source.go, utils.go). An absent delivery means 10 exponential retries from 0.3 s. In

@@ -31,17 +31,64 @@ func TestDeployedManifests(t *testing.T) {
 	}
 }
 
+// What is absent from a delivery that is present is not taken from the defaults of an absent one.
 func TestDeliveryDefaults(t *testing.T) {
 	t.Parallel()
-	var absent *delivery
-	d, err := absent.resolve()
-	require.NoError(t, err)
-	require.Equal(t, kafkasource.Delivery{Retry: 10, Exponential: true, BackoffDelay: 300 * time.Millisecond, Timeout: 10 * time.Minute}, d)
-	d, err = (&delivery{}).resolve()
-	require.NoError(t, err)
-	require.Equal(t, kafkasource.Delivery{Exponential: true, BackoffDelay: 200 * time.Millisecond, Timeout: 10 * time.Minute}, d, "defaults of an absent delivery are not merged in")
-	_, err = (&delivery{BackoffPolicy: "quadratic"}).resolve()
+	three := 3
+	for name, c := range map[string]struct {
+		spec *delivery
+		want kafkasource.Delivery
+	}{
+		"absent":       {nil, kafkasource.Delivery{Retry: 10, Exponential: true, BackoffDelay: 300 * time.Millisecond, Timeout: 10 * time.Minute}},
+		"empty":        {&delivery{}, kafkasource.Delivery{Exponential: true, BackoffDelay: 200 * time.Millisecond, Timeout: 10 * time.Minute}},
+		"retries only": {&delivery{Retry: &three}, kafkasource.Delivery{Retry: 3, Exponential: true, BackoffDelay: 200 * time.Millisecond, Timeout: 10 * time.Minute}},
+		"backoff only, without effect": {
+			&delivery{BackoffPolicy: "linear", BackoffDelay: "PT1S"}, kafkasource.Delivery{BackoffDelay: time.Second, Timeout: 10 * time.Minute},
+		},
+		"whole": {
+			&delivery{Retry: &three, BackoffPolicy: "linear", BackoffDelay: "PT1S", Timeout: "PT5S"},
+			kafkasource.Delivery{Retry: 3, BackoffDelay: time.Second, Timeout: 5 * time.Second},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := c.spec.resolve()
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
+	_, err := (&delivery{BackoffPolicy: "quadratic"}).resolve()
 	require.Error(t, err)
+}
+
+func TestPingData(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		contentType, data, base64 string
+		want                      string
+		err                       string
+	}{
+		"none":                       {contentType: "application/json"},
+		"text":                       {data: "text", want: "text"},
+		"JSON":                       {contentType: "application/json", data: `{ "a": 1.10 }`, want: `{ "a": 1.10 }`},
+		"JSON that is not an object": {contentType: "application/json", data: "[]", err: "must be a JSON object"},
+		"base64":                     {base64: "AP8=", want: "\x00\xff"},
+		"bad base64":                 {base64: "?", err: "dataBase64"},
+		"both":                       {data: "x", base64: "AP8=", err: "exclude each other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var m pingSource
+			m.Spec.ContentType, m.Spec.Data, m.Spec.DataBase64 = c.contentType, c.data, c.base64
+			got, err := m.data()
+			if c.err != "" {
+				require.ErrorContains(t, err, c.err)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, c.want, string(got))
+		})
+	}
 }
 
 func TestUnknownMembersAreErrors(t *testing.T) {

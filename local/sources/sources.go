@@ -24,6 +24,7 @@ type Options struct {
 	ManifestDir string             // contains a folder base/
 	Kafka       kafkaclient.Config // replaces the manifests' bootstrapServers and net
 	Services    map[string]string  // URLs of Knative Services by name; sources of others are skipped
+	JitterSeed  uint64             // of the delays of the PingSources' ticks; 0: no delays
 	Log         *slog.Logger
 }
 
@@ -124,8 +125,12 @@ func (s *Sources) kafkaSpec(m kafkaSource, o Options) (spec kafkasource.Spec, sk
 		return spec, false, fmt.Errorf("unknown ordering %q (ordered or unordered)", m.Spec.Ordering)
 	}
 	offset := m.Spec.InitialOffset
-	if offset == "" {
+	switch offset {
+	case "":
 		offset = "latest"
+	case "earliest", "latest":
+	default:
+		return spec, false, fmt.Errorf("unknown initialOffset %q (earliest or latest)", offset)
 	}
 	spec = kafkasource.Spec{
 		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), Kafka: o.Kafka, Topics: m.Spec.Topics,
@@ -147,9 +152,16 @@ func (s *Sources) startPing(m pingSource, o Options) error {
 		o.Log.Info("source skipped: its sink is not running here", "source", m.Metadata.Name)
 		return nil
 	}
+	data, err := m.data()
+	if err != nil {
+		return err
+	}
 	spec := pingsource.Spec{
 		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), Schedule: m.Spec.Schedule, Timezone: m.Spec.Timezone,
-		ContentType: m.Spec.ContentType, Data: m.Spec.Data, Sink: sink, Jitter: true,
+		ContentType: m.Spec.ContentType, Data: data, Sink: sink, JitterSeed: o.JitterSeed,
+	}
+	if spec.Schedule == "" {
+		spec.Schedule = "* * * * *" // ping_defaults.go
 	}
 	if m.Spec.CEOverrides != nil {
 		spec.Extensions = m.Spec.CEOverrides.Extensions

@@ -66,8 +66,12 @@ func recordEvent(header http.Header, body []byte) (a attributes, data []byte, ok
 	}
 	a.contentType = contentType
 	for name, values := range header {
-		if attribute, ok := strings.CutPrefix(name, "X-Kafka-Ce_"); ok {
+		if attribute, ok := strings.CutPrefix(name, "X-Kafka-Ce_"); ok && attribute != "" {
 			attribute, value := strings.ToLower(attribute), last(values)
+			if attribute == "datacontenttype" {
+				a.contentType = value
+				continue
+			}
 			if !event.IsExtensionNameValid(attribute) || attribute == "time" && !isTime(value) {
 				return a, nil, false
 			}
