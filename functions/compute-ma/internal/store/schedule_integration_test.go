@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -40,6 +41,12 @@ func TestRandomSchedulesLeaveWhatTheModelSays(t *testing.T) {
 			admin, err := postgres.Open(t.Context(), url)
 			require.NoError(t, err)
 			defer admin.Close()
+			if w == 0 { // as a large system has it
+				script, err := os.ReadFile("../../../../deploy/partition.sql")
+				require.NoError(t, err)
+				_, err = admin.Exec(t.Context(), string(script))
+				require.NoError(t, err)
+			}
 			var all []*Batcher
 			for range copies {
 				pool, err := postgres.Open(t.Context(), url+"&application_name=copy")

@@ -162,14 +162,16 @@ func (s *Store) inTx(ctx context.Context, f func(tx) error) error {
 }
 
 const (
+	// A correction is later than the transaction's now(), which a new point has: that tells them apart. The usual xmax = 0 cannot be read
+	// of a partitioned table.
 	upsertPoints = `
 		insert into price_points as p (symbol, provider, observed_at, price, raw_response_id, correction)
 		select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[]::numeric[], $5::uuid[], $6::integer[])
 		on conflict on constraint price_points_pk do update
 		set price = excluded.price, raw_response_id = excluded.raw_response_id, correction = excluded.correction,
-		    received_at = now()
+		    received_at = greatest(clock_timestamp(), now() + interval '1 microsecond')
 		where (excluded.correction, excluded.raw_response_id, excluded.price) > (p.correction, p.raw_response_id, p.price)
-		returning symbol, provider, observed_at, xmax = 0`
+		returning symbol, provider, observed_at, received_at = now()`
 	// A statement of its own: it must see what other transactions committed while this one waited for the lock.
 	lockSeries = `
 		select k.n, s.newest
