@@ -201,7 +201,7 @@ func TestKnativeManifests(t *testing.T) {
 	for _, resource := range kustomization.Resources {
 		require.NotEmpty(t, documents(t, "../knative/base/"+resource))
 	}
-	require.Len(t, kustomization.Patches, 1)
+	require.Len(t, kustomization.Patches, 2)
 	require.Equal(t, "kustomize/function.yaml", kustomization.Patches[0].Path)
 	require.Equal(t, map[string]string{"group": "serving.knative.dev", "kind": "Service"}, kustomization.Patches[0].Target, "every function")
 	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")

@@ -2,11 +2,13 @@ package serving
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -31,7 +33,7 @@ const (
 	autoscaling        = "autoscaling.knative.dev/"
 )
 
-// Load reads the Services of the folder's base, with the patches that its kustomization applies to every Service. An autoscaling
+// Load reads the Services of the folder's base, with the patches that its kustomization applies to them. An autoscaling
 // annotation that is not emulated is an error: the local system would behave otherwise than the cluster.
 func Load(dir string) (map[string]Spec, error) {
 	base := filepath.Join(dir, "base")
@@ -57,7 +59,7 @@ func Load(dir string) (map[string]Spec, error) {
 			if head.APIVersion != "serving.knative.dev/v1" || head.Kind != "Service" {
 				continue
 			}
-			if specs[head.Metadata.Name], err = specOf(doc, patches); err != nil {
+			if specs[head.Metadata.Name], err = specOf(head.Metadata.Name, doc, patches); err != nil {
 				return nil, fmt.Errorf("%s: Service %s: %w", file, head.Metadata.Name, err)
 			}
 		}
@@ -65,8 +67,14 @@ func Load(dir string) (map[string]Spec, error) {
 	return specs, nil
 }
 
-// servicePatches returns the JSON patches (RFC 6902) that the kustomization applies to all Services.
-func servicePatches(base string) (patches []jsonpatch.Patch, err error) {
+// servicePatch is a JSON patch (RFC 6902) of the Services with these names.
+type servicePatch struct {
+	names *regexp.Regexp
+	ops   jsonpatch.Patch
+}
+
+// servicePatches returns the patches that the kustomization applies to Services.
+func servicePatches(base string) (patches []servicePatch, err error) {
 	var kustomization struct {
 		Patches []struct {
 			Path   string `json:"path"`
@@ -87,8 +95,12 @@ func servicePatches(base string) (patches []jsonpatch.Patch, err error) {
 		return nil, fmt.Errorf("%s: %w", base, err)
 	}
 	for _, p := range kustomization.Patches {
-		if p.Target.Kind != "Service" || p.Target.Name != "" || p.Path == "" {
+		if p.Target.Kind != "Service" || p.Path == "" {
 			continue
+		}
+		names, err := regexp.Compile("^(?:" + cmp.Or(p.Target.Name, ".*") + ")$") // as kustomize does
+		if err != nil {
+			return nil, fmt.Errorf("target of %s: %w", p.Path, err)
 		}
 		text, err := os.ReadFile(filepath.Join(base, p.Path)) //nolint:gosec // named by the kustomization
 		if err != nil {
@@ -102,7 +114,7 @@ func servicePatches(base string) (patches []jsonpatch.Patch, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
-		patches = append(patches, patch)
+		patches = append(patches, servicePatch{names, patch})
 	}
 	return patches, nil
 }
@@ -127,13 +139,16 @@ type knativeService struct {
 	} `json:"spec"`
 }
 
-func specOf(doc []byte, patches []jsonpatch.Patch) (Spec, error) {
+func specOf(name string, doc []byte, patches []servicePatch) (Spec, error) {
 	text, err := yaml.YAMLToJSON(doc)
 	if err != nil {
 		return Spec{}, err
 	}
 	for _, p := range patches {
-		if text, err = p.Apply(text); err != nil {
+		if !p.names.MatchString(name) {
+			continue
+		}
+		if text, err = p.ops.Apply(text); err != nil {
 			return Spec{}, fmt.Errorf("patch: %w", err)
 		}
 	}

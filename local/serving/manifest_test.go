@@ -15,8 +15,9 @@ func TestOurManifests(t *testing.T) {
 	t.Parallel()
 	specs, err := serving.Load("../../knative")
 	require.NoError(t, err)
-	want := serving.Spec{Timeout: 45 * time.Second, MaxScale: 4, Target: 70}
-	require.Equal(t, map[string]serving.Spec{"compute-ma": want, "dlq-inspector": want, "get-latest": want, "poll": want}, specs)
+	clients := serving.Spec{Timeout: 45 * time.Second, MaxScale: 4, Target: 70}
+	events := serving.Spec{Timeout: 45 * time.Second, MaxScale: 4, Target: 140}
+	require.Equal(t, map[string]serving.Spec{"compute-ma": events, "dlq-inspector": events, "get-latest": clients, "poll": clients}, specs)
 }
 
 func TestLoad(t *testing.T) {
