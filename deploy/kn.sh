@@ -14,7 +14,8 @@
 #               SASL_SSL, with KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or SSL, with KAFKA_SSL_CERTIFICATE_PEM and
 #               KAFKA_SSL_KEY_PEM; KAFKA_SSL_CA_PEM for a private CA. For functions, sources and sink: see knative/components/kafka-auth.
 #
-# Requires kubectl; kn, if installed, prints the summary at the end. The Kafka topics must exist: see deploy/RUNBOOK.md.
+# Requires kubectl; kn, if installed, prints the summary at the end. The Kafka topics must exist, with the names in
+# PRICE_EVENTS_TOPIC and DEAD_LETTER_TOPIC: see deploy/RUNBOOK.md.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -74,6 +75,21 @@ if [ -n "$components" ]; then
 	done
 fi
 
+# The functions have the names of the topics in their ConfigMap, the sources and the sink in their manifests.
+topics=
+replace() { # kind, name, path, value
+	topics="$topics
+  - target: {kind: $1, name: $2}
+    patch: '[{op: replace, path: $3, value: \"$4\"}]'"
+}
+for pair in price-events=PRICE_EVENTS_TOPIC price-events-dlq=DEAD_LETTER_TOPIC; do
+	eval "value=\${${pair#*=}-}"
+	[ -n "$value" ] || continue
+	replace KafkaSource "${pair%%=*}" /spec/topics/0 "$value"
+	replace KafkaSource "${pair%%=*}" /spec/ceOverrides/extensions/kafkatopic "$value"
+done
+[ -z "${DEAD_LETTER_TOPIC-}" ] || replace KafkaSink price-events-dlq /spec/topic "$DEAD_LETTER_TOPIC"
+
 # An overlay over the overlay. The generators append a hash of the content to the names, so that a changed value makes new revisions.
 ln -s "$PWD" "$dir/repository"
 cat >"$dir/kustomization.yaml" <<END
@@ -91,7 +107,7 @@ patches:
     patch: |-
       - op: replace
         path: /spec/bootstrapServers
-        value: ["$(echo "$KAFKA_BOOTSTRAP_SERVERS" | sed 's/,/", "/g')"]
+        value: ["$(echo "$KAFKA_BOOTSTRAP_SERVERS" | sed 's/,/", "/g')"]$topics
 images:
 $(for name in $functions; do echo "  - {name: marketdata/$name, newName: $registry/$name, newTag: '$tag'}"; done)
 END

@@ -14,6 +14,7 @@ import (
 
 	"marketdata/local/services"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
 
@@ -41,8 +42,10 @@ type config struct {
 	DatabaseURL  string             `envconfig:"DATABASE_URL" secret:"true"`
 	RedisURL     string             `envconfig:"REDIS_URL" secret:"true"`
 	Kafka        kafkaclient.Config // an existing broker
-	Broker       string             `envconfig:"KAFKA" default:"embedded"` // the broker to start: embedded, apache or apache-secure
-	DLQToken     string             `envconfig:"DLQ_TOKEN" secret:"true"`
+	Topics       priceevent.Topics
+	GroupPrefix  string `envconfig:"CONSUMER_GROUP_PREFIX"`    // of the manifests' consumer groups, for a broker that others use, too
+	Broker       string `envconfig:"KAFKA" default:"embedded"` // the broker to start: embedded, apache or apache-secure
+	DLQToken     string `envconfig:"DLQ_TOKEN" secret:"true"`
 	replicas     map[string]int
 	idle         time.Duration // of SCALE_TO_ZERO; 0: functions always run
 }
@@ -90,6 +93,9 @@ func (c *config) Validate() error {
 	}
 	if !slices.Contains(brokers, c.Broker) {
 		return fmt.Errorf("KAFKA: unknown broker %q (one of %s)", c.Broker, strings.Join(brokers, ", "))
+	}
+	if err := c.Topics.Validate(); err != nil {
+		return err
 	}
 	if c.LocalStack == "" && c.Kafka.Servers() != "" {
 		return c.Kafka.Validate()

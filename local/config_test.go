@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/local/services"
+	"marketdata/shared/priceevent"
 )
 
 func TestCopies(t *testing.T) {
@@ -29,7 +30,7 @@ func TestCopies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := config{Copies: c.copies, Broker: services.Embedded}
+			cfg := config{Copies: c.copies, Broker: services.Embedded, Topics: priceevent.DefaultTopics}
 			err := cfg.Validate()
 			if c.refused != "" {
 				require.EqualError(t, err, "COPIES: invalid entry "+c.refused+": want function=1..20, function one of compute-ma dlq-inspector get-latest poll")

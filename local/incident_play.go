@@ -27,6 +27,6 @@ func playIncident(ctx context.Context) error {
 	}
 	return incident.Play(ctx, incident.Stack{
 		Gateway: env["GATEWAY_URL"], GetLatest: env["GET_LATEST_URL"], Exchange: env["EXCHANGE_URL"], Kafka: kafkaclient.FromEnviron(lines),
-		Token: env["DLQ_TOKEN"],
+		Topic: env["PRICE_EVENTS_TOPIC"], Token: env["DLQ_TOKEN"],
 	}, os.Stdout)
 }

@@ -18,13 +18,17 @@ import (
 	"marketdata/local/supervisor"
 	"marketdata/shared/freeport"
 	"marketdata/shared/postgres/migrate"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 )
 
-// startServices starts the services that the environment does not name, and migrates the schema.
-func startServices(ctx context.Context, o services.Options) (services.Addresses, stopFunc, error) {
+// startServices starts the services that the environment does not name, creates the topics, and migrates the schema.
+func startServices(ctx context.Context, o services.Options, topics priceevent.Topics) (services.Addresses, stopFunc, error) {
 	backing, stop, err := services.Start(ctx, o)
 	if err != nil {
+		return backing, stop, err
+	}
+	if err := services.CreateTopics(ctx, backing.Kafka, topics); err != nil {
 		return backing, stop, err
 	}
 	if err := migrate.Up(ctx, backing.DatabaseURL); err != nil {

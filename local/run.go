@@ -90,7 +90,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	given := cfg.services(cfg.Dir, out.Say)
 	backing := given.Addresses
 	if only["services"] {
-		backing, stop, err = startServices(ctx, given)
+		backing, stop, err = startServices(ctx, given, cfg.Topics)
 		if begun.add(stop); err != nil {
 			return err
 		}
@@ -135,7 +135,9 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	ready, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if only["sources"] {
-		stop, err = startSources(ready, sources.Options{ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, JitterSeed: cfg.JitterSeed}, functions, out)
+		stop, err = startSources(ready, sources.Options{
+			ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, Topics: cfg.Topics, GroupPrefix: cfg.GroupPrefix, JitterSeed: cfg.JitterSeed,
+		}, functions, out)
 		if begun.add(stop); err != nil {
 			return err
 		}
@@ -155,7 +157,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 		}
 	}
 
-	env := stackEnv(cfg.Dir, gatewayURL(cfg.GatewayAddr, gate), backing, token, exchangeURL, functions)
+	env := stackEnv(cfg, gatewayURL(cfg.GatewayAddr, gate), backing, token, exchangeURL, functions)
 	if err := env.write(cfg.envPath()); err != nil {
 		return err
 	}

@@ -52,12 +52,12 @@ func givenFunctions() map[string][]string {
 }
 
 // stackEnv returns the variables that reach a running stack.
-func stackEnv(dir, gateway string, backing services.Addresses, token, exchangeURL string, functions map[string][]string) envFile {
+func stackEnv(cfg config, gateway string, backing services.Addresses, token, exchangeURL string, functions map[string][]string) envFile {
 	e := envFile{
-		"LOCAL_STACK": dir, "GATEWAY_URL": gateway, "DATABASE_URL": backing.DatabaseURL, "REDIS_URL": backing.RedisURL,
-		"DLQ_TOKEN": token,
+		"LOCAL_STACK": cfg.Dir, "GATEWAY_URL": gateway, "DATABASE_URL": backing.DatabaseURL, "REDIS_URL": backing.RedisURL,
+		"DLQ_TOKEN": token, "CONSUMER_GROUP_PREFIX": cfg.GroupPrefix,
 	}
-	for _, line := range backing.Kafka.Environ() {
+	for _, line := range append(backing.Kafka.Environ(), cfg.Topics.Environ()...) {
 		name, value, _ := strings.Cut(line, "=")
 		e[name] = value
 	}
@@ -133,9 +133,9 @@ func functionEnv(cfg config, backing services.Addresses, token, exchangeURL stri
 	return slices.Concat(budgetsOff(), own, addresses, exchangeEnv(own, exchangeURL))
 }
 
-// withoutKafka returns the variables that are no settings of Kafka clients: one of another broker must not mix with those of this one.
+// withoutKafka returns the variables that say nothing about Kafka: a setting of another broker must not mix with those of this one.
 func withoutKafka(environ []string) []string {
-	return slices.DeleteFunc(environ, func(line string) bool { return strings.HasPrefix(line, "KAFKA_") })
+	return slices.DeleteFunc(environ, func(line string) bool { return strings.HasPrefix(line, "KAFKA_") || strings.HasPrefix(line, "KAFKA=") })
 }
 
 // budgetsOff turns the providers' budgets off.

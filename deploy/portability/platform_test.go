@@ -158,7 +158,7 @@ var platforms = []platform{
 			return http.Header{"X-Topic": {"cron-function"}, "X-Connector": {"cron-connector"}, "Content-Type": {"text/plain"}}
 		},
 		record: func(m priceevent.Message) http.Header {
-			h := http.Header{"X-Topic": {priceevent.Topic}, "X-Kafka-Partition": {"0"}, "X-Kafka-Offset": {"1"}, "X-Kafka-Key": {m.Key}, "Content-Type": {"text/plain"}}
+			h := http.Header{"X-Topic": {priceevent.DefaultTopics.Events}, "X-Kafka-Partition": {"0"}, "X-Kafka-Offset": {"1"}, "X-Kafka-Key": {m.Key}, "Content-Type": {"text/plain"}}
 			for name, value := range m.Headers {
 				h.Set("X-Kafka-"+name, value)
 			}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,7 +36,8 @@ func command(t *testing.T, function string, env ...string) *exec.Cmd {
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' has put the binaries
 	require.NotEmpty(t, bin, "E2E_BIN_DIR is not set: run 'make test', which builds the binaries first")
 	cmd := exec.Command(filepath.Join(bin, function)) // ended by launch
-	cmd.Env = append(testenv.Kafka(t).Environ(), env...)
+	brokers := testenv.Kafka(t)
+	cmd.Env = slices.Concat(brokers.Environ(), testenv.Topics(t, brokers).Environ(), env)
 	return cmd
 }
 

@@ -297,6 +297,39 @@ func TestVariables(t *testing.T) {
 	require.Equal(t, []string{"k1:9093", "k2:9093"}, of[*kafkaSink](objects)[0].Spec.BootstrapServers)
 }
 
+// Other names of topics reach the functions, the sources and the sink.
+func TestTopics(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		env                 map[string]string
+		events, deadLetters string
+	}{
+		"both": {map[string]string{"PRICE_EVENTS_TOPIC": "acme.prices", "DEAD_LETTER_TOPIC": "acme.poison"}, "acme.prices", "acme.poison"},
+		"one":  {map[string]string{"PRICE_EVENTS_TOPIC": "acme.prices"}, "acme.prices", "price-events-dlq"},
+		"none": {nil, "price-events", "price-events-dlq"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := install(t, cluster{job: []string{"Complete"}, env: c.env})
+			require.False(t, i.failed, i.err)
+			objects := i.applied(t)
+			for _, m := range of[*corev1.ConfigMap](objects) {
+				if !strings.HasPrefix(m.Name, "marketdata-defaults-") {
+					require.Subset(t, m.Data, c.env)
+				}
+			}
+			sources := of[*kafkaSource](objects)
+			require.Len(t, sources, 2)
+			for _, s := range sources {
+				want := map[string]string{"price-events": c.events, "price-events-dlq": c.deadLetters}[s.Name]
+				require.Equal(t, []string{want}, s.Spec.Topics)
+				require.Equal(t, want, s.Spec.CloudEventOverrides.Extensions["kafkatopic"])
+			}
+			require.Equal(t, c.deadLetters, of[*kafkaSink](objects)[0].Spec.Topic)
+		})
+	}
+}
+
 // Behind a pooler migrations need a connection of their own, and the functions do not see it.
 func TestMigrationsOfAnotherURL(t *testing.T) {
 	t.Parallel()

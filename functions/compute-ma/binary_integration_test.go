@@ -46,12 +46,12 @@ type binary struct {
 	out  bytes.Buffer
 }
 
-func startBinary(t *testing.T, databaseURL string, brokers kafkaclient.Config) *binary {
+func startBinary(t *testing.T, databaseURL string, brokers kafkaclient.Config, topics priceevent.Topics) *binary {
 	t.Helper()
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' has put the binaries
 	require.NotEmpty(t, bin, "E2E_BIN_DIR is not set: run 'make test', which builds the binaries first")
 	port := testenv.FreePort(t)
-	b := &binary{path: filepath.Join(bin, "compute-ma"), url: fmt.Sprintf("http://127.0.0.1:%d/", port), env: append(append(os.Environ(), brokers.Environ()...),
+	b := &binary{path: filepath.Join(bin, "compute-ma"), url: fmt.Sprintf("http://127.0.0.1:%d/", port), env: append(slices.Concat(os.Environ(), brokers.Environ(), topics.Environ()),
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "DATABASE_URL="+databaseURL+"&application_name=binary", "MA_WINDOWS=2,5,20,50")}
 	b.start(t)
 	t.Cleanup(func() {
@@ -128,7 +128,8 @@ func TestRandomSchedulesWithTheBuiltBinary(t *testing.T) {
 	pool, err := postgres.Open(t.Context(), url)
 	require.NoError(t, err)
 	defer pool.Close()
-	copies := []*binary{startBinary(t, url, kafka), startBinary(t, url, kafka)}
+	topics := testenv.Topics(t, kafka)
+	copies := []*binary{startBinary(t, url, kafka, topics), startBinary(t, url, kafka, topics)}
 	var poison [][]byte
 	for i := range schedules {
 		rng := rand.New(rand.NewPCG(uint64(i), 99))
@@ -150,7 +151,7 @@ func TestRandomSchedulesWithTheBuiltBinary(t *testing.T) {
 		playBinary(t, rng, copies, bodies)
 		require.Equal(t, model.Tables(events, windows), model.Dump(t, pool, prefix), "seed %d", i)
 	}
-	requireDeadLettered(t, kafka, poison)
+	requireDeadLettered(t, kafka, topics.DeadLetters, poison)
 }
 
 type delivery struct {
@@ -196,13 +197,13 @@ func playBinary(t *testing.T, rng *rand.Rand, copies []*binary, all []delivery) 
 }
 
 // requireDeadLettered reads the dead letter topic until every poison was seen with its very bytes.
-func requireDeadLettered(t *testing.T, kafka kafkaclient.Config, poison [][]byte) {
+func requireDeadLettered(t *testing.T, kafka kafkaclient.Config, topic string, poison [][]byte) {
 	t.Helper()
 	missing := map[string]bool{}
 	for _, p := range poison {
 		missing[string(p)] = true
 	}
-	testenv.EachRecord(t, kafka, priceevent.DeadLetterTopic, func(value []byte) (more bool) {
+	testenv.EachRecord(t, kafka, topic, func(value []byte) (more bool) {
 		delete(missing, string(value))
 		return len(missing) > 0
 	})
@@ -221,7 +222,8 @@ func TestKilledAtEachStepOfATransaction(t *testing.T) {
 			pool, err := postgres.Open(t.Context(), url)
 			require.NoError(t, err)
 			defer pool.Close()
-			b := startBinary(t, url, testenv.Kafka(t))
+			kafka := testenv.Kafka(t)
+			b := startBinary(t, url, kafka, testenv.Topics(t, kafka))
 			events := []priceevent.Observation{
 				model.Observation("A", model.Instant, model.Prices(t, "10")[0]), model.Observation("B", model.Instant, model.Prices(t, "7")[0]),
 				model.Observation("A", model.Instant.Add(time.Second), model.Prices(t, "20")[0]), model.Observation("B", model.Instant.Add(time.Second), model.Prices(t, "8")[0]),
@@ -280,7 +282,8 @@ func TestSIGTERMFinishesWhatIsInFlight(t *testing.T) {
 	pool, err := postgres.Open(t.Context(), url)
 	require.NoError(t, err)
 	defer pool.Close()
-	b := startBinary(t, url, testenv.Kafka(t))
+	kafka := testenv.Kafka(t)
+	b := startBinary(t, url, kafka, testenv.Topics(t, kafka))
 	release := lockTable(t, pool, "price_series in access exclusive mode")
 	const n = 40
 	answers := make(chan int, n)
@@ -324,7 +327,8 @@ func inFlight(t *testing.T, b *binary) int {
 // A dead letter that the broker has not acknowledged does not count: neither an answer nor a kill may lose the event.
 func TestKilledWhileTheBrokerIsStalled(t *testing.T) {
 	t.Parallel()
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, priceevent.DeadLetterTopic, priceevent.Topic))
+	topics := priceevent.DefaultTopics
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topics.DeadLetters, topics.Events))
 	require.NoError(t, err)
 	t.Cleanup(broker.Close)
 	kafka := kafkaclient.At(strings.Join(broker.ListenAddrs(), ","))
@@ -335,7 +339,7 @@ func TestKilledWhileTheBrokerIsStalled(t *testing.T) {
 		broker.SleepControl(func() { <-goesOn })
 		return nil, nil, false
 	})
-	b := startBinary(t, testenv.PostgresURL(t), kafka)
+	b := startBinary(t, testenv.PostgresURL(t), kafka, topics)
 	poison := []byte("\x00\xffpoison")
 	answer := make(chan int, 1)
 	go func() { answer <- b.post(context.Background(), poison, 0) }()
@@ -348,5 +352,5 @@ func TestKilledWhileTheBrokerIsStalled(t *testing.T) {
 	close(goesOn)
 	b.start(t)
 	require.Equal(t, http.StatusNoContent, b.post(t.Context(), poison, 0))
-	requireDeadLettered(t, kafka, [][]byte{poison})
+	requireDeadLettered(t, kafka, topics.DeadLetters, [][]byte{poison})
 }

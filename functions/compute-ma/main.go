@@ -23,7 +23,6 @@ import (
 	"marketdata/shared/deadletter"
 	"marketdata/shared/ingress"
 	"marketdata/shared/postgres"
-	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
@@ -53,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic), Reports: true})
+	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(cfg.Backing.Topics.Events), Reports: true})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 
 	m := newMetrics(srv.Metrics)
@@ -61,7 +60,7 @@ func run(ctx context.Context, args []string) error {
 	defer srv.Close(events.Close) // after the server: what is in flight is committed, then the pool closes
 	(&receiver{
 		events: events, rehearsals: points, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
-		deadLetters: deadletter.Writer{Producer: clients.Producer, Topic: priceevent.DeadLetterTopic},
+		deadLetters: deadletter.Writer{Producer: clients.Producer, Topic: cfg.Backing.Topics.DeadLetters},
 	}).routes(srv.Mux)
 
 	reads, err := postgres.OpenSmall(string(cfg.Backing.DatabaseURL), store.ReadConnections)

@@ -93,7 +93,7 @@ func serveInsertOnly(ctx context.Context) error {
 	defer events.Close()
 	(&receiver{
 		events: events, rehearsals: points, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
-		deadLetters: deadletter.Writer{Producer: producer, Topic: priceevent.DeadLetterTopic},
+		deadLetters: deadletter.Writer{Producer: producer, Topic: cfg.Backing.Topics.DeadLetters},
 	}).routes(srv.Mux)
 	listener, err := service.Listen(ctx, cfg.Config)
 	if err != nil {
@@ -155,12 +155,14 @@ func compare(b *testing.B, inFlight, symbols, stored int) {
 	b.Helper()
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make bench' has put the binaries
 	require.NotEmpty(b, bin, "E2E_BIN_DIR is not set: run 'make bench', which builds the binaries first")
+	brokers := testenv.Kafka(b)
+	topics := testenv.Topics(b, brokers)
 	environ := func(stored int) []string {
 		url := testenv.PostgresURL(b)
 		if stored > 0 {
 			fill(b, url, symbols, stored)
 		}
-		return append(testenv.Kafka(b).Environ(), "DATABASE_URL="+url)
+		return append(append(brokers.Environ(), topics.Environ()...), "DATABASE_URL="+url)
 	}
 	noOp := testenv.StartProgram(b, "no-op", os.Args[0], serveAs+"=no-op")
 	insert := testenv.StartProgram(b, "insert-only", os.Args[0], append(environ(0), serveAs+"=insert-only")...)

@@ -95,7 +95,8 @@ func TestBulkReplayOfTheBuiltBinariesSurvivesKills(t *testing.T) {
 	pool, err := postgres.Open(t.Context(), database)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	services := append(testenv.Kafka(t).Environ(), "DATABASE_URL="+database+"&application_name=killed")
+	brokers := testenv.Kafka(t)
+	services := append(append(brokers.Environ(), testenv.Topics(t, brokers).Environ()...), "DATABASE_URL="+database+"&application_name=killed")
 	function := startProgram(t, "compute-ma", services...)
 	inspector := startProgram(t, "dlq-inspector", append(services, "COMPUTE_MA_URL="+function.url, "DLQ_TOKEN=secret")...)
 	_, err = pool.Exec(t.Context(), `

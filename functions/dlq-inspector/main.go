@@ -18,7 +18,6 @@ import (
 	"marketdata/shared/backing"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
-	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
@@ -44,19 +43,19 @@ func run(ctx context.Context) error {
 	defer clients.Close()
 	reader := kafkaclient.NewReader(cfg.Backing.Kafka, log)
 	defer srv.Close(reader.Close)
-	srv.Needs(service.Check{Name: "kafka", Ping: reader.Check(priceevent.DeadLetterTopic), Reports: true})
+	srv.Needs(service.Check{Name: "kafka", Ping: reader.Check(cfg.Backing.Topics.DeadLetters), Reports: true})
 	srv.MaxHeaderBytes = ingress.MaxHeaderBytes
 
 	letters := store.New(clients.Postgres.Pool())
 	metrics := replay.NewMetrics(srv.Metrics)
 	replayer := replay.New(replay.Config{
-		Store: letters, Function: cfg.ComputeMAURL, Client: replay.NewClient(), Topics: []string{priceevent.Topic}, Producer: clients.Producer,
+		Store: letters, Function: cfg.ComputeMAURL, Client: replay.NewClient(), Topics: []string{cfg.Backing.Topics.Events}, Producer: clients.Producer,
 		MaxReplays: cfg.MaxReplays, Now: time.Now,
 	})
 	bulks := replay.NewRunner(letters, replayer, log, metrics, srv.Stopping())
 	defer bulks.Wait(cfg.ShutdownTimeout) // letters in flight are settled before the pool closes
 	in := intake.New(intake.Config{
-		Store: letters, Records: reader, Topic: priceevent.DeadLetterTopic, Topics: []string{priceevent.Topic, priceevent.DeadLetterTopic}, Now: time.Now,
+		Store: letters, Records: reader, Topic: cfg.Backing.Topics.DeadLetters, Topics: []string{cfg.Backing.Topics.Events, cfg.Backing.Topics.DeadLetters}, Now: time.Now,
 	})
 	defer in.Close()
 	(&receiver{intake: in, upkeep: letters, bulks: bulks, received: srv.Metrics.NewCounter("dead_letters_received_total")}).routes(srv.Mux)

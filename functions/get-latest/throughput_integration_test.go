@@ -98,7 +98,8 @@ func BenchmarkHit(b *testing.B) {
 	b.Cleanup(func() { require.NoError(b, client.Del(context.Background(), "price:yfinance:"+hitSymbol).Err()) })
 
 	bare := testenv.StartProgram(b, "bare", os.Args[0], serveAs+"=bare")
-	hit := testenv.StartProgram(b, "get-latest", filepath.Join(bin, "get-latest"), append(testenv.Kafka(b).Environ(),
+	brokers := testenv.Kafka(b)
+	hit := testenv.StartProgram(b, "get-latest", filepath.Join(bin, "get-latest"), append(append(brokers.Environ(), testenv.Topics(b, brokers).Environ()...),
 		"DATABASE_URL="+testenv.PostgresURL(b), "CACHE_TTL=1h", "STALE_TTL=1h", "RATE_LIMIT_LATEST="+hitLimit, "RATE_LIMIT_TIMEOUT=1s")...)
 	const callers = 50
 	for range b.N {

@@ -98,8 +98,10 @@ func TestTakeoverFromADeadOrHungReplica(t *testing.T) {
 	server := httptest.NewServer(yahoo)
 	t.Cleanup(server.Close)
 	redis, _ := testenv.Redis(t)
+	brokers := testenv.Kafka(t)
+	topics := testenv.Topics(t, brokers)
 	start := func() *process {
-		return startProcess(t, append(testenv.Kafka(t).Environ(), "DATABASE_URL="+b.Pool.Config().ConnString(),
+		return startProcess(t, append(append(brokers.Environ(), topics.Environ()...), "DATABASE_URL="+b.Pool.Config().ConnString(),
 			"REDIS_URL=redis://"+redis.Options().Addr, "YFINANCE_BASE_URL="+server.URL)...)
 	}
 	const jobs, symbols = 200, 40

@@ -18,7 +18,6 @@ import (
 	"marketdata/shared/ingest"
 	"marketdata/shared/market/providers"
 	"marketdata/shared/pricecache"
-	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/ratelimit/budget"
 	"marketdata/shared/service"
@@ -44,10 +43,10 @@ func run(ctx context.Context) error {
 	}
 	defer clients.Close()
 	limiter, pool := clients.Limiter, clients.Postgres.Pool()
-	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(priceevent.Topic), Reports: true})
+	srv.Needs(service.Check{Name: "kafka", Ping: clients.Producer.Check(cfg.Backing.Topics.Events), Reports: true})
 
 	budgets := budget.New(cfg.Budgets, cfg.Backing.Limits.MaxCopies, limiter, pool, srv.Metrics)
-	in := ingest.New(pool, clients.Producer, providers.New(cfg.Providers), log).Within(budgets)
+	in := ingest.New(pool, clients.Producer, cfg.Backing.Topics.Events, providers.New(cfg.Providers), log).Within(budgets)
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
 	m := newMetrics(srv.Metrics)

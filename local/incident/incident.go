@@ -33,6 +33,7 @@ type Stack struct {
 	GetLatest string
 	Exchange  string
 	Kafka     kafkaclient.Config
+	Topic     string // of price events
 	Token     string // operator token, for dead letters
 }
 
@@ -99,7 +100,7 @@ func headers(names map[string]string) []kafkaclient.Header {
 }
 
 func (d *day) produce(ctx context.Context, key, value []byte, headers []kafkaclient.Header) error {
-	return d.producer.Produce(ctx, kafkaclient.Record{Topic: priceevent.Topic, Key: key, Value: value, Headers: headers})
+	return d.producer.Produce(ctx, kafkaclient.Record{Topic: d.Topic, Key: key, Value: value, Headers: headers})
 }
 
 // outOfOrder sends seconds 2 to 6 shuffled, each twice.

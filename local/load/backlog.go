@@ -13,11 +13,6 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
-const (
-	eventTopic  = "price-events"
-	letterTopic = "price-events-dlq"
-)
-
 // drain starts the event sources, watches count until it has grown by n, and returns the rate from the first growth to the last. So
 // the time in which the consumer group forms does not count.
 func (m *run) drain(ctx context.Context, n int, sinks map[string]string, count func() (float64, error)) (float64, error) {
@@ -88,7 +83,7 @@ func (m *run) drainBacklog(ctx context.Context) error {
 func (m *run) drainOnce(ctx context.Context, sinks map[string]string, count func() (float64, error)) (float64, error) {
 	m.seed++
 	set := "B" + strconv.Itoa(m.seed) + "S"
-	if err := m.produce(ctx, m.backlog, func(i int) *kafka.Message { return newEvent(set, i).message(eventTopic) }); err != nil {
+	if err := m.produce(ctx, m.backlog, func(i int) *kafka.Message { return newEvent(set, i).message(m.env["PRICE_EVENTS_TOPIC"]) }); err != nil {
 		return 0, err
 	}
 	return m.drain(ctx, m.backlog, sinks, count)
@@ -96,7 +91,7 @@ func (m *run) drainOnce(ctx context.Context, sinks map[string]string, count func
 
 // storeLetters measures a flood of poison events: refused by compute-ma, written to the dead letter topic, stored by dlq-inspector.
 func (m *run) storeLetters(ctx context.Context) error {
-	err := m.produce(ctx, m.letters, func(i int) *kafka.Message { return poison("POISON", i).message(eventTopic) })
+	err := m.produce(ctx, m.letters, func(i int) *kafka.Message { return poison("POISON", i).message(m.env["PRICE_EVENTS_TOPIC"]) })
 	if err != nil {
 		return err
 	}
@@ -135,7 +130,7 @@ func (m *run) storeLetters(ctx context.Context) error {
 func (m *run) replayLetters(ctx context.Context) error {
 	header := func(name, value string) kafka.Header { return kafka.Header{Key: name, Value: []byte(value)} }
 	err := m.produce(ctx, m.replays, func(i int) *kafka.Message {
-		return newEvent("REPLAY", i).message(letterTopic, header("dlq-code", "storage_unavailable"), header("dlq-reason", "the database did not answer"),
+		return newEvent("REPLAY", i).message(m.env["DEAD_LETTER_TOPIC"], header("dlq-code", "storage_unavailable"), header("dlq-reason", "the database did not answer"),
 			header("dlq-topic", "elsewhere"), header("dlq-partition", "0"), header("dlq-offset", strconv.Itoa(i)))
 	})
 	if err != nil {

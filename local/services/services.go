@@ -15,6 +15,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/priceevent"
 )
 
 // Options says where data is stored and which services exist already.
@@ -39,17 +40,6 @@ type Addresses struct {
 // Environ returns the variables that name the services.
 func (a Addresses) Environ() []string {
 	return append(a.Kafka.Environ(), "DATABASE_URL="+a.DatabaseURL, "REDIS_URL="+a.RedisURL)
-}
-
-// topics are the pipeline's topics. compression.type=uncompressed makes a broker check max.message.bytes after decompression; the
-// embedded broker accepts the setting, but checks the size as it arrives.
-var topics = []kafka.TopicSpecification{
-	{Topic: "price-events", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
-		"max.message.bytes": "2097152", "compression.type": "uncompressed",
-	}},
-	{Topic: "price-events-dlq", NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
-		"max.message.bytes": "2097152", "compression.type": "uncompressed", "retention.ms": "-1", // dead letters are kept forever
-	}},
 }
 
 // Start starts the services that o does not name, and returns once all of them answer. stop stops those, Postgres first, and kills
@@ -100,18 +90,14 @@ func Start(ctx context.Context, o Options) (a Addresses, stop func(context.Conte
 		}
 		a.Kafka = brokers
 	}
-	if err := ensureTopics(ctx, a.Kafka); err != nil {
-		stop(context.WithoutCancel(ctx))
-		return a, nil, err
-	}
 	return a, stop, nil
 }
 
 // starter starts a service. It also returns stop with an error, unless nothing of the service runs.
 type starter func(ctx context.Context, o Options) (address string, stop func(context.Context), err error)
 
-// ensureTopics creates the topics. Existing ones are left unchanged.
-func ensureTopics(ctx context.Context, brokers kafkaclient.Config) error {
+// CreateTopics creates the pipeline's topics. Existing ones are left unchanged.
+func CreateTopics(ctx context.Context, brokers kafkaclient.Config, topics priceevent.Topics) error {
 	admin, err := kafka.NewAdminClient(brokers.Map(kafka.ConfigMap{"enable.metrics.push": false}))
 	if err != nil {
 		return fmt.Errorf("connect to kafka: %w", err)
@@ -119,7 +105,16 @@ func ensureTopics(ctx context.Context, brokers kafkaclient.Config) error {
 	defer admin.Close()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	results, err := admin.CreateTopics(ctx, topics)
+	// compression.type=uncompressed makes a broker check max.message.bytes after decompression; the embedded broker accepts the setting,
+	// but checks the size as it arrives.
+	results, err := admin.CreateTopics(ctx, []kafka.TopicSpecification{
+		{Topic: topics.Events, NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
+			"max.message.bytes": "2097152", "compression.type": "uncompressed",
+		}},
+		{Topic: topics.DeadLetters, NumPartitions: 12, ReplicationFactor: 1, Config: map[string]string{
+			"max.message.bytes": "2097152", "compression.type": "uncompressed", "retention.ms": "-1", // dead letters are kept forever
+		}},
+	})
 	if err != nil {
 		return fmt.Errorf("create topics at KAFKA_BOOTSTRAP_SERVERS: %w", err)
 	}

@@ -2,6 +2,7 @@ package sources
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"marketdata/local/kafkasource"
+	"marketdata/shared/priceevent"
 )
 
 // meta holds the members that all manifests share.
@@ -126,6 +128,25 @@ func load(dir string) (manifests, error) {
 		}
 	}
 	return all, nil
+}
+
+// rename gives topics and consumer groups the names of this system.
+func (m *manifests) rename(topics priceevent.Topics, groupPrefix string) {
+	names := map[string]string{priceevent.DefaultTopics.Events: topics.Events, priceevent.DefaultTopics.DeadLetters: topics.DeadLetters}
+	name := func(topic string) string { return cmp.Or(names[topic], topic) }
+	for i := range m.kafkaSources {
+		spec := &m.kafkaSources[i].Spec
+		spec.ConsumerGroup = groupPrefix + spec.ConsumerGroup
+		for i, topic := range spec.Topics {
+			spec.Topics[i] = name(topic)
+		}
+		if o := spec.CEOverrides; o != nil && o.Extensions["kafkatopic"] != "" {
+			o.Extensions["kafkatopic"] = name(o.Extensions["kafkatopic"])
+		}
+	}
+	for i := range m.kafkaSinks {
+		m.kafkaSinks[i].Spec.Topic = name(m.kafkaSinks[i].Spec.Topic)
+	}
 }
 
 func (m *manifests) add(doc []byte) error {

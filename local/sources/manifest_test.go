@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/local/kafkasource"
+	"marketdata/shared/priceevent"
 )
 
 func TestDeployedManifests(t *testing.T) {
@@ -29,6 +30,26 @@ func TestDeployedManifests(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, kafkasource.Delivery{Retry: 150, BackoffDelay: time.Second, Timeout: 50 * time.Second}, d)
 	}
+}
+
+func TestNamesOfThisSystem(t *testing.T) {
+	t.Parallel()
+	all, err := load("../../knative")
+	require.NoError(t, err)
+	all.rename(priceevent.Topics{Events: "acme.prices", DeadLetters: "acme.poison"}, "acme.")
+	for i, want := range []struct{ topic, group string }{{"acme.prices", "acme.marketdata.compute-ma"}, {"acme.poison", "acme.marketdata.dlq-inspector"}} {
+		spec := all.kafkaSources[i].Spec
+		require.Equal(t, []string{want.topic}, spec.Topics)
+		require.Equal(t, want.topic, spec.CEOverrides.Extensions["kafkatopic"])
+		require.Equal(t, want.group, spec.ConsumerGroup)
+	}
+	require.Equal(t, "acme.poison", all.kafkaSinks[0].Spec.Topic)
+	again, err := load("../../knative")
+	require.NoError(t, err)
+	again.rename(priceevent.DefaultTopics, "")
+	untouched, err := load("../../knative")
+	require.NoError(t, err)
+	require.Equal(t, untouched, again, "the defaults are the manifests' own names")
 }
 
 // What is absent from a delivery that is present is not taken from the defaults of an absent one.

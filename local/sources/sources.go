@@ -17,12 +17,15 @@ import (
 	"marketdata/local/pingsource"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/priceevent"
 )
 
 // Options says where the manifests are and how to resolve their references.
 type Options struct {
 	ManifestDir string             // contains a folder base/
 	Kafka       kafkaclient.Config // replaces the manifests' bootstrapServers and net
+	Topics      priceevent.Topics  // replaces the manifests' names
+	GroupPrefix string             // goes before the manifests' consumer groups
 	Services    map[string]string  // URLs of Knative Services by name; sources of others are skipped
 	JitterSeed  uint64             // of the delays of the PingSources' ticks; 0: no delays
 	Log         *slog.Logger
@@ -43,6 +46,7 @@ func Start(ctx context.Context, o Options) (*Sources, error) {
 	if err != nil {
 		return nil, err
 	}
+	all.rename(o.Topics, o.GroupPrefix)
 	s := &Sources{producer: kafkaclient.NewProducer(o.Kafka, o.Log), sinkURLs: map[string]string{}}
 	if err := s.start(ctx, all, o); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))

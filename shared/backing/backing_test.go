@@ -10,6 +10,7 @@ import (
 
 	"marketdata/shared/backing"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv/call"
@@ -54,9 +55,9 @@ func TestOpenRefusesInvalidURLsWithoutRepeatingThem(t *testing.T) {
 func TestConfigReportsEveryFaultInOrder(t *testing.T) {
 	t.Parallel()
 	limits := ratelimit.Config{Timeout: time.Second, MaxCopies: 1, Default: ratelimit.Limit{N: 1, Window: time.Second}}
-	require.EqualError(t, backing.Config{Limits: limits}.Validate(),
+	require.EqualError(t, backing.Config{Topics: priceevent.DefaultTopics, Limits: limits}.Validate(),
 		"DATABASE_URL is not set\nREDIS_URL is not set\nKAFKA_BOOTSTRAP_SERVERS is not set")
-	require.EqualError(t, backing.Config{Limits: limits, RedisOptional: true}.Validate(),
+	require.EqualError(t, backing.Config{Topics: priceevent.DefaultTopics, Limits: limits, RedisOptional: true}.Validate(),
 		"DATABASE_URL is not set\nKAFKA_BOOTSTRAP_SERVERS is not set")
 	require.ErrorContains(t, backing.Config{}.Validate(), "RATE_LIMIT_TIMEOUT")
 }

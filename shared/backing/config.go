@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
@@ -13,6 +14,7 @@ type Config struct {
 	DatabaseURL   service.Secret `envconfig:"DATABASE_URL"`
 	RedisURL      service.Secret `envconfig:"REDIS_URL"`
 	Kafka         kafkaclient.Config
+	Topics        priceevent.Topics
 	Limits        ratelimit.Config
 	RedisOptional bool `ignored:"true"` // REDIS_URL may be empty: each replica limits alone
 	// ServesWithoutPostgres: an outage of Postgres leaves something useful to answer.
@@ -29,6 +31,6 @@ func (c Config) Validate() error {
 		redis = service.Required("REDIS_URL", c.RedisURL)
 	}
 	return errors.Join(
-		service.Required("DATABASE_URL", c.DatabaseURL), redis, c.Kafka.Validate(), c.Limits.Validate(),
+		service.Required("DATABASE_URL", c.DatabaseURL), redis, c.Kafka.Validate(), c.Topics.Validate(), c.Limits.Validate(),
 	)
 }

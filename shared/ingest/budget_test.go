@@ -31,7 +31,7 @@ func TestBudgetIsSpentBeforeTheCall(t *testing.T) {
 	var spent error
 	called := 0
 	down := fault.New(fault.Unavailable, "provider_unavailable", "x")
-	in := New(nil, nil, map[string]market.Provider{"p": providerFunc(func() error { called++; return down })}, slog.New(slog.DiscardHandler)).
+	in := New(nil, nil, "price-events", map[string]market.Provider{"p": providerFunc(func() error { called++; return down })}, slog.New(slog.DiscardHandler)).
 		Within(budgetFunc(func(_ context.Context, provider string) error {
 			asked = append(asked, provider)
 			return spent

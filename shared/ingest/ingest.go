@@ -72,10 +72,10 @@ type Ingester struct {
 	publishing chan struct{}
 }
 
-// New returns an ingester for the providers, by name. Close it before the pool.
-func New(pool postgres.DB, publisher Publisher, providers map[string]market.Provider, log *slog.Logger) *Ingester {
+// New returns an ingester for the providers, by name, which publishes to a topic. Close it before the pool.
+func New(pool postgres.DB, publisher Publisher, topic string, providers map[string]market.Provider, log *slog.Logger) *Ingester {
 	in := &Ingester{
-		pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: priceevent.Topic, metrics: metrics.NewSet(),
+		pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: topic, metrics: metrics.NewSet(),
 		publishing: make(chan struct{}, publishAtOnce),
 	}
 	in.stores = coalesce.New(in.storeAll, storesTogether)

@@ -88,7 +88,7 @@ func quote(t *testing.T, symbol market.Symbol) market.Quote {
 func setup(t *testing.T, p provider) bundle {
 	t.Helper()
 	b := bundle{pool: testenv.Postgres(t), pub: &publisher{}}
-	b.in = New(b.pool, b.pub, map[string]market.Provider{"fake": p}, slog.New(slog.DiscardHandler))
+	b.in = New(b.pool, b.pub, "price-events", map[string]market.Provider{"fake": p}, slog.New(slog.DiscardHandler))
 	t.Cleanup(b.in.Close)
 	return b
 }
@@ -193,7 +193,7 @@ func TestFetchDoesNotWaitForTheBroker(t *testing.T) {
 func TestCloseWaitsForEventsInFlight(t *testing.T) {
 	t.Parallel()
 	pool, pub := testenv.Postgres(t), &publisher{slow: 50 * time.Millisecond}
-	in := New(pool, pub, map[string]market.Provider{"fake": provider{quote: quote(t, "AAPL")}}, slog.New(slog.DiscardHandler))
+	in := New(pool, pub, "price-events", map[string]market.Provider{"fake": provider{quote: quote(t, "AAPL")}}, slog.New(slog.DiscardHandler))
 	ctx, leave := context.WithCancel(t.Context())
 	_, err := in.Fetch(ctx, "fake", "AAPL")
 	require.NoError(t, err)

@@ -141,7 +141,7 @@ func TestStoreInEveryExecMode(t *testing.T) {
 			pool, err := pgxpool.NewWithConfig(t.Context(), config)
 			require.NoError(t, err)
 			t.Cleanup(pool.Close)
-			in := New(pool, &publisher{}, nil, slog.New(slog.DiscardHandler))
+			in := New(pool, &publisher{}, "price-events", nil, slog.New(slog.DiscardHandler))
 			t.Cleanup(in.Close)
 			for _, body := range [][]byte{{}, []byte("\x00\xff'\"\\{},\n"), bytes.Repeat([]byte("x"), alone+1)} {
 				one := item(t, in, "A^=/", body)

@@ -19,17 +19,18 @@ import (
 func TestFirstCheckIsQuick(t *testing.T) {
 	t.Parallel()
 	brokers, limit := testenv.Kafka(t), 30*time.Millisecond
+	topic := testenv.Topic(t, brokers, 12)
 	if len(brokers.Properties) > 1 {
 		limit = time.Second // handshakes of TLS and SASL, which hash a password many times
 	}
 	for name, check := range map[string]func() (func(context.Context) error, func()){
 		"producer": func() (func(context.Context) error, func()) {
 			p := kafkaclient.NewProducer(brokers, slog.New(slog.DiscardHandler))
-			return p.Check("price-events"), func() { p.Close(time.Second) }
+			return p.Check(topic), func() { p.Close(time.Second) }
 		},
 		"reader": func() (func(context.Context) error, func()) {
 			r := kafkaclient.NewReader(brokers, slog.New(slog.DiscardHandler))
-			return r.Check("price-events"), r.Close
+			return r.Check(topic), r.Close
 		},
 	} {
 		best := time.Hour // the best of several: the machine may be busy
@@ -46,11 +47,12 @@ func TestFirstCheckIsQuick(t *testing.T) {
 
 func TestOpenProducerIsSmall(t *testing.T) { //nolint:paralleltest // measures what the process allocates
 	brokers := testenv.Kafka(t)
+	topic := testenv.Topic(t, brokers, 12)
 	p := kafkaclient.NewProducer(brokers, slog.New(slog.DiscardHandler))
 	defer p.Close(time.Second)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	require.NoError(t, p.Check("price-events")(t.Context()))
+	require.NoError(t, p.Check(topic)(t.Context()))
 	runtime.ReadMemStats(&after)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "bytes")
 }

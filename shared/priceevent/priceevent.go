@@ -25,12 +25,6 @@ import (
 // Type is the CloudEvents type of a price event.
 const Type = "marketdata.price.observed.v1"
 
-// Topic is the Kafka topic of price events, DeadLetterTopic that of their dead letters.
-const (
-	Topic           = "price-events"
-	DeadLetterTopic = "price-events-dlq"
-)
-
 // MaxAhead is how far a timestamp may be ahead of our clock.
 const MaxAhead = 24 * time.Hour
 

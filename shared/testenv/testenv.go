@@ -24,6 +24,7 @@ import (
 	"marketdata/shared/postgres"
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/postgres/migrations"
+	"marketdata/shared/priceevent"
 )
 
 // FreePort returns a free loopback port, for a process that the test starts.
@@ -173,6 +174,12 @@ func Topic(tb testing.TB, brokers kafkaclient.Config, partitions int) string {
 	return name
 }
 
+// Topics creates the pipeline's topics for this test, which are deleted at its end.
+func Topics(tb testing.TB, brokers kafkaclient.Config) priceevent.Topics {
+	tb.Helper()
+	return priceevent.Topics{Events: Topic(tb, brokers, 12), DeadLetters: Topic(tb, brokers, 12)}
+}
+
 // EachRecord reads a topic from its beginning, in offset order within each partition, until see returns false. It fails the test if
 // there are no more records.
 func EachRecord(tb testing.TB, brokers kafkaclient.Config, topic string, see func(value []byte) (more bool)) {
@@ -205,10 +212,15 @@ func Records(tb testing.TB, brokers kafkaclient.Config, topic string, n int) []*
 func newConsumer(tb testing.TB, brokers kafkaclient.Config, topic string) *kafka.Consumer {
 	tb.Helper()
 	consumer, err := kafka.NewConsumer(brokers.Map(kafka.ConfigMap{
-		"group.id": uuid.NewString(), "auto.offset.reset": "earliest",
-		"enable.auto.commit": false, "enable.metrics.push": false, "fetch.message.max.bytes": 4 << 20,
+		"group.id": uuid.NewString(), "enable.auto.commit": false, "enable.metrics.push": false, "fetch.message.max.bytes": 4 << 20,
 	}))
 	require.NoError(tb, err)
-	require.NoError(tb, consumer.Subscribe(topic, nil))
+	metadata, err := consumer.GetMetadata(&topic, false, 20_000)
+	require.NoError(tb, err)
+	var all []kafka.TopicPartition
+	for _, p := range metadata.Topics[topic].Partitions {
+		all = append(all, kafka.TopicPartition{Topic: &topic, Partition: p.ID, Offset: kafka.OffsetBeginning})
+	}
+	require.NoError(tb, consumer.Assign(all)) // without a group, which would outlive the test
 	return consumer
 }

@@ -19,6 +19,8 @@ var Common = []Fault{
 	{"SHUTDOWN_TIMEOUT", "-1s", "SHUTDOWN_TIMEOUT: -1s is not within"},
 	{"DATABASE_URL", "", "DATABASE_URL is not set"},
 	{"KAFKA_BOOTSTRAP_SERVERS", "", "KAFKA_BOOTSTRAP_SERVERS is not set"},
+	{"PRICE_EVENTS_TOPIC", "", "PRICE_EVENTS_TOPIC: "},
+	{"DEAD_LETTER_TOPIC", "price-events", "DEAD_LETTER_TOPIC is the same as PRICE_EVENTS_TOPIC"},
 	{"RATE_LIMIT_TIMEOUT", "0s", "RATE_LIMIT_TIMEOUT: 0s is not within"},
 	{"RATE_LIMIT_TIMEOUT", "-1s", "RATE_LIMIT_TIMEOUT: -1s is not within"},
 	{"RATE_LIMIT_DEFAULT", "0/1m", "RATE_LIMIT_DEFAULT is not of the form"},
