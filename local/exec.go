@@ -13,7 +13,8 @@ import (
 )
 
 // execute runs a command with the three service variables set: to the services that the environment names, or to throw-away servers
-// that stop with the command. -durable before -- keeps Postgres' default durability, for benchmarks.
+// that stop with the command. KAFKA is set to the kind of broker that was started. It creates no topics: tests have topics of their own.
+// -durable before -- keeps Postgres' default durability, for benchmarks.
 func execute(ctx context.Context, args []string) error {
 	durable := args[0] == "-durable"
 	if durable {
@@ -48,6 +49,9 @@ func execute(ctx context.Context, args []string) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the caller's own command
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = slices.Concat(withoutKafka(os.Environ()), withoutFiles, running.Environ())
+	if opts.Kafka.Servers() == "" {
+		cmd.Env = append(cmd.Env, "KAFKA="+opts.Broker)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 15 * time.Second

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/postgres"
+	"marketdata/shared/priceevent"
 	"marketdata/shared/redisclient"
 	"marketdata/shared/testenv"
 	"marketdata/shared/testenv/certs"
@@ -62,7 +63,7 @@ func tour(t *testing.T, s *stack) {
 	status, body, _ = call(t, http.MethodPost, gate+"/dlq/messages/"+id+"/replay", fmt.Sprintf(`{"value":%q,"reason":"typo"}`, event("POISON", "1", "2024-03-20T10:30:00Z", "x", uuid.New()).Value), operator...)
 	require.Less(t, status, 300, string(body))
 	s.eventually(t, []string{"1 1"}, "select concat_ws(' ', price, correction) from price_points where symbol = 'POISON'")
-	status, body, _ = call(t, http.MethodPost, gate+"/dlq/replays", `{"filter":{"topic":"price-events"},"reason":"again"}`, operator...)
+	status, body, _ = call(t, http.MethodPost, gate+"/dlq/replays", fmt.Sprintf(`{"filter":{"topic":%q},"reason":"again"}`, s.topics().Events), operator...)
 	require.Equal(t, http.StatusAccepted, status, string(body))
 	s.eventually(t, []string{"completed"}, "select status from dead_letter_replays")
 }
@@ -89,8 +90,9 @@ func (s *stack) usePool(t *testing.T, databaseURL string) {
 	require.NoError(t, err)
 }
 
-// Postgres and Redis as a company runs them: both with TLS and certificates of its own authority, Redis with a user of its own.
-func TestTLSWithAnAuthorityOfOurOwn(t *testing.T) {
+// The services as a company runs them: Postgres and Redis with TLS and certificates of its own authority, Redis with a user of its own,
+// topics and consumer groups with names after its rules.
+func TestServicesOfACompany(t *testing.T) {
 	t.Parallel()
 	authority, err := certs.New("a company")
 	require.NoError(t, err)
@@ -122,7 +124,9 @@ func TestTLSWithAnAuthorityOfOurOwn(t *testing.T) {
 	database.RawQuery = "sslmode=verify-full&sslrootcert=" + url.QueryEscape(filepath.Join(authorities, "ca.pem"))
 	redisURL := startRedisTLS(t, dir)
 
-	s := start(t, newDir(t), "DATABASE_URL="+database.String(), "REDIS_URL="+redisURL, "SSL_CERT_DIR="+authorities)
+	stackDir := newDir(t)
+	s := start(t, stackDir, append(namesIn(stackDir), "DATABASE_URL="+database.String(), "REDIS_URL="+redisURL, "SSL_CERT_DIR="+authorities)...)
+	require.NotEqual(t, priceevent.DefaultTopics, s.topics())
 	tour(t, s)
 	services.pool.Close() // without TLS
 	s.eventually(t, []string{"0"}, "select count(*)::text from pg_stat_activity join pg_stat_ssl using (pid) where backend_type = 'client backend' and not ssl")

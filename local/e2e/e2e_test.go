@@ -281,7 +281,10 @@ func restart(t *testing.T, s *stack) {
 	before := s.rows(t, "select concat_ws(' ', symbol, provider, window_size, average) from symbol_averages where provider = 'in_order' order by 1")
 	require.NotEmpty(t, before)
 	postmaster := s.postmaster(t)
-	addresses := []string{s.env["GATEWAY_URL"], s.env["GET_LATEST_URL"], s.env["POLL_URL"], s.env["COMPUTE_MA_URL"], s.env["DLQ_INSPECTOR_URL"], s.env["REDIS_URL"], "tcp://" + s.env["KAFKA_BOOTSTRAP_SERVERS"]}
+	addresses := []string{s.env["GATEWAY_URL"], s.env["GET_LATEST_URL"], s.env["POLL_URL"], s.env["COMPUTE_MA_URL"], s.env["DLQ_INSPECTOR_URL"], s.env["REDIS_URL"]}
+	if _, given := givenBroker(); !given {
+		addresses = append(addresses, "tcp://"+s.env["KAFKA_BOOTSTRAP_SERVERS"])
+	}
 	began := time.Now()
 	s.stop(t)
 	require.Less(t, time.Since(began), 15*time.Second)

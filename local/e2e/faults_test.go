@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,8 +19,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"marketdata/shared/testenv"
 )
@@ -75,7 +74,7 @@ func (s *stack) function(t *testing.T, name string, env ...string) string {
 	t.Helper()
 	port := testenv.FreePort(t)
 	cmd := exec.Command(filepath.Join(s.dir, "bin", name))
-	cmd.Env = append(append(ownEnviron(), s.kafka().Environ()...), "HOST=127.0.0.1", fmt.Sprint("PORT=", port),
+	cmd.Env = append(slices.Concat(ownEnviron(), s.kafka().Environ(), s.topics().Environ()), "HOST=127.0.0.1", fmt.Sprint("PORT=", port),
 		"YFINANCE_BASE_URL="+s.env["EXCHANGE_URL"]+"/yfinance", "DATABASE_URL="+s.env["DATABASE_URL"], "REDIS_URL="+s.env["REDIS_URL"])
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = s.out, s.out
@@ -167,73 +166,4 @@ func (p *proxy) release() {
 	default:
 		close(p.gate)
 	}
-}
-
-// broker is a Kafka broker that the test can stall, stop and restart with its records.
-type broker struct {
-	dir     string
-	port    int
-	cluster *kfake.Cluster
-}
-
-func newBroker(t *testing.T) *broker {
-	t.Helper()
-	b := &broker{dir: t.TempDir(), port: testenv.FreePort(t)}
-	b.start(t)
-	t.Cleanup(func() { b.cluster.Close() })
-	return b
-}
-
-func (b *broker) addr() string { return fmt.Sprintf("127.0.0.1:%d", b.port) }
-
-func (b *broker) start(t *testing.T) {
-	t.Helper()
-	var err error
-	// The port of the previous cluster may not be free at once.
-	require.Eventually(t, func() bool {
-		b.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(b.port), kfake.DataDir(b.dir))
-		return err == nil
-	}, 5*time.Second, 20*time.Millisecond)
-}
-
-// swallow drops produce requests without a response, as a broken network would. Each of them sends to the channel.
-func (b *broker) swallow() (seen <-chan struct{}, stop func()) {
-	c, done := make(chan struct{}, 1000), make(chan struct{})
-	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		select {
-		case <-done:
-			b.cluster.DropControl()
-			return nil, nil, false
-		default:
-		}
-		b.cluster.KeepControl()
-		c <- struct{}{}
-		return nil, nil, true
-	})
-	return c, func() { close(done) }
-}
-
-// delay holds produce requests until goOn is called. Each of them sends to the channel.
-func (b *broker) delay() (seen <-chan struct{}, goOn func()) {
-	c, done := make(chan struct{}, 1000), make(chan struct{})
-	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		select {
-		case <-done:
-			b.cluster.DropControl()
-		default:
-			b.cluster.KeepControl()
-			c <- struct{}{}
-			b.cluster.SleepControl(func() { <-done })
-		}
-		return nil, nil, false
-	})
-	return c, func() { close(done) }
-}
-
-// records returns the number of records in a topic.
-func (b *broker) records(topic string) (n int64) {
-	for _, p := range b.cluster.PartitionInfos(topic) {
-		n += p.HighWatermark
-	}
-	return n
 }

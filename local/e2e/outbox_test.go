@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -14,12 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-
-	"marketdata/shared/kafkaclient"
-	"marketdata/shared/testenv"
 )
-
-const priceEvents = "price-events"
 
 // The outbox with a crash at every step between fetch and acknowledgement. Faults come from outside: signals, table locks, and a
 // broker that the test controls. At the end each stored price must have been published, and count once.
@@ -41,7 +35,7 @@ func TestOutbox(t *testing.T) {
 		{"a sweeper killed before the row is deleted", o.sweeperKilledBeforeDelete},
 		{"rows that the broker refuses forever, and concurrent sweepers", o.badRowsAndBulk},
 		{"broker down for a minute", o.brokerAway},
-		{"all prices are published and count once", o.inTheEnd},
+		{"all prices are published and count once", o.countsEveryPrice},
 	} {
 		if !t.Run(step.name, step.run) {
 			return
@@ -117,7 +111,7 @@ func (o *outbox) killedWhileStoring(t *testing.T, table, symbol string) {
 	o.eventually(t, nil, "select query from pg_stat_activity where query like '%insert into "+table+"%' and state <> 'idle' and pid <> pg_backend_pid()")
 	require.Zero(t, o.count(t, "raw_responses"), "both rows or none")
 	require.Zero(t, o.count(t, "outbox"))
-	require.Zero(t, o.records(priceEvents), "a price that is not stored is not published")
+	require.Zero(t, o.length(o.topics().Events), "a price that is not stored is not published")
 	ready(t, o.getLatest)
 }
 
@@ -130,11 +124,11 @@ func (o *outbox) killedBeforeAck(t *testing.T) {
 	stop()
 	require.EqualValues(t, 1, o.count(t, "raw_responses"))
 	require.EqualValues(t, 1, o.count(t, "outbox"))
-	require.Zero(t, o.records(priceEvents))
+	require.Zero(t, o.length(o.topics().Events))
 	ready(t, o.getLatest)
 	// Without help: the row is due after ten seconds, and a tick comes within five more.
 	o.eventually(t, []string{"0"}, "select count(*)::text from outbox")
-	require.EqualValues(t, 1, o.records(priceEvents))
+	require.EqualValues(t, 1, o.length(o.topics().Events))
 }
 
 func (o *outbox) killedBeforeDelete(t *testing.T) {
@@ -147,12 +141,12 @@ func (o *outbox) killedBeforeDelete(t *testing.T) {
 	o.blocked(t, "delete from outbox")
 	o.killGetLatest(t)
 	require.NoError(t, tx.Rollback(t.Context()))
-	require.EqualValues(t, 2, o.records(priceEvents), "the event is published")
+	require.EqualValues(t, 2, o.length(o.topics().Events), "the event is published")
 	require.EqualValues(t, 1, o.count(t, "outbox"), "but its row is not deleted")
 	ready(t, o.getLatest)
 	o.due(t)
 	o.eventually(t, []string{"0"}, "select count(*)::text from outbox")
-	require.EqualValues(t, 3, o.records(priceEvents), "so the event is published again")
+	require.EqualValues(t, 3, o.length(o.topics().Events), "so the event is published again")
 }
 
 func (o *outbox) sweeperKilledBeforeAck(t *testing.T) {
@@ -173,7 +167,7 @@ func (o *outbox) sweeperKilledBeforeAck(t *testing.T) {
 func (o *outbox) sweeperKilledBeforeDelete(t *testing.T) {
 	t.Helper()
 	o.leave(t, "AMZN")
-	before := o.records(priceEvents)
+	before := o.length(o.topics().Events)
 	produced, goOn := o.delay()
 	o.due(t)
 	<-produced
@@ -182,7 +176,7 @@ func (o *outbox) sweeperKilledBeforeDelete(t *testing.T) {
 	o.blocked(t, "delete from outbox")
 	o.kill(t, "poll", o.polls...)
 	require.NoError(t, tx.Rollback(t.Context()))
-	require.Greater(t, o.records(priceEvents), before)
+	require.Greater(t, o.length(o.topics().Events), before)
 	ready(t, o.polls...)
 	o.due(t)
 	o.eventually(t, []string{"0"}, "select count(*)::text from outbox")
@@ -211,14 +205,14 @@ func (o *outbox) badRowsAndBulk(t *testing.T) {
 	t.Helper()
 	_, err := o.pool.Exec(t.Context(), `
 		insert into outbox (topic, key, value, headers)
-		select $1::text, 'HUGE'::bytea, repeat('x', 3000000)::bytea, '{}' from generate_series(1, 3)`, priceEvents)
+		select $1::text, 'HUGE'::bytea, repeat('x', 3000000)::bytea, '{}' from generate_series(1, 3)`, o.topics().Events)
 	require.NoError(t, err)
 	_, err = o.pool.Exec(t.Context(), `
 		insert into outbox (topic, key, value, headers)
 		select $1::text, 'BULK'::bytea, convert_to(json_build_object('symbol', 'BULK', 'price', i, 'source', 'bulk',
 			'timestamp', to_char('2024-01-01'::timestamp + i * interval '1 second', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
 			'raw_response_id', gen_random_uuid())::text, 'UTF8'), '{}'
-		from generate_series(1, $2::int) i`, priceEvents, bulk)
+		from generate_series(1, $2::int) i`, o.topics().Events, bulk)
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	for i := range 6 {
@@ -256,36 +250,4 @@ func (o *outbox) brokerAway(t *testing.T) {
 	o.eventually(t, []string{"true"}, "select (count(*) > 0)::text from outbox where attempts > 0 and key <> 'HUGE'")
 	o.start(t)
 	o.eventually(t, []string{"3"}, "select count(*)::text from outbox")
-}
-
-// inTheEnd compares the stored prices, the published events and the resulting points.
-func (o *outbox) inTheEnd(t *testing.T) {
-	t.Helper()
-	published := map[string]bool{}
-	newest := map[string]string{} // raw response by point: of several in one second, the greatest ID counts
-	for _, m := range testenv.Records(t, kafkaclient.At(o.addr()), priceEvents, int(o.records(priceEvents))) {
-		var e struct {
-			Symbol, Source, Timestamp string
-			ID                        string `json:"raw_response_id"`
-		}
-		require.NoError(t, json.Unmarshal(m.Value, &e))
-		published[e.ID] = true
-		at, err := time.Parse(time.RFC3339, e.Timestamp)
-		require.NoError(t, err)
-		point := e.Symbol + " " + e.Source + " " + at.UTC().Format(time.RFC3339)
-		newest[point] = max(newest[point], e.ID)
-	}
-	stored := o.rows(t, "select id::text from raw_responses")
-	require.Greater(t, len(stored), 6)
-	for _, id := range stored {
-		require.True(t, published[id], "stored but not published: %s", id)
-	}
-	var want []string
-	for point, id := range newest {
-		want = append(want, point+" "+id)
-	}
-	q := `select concat_ws(' ', symbol, provider, to_char(observed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), raw_response_id) from price_points`
-	o.eventually(t, []string{fmt.Sprint(len(want))}, "select count(*)::text from price_points")
-	require.ElementsMatch(t, want, o.rows(t, q))
-	require.Empty(t, o.rows(t, "select code from dead_letters"))
 }

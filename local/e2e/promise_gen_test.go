@@ -40,7 +40,8 @@ type promised struct {
 // generator makes records whose parts have sizes at, near or far beyond a limit. The same seed gives the same records.
 type generator struct {
 	*rand.Rand
-	n int
+	topic string
+	n     int
 }
 
 func pick[T any](g *generator, all ...T) T { return all[g.IntN(len(all))] }
@@ -78,7 +79,7 @@ func (g *generator) body(symbol string, length int) []byte {
 
 func (g *generator) next() promised {
 	g.n++
-	p := promised{record: &kgo.Record{Topic: priceEvents}, symbol: fmt.Sprintf(symbols, g.n), packed: g.IntN(3) == 0}
+	p := promised{record: &kgo.Record{Topic: g.topic}, symbol: fmt.Sprintf(symbols, g.n), packed: g.IntN(3) == 0}
 	large := g.IntN(8) == 0
 	g.value(&p, large)
 	g.mode(&p)
@@ -242,7 +243,7 @@ func (g *generator) headers(p *promised, large bool) {
 			add("big", g.ascii(g.near(pick(g, connRead, vertx, indexRow, 65_536))))
 		}
 	case 8:
-		add("dlq-topic", []byte(priceEvents)) // headers of a letter
+		add("dlq-topic", []byte(g.topic)) // headers of a letter
 		add("dlq-partition", []byte("0"))
 		add("dlq-offset", []byte("0"))
 	case 9:

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -30,9 +31,13 @@ func TestEveryRecordIsAppliedOrDeadLettered(t *testing.T) {
 	}
 	t.Logf("repeat with -promise-seed=%d", seed)
 	s := start(t, newDir(t))
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), topic: s.topics().Events}
 	all := s.put(t, g, n)
-	require.Greater(t, len(all), n*3/4, "the topic accepts most records")
+	most := n * 3 / 4
+	if _, given := givenBroker(); given {
+		most = n / 2 // Apache Kafka refuses more: see put
+	}
+	require.Greater(t, len(all), most, "the topic accepts most records")
 	for _, p := range all {
 		p.check(t, s)
 	}
@@ -51,8 +56,8 @@ func (s *stack) put(t *testing.T, g *generator, n int) (taken []promised) {
 	t.Helper()
 	clients := map[bool]*kgo.Client{}
 	for packed, codec := range map[bool]kgo.CompressionCodec{false: kgo.NoCompression(), true: kgo.ZstdCompression()} {
-		c, err := kgo.NewClient(kgo.SeedBrokers(s.env["KAFKA_BOOTSTRAP_SERVERS"]), kgo.ProducerBatchCompression(codec),
-			kgo.ProducerBatchMaxBytes(64<<20), kgo.BrokerMaxWriteBytes(100<<20), kgo.ProducerLinger(0))
+		c, err := kgo.NewClient(append(franz(t, s.kafka()), kgo.ProducerBatchCompression(codec),
+			kgo.ProducerBatchMaxBytes(64<<20), kgo.BrokerMaxWriteBytes(100<<20), kgo.ProducerLinger(0))...)
 		require.NoError(t, err)
 		t.Cleanup(c.Close)
 		clients[packed] = c
@@ -60,7 +65,8 @@ func (s *stack) put(t *testing.T, g *generator, n int) (taken []promised) {
 	for range n {
 		p := g.next()
 		err := clients[p.packed].ProduceSync(t.Context(), p.record).FirstErr()
-		if errors.Is(err, kerr.MessageTooLarge) {
+		// Apache Kafka also refuses times in the far future, and before 1970 in a batch that it decompresses: "unknown server error".
+		if slices.ContainsFunc([]error{kerr.MessageTooLarge, kerr.InvalidTimestamp, kerr.UnknownServerError}, func(e error) bool { return errors.Is(err, e) }) {
 			continue // not on the topic
 		}
 		require.NoError(t, err, p.what)
@@ -79,8 +85,8 @@ func (p promised) check(t *testing.T, s *stack) {
 	require.Eventually(t, func() bool {
 		require.NoError(t, s.pool.QueryRow(t.Context(), `select
 			(select count(*) from price_points where symbol = $1),
-			(select count(*) from dead_letters where topic = 'price-events' and partition = $2 and record_offset = $3)`,
-			p.symbol, p.record.Partition, p.record.Offset).Scan(&applied, &letters))
+			(select count(*) from dead_letters where topic = $4 and partition = $2 and record_offset = $3)`,
+			p.symbol, p.record.Partition, p.record.Offset, p.record.Topic).Scan(&applied, &letters))
 		return applied+letters > 0
 	}, 60*time.Second, 20*time.Millisecond, place)
 	if p.good {
@@ -88,8 +94,8 @@ func (p promised) check(t *testing.T, s *stack) {
 		return
 	}
 	require.Equal(t, []int{0, 1}, []int{applied, letters}, place)
-	require.NoError(t, s.pool.QueryRow(t.Context(), `select code, value from dead_letters where topic = 'price-events' and partition = $1 and record_offset = $2`,
-		p.record.Partition, p.record.Offset).Scan(&code, &value))
+	require.NoError(t, s.pool.QueryRow(t.Context(), `select code, value from dead_letters where topic = $3 and partition = $1 and record_offset = $2`,
+		p.record.Partition, p.record.Offset, p.record.Topic).Scan(&code, &value))
 	want := p.record.Value
 	if p.data != nil {
 		want = p.data

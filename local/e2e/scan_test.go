@@ -10,10 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -58,34 +55,16 @@ func everyTable(t *testing.T, s *stack) string {
 	return strings.Join(all, "\n")
 }
 
-// everyRecord returns all records of all topics as text.
+// everyRecord returns all records of the stack's topics as text.
 func everyRecord(t *testing.T, s *stack) string {
 	t.Helper()
-	c, err := kafka.NewConsumer(s.kafka().Map(kafka.ConfigMap{"group.id": uuid.NewString(), "enable.auto.commit": false, "enable.metrics.push": false}))
-	require.NoError(t, err)
-	defer c.Close() //nolint:errcheck // only reads
-	metadata, err := c.GetMetadata(nil, true, 20_000)
-	require.NoError(t, err)
-	var from []kafka.TopicPartition
-	var left int64
-	for topic, m := range metadata.Topics {
-		for _, p := range m.Partitions {
-			low, high, err := c.QueryWatermarkOffsets(topic, p.ID, 20_000)
-			require.NoError(t, err)
-			if !strings.HasPrefix(topic, "__") {
-				from = append(from, kafka.TopicPartition{Topic: &topic, Partition: p.ID, Offset: kafka.Offset(low)})
-				left += high - low
-			}
-		}
-	}
-	require.NoError(t, c.Assign(from))
 	var all strings.Builder
-	for ; left > 0; left-- {
-		m, err := c.ReadMessage(20 * time.Second)
-		require.NoError(t, err)
-		_, _ = fmt.Fprintf(&all, "%s %s %s\n", *m.TopicPartition.Topic, m.Key, m.Value)
-		for _, h := range m.Headers {
-			_, _ = fmt.Fprintf(&all, "%s: %s\n", h.Key, h.Value)
+	for _, topic := range []string{s.topics().Events, s.topics().DeadLetters} {
+		for _, m := range s.records(t, topic) {
+			_, _ = fmt.Fprintf(&all, "%s %s %s\n", topic, m.Key, m.Value)
+			for _, h := range m.Headers {
+				_, _ = fmt.Fprintf(&all, "%s: %s\n", h.Key, h.Value)
+			}
 		}
 	}
 	return all.String()

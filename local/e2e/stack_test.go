@@ -21,9 +21,11 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/joho/godotenv"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/priceevent"
 )
 
 // stack is a running local system with a folder of its own.
@@ -61,23 +63,30 @@ func newDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("/var/tmp", "marketdata-e2e-") //nolint:usetesting // Postgres' user cannot enter t.TempDir
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	if broker, given := givenBroker(); given {
+		t.Cleanup(func() { leaveNothing(t, broker, dir) }) // once the stack has stopped
+	}
 	require.NoError(t, os.Chmod(dir, 0o711)) // its files are private
 	require.NoError(t, os.Symlink(bin, filepath.Join(dir, "bin")))
 	return dir
 }
 
-// start runs bin/local on dir until the test ends, and returns once it is ready.
+// start runs bin/local on dir until the test ends, and returns once it is ready. The stack uses the given broker, if there is one, unless
+// extra names another.
 func start(t *testing.T, dir string, extra ...string) *stack {
 	t.Helper()
 	return startParts(t, dir, "", extra...)
 }
 
-// ownEnviron returns the environment without the services that other tests share.
+// ownEnviron returns the environment without what would make stacks share their services.
 func ownEnviron() (lines []string) {
 	for _, line := range os.Environ() {
 		name, _, _ := strings.Cut(line, "=")
 		switch {
-		case slices.Contains([]string{"DATABASE_URL", "REDIS_URL", "KAFKA", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE"}, strings.TrimSuffix(name, "_FILE")):
+		case slices.Contains([]string{
+			"DATABASE_URL", "REDIS_URL", "KAFKA", "PRICE_EVENTS_TOPIC", "DEAD_LETTER_TOPIC", "CONSUMER_GROUP_PREFIX", "LOCAL_STACK", "DLQ_TOKEN",
+			"COPIES", "LIVE",
+		}, strings.TrimSuffix(name, "_FILE")):
 		case strings.HasPrefix(name, "KAFKA_"):
 		default:
 			lines = append(lines, line)
@@ -94,6 +103,9 @@ func startParts(t *testing.T, dir, parts string, extra ...string) *stack {
 	s.cmd.Env = ownEnviron()
 	knative, err := filepath.Abs("../../knative")
 	require.NoError(t, err)
+	if broker, given := givenBroker(); given && !slices.ContainsFunc(extra, func(line string) bool { return strings.HasPrefix(line, "KAFKA") }) {
+		s.cmd.Env = slices.Concat(s.cmd.Env, broker.Environ(), namesIn(dir))
+	}
 	s.cmd.Env = append(append(s.cmd.Env, "LOCAL_DIR="+dir, "GATEWAY_ADDR=127.0.0.1:0", "KNATIVE_DIR="+knative, "DEMO=0"), extra...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	_ = os.Remove(filepath.Join(dir, "env")) // left by a stack that was killed; it would look as if this one were ready
@@ -117,14 +129,9 @@ func startParts(t *testing.T, dir, parts string, extra ...string) *stack {
 
 func (s *stack) readEnv(t *testing.T) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(s.dir, "env"))
+	var err error
+	s.env, err = godotenv.Read(filepath.Join(s.dir, "env"))
 	require.NoError(t, err, s.out.String())
-	s.env = map[string]string{}
-	for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
-		name, value, found := strings.Cut(strings.TrimPrefix(line, "export "), "=")
-		require.True(t, found, line)
-		s.env[name] = strings.Trim(value, "'")
-	}
 }
 
 // stop asks the stack to stop and waits for it. Safe to call twice.
@@ -209,14 +216,19 @@ func (s *stack) kafka() kafkaclient.Config {
 	return kafkaclient.FromEnviron(lines)
 }
 
-// produce writes records to a topic and waits for their acknowledgement.
+// topics returns the names of the stack's topics.
+func (s *stack) topics() priceevent.Topics {
+	return priceevent.Topics{Events: s.env["PRICE_EVENTS_TOPIC"], DeadLetters: s.env["DEAD_LETTER_TOPIC"]}
+}
+
+// produce writes records to the topic of price events and waits for their acknowledgement.
 func (s *stack) produce(t *testing.T, messages ...*kafka.Message) {
 	t.Helper()
 	p, err := kafka.NewProducer(s.kafka().Map(kafka.ConfigMap{"acks": "all", "message.max.bytes": 2 << 20, "enable.metrics.push": false}))
 	require.NoError(t, err)
 	defer p.Close()
 	done := make(chan kafka.Event, len(messages))
-	topic := "price-events"
+	topic := s.topics().Events
 	for _, m := range messages {
 		m.TopicPartition.Topic = &topic
 		if m.TopicPartition.Partition == 0 {

@@ -35,6 +35,7 @@ func setup(t *testing.T, partitions int) world {
 	t.Helper()
 	w := world{brokers: testenv.Kafka(t), group: uuid.NewString(), pending: &errgroup.Group{}}
 	w.pending.SetLimit(1000)
+	t.Cleanup(func() { testenv.DeleteGroups(t, w.brokers, w.group) })
 	w.topic = testenv.Topic(t, w.brokers, partitions)
 	w.producer = kafkaclient.NewProducer(w.brokers, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { w.producer.Close(time.Second) })

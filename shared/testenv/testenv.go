@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/google/uuid"
@@ -178,6 +179,30 @@ func Topic(tb testing.TB, brokers kafkaclient.Config, partitions int) string {
 func Topics(tb testing.TB, brokers kafkaclient.Config) priceevent.Topics {
 	tb.Helper()
 	return priceevent.Topics{Events: Topic(tb, brokers, 12), DeadLetters: Topic(tb, brokers, 12)}
+}
+
+// DeleteGroups deletes the consumer groups whose names begin with a prefix. It waits for members that were killed: the broker keeps them
+// until their sessions end.
+func DeleteGroups(tb testing.TB, brokers kafkaclient.Config, prefix string) {
+	tb.Helper()
+	admin, err := kafka.NewAdminClient(brokers.Map(kafka.ConfigMap{"enable.metrics.push": false}))
+	require.NoError(tb, err)
+	defer admin.Close()
+	require.Eventually(tb, func() bool {
+		all, err := admin.ListConsumerGroups(context.Background())
+		require.NoError(tb, err)
+		var groups []string
+		for _, group := range all.Valid {
+			if strings.HasPrefix(group.GroupID, prefix) {
+				groups = append(groups, group.GroupID)
+			}
+		}
+		if len(groups) > 0 {
+			_, err = admin.DeleteConsumerGroups(context.Background(), groups)
+			require.NoError(tb, err)
+		}
+		return len(groups) == 0
+	}, 30*time.Second, 100*time.Millisecond, "consumer groups are left on the broker")
 }
 
 // EachRecord reads a topic from its beginning, in offset order within each partition, until see returns false. It fails the test if
