@@ -60,6 +60,7 @@ for name in $(sed -n '/^# The local runtime/q; s/^#\([A-Z0-9_]*\)=.*/\1/p' .env.
 done
 
 # Secret kafka-auth, in the form of Knative, and the components that use it
+[ "${KAFKA_SASL_MECHANISM-}" != OAUTHBEARER ] || fail "KAFKA_SASL_MECHANISM: Knative's sources and sink get no tokens: see deploy/README.md"
 case ${KAFKA_SECURITY_PROTOCOL-} in
 "") components= ;;
 SASL_SSL) components="kafka-auth" && : "${KAFKA_SASL_MECHANISM:?}" "${KAFKA_SASL_USERNAME:?}" "${KAFKA_SASL_PASSWORD:?}" ;;

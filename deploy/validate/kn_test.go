@@ -488,6 +488,7 @@ func TestIncompleteSettingsTouchNothing(t *testing.T) {
 			cluster{env: map[string]string{"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "ada"}},
 			"KAFKA_SASL_PASSWORD",
 		},
+		"tokens":              {cluster{env: map[string]string{"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"}}, "get no tokens"},
 		"an unknown protocol": {cluster{env: map[string]string{"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}}, "SASL_SSL or SSL"},
 		"a local stack":       {cluster{env: map[string]string{"LOCAL_STACK": "/home/ada/.local"}}, "local stack"},
 		"no such overlay":     {cluster{env: map[string]string{"OVERLAY": "knative/overlays/none"}}, "knative/overlays/none"},

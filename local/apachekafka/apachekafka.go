@@ -46,6 +46,7 @@ type Broker struct {
 	Plain    kafkaclient.Config // without authentication
 	servers  string             // of the listener with SASL
 	mutual   string             // of the listener with client certificates
+	oauth    string             // of the listener with tokens
 	password string
 	ca       string
 	client   certs.Pair
@@ -113,6 +114,19 @@ func (b *Broker) MutualTLS() kafkaclient.Config {
 	return c
 }
 
+// OIDC returns the settings of a client that authenticates with tokens, which it gets from an endpoint for its id and secret. The broker
+// takes tokens without a signature: what it is to try is how clients get and use them.
+func (b *Broker) OIDC(endpoint, id, clientSecret string) kafkaclient.Config {
+	c := kafkaclient.At(b.oauth)
+	for name, value := range map[string]string{
+		"security.protocol": "SASL_SSL", "ssl.ca.pem": b.ca, "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc",
+		"sasl.oauthbearer.token.endpoint.url": endpoint, "sasl.oauthbearer.client.id": id, "sasl.oauthbearer.client.secret": clientSecret,
+	} {
+		c.Properties[name] = secret.Value(value)
+	}
+	return c
+}
+
 // prepare writes the certificates and the settings, and formats the storage, which also makes the users.
 func (b *Broker) prepare(ctx context.Context, dir, classpath string) error {
 	authority, err := certs.New("apache kafka on loopback")
@@ -127,14 +141,14 @@ func (b *Broker) prepare(ctx context.Context, dir, classpath string) error {
 		return err
 	}
 	b.ca, b.password = string(authority.PEM), rand.Text()
-	var ports [4]int
+	var ports [5]int
 	for i := range ports {
 		if ports[i], err = freeport.Find(ctx); err != nil {
 			return err
 		}
 	}
 	at := func(i int) string { return "127.0.0.1:" + strconv.Itoa(ports[i]) }
-	b.Plain, b.servers, b.mutual = kafkaclient.At(at(1)), at(2), at(3)
+	b.Plain, b.servers, b.mutual, b.oauth = kafkaclient.At(at(1)), at(2), at(3), at(4)
 	for name, text := range map[string][]byte{
 		"ca.pem": authority.PEM, "server.pem": append(server.Key, server.Certificate...), "server.properties": []byte(b.settings(dir, at)),
 	} {
@@ -162,12 +176,13 @@ func (b *Broker) settings(dir string, at func(int) string) string {
 	for _, user := range []string{"marketdata", "stranger"} {
 		plain += fmt.Sprintf(" user_%s=%q", user, b.password)
 	}
+	const token = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";"
 	scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 	return strings.Join([]string{
 		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@" + at(0), "controller.listener.names=CONTROLLER",
-		"listeners=CONTROLLER://" + at(0) + ",PLAIN://" + at(1) + ",SASL://" + at(2) + ",MUTUAL://" + at(3),
-		"advertised.listeners=PLAIN://" + at(1) + ",SASL://" + at(2) + ",MUTUAL://" + at(3),
-		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT,SASL:SASL_SSL,MUTUAL:SSL", "inter.broker.listener.name=PLAIN",
+		"listeners=CONTROLLER://" + at(0) + ",PLAIN://" + at(1) + ",SASL://" + at(2) + ",MUTUAL://" + at(3) + ",OAUTH://" + at(4),
+		"advertised.listeners=PLAIN://" + at(1) + ",SASL://" + at(2) + ",MUTUAL://" + at(3) + ",OAUTH://" + at(4),
+		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT,SASL:SASL_SSL,MUTUAL:SSL,OAUTH:SASL_SSL", "inter.broker.listener.name=PLAIN",
 		"log.dirs=" + filepath.Join(dir, "data"), "auto.create.topics.enable=false", "group.initial.rebalance.delay.ms=0",
 		"offsets.topic.replication.factor=1", "offsets.topic.num.partitions=4", "transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1",
 		"ssl.keystore.type=PEM", "ssl.keystore.location=" + filepath.Join(dir, "server.pem"),
@@ -175,6 +190,7 @@ func (b *Broker) settings(dir string, at func(int) string) string {
 		"listener.name.sasl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
 		"listener.name.sasl.plain.sasl.jaas.config=" + plain + ";",
 		"listener.name.sasl.scram-sha-256.sasl.jaas.config=" + scram, "listener.name.sasl.scram-sha-512.sasl.jaas.config=" + scram,
+		"listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER", "listener.name.oauth.oauthbearer.sasl.jaas.config=" + token,
 		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
 		"super.users=User:ANONYMOUS;User:marketdata;User:CN=marketdata",
 	}, "\n") + "\n"

@@ -145,7 +145,7 @@ func (c Config) try() error {
 		}
 		return fmt.Errorf("%s: %s", about, text)
 	}
-	client.Close()
+	go client.Close() // it waits for a request to a token endpoint, for up to 20 s
 	return nil
 }
 

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -206,6 +210,60 @@ func TestARefusedClientNamesTheReason(t *testing.T) {
 			}
 		})
 	}
+}
+
+// oidc returns the settings of a client that gets its tokens from an endpoint.
+func oidc(endpoint string) kafkaclient.Config {
+	c := kafkaclient.At("127.0.0.1:1") // without a token nobody connects
+	for name, value := range map[string]string{
+		"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc",
+		"sasl.oauthbearer.token.endpoint.url": endpoint, "sasl.oauthbearer.client.id": "client", "sasl.oauthbearer.client.secret": password,
+	} {
+		c.Properties[name] = secret.Value(value)
+	}
+	return c
+}
+
+// A client that gets no token says why: once in the log, without its secret. Apache Kafka takes the token of one that does, see
+// local/apachekafka.
+func TestATokenThatIsRefused(t *testing.T) {
+	t.Parallel()
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, secret, _ := r.BasicAuth()
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = fmt.Fprintf(w, `{"error":"invalid_client","error_description":"the secret is not %s"}`, secret)
+	}))
+	t.Cleanup(endpoint.Close)
+	config := oidc(endpoint.URL)
+	require.NoError(t, config.Validate())
+	var out logs
+	p := kafkaclient.NewProducer(config, out.logger())
+	defer p.Close(0)
+	var err error
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+		err = p.Check("prices")(ctx)
+		cancel()
+		require.Equal(t, fault.Unavailable, fault.KindOf(err))
+	}
+	require.ErrorContains(t, err, "invalid_client")
+	lines := out.lines()
+	require.Len(t, lines, 1, "%v", lines)
+	require.Contains(t, lines[0], "invalid_client")
+	require.NotContains(t, lines[0]+err.Error(), password)
+}
+
+// A token endpoint that does not answer does not delay the start of a program.
+func TestATokenEndpointThatHangs(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // takes connections, and is silent
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	config := oidc("http://" + l.Addr().String())
+	began := time.Now()
+	require.NoError(t, config.Validate())
+	require.Less(t, time.Since(began), time.Second)
 }
 
 // A client that may read a topic, but not write it, loses nothing: the error is transient.
