@@ -45,6 +45,7 @@ type config struct {
 	Topics       priceevent.Topics
 	GroupPrefix  string `envconfig:"CONSUMER_GROUP_PREFIX"`    // of the manifests' consumer groups, for a broker that others use, too
 	Broker       string `envconfig:"KAFKA" default:"embedded"` // the broker to start: embedded, apache or apache-secure
+	Pooler       bool   `envconfig:"PGBOUNCER"`                // put PgBouncer in front of the Postgres that is started
 	DLQToken     string `envconfig:"DLQ_TOKEN" secret:"true"`
 	replicas     map[string]int
 	idle         time.Duration // of SCALE_TO_ZERO; 0: functions always run
@@ -112,7 +113,7 @@ func (c *config) envPath() string { return filepath.Join(c.Dir, "env") }
 // servers of that stack, so they are ignored with a message.
 func (c *config) services(dir string, say func(string)) services.Options {
 	o := services.Options{
-		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(), Broker: c.Broker, Cache: filepath.Join(c.Dir, "cache"),
+		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(), Broker: c.Broker, Cache: filepath.Join(c.Dir, "cache"), Pooler: c.Pooler,
 		Addresses: services.Addresses{DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, Kafka: c.Kafka},
 	}
 	if c.LocalStack != "" {

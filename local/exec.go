@@ -41,6 +41,7 @@ func execute(ctx context.Context, args []string) error {
 	}
 	opts := cfg.services(dir, func(s string) { fmt.Fprintln(os.Stderr, s) })
 	opts.Durable = durable
+	opts.Pooler = false // tests create databases, which a pooler in transaction mode does not allow; their stacks have poolers of their own
 	running, stop, err := services.Start(ctx, opts)
 	if err != nil {
 		return err

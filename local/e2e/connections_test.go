@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -74,20 +72,9 @@ func TestBehindPgBouncer(t *testing.T) {
 	for name, parameters := range map[string]string{"by default": "", "with a mode": "&default_query_exec_mode=simple_protocol"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			direct := testenv.PostgresURL(t)
-			s := start(t, newDir(t), "DATABASE_URL="+testenv.Pooler(t, direct)+parameters)
-			s.usePool(t, direct) // the test's own queries rely on their session
-			tour(t, s)
+			tour(t, start(t, newDir(t), "DATABASE_URL="+testenv.Pooler(t, testenv.PostgresURL(t))+parameters))
 		})
 	}
-}
-
-func (s *stack) usePool(t *testing.T, databaseURL string) {
-	t.Helper()
-	s.pool.Close()
-	var err error
-	s.pool, err = pgxpool.New(context.Background(), databaseURL)
-	require.NoError(t, err)
 }
 
 // The services as a company runs them: Postgres and Redis with TLS and certificates of its own authority, Redis with a user of its own,
@@ -98,7 +85,7 @@ func TestServicesOfACompany(t *testing.T) {
 	require.NoError(t, err)
 	pair, err := authority.Issue("server")
 	require.NoError(t, err)
-	services := startParts(t, newDir(t), "services")
+	services := startParts(t, newDir(t), "services", "PGBOUNCER=0") // whose own certificate would count
 	owner := owner(t, filepath.Join(services.dir, "postgres"))
 	dir, err := os.MkdirTemp("/var/tmp", "marketdata-tls-") //nolint:usetesting // Postgres' user cannot enter t.TempDir
 	require.NoError(t, err)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/joho/godotenv"
 	"github.com/stretchr/testify/require"
@@ -122,9 +123,19 @@ func startParts(t *testing.T, dir, parts string, extra ...string) *stack {
 		return err == nil || len(s.done) > 0
 	}, 60*time.Second, 10*time.Millisecond)
 	s.readEnv(t)
-	s.pool, err = pgxpool.New(context.Background(), s.env["DATABASE_URL"])
-	require.NoError(t, err)
+	s.pool = newPool(t, s.env["DATABASE_URL"])
 	return s
+}
+
+// newPool returns a pool for the test's own queries, which may go through a pooler.
+func newPool(t *testing.T, databaseURL string) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(databaseURL)
+	require.NoError(t, err)
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	require.NoError(t, err)
+	return pool
 }
 
 func (s *stack) readEnv(t *testing.T) {

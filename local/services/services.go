@@ -26,6 +26,7 @@ type Options struct {
 	Install bool   // may install Debian packages
 	Broker  string // that is started: Embedded, Apache or ApacheSecure
 	Cache   string // folder of downloads, which is kept
+	Pooler  bool   // put PgBouncer in front of the Postgres that is started
 
 	Addresses // of existing services; empty: start one
 }
@@ -76,6 +77,17 @@ func Start(ctx context.Context, o Options) (a Addresses, stop func(context.Conte
 			return a, nil, err
 		}
 		*s.address = address
+	}
+	if o.Pooler && o.DatabaseURL == "" {
+		pooled, end, err := startPooler(ctx, o, a.DatabaseURL)
+		if end != nil {
+			stops = append(stops, end)
+		}
+		if err != nil {
+			stop(context.WithoutCancel(ctx))
+			return a, nil, err
+		}
+		a.DatabaseURL = pooled
 	}
 	if a.Kafka.Servers() != "" {
 		o.Say("kafka: the brokers of KAFKA_BOOTSTRAP_SERVERS")
