@@ -1,0 +1,125 @@
+//go:build integration && browser
+
+package e2e
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv"
+)
+
+// axePackage checks pages for faults of accessibility: WCAG 2.2 A and AA, and what is good practice beyond them.
+const axePackage = "axe-core@4.14.1"
+
+// axe returns the script, from npm.
+func axe(t *testing.T) string {
+	t.Helper()
+	npm := testenv.Installed(t, "npm", "npm")
+	dir := t.TempDir()
+	pack := exec.CommandContext(t.Context(), npm, "pack", "--silent", axePackage)
+	pack.Dir = dir
+	name, err := pack.Output()
+	require.NoError(t, err, "npm pack %s", axePackage)
+	file, err := os.Open(filepath.Join(dir, strings.TrimSpace(string(name))))
+	require.NoError(t, err)
+	defer file.Close() //nolint:errcheck // read
+	unzipped, err := gzip.NewReader(file)
+	require.NoError(t, err)
+	for files := tar.NewReader(unzipped); ; {
+		header, err := files.Next()
+		require.NotErrorIs(t, err, io.EOF, "the package has no axe.min.js")
+		require.NoError(t, err)
+		if header.Name == "package/axe.min.js" {
+			script, err := io.ReadAll(files)
+			require.NoError(t, err)
+			return string(script)
+		}
+	}
+}
+
+// Every view of the pages is accessible, in both schemes and at three widths, and does not scroll sideways. SCREENSHOTS names a folder for
+// pictures of all of them.
+func TestEveryViewIsAccessible(t *testing.T) {
+	t.Parallel()
+	script := axe(t)
+	hostile := strings.Replace(badPrice("EVIL", "x"), `"source"`, `"note":"<b>\u202E bidi</b>","source"`, 1)
+	s, b := atPage(t, hostile, badPrice("GOOD", "1"), badPrice("GOOD", "2"), "not JSON", "{}")
+	id := s.rows(t, `select id::text from dead_letters where symbol = 'EVIL'`)[0]
+	status, body, _ := call(t, http.MethodPost, s.env["GATEWAY_URL"]+"/dlq/replays", `{"dry_run":true}`,
+		"Authorization", "Bearer "+s.env["DLQ_TOKEN"], "Content-Type", "application/json")
+	require.Equal(t, http.StatusAccepted, status, string(body))
+
+	views := []struct{ name, url, ready, then string }{
+		{"home", "/", `document.querySelector("#rows td")`, ""},
+		{"causes", "/dlq", `document.querySelector("#causes .spark")`, ""},
+		{"letters", "/dlq?view=letters", `document.querySelector("#list .row")`, ""},
+		{"nothing", "/dlq?view=letters&q=no-such-text", `!document.getElementById("nothing").hidden`, ""},
+		{"letter", "/dlq?view=letters&letter=" + id, `document.querySelector(".facts")`, ""},
+		{"editor", "/dlq?view=letters&letter=" + id, `document.querySelector("#tab-edit")`, `document.querySelector("#tab-edit").click()`},
+		{"replays", "/dlq?view=replays", `document.querySelector("#replays .replay")`, ""},
+		{"replay-dialog", "/dlq?view=letters", `document.querySelector("#list .row")`, `document.getElementById("plan-matching").click()`},
+		{"shortcuts", "/dlq", `document.querySelector("#causes .spark")`, `document.getElementById("help-dialog").showModal()`},
+		{"sign-in", "/dlq", `document.querySelector("#causes .spark")`, `document.getElementById("sign-out").click()`}, // the last: it signs out
+	}
+	for _, view := range views {
+		for _, size := range []struct{ width, height int }{{390, 844}, {1280, 800}, {2560, 1440}} {
+			for _, scheme := range []string{"light", "dark"} {
+				name := fmt.Sprintf("%s-%d-%s", view.name, size.width, scheme)
+				b.window(t, size.width, size.height, size.width < 500, scheme)
+				if view.name != "sign-in" || size.width == 390 && scheme == "light" {
+					b.open(t, s.env["GATEWAY_URL"]+view.url)
+					b.holds(t, view.ready)
+					b.script(t, view.then)
+				}
+				b.holds(t, `document.documentElement.scrollWidth <= innerWidth`)
+				b.screenshot(t, name)
+				if (scheme == "light") != (size.width == 390) || size.width == 2560 {
+					continue // each layout and each scheme once
+				}
+				require.Empty(t, b.violations(t, script), name)
+			}
+		}
+	}
+	b.script(t, `document.body.append(document.createElement("img"))`)
+	require.Contains(t, b.violations(t, script), "image-alt", "the check itself works")
+}
+
+// violations returns what axe finds on the page.
+func (b *browser) violations(t *testing.T, script string) (found string) {
+	t.Helper()
+	b.script(t, script+"; return ''")
+	value := b.ask(t, http.MethodPost, "/execute/async", map[string]any{"args": []any{}, "script": `
+		const done = arguments[0]
+		axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })
+			.then((r) => done(r.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html + " " + n.failureSummary).join(" | ")).join("\n")), (e) => done(String(e)))`})
+	require.NoError(t, json.Unmarshal(value, &found))
+	return found
+}
+
+// screenshot writes a picture of the window to the folder SCREENSHOTS, if it is set.
+func (b *browser) screenshot(t *testing.T, name string) {
+	t.Helper()
+	dir := os.Getenv("SCREENSHOTS") //nolint:forbidigo // for whoever wants to look
+	if dir == "" {
+		return
+	}
+	var picture string
+	require.NoError(t, json.Unmarshal(b.ask(t, http.MethodGet, "/screenshot", nil), &picture))
+	png, err := base64.StdEncoding.DecodeString(picture)
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(dir, 0o750))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600))
+}
