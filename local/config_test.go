@@ -48,12 +48,12 @@ func TestCopies(t *testing.T) {
 func TestScaleToZero(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]time.Duration{"": 0, "0": 0, "1": 3 * time.Second, "1s": time.Second, "60s": time.Minute, "1h": time.Hour} {
-		cfg := config{ScaleToZero: value, Broker: services.Embedded}
+		cfg := config{ScaleToZero: value, Broker: services.Embedded, Topics: priceevent.DefaultTopics}
 		require.NoError(t, cfg.Validate(), value)
 		require.Equal(t, want, cfg.idle, value)
 	}
 	for _, value := range []string{"2", "yes", "-1s", "999ms", "61m", "1m1"} {
-		cfg := config{ScaleToZero: value, Broker: services.Embedded}
+		cfg := config{ScaleToZero: value, Broker: services.Embedded, Topics: priceevent.DefaultTopics}
 		require.EqualError(t, cfg.Validate(), `SCALE_TO_ZERO: "`+value+`" is neither 1 nor a duration of 1s to 1h`)
 	}
 }
