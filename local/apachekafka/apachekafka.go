@@ -158,7 +158,8 @@ func (b *Broker) prepare(ctx context.Context, dir, classpath string) error {
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // it never fails
-	args := []string{"-cp", classpath, "kafka.tools.StorageTool", "format", "-t", base64.RawURLEncoding.EncodeToString(id), "-c", filepath.Join(dir, "server.properties")}
+	// The id is not an argument of its own: one in 64 begins with a dash.
+	args := []string{"-cp", classpath, "kafka.tools.StorageTool", "format", "--cluster-id=" + base64.RawURLEncoding.EncodeToString(id), "-c", filepath.Join(dir, "server.properties")}
 	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		for _, user := range []string{"marketdata", "stranger"} {
 			args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, user, b.password))
