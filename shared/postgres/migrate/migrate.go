@@ -36,11 +36,13 @@ func Up(ctx context.Context, databaseURL string) error {
 	return enableSearch(ctx, conn)
 }
 
+const lock = "select pg_advisory_xact_lock($1)"
+
 // lockKey is the key of our advisory lock. The library has its own, which it releases before the transaction ends.
 const lockKey = 7_301
 
 func up(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", lockKey); err != nil {
+	if _, err := tx.Exec(ctx, lock, lockKey); err != nil {
 		return fmt.Errorf("wait for other migrations: %w", err)
 	}
 	m, err := migrate.NewMigratorEx(ctx, tx.Conn(), "public.schema_version", &migrate.MigratorOptions{DisableTx: true})
@@ -75,16 +77,25 @@ func countLetters(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // enableSearch creates the index for the search in dead letters, if the database has the extension pg_trgm or lets us create it. Without
-// it dlq-inspector searches without the values, and says so.
+// it dlq-inspector searches without the values, and says so. Neither "if not exists" is safe with another migration at the same time.
 func enableSearch(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "create extension if not exists pg_trgm")
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		return nil // not installed, or not permitted
-	}
-	if err == nil {
-		_, err = conn.Exec(ctx, "create index if not exists dead_letter_texts_search on dead_letter_texts using gin (text gin_trgm_ops)")
-	}
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lock, lockKey); err != nil {
+			return err
+		}
+		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "create extension if not exists pg_trgm")
+			return err
+		})
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) {
+			return nil // not installed, or not permitted
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, "create index if not exists dead_letter_texts_search on dead_letter_texts using gin (text gin_trgm_ops)")
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("create the search index: %w", err)
 	}
