@@ -81,7 +81,7 @@ topics=
 replace() { # kind, name, path, value
 	topics="$topics
   - target: {kind: $1, name: $2}
-    patch: '[{op: replace, path: $3, value: \"$4\"}]'"
+    patch: '[{\"op\": \"replace\", \"path\": \"$3\", \"value\": \"$4\"}]'"
 }
 for pair in price-events=PRICE_EVENTS_TOPIC price-events-dlq=DEAD_LETTER_TOPIC; do
 	eval "value=\${${pair#*=}-}"
