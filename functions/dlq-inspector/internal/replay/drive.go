@@ -32,9 +32,6 @@ const (
 	MaxTroubles = 5
 )
 
-// How often a write is tried, and for how long altogether, while the database is unavailable.
-const ()
-
 // drive is one turn of a process at one bulk replay: first the letters that are owed an outcome, then those after the cursor. Lanes
 // take, send and settle batches concurrently, so a letter that hangs delays only its own batch.
 type drive struct {
@@ -85,7 +82,10 @@ func (d *drive) run(ctx context.Context) {
 	finished := make(chan struct{})
 	go func() { defer close(watched); d.watch(work, finished) }()
 	advance := d.deliver
-	if d.b.DryRun {
+	switch {
+	case d.b.Action == ActionDiscard:
+		advance = d.discard
+	case d.b.DryRun:
 		advance = d.rehearse
 	}
 	err := advance(work)

@@ -35,7 +35,7 @@ func (d *drive) rehearse(ctx context.Context) error {
 func (d *drive) rehearseBatch(ctx context.Context, all []Candidate) error {
 	a, takes := d.choose(all)
 	d.passTo(&a, all[len(all)-1])
-	verdicts, err := d.verdicts(ctx, takes)
+	ids, verdicts, err := d.verdicts(ctx, takes)
 	if err != nil {
 		return err
 	}
@@ -54,13 +54,11 @@ func (d *drive) rehearseBatch(ctx context.Context, all []Candidate) error {
 		d.halt()
 		return nil
 	}
-	for _, v := range verdicts {
+	for i, v := range verdicts {
 		if v.Outcome == letter.OutcomeNone {
 			v.Outcome, v.Code = letter.OutcomeSkipped, CodeNoVerdict
 		}
-		if a.Outcomes[v.Outcome]++; v.Code != "" {
-			a.Reasons[v.Code]++
-		}
+		a.count(ids[i], v, true)
 	}
 	if settled > 0 {
 		d.careful.Store(false)
@@ -73,26 +71,28 @@ func (d *drive) rehearseBatch(ctx context.Context, all []Candidate) error {
 	return nil
 }
 
-// verdicts returns the verdict on each letter. A letter without one is asked about once more, a moment later.
-func (d *drive) verdicts(ctx context.Context, takes []Take) ([]letter.Verdict, error) {
+// verdicts returns letters and the verdict on each. A letter without one is asked about once more, a moment later.
+func (d *drive) verdicts(ctx context.Context, takes []Take) ([]uuid.UUID, []letter.Verdict, error) {
 	verdicts := make([]letter.Verdict, len(takes))
-	if d.b.Target == ToTopic {
-		for i := range verdicts {
-			verdicts[i].Outcome = letter.OutcomeSent
-		}
-		return verdicts, nil
-	}
 	ids := make([]uuid.UUID, len(takes))
 	for i, t := range takes {
 		ids[i] = t.ID
 	}
+	if d.b.Target == ToTopic {
+		for i := range verdicts {
+			verdicts[i].Outcome = letter.OutcomeSent
+		}
+		return ids, verdicts, nil
+	}
 	letters, err := d.runner.store.Letters(ctx, ids)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	ids = ids[:len(letters)]
 	var wg sync.WaitGroup
 	verdicts = verdicts[:len(letters)]
 	for i, l := range letters {
+		ids[i] = l.ID
 		wg.Go(func() {
 			verdicts[i] = d.runner.replayer.rehearse(ctx, l)
 			if verdicts[i].Outcome == letter.OutcomeNone && d.pause(rehearseAgain) {
@@ -101,7 +101,7 @@ func (d *drive) verdicts(ctx context.Context, takes []Take) ([]letter.Verdict, e
 		})
 	}
 	wg.Wait()
-	return verdicts, nil
+	return ids, verdicts, nil
 }
 
 // pause returns true after the given time, or false as soon as the drive is halted.

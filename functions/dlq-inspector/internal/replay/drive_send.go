@@ -64,13 +64,11 @@ func (d *drive) finish(ctx context.Context, letters []letter.Stored, verdicts []
 		if results[i].Owed {
 			continue
 		}
-		a.Outcomes[v.Outcome]++
+		a.count(l.ID, v, v.Outcome == letter.OutcomeSkipped)
 		switch v.Outcome {
 		case letter.OutcomeRefused:
 			recent.WriteByte(recentRefused)
-			a.Reasons[v.Code]++
 		case letter.OutcomeSkipped:
-			a.Reasons[v.Code]++
 		default:
 			recent.WriteByte(recentAccepted)
 		}

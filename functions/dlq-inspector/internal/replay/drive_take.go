@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/fault"
 )
 
 // batch returns how many letters are taken at a time: those of a tenth of a second, so that they are settled soon.
@@ -118,12 +119,11 @@ func (d *drive) choose(all []Candidate) (a Advance, takes []Take) {
 	a = newAdvance()
 	for _, c := range all {
 		sendable := d.runner.replayer.sendable(c.Exact, c.Origin)
-		switch what, code := d.b.decide(c, sendable, d.runner.replayer.MaxReplays); what {
+		switch what, why := d.b.decide(c, sendable, d.runner.replayer.MaxReplays); what {
 		case doTake, doWait:
 			takes = append(takes, Take{ID: c.ID, Token: uuid.New(), Count: c.ReplayCount, Begin: what == doTake})
 		case doSkip:
-			a.Outcomes[letter.OutcomeSkipped]++
-			a.Reasons[code]++
+			a.skip(c.ID, fault.CodeOf(why), detailOf(why))
 		}
 	}
 	return a, takes

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 
 const (
 	// bulkColumns are those of [scanBulk].
-	bulkColumns = `id, status, who, reason, filter, target, dry_run, force, rate_per_second, last_letter, cursor, cursor_topic, cursor_partition,
+	bulkColumns = `id, action, status, who, reason, filter, target, dry_run, force, rate_per_second, last_letter, cursor, cursor_topic, cursor_partition,
 	cursor_offset, matched, outcomes, reasons, recent, cancelled_by, stop_reason, trouble, created_at, finished_at, lease_token`
 
 	selectBulk = "select " + bulkColumns + " from dead_letter_replays where id = $1"
@@ -25,7 +26,7 @@ const (
 
 func scanBulk(row pgx.CollectableRow) (b replay.Bulk, err error) {
 	var at place
-	err = row.Scan(&b.ID, &b.Status, &b.Who, &b.Reason, &b.Filter, &b.Target, &b.DryRun, &b.Force, &b.Rate, &b.LastLetter, &b.Cursor, &at.topic, &at.partition,
+	err = row.Scan(&b.ID, &b.Action, &b.Status, &b.Who, &b.Reason, &b.Filter, &b.Target, &b.DryRun, &b.Force, &b.Rate, &b.LastLetter, &b.Cursor, &at.topic, &at.partition,
 		&at.offset, &b.Matched, &b.Outcomes, &b.Reasons, &b.Recent, &b.CancelledBy, &b.StopReason, &b.Trouble, &b.CreatedAt, &b.FinishedAt, &b.Lease)
 	b.At = at.get()
 	return b, err
@@ -60,7 +61,7 @@ func (s *Store) Bulks(ctx context.Context, before *uuid.UUID, limit int) ([]repl
 // keyLife is how long an idempotency key is kept.
 const keyLife = 24 * time.Hour
 
-// CreateBulk creates a replay of the letters that are open now. With a key it is created once: if the same operator sends the same key
+// CreateBulk creates a replay or discard of the letters that are open now, or of those whose ids are given. With a key it is created once: if the same operator sends the same key
 // again, the result is the replay created before. Conflict, code idempotency_conflict, if that request had another fingerprint.
 func (s *Store) CreateBulk(ctx context.Context, b replay.Bulk, key string, fingerprint []byte) (replay.Bulk, error) {
 	id, err := uuid.NewV7()
@@ -89,12 +90,17 @@ func (s *Store) CreateBulk(ctx context.Context, b replay.Bulk, key string, finge
 					union
 					select letter_id from dead_letters_to_index) found on found.letter_id = l.id) l`
 		}
+		matched := "select count(*) from " + candidates + " where status = 'open' and " + filterCondition
+		args := append(filterArgs(b.Filter), id, b.Who, letter.Clean(b.Reason), b.Filter, cmp.Or(b.Target, replay.ToFunction), b.DryRun, b.Force, b.Rate, uuid.Nil,
+			cmp.Or(b.Action, replay.ActionReplay))
+		if b.Filter.IDs != nil { // each counts, also if there is no such letter
+			matched = "select count(*) from (select l.* from unnest($19::uuid[]) i (id) left join dead_letters l using (id)) l where " + filterCondition
+			args = append(args, b.Filter.IDs)
+		}
 		q := `
-			insert into dead_letter_replays (id, who, reason, filter, target, dry_run, force, rate_per_second, last_letter, cursor, matched)
-			select $9, $10, $11, $12, $13, $14, $15, $16, coalesce((select id from dead_letters order by id desc limit 1), $17), $17,
-				(select count(*) from ` + candidates + ` where status = 'open' and ` + filterCondition + `)
+			insert into dead_letter_replays (id, who, reason, filter, target, dry_run, force, rate_per_second, last_letter, cursor, matched, action)
+			select $9, $10, $11, $12, $13, $14, $15, $16, coalesce((select id from dead_letters order by id desc limit 1), $17), $17, (` + matched + `), $18
 			returning ` + bulkColumns
-		args := append(filterArgs(b.Filter), id, b.Who, letter.Clean(b.Reason), b.Filter, b.Target, b.DryRun, b.Force, b.Rate, uuid.Nil)
 		made, err = oneBulk(ctx, tx, q, args...)
 		return err
 	})
@@ -159,7 +165,7 @@ func (s *Store) ClaimBulk(ctx context.Context) (b replay.Bulk, ok bool, err erro
 	const q = `
 		with taken as (
 			update dead_letter_replays
-			set lease_token = gen_random_uuid(), lease_expires_at = now() + $1::interval
+			set lease_token = gen_random_uuid(), lease_expires_at = now() + $1::interval, claims = claims + 1
 			where id = (
 				select id
 				from dead_letter_replays
@@ -212,9 +218,11 @@ var completeBulk = `
 		    reasons = ` + addCounts("reasons", "m.because") + `
 		from (
 			select case when n > 0 then jsonb_build_object('skipped', n) else '{}' end missing,
-				case when n > 0 then jsonb_build_object('not_open', n) else '{}' end because
+				case when n > unknown then jsonb_build_object('not_open', n - unknown) else '{}' end ||
+				case when unknown > 0 then jsonb_build_object('message_not_found', unknown) else '{}' end because
 			from (
-				select matched - (select coalesce(sum(value::bigint), 0) from jsonb_each_text(outcomes)) n
+				select matched - (select coalesce(sum(value::bigint), 0) from jsonb_each_text(outcomes)) n,
+					(select count(*) from jsonb_array_elements_text(filter->'ids') i (id) where not exists (select from dead_letters where id = i.id::uuid)) unknown
 				from dead_letter_replays
 				where id = $1) c) m
 		where id = $1 and lease_token = $2 and status = 'running' and not exists (select from dead_letters where replay_id = $1)`
