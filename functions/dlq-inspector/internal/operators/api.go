@@ -26,6 +26,8 @@ type Store interface {
 	Stats(ctx context.Context) (map[letter.Status]int64, error)
 	CreateBulk(ctx context.Context, b replay.Bulk, key string, fingerprint []byte) (replay.Bulk, error)
 	Bulk(ctx context.Context, id uuid.UUID) (replay.Bulk, error)
+	Samples(ctx context.Context, id uuid.UUID) ([]replay.Sample, error)
+	Verdicts(ctx context.Context, id uuid.UUID, code string, after *uuid.UUID, limit int) ([]replay.LetterVerdict, error)
 	Bulks(ctx context.Context, before *uuid.UUID, limit int) ([]replay.Bulk, error)
 	CancelBulk(ctx context.Context, id uuid.UUID, who string) (replay.Bulk, error)
 }
@@ -72,6 +74,7 @@ func (a *API) Routes(routes *api.API, limit service.Middleware) {
 	api.Handle(routes, accepted(op("discard-letters", http.MethodPost, "/dlq/discards", "Set letters aside by their ids, or all open letters that a filter selects", 409, 413)), a.createDiscard, limit, guard)
 	api.Handle(routes, op("list-replays", http.MethodGet, "/dlq/replays", "List replays and discards of many letters, newest first"), a.listReplays, limit, guard)
 	api.Handle(routes, op("show-replay", http.MethodGet, "/dlq/replays/{id}", "Show a replay or discard of many letters and its progress", 404), a.showReplay, limit, guard)
+	api.Handle(routes, op("list-verdicts", http.MethodGet, "/dlq/replays/{id}/verdicts", "List the verdict of a plan on each letter, or why a replay or discard skipped letters", 404), a.listVerdicts, limit, guard)
 	api.Handle(routes, op("cancel-replay", http.MethodDelete, "/dlq/replays/{id}", "Cancel a replay or discard of many letters", 404, 409), a.cancelReplay, limit, guard)
 	api.Handle(routes, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside", 404, 409), a.discard, limit, guard)
 	api.Handle(routes, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again", 404, 409), a.restore, limit, guard)

@@ -13,6 +13,7 @@ import (
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/functions/dlq-inspector/internal/transform"
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
 )
@@ -56,6 +57,7 @@ type bulkRequest struct {
 	Body           struct {
 		Selection
 		Target        string `json:"target,omitempty" enum:"function,topic" default:"function" doc:"function: the one that refused them; topic: exact copies to the original topics, in the order of their records, for other consumers"`
+		Transform     string `json:"transform,omitempty" maxLength:"10000" doc:"A jq program that makes the data of each event: see the README. Its result is an edit"`
 		DryRun        bool   `json:"dry_run,omitempty" doc:"Change nothing, and return the outcomes that a replay would have"`
 		Force         bool   `json:"force,omitempty" doc:"Go on although most letters are refused, and replay letters although MAX_REPLAYS is reached"`
 		RatePerSecond int    `json:"rate_per_second,omitempty" minimum:"1" maximum:"10000" default:"200" doc:"Letters a second, at most"`
@@ -78,6 +80,7 @@ type BulkBody struct {
 	Action        string           `json:"action" enum:"replay,discard"`
 	Status        string           `json:"status" enum:"running,completed,cancelled,stopped" doc:"stopped: by the inspector, for the reason in stop_reason"`
 	Target        string           `json:"target" enum:"function,topic"`
+	Transform     string           `json:"transform,omitempty" doc:"A jq program for the data of the events"`
 	DryRun        bool             `json:"dry_run"`
 	Force         bool             `json:"force"`
 	Filter        letter.Filter    `json:"filter"`
@@ -87,17 +90,53 @@ type BulkBody struct {
 	Matched       int64            `json:"matched" doc:"Letters whose ids were given, or open letters that the filter selected when the replay was created"`
 	Done          int64            `json:"done" doc:"Letters that have an outcome; all of them once the replay is completed"`
 	Outcomes      map[string]int64 `json:"outcomes" doc:"Letters by outcome: resolved, refused, sent, skipped, or of a discard: discarded, skipped; of a dry run, the outcomes that a replay would have"`
-	Reasons       map[string]int64 `json:"reasons" doc:"Refused and skipped letters by code; skipped ones have not_open, message_not_found, replay_limit, not_exact, no_verdict or body_too_large"`
+	Reasons       map[string]int64 `json:"reasons" doc:"Refused and skipped letters by code; skipped ones have not_open, message_not_found, replay_limit, not_exact, no_verdict, body_too_large, inexact, transform_failed, or what the event's schema says of the transformed value"`
 	Trouble       *string          `json:"trouble" nullable:"true" doc:"Why it is paused; null: it is not"`
 	StopReason    *string          `json:"stop_reason" nullable:"true" doc:"Why the inspector stopped it"`
 	CancelledBy   *string          `json:"cancelled_by" nullable:"true" doc:"The operator who cancelled it"`
 	CreatedAt     time.Time        `json:"created_at"`
 	FinishedAt    *time.Time       `json:"finished_at" nullable:"true" doc:"null while it is running"`
+	Samples       []sampleBody     `json:"samples,omitempty" doc:"Of a plan: up to ten letters before and after"`
+}
+
+type sampleBody struct {
+	ID             uuid.UUID `json:"id" format:"uuid"`
+	Before         *string   `json:"before" nullable:"true" doc:"The value, or its beginning"`
+	BeforeEncoding string    `json:"before_encoding" enum:"text,base64"`
+	BeforeBytes    int       `json:"before_bytes" doc:"Length of the whole value"`
+	After          *string   `json:"after" nullable:"true" doc:"What would be sent, or its beginning; null: nothing"`
+	AfterEncoding  string    `json:"after_encoding" enum:"text,base64"`
+	AfterBytes     int       `json:"after_bytes"`
+	VerdictText
+}
+
+// VerdictText is a verdict in an answer. It is exported because the document would otherwise leave it out.
+type VerdictText struct {
+	Verdict string `json:"verdict" enum:"resolved,refused,sent,discarded,skipped"`
+	Code    string `json:"code,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+func verdictOf(v letter.Verdict) VerdictText {
+	if v.Outcome == letter.OutcomeNone {
+		v.Outcome = letter.OutcomeSkipped
+	}
+	return VerdictText{string(v.Outcome), v.Code, v.Reason}
+}
+
+func samplesOf(all []replay.Sample) []sampleBody {
+	out := make([]sampleBody, len(all))
+	for i, s := range all {
+		out[i] = sampleBody{ID: s.ID, BeforeBytes: s.BeforeBytes, AfterBytes: s.AfterBytes, VerdictText: verdictOf(s.Verdict)}
+		out[i].Before, out[i].BeforeEncoding = textOf(s.Before)
+		out[i].After, out[i].AfterEncoding = textOf(s.After)
+	}
+	return out
 }
 
 func bulkOf(b replay.Bulk) BulkBody {
 	out := BulkBody{
-		ID: b.ID, Action: string(b.Action), Status: string(b.Status), Target: string(b.Target), DryRun: b.DryRun, Force: b.Force, Filter: b.Filter, RatePerSecond: b.Rate, Who: b.Who,
+		ID: b.ID, Action: string(b.Action), Status: string(b.Status), Target: string(b.Target), Transform: b.Transform, DryRun: b.DryRun, Force: b.Force, Filter: b.Filter, RatePerSecond: b.Rate, Who: b.Who,
 		Reason: b.Reason, Matched: b.Matched, Reasons: b.Reasons, Trouble: b.Trouble, StopReason: b.StopReason, CancelledBy: b.CancelledBy,
 		CreatedAt: b.CreatedAt.UTC(), Outcomes: map[string]int64{},
 	}
@@ -130,8 +169,16 @@ func (a *API) createReplay(ctx context.Context, in *bulkRequest) (*bulkAccepted,
 	if in.Body.IDs == nil && in.Body.Filter == nil {
 		in.Body.Filter = &filterBody{}
 	}
+	if in.Body.Transform != "" {
+		if replay.Target(in.Body.Target) == replay.ToTopic {
+			return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "a transformed value goes to the function: a topic gets exact copies")
+		}
+		if _, err := transform.Compile(in.Body.Transform); err != nil {
+			return nil, err
+		}
+	}
 	return a.createBulk(ctx, in.Body.Selection, in.IdempotencyKey, in.Body, replay.Bulk{
-		Action: replay.ActionReplay, Reason: in.Body.Reason, Target: replay.Target(in.Body.Target), DryRun: in.Body.DryRun, Force: in.Body.Force,
+		Action: replay.ActionReplay, Transform: in.Body.Transform, Reason: in.Body.Reason, Target: replay.Target(in.Body.Target), DryRun: in.Body.DryRun, Force: in.Body.Force,
 		Rate: in.Body.RatePerSecond,
 	})
 }
@@ -183,7 +230,55 @@ func (a *API) showReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, e
 	if err != nil {
 		return nil, err
 	}
-	return &bulkAnswer{bulkOf(b)}, nil
+	out := &bulkAnswer{bulkOf(b)}
+	if b.DryRun {
+		samples, err := a.Store.Samples(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		out.Body.Samples = samplesOf(samples)
+	}
+	return out, nil
+}
+
+type verdictsRequest struct {
+	ID   uuid.UUID `path:"id" format:"uuid"`
+	Code string    `query:"code" maxLength:"200" doc:"Only verdicts with this code"`
+	api.Paging
+}
+
+type verdictBody struct {
+	ID uuid.UUID `json:"id" format:"uuid" doc:"Of the letter"`
+	VerdictText
+}
+
+type verdictsAnswer struct {
+	Body struct {
+		Verdicts []verdictBody `json:"verdicts" doc:"By letter; kept for seven days"`
+		api.Next
+	}
+}
+
+func (a *API) listVerdicts(ctx context.Context, in *verdictsRequest) (*verdictsAnswer, error) {
+	if _, err := a.Store.Bulk(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	query := api.QueryOf("verdicts", in.ID, in.Code)
+	after, err := api.ReadToken[uuid.UUID](query, in.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	all, err := a.Store.Verdicts(ctx, in.ID, letter.Clean(in.Code), after, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &verdictsAnswer{}
+	out.Body.Verdicts = []verdictBody{}
+	all, out.Body.Next = api.Page(query, all, in.Limit, func(v replay.LetterVerdict) uuid.UUID { return v.ID })
+	for _, v := range all {
+		out.Body.Verdicts = append(out.Body.Verdicts, verdictBody{v.ID, verdictOf(v.Verdict)})
+	}
+	return out, nil
 }
 
 func (a *API) cancelReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, error) {

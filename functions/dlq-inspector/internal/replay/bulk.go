@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -45,6 +46,7 @@ type Bulk struct {
 	Reason      string
 	Filter      letter.Filter
 	Target      Target // of a replay
+	Transform   string // a jq program for the values; empty: they stay
 	DryRun      bool   // letters are rehearsed, and nothing of them changes
 	Force       bool   // neither the stop rule nor MaxReplays applies
 	Rate        int    // letters a second, at most
@@ -82,6 +84,7 @@ type Advance struct {
 	Recent   string // new verdicts, oldest first
 	Stop     string // why the replay stops; empty: it does not
 	Verdicts []LetterVerdict
+	Samples  []Sample // of a plan
 }
 
 // LetterVerdict is a verdict that is kept until the replay is a week old: each of a plan, and otherwise why a letter was skipped.
@@ -125,12 +128,44 @@ func (a Advance) Discarded(ids, done []uuid.UUID) Advance {
 	return a
 }
 
+// MaxSamples is how many letters a plan shows.
+const MaxSamples = 10
+
+// Sample is a letter of a plan before and after.
+type Sample struct {
+	ID          uuid.UUID      `json:"id"`
+	Before      []byte         `json:"before"` // the beginning
+	BeforeBytes int            `json:"before_bytes"`
+	After       []byte         `json:"after"` // the beginning; nil: nothing would be sent
+	AfterBytes  int            `json:"after_bytes"`
+	Verdict     letter.Verdict `json:"verdict"`
+}
+
+// sampleBytes is how much of a value a sample has.
+const sampleBytes = 2 << 10
+
+func sampleOf(l letter.Stored, sent []byte, v letter.Verdict) Sample {
+	return Sample{ID: l.ID, Before: beginning(l.Value), BeforeBytes: len(l.Value), After: beginning(sent), AfterBytes: len(sent), Verdict: v}
+}
+
+// beginning cuts a value between two characters, if it is text.
+func beginning(value []byte) []byte {
+	if len(value) <= sampleBytes {
+		return value
+	}
+	if utf8.Valid(value) {
+		return []byte(letter.Truncate(string(value), sampleBytes))
+	}
+	return value[:sampleBytes]
+}
+
 // Take is a letter that a bulk replay takes.
 type Take struct {
 	ID    uuid.UUID
 	Token uuid.UUID
-	Count int  // replays that it had as a Candidate
-	Begin bool // false: a replay of this one letter is in flight, and the bulk replay waits for it
+	Count int    // replays that it had as a Candidate
+	Begin bool   // false: a replay of this one letter is in flight, and the bulk replay waits for it
+	Value []byte // that is sent instead of the letter's; nil: its own
 }
 
 // Result is what a bulk replay made of a letter that it had in flight.
@@ -194,7 +229,7 @@ func (b Bulk) decide(c Candidate, sendable bool, maxReplays int) (d decision, wh
 	case b.Target == ToTopic && !sendable:
 		return doSkip, errNotExact
 	default:
-		_, why = c.Begin(letter.Attempt{MaxReplays: maxReplays, Force: b.Force})
+		_, why = c.Begin(letter.Attempt{MaxReplays: maxReplays, Force: b.Force, Edited: b.Transform != ""})
 	}
 	if why != nil {
 		return doSkip, why

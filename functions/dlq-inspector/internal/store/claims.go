@@ -172,8 +172,14 @@ func queueAdvance(batch *pgx.Batch, b replay.Bulk, a replay.Advance, held *bool)
 	queueVerdicts(batch, b, a)
 }
 
-// queueVerdicts adds the verdicts that are kept to a batch.
+// queueVerdicts adds the verdicts that are kept, and samples, to a batch.
 func queueVerdicts(batch *pgx.Batch, b replay.Bulk, a replay.Advance) {
+	if len(a.Samples) > 0 {
+		const q = `
+			update dead_letter_replays set samples = jsonb_path_query_array(samples || $3::jsonb, '$[0 to 9]')
+			where id = $1 and lease_token = $2` // MaxSamples
+		batch.Queue(q, b.ID, b.Lease, a.Samples)
+	}
 	if len(a.Verdicts) == 0 {
 		return
 	}
@@ -252,24 +258,26 @@ const (
 // the advance counts. ErrLost.
 func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, takes []replay.Take, freed []uuid.UUID) ([]letter.Stored, error) {
 	ids, tokens := make([]uuid.UUID, len(takes)), make([]uuid.UUID, len(takes))
-	counts, begins := make([]int32, len(takes)), make([]bool, len(takes))
+	counts, begins, values := make([]int32, len(takes)), make([]bool, len(takes)), make([][]byte, len(takes))
 	for i, t := range takes {
-		ids[i], tokens[i], counts[i], begins[i] = t.ID, t.Token, int32(t.Count), t.Begin //nolint:gosec // a column's own value
+		ids[i], tokens[i], counts[i], begins[i], values[i] = t.ID, t.Token, int32(t.Count), t.Begin, t.Value //nolint:gosec // a column's own value
 	}
 	const letters = `
 		with taken as (
 			update dead_letters l
 			set replay_id = $1,
 			    status = case when l.status = 'open' and l.replay_count = k.count and k.begin then 'replaying' else l.status end,
-			    replay_token = case when l.status = 'open' and l.replay_count = k.count and k.begin then k.token else l.replay_token end
-			from unnest($3::uuid[], $4::uuid[], $5::integer[], $6::boolean[]) as k (id, token, count, begin)
+			    replay_token = case when l.status = 'open' and l.replay_count = k.count and k.begin then k.token else l.replay_token end,
+			    correction = l.correction + (l.status = 'open' and l.replay_count = k.count and k.begin and k.value is not null)::integer
+			from unnest($3::uuid[], $4::uuid[], $5::integer[], $6::boolean[], $7::bytea[]) as k (id, token, count, begin, value)
 			where l.id = k.id and (l.replay_id is null or l.replay_id = $1)
 				and exists (select from dead_letter_replays where id = $1 and lease_token = $2 and status = 'running')
-			returning l.*, coalesce(l.replay_token = k.token, false) ours),
+			returning l.*, k.value sent, coalesce(l.replay_token = k.token, false) ours),
 		noted as (
-			insert into dead_letter_audit (letter_id, who, action, reason, before, after)
-			select t.id, r.who, 'replay', r.reason, jsonb_build_object('status', 'open', 'replay_count', t.replay_count, 'correction', t.correction),
-				jsonb_build_object('status', 'replaying', 'replay_count', t.replay_count, 'correction', t.correction)
+			insert into dead_letter_audit (letter_id, who, action, reason, before, after, value)
+			select t.id, r.who, 'replay', r.reason,
+				jsonb_build_object('status', 'open', 'replay_count', t.replay_count, 'correction', t.correction - (t.sent is not null)::integer),
+				jsonb_build_object('status', 'replaying', 'replay_count', t.replay_count, 'correction', t.correction), t.sent
 			from taken t, dead_letter_replays r
 			where ours and r.id = $1)
 		select ` + storedColumns + ` from taken where ours`
@@ -279,7 +287,7 @@ func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, take
 		held := false
 		queueAdvance(&batch, b, a, &held)
 		if len(takes) > 0 {
-			batch.Queue(letters, b.ID, b.Lease, ids, tokens, counts, begins).Query(func(rows pgx.Rows) (err error) {
+			batch.Queue(letters, b.ID, b.Lease, ids, tokens, counts, begins, values).Query(func(rows pgx.Rows) (err error) {
 				all, err = pgx.CollectRows(rows, scanStored)
 				return err
 			})
