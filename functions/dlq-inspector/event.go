@@ -31,6 +31,7 @@ type receiver struct {
 type upkeep interface {
 	RecoverReplays(ctx context.Context) error
 	ForgetKeys(ctx context.Context) error
+	ForgetVerdicts(ctx context.Context) error
 	FoldCounts(ctx context.Context) error
 	IndexTexts(ctx context.Context) error
 }
@@ -53,7 +54,7 @@ func (r *receiver) tick(ctx context.Context) error {
 	var index errgroup.Group
 	index.Go(func() error { return r.upkeep.IndexTexts(ctx) })
 	return errors.Join(
-		r.upkeep.RecoverReplays(ctx), r.upkeep.ForgetKeys(ctx), r.upkeep.FoldCounts(ctx), r.bulks.Advance(ctx, tickAdvance), index.Wait())
+		r.upkeep.RecoverReplays(ctx), r.upkeep.ForgetKeys(ctx), r.upkeep.ForgetVerdicts(ctx), r.upkeep.FoldCounts(ctx), r.bulks.Advance(ctx, tickAdvance), index.Wait())
 }
 
 // unreadable handles a delivery that is no event: it is a letter, too.

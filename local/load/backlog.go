@@ -170,7 +170,7 @@ func (m *run) replayLetters(ctx context.Context) error {
 }
 
 // replayRate is the highest rate that a bulk replay accepts.
-const replayRate = 1000
+const replayRate = 10000
 
 type replayProgress struct {
 	ID       string         `json:"id"`

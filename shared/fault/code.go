@@ -31,6 +31,8 @@ const (
 	CodeReplayLost           = "replay_lost"
 	CodeNotExact             = "not_exact"
 	CodeNotRunning           = "not_running"
+	CodeInexact              = "inexact"
+	CodeTransformFailed      = "transform_failed"
 	CodeRateLimited          = "rate_limited"
 	CodeProviderMalformed    = "provider_malformed"
 	CodeProviderAuth         = "provider_auth"

@@ -45,6 +45,8 @@ var Codes = []Code{
 	{fault.CodeReplayLost, fault.Conflict, http.StatusConflict, "the resource's state does not allow it"},
 	{fault.CodeNotExact, fault.Conflict, http.StatusConflict, "the resource's state does not allow it"},
 	{fault.CodeNotRunning, fault.Conflict, http.StatusConflict, "the resource's state does not allow it"},
+	{fault.CodeInexact, fault.Invalid, http.StatusBadRequest, "the transform would lose digits of a number, or has no single result; `detail` says where"},
+	{fault.CodeTransformFailed, fault.Invalid, http.StatusBadRequest, "the transform would lose digits of a number, or has no single result; `detail` says where"},
 	{fault.CodeRateLimited, fault.Limited, http.StatusTooManyRequests, "a request can pass after `Retry-After` seconds"},
 	{fault.CodeProviderMalformed, fault.Unavailable, http.StatusBadGateway, "the provider's response is not a quote, or it refuses our key"},
 	{fault.CodeProviderAuth, fault.Unavailable, http.StatusBadGateway, "the provider's response is not a quote, or it refuses our key"},

@@ -86,6 +86,16 @@ func envelope(value []byte) (attributes map[string]string, ok bool) {
 	return attributes, true
 }
 
+// Data returns the data of the letter's event: of a CloudEvent in structured mode the member that holds it, otherwise the value.
+func (l Stored) Data() []byte {
+	if isEnvelope(l.ContentType) {
+		if e, err := ingress.Decode(http.Header{"Content-Type": {structured}}, bytes.TrimPrefix(l.Value, bom)); err == nil {
+			return e.Data()
+		}
+	}
+	return l.Value
+}
+
 // SameEvent reports whether a record holds the event that was delivered. It does if the bytes are equal, or if the record is a
 // CloudEvent in structured mode with this id and source: a KafkaSource delivers only the data of such an event, and encodes it again.
 func SameEvent(r kafkaclient.Stored, delivered []byte, id, source string) bool {

@@ -117,13 +117,15 @@ const (
 	ActionRestore Action = "restore"
 )
 
-// Action returns the name of the change that ends a replay.
+// Action returns the name of the change that has this outcome.
 func (o Outcome) Action() Action {
 	switch o {
 	case OutcomeResolved:
 		return ActionResolve
 	case OutcomeSent:
 		return ActionSend
+	case OutcomeDiscarded:
+		return ActionDiscard
 	case OutcomeRefused, OutcomeSkipped, OutcomeNone:
 	}
 	return ActionReopen

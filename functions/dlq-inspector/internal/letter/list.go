@@ -16,6 +16,8 @@ type Filter struct {
 	Q           string     `json:"q,omitempty"` // text in code, reason, symbol, source, id or value, in any case; see Short
 	Since       *time.Time `json:"since,omitempty"`
 	Until       *time.Time `json:"until,omitempty"`
+
+	IDs []uuid.UUID `json:"ids,omitempty"` // of a bulk replay or discard, sorted: these letters and no others; empty: all
 }
 
 // Short reports whether Q is too short for the index of the search, which needs three letters or digits in a row. Such a text is a

@@ -24,16 +24,17 @@ const (
 // Statuses returns all statuses.
 func Statuses() []Status { return []Status{Open, Replaying, Resolved, Sent, Discarded} }
 
-// Outcome is how a replay ended, or how it would end if it is rehearsed.
+// Outcome is how a replay or a bulk discard of a letter ended, or how it would end if it is rehearsed.
 type Outcome string
 
 // The outcomes.
 const (
-	OutcomeResolved Outcome = "resolved" // the function accepted the event
-	OutcomeSent     Outcome = "sent"     // the broker acknowledged the copy
-	OutcomeRefused  Outcome = "refused"  // the letter is open again, with the new failure
-	OutcomeSkipped  Outcome = "skipped"  // the letter is open, and Verdict.Code says why a replay cannot settle it
-	OutcomeNone     Outcome = "none"     // no verdict: the letter is open again, and the attempt does not count
+	OutcomeResolved  Outcome = "resolved"  // the function accepted the event
+	OutcomeSent      Outcome = "sent"      // the broker acknowledged the copy
+	OutcomeRefused   Outcome = "refused"   // the letter is open again, with the new failure
+	OutcomeDiscarded Outcome = "discarded" // the letter is set aside
+	OutcomeSkipped   Outcome = "skipped"   // the letter did not change, and Verdict.Code says why it cannot be settled
+	OutcomeNone      Outcome = "none"      // no verdict: the letter is open again, and the attempt does not count
 )
 
 // Verdict is the result of a replay.

@@ -8,6 +8,7 @@ import (
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/functions/dlq-inspector/internal/transform"
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/priceevent"
@@ -172,6 +173,7 @@ type replayRequest struct {
 	Body *struct {
 		Value         *string `json:"value,omitempty" doc:"Replaces the event's value; checked against the event's schema first"`
 		ValueEncoding string  `json:"value_encoding,omitempty" enum:"text,base64"`
+		Transform     string  `json:"transform,omitempty" maxLength:"10000" doc:"A jq program that makes the event's data: see the README. Not together with value"`
 		Reason        string  `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
 		Force         bool    `json:"force,omitempty" doc:"Replay although MAX_REPLAYS is reached"`
 		Target        string  `json:"target,omitempty" enum:"function,topic" doc:"function (the default): the one that refused it; topic: an exact copy to the original topic, for other consumers"`
@@ -189,6 +191,16 @@ func (a *API) replay(ctx context.Context, in *replayRequest) (*letterAnswer, err
 			}
 			o.Value, o.Edited = value, true
 		}
+		if in.Body.Transform != "" {
+			if o.Edited {
+				return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "either value or transform: not both")
+			}
+			value, err := a.transformed(ctx, in.ID, in.Body.Transform)
+			if err != nil {
+				return nil, err
+			}
+			o.Value, o.Edited = value, true
+		}
 	}
 	l, err := a.Replayer.Run(ctx, in.ID, o)
 	if err != nil {
@@ -197,6 +209,19 @@ func (a *API) replay(ctx context.Context, in *replayRequest) (*letterAnswer, err
 	}
 	a.Metrics.Replayed(l.Status)
 	return a.changed(ctx, l), nil
+}
+
+// transformed returns what a program makes of a letter.
+func (a *API) transformed(ctx context.Context, id uuid.UUID, source string) ([]byte, error) {
+	program, err := transform.Compile(source)
+	if err != nil {
+		return nil, err
+	}
+	l, _, _, err := a.Store.Letter(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return replay.Transformed(ctx, program, l)
 }
 
 type reasonRequest struct {

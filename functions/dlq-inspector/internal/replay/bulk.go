@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -27,21 +28,32 @@ const (
 	Stopped   BulkStatus = "stopped"   // by the stop rule, for the reason in StopReason
 )
 
-// Bulk is a replay of many letters.
+// BulkAction is what bulk work does with its letters.
+type BulkAction string
+
+// The actions.
+const (
+	ActionReplay  BulkAction = "replay"
+	ActionDiscard BulkAction = "discard"
+)
+
+// Bulk is a replay or discard of many letters.
 type Bulk struct {
 	ID          uuid.UUID
+	Action      BulkAction // empty: ActionReplay
 	Status      BulkStatus
 	Who         string
 	Reason      string
 	Filter      letter.Filter
-	Target      Target
-	DryRun      bool // letters are rehearsed, and nothing of them changes
-	Force       bool // neither the stop rule nor MaxReplays applies
-	Rate        int  // letters a second, at most
+	Target      Target // of a replay
+	Transform   string // a jq program for the values; empty: they stay
+	DryRun      bool   // letters are rehearsed, and nothing of them changes
+	Force       bool   // neither the stop rule nor MaxReplays applies
+	Rate        int    // letters a second, at most
 	LastLetter  uuid.UUID
 	Cursor      uuid.UUID          // of replays to the function, which go by the ids of letters
 	At          *kafkaclient.Place // the cursor of replays to topics, which go by origins
-	Matched     int64              // open letters that the filter selected when the replay was created
+	Matched     int64              // letters whose ids were given, or open letters that the filter selected when the replay was created
 	Outcomes    map[letter.Outcome]int64
 	Reasons     map[string]int64 // refused and skipped letters by code
 	Recent      string           // the latest verdicts, oldest first; see [Bulk.remember]
@@ -71,18 +83,89 @@ type Advance struct {
 	Reasons  map[string]int64
 	Recent   string // new verdicts, oldest first
 	Stop     string // why the replay stops; empty: it does not
+	Verdicts []LetterVerdict
+	Samples  []Sample // of a plan
+}
+
+// LetterVerdict is a verdict that is kept until the replay is a week old: each of a plan, and otherwise why a letter was skipped.
+type LetterVerdict struct {
+	ID      uuid.UUID
+	Verdict letter.Verdict
 }
 
 func newAdvance() Advance {
 	return Advance{Outcomes: map[letter.Outcome]int64{}, Reasons: map[string]int64{}}
 }
 
+// count counts a letter's outcome. keep says that its verdict is kept.
+func (a *Advance) count(id uuid.UUID, v letter.Verdict, keep bool) {
+	if a.Outcomes[v.Outcome]++; v.Code != "" {
+		a.Reasons[v.Code]++
+	}
+	if keep {
+		a.Verdicts = append(a.Verdicts, LetterVerdict{id, v})
+	}
+}
+
+// skip counts a letter that is skipped.
+func (a *Advance) skip(id uuid.UUID, code, reason string) {
+	a.count(id, letter.Verdict{Outcome: letter.OutcomeSkipped, Code: code, Reason: reason}, true)
+}
+
+// Discarded counts letters of which some were discarded. The others were not open.
+func (a Advance) Discarded(ids, done []uuid.UUID) Advance {
+	open := map[uuid.UUID]bool{}
+	for _, id := range done {
+		open[id] = true
+	}
+	for _, id := range ids {
+		if open[id] {
+			a.count(id, letter.Verdict{Outcome: letter.OutcomeDiscarded}, false)
+		} else {
+			a.skip(id, fault.CodeNotOpen, "the letter is not open")
+		}
+	}
+	return a
+}
+
+// MaxSamples is how many letters a plan shows.
+const MaxSamples = 10
+
+// Sample is a letter of a plan before and after.
+type Sample struct {
+	ID          uuid.UUID      `json:"id"`
+	Before      []byte         `json:"before"` // the beginning
+	BeforeBytes int            `json:"before_bytes"`
+	After       []byte         `json:"after"` // the beginning; nil: nothing would be sent
+	AfterBytes  int            `json:"after_bytes"`
+	Verdict     letter.Verdict `json:"verdict"`
+}
+
+// sampleBytes is how much of a value a sample has.
+const sampleBytes = 2 << 10
+
+func sampleOf(l letter.Stored, sent []byte, v letter.Verdict) Sample {
+	return Sample{ID: l.ID, Before: beginning(l.Value), BeforeBytes: len(l.Value), After: beginning(sent), AfterBytes: len(sent), Verdict: v}
+}
+
+// beginning cuts a value between two characters, if it is text.
+func beginning(value []byte) []byte {
+	if len(value) <= sampleBytes {
+		return value
+	}
+	if utf8.Valid(value) {
+		return []byte(letter.Truncate(string(value), sampleBytes))
+	}
+	return value[:sampleBytes]
+}
+
 // Take is a letter that a bulk replay takes.
 type Take struct {
 	ID    uuid.UUID
 	Token uuid.UUID
-	Count int  // replays that it had as a Candidate
-	Begin bool // false: a replay of this one letter is in flight, and the bulk replay waits for it
+	Count int    // replays that it had as a Candidate
+	Begin bool   // false: a replay of this one letter is in flight, and the bulk replay waits for it
+	Value []byte // that is sent instead of the letter's; nil: its own
 }
 
 // Result is what a bulk replay made of a letter that it had in flight.
@@ -119,6 +202,8 @@ type BulkStore interface {
 	// Claim takes letters, adds an advance, and returns the letters that are in flight now. freed are letters owed before, whose
 	// outcome a counts. ErrLost.
 	Claim(ctx context.Context, b Bulk, a Advance, takes []Take, freed []uuid.UUID) ([]letter.Stored, error)
+	// Discard discards those letters that are open, skips the others, adds the advance, and returns it with what was counted. ErrLost.
+	Discard(ctx context.Context, b Bulk, a Advance, ids []uuid.UUID) (Advance, error)
 	// Settle writes results and adds the advance that counts them. It may be called again after an error. ErrLost.
 	Settle(ctx context.Context, b Bulk, a Advance, all []Result) error
 }
@@ -132,21 +217,24 @@ const (
 	doSkip
 )
 
-// decide is pure. code says why a letter is skipped.
-func (b Bulk) decide(c Candidate, sendable bool, maxReplays int) (d decision, code string) {
-	if c.Bulk != nil && *c.Bulk != b.ID {
-		return doSkip, fault.CodeNotOpen // another bulk replay has it
+// decide is pure. why says why a letter is skipped.
+func (b Bulk) decide(c Candidate, sendable bool, maxReplays int) (d decision, why error) {
+	switch {
+	case c.Bulk != nil && *c.Bulk != b.ID:
+		return doSkip, fault.New(fault.Conflict, fault.CodeNotOpen, "another bulk replay has the letter")
+	case b.Action == ActionDiscard:
+		_, why = c.Discard()
+	case c.Status == letter.Replaying && !b.DryRun:
+		return doWait, nil
+	case b.Target == ToTopic && !sendable:
+		return doSkip, errNotExact
+	default:
+		_, why = c.Begin(letter.Attempt{MaxReplays: maxReplays, Force: b.Force, Edited: b.Transform != ""})
 	}
-	if c.Status == letter.Replaying && !b.DryRun {
-		return doWait, ""
+	if why != nil {
+		return doSkip, why
 	}
-	if b.Target == ToTopic && !sendable {
-		return doSkip, fault.CodeNotExact
-	}
-	if _, err := c.Begin(letter.Attempt{MaxReplays: maxReplays, Force: b.Force}); err != nil {
-		return doSkip, fault.CodeOf(err)
-	}
-	return doTake, ""
+	return doTake, nil
 }
 
 // The stop rule: a replay stops if more than half of its last 200 verdicts are refusals.

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/fault"
 )
 
 func TestWhatAReplayOfManyDoesWithALetter(t *testing.T) {
@@ -30,15 +31,22 @@ func TestWhatAReplayOfManyDoesWithALetter(t *testing.T) {
 		"settled meanwhile":     {Bulk{}, with(func(c *Candidate) { c.Status = letter.Discarded }), false, doSkip, "not_open"},
 		"replayed too often":    {Bulk{}, with(func(c *Candidate) { c.ReplayCount = 3 }), false, doSkip, "replay_limit"},
 		"forced":                {Bulk{Force: true}, with(func(c *Candidate) { c.ReplayCount = 3 }), false, doTake, ""},
+		"discarded":             {Bulk{Action: ActionDiscard}, with(func(c *Candidate) { c.ReplayCount = 3 }), false, doTake, ""},
+		"discarded just now":    {Bulk{Action: ActionDiscard}, with(func(c *Candidate) { c.Status = letter.Discarded }), false, doSkip, "not_open"},
+		"in flight":             {Bulk{Action: ActionDiscard}, with(func(c *Candidate) { c.Status = letter.Replaying }), false, doSkip, "not_open"},
 		"nothing to send":       {Bulk{Target: ToTopic}, open, false, doSkip, "not_exact"},
 		"an exact copy to send": {Bulk{Target: ToTopic}, open, true, doTake, ""},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, code := c.b.decide(c.c, c.sendable, 3)
+			got, why := c.b.decide(c.c, c.sendable, 3)
 			require.Equal(t, c.want, got)
-			require.Equal(t, c.code, code)
+			if c.code == "" {
+				require.NoError(t, why)
+			} else {
+				require.Equal(t, c.code, fault.CodeOf(why))
+			}
 		})
 	}
 }

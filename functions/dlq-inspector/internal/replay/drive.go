@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/transform"
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 )
@@ -32,9 +33,6 @@ const (
 	MaxTroubles = 5
 )
 
-// How often a write is tried, and for how long altogether, while the database is unavailable.
-const ()
-
 // drive is one turn of a process at one bulk replay: first the letters that are owed an outcome, then those after the cursor. Lanes
 // take, send and settle batches concurrently, so a letter that hangs delays only its own batch.
 type drive struct {
@@ -44,7 +42,10 @@ type drive struct {
 	halting sync.Once
 	abandon context.CancelCauseFunc // ends what is in flight
 	pace    pacer
-	careful atomic.Bool // one letter at a time: set after a pause, until the first verdict
+	program *transform.Program // nil: values stay
+	unable  error              // why this version cannot run the program, which another has accepted
+	sampled int                // letters of a plan in this turn
+	careful atomic.Bool        // one letter at a time: set after a pause, until the first verdict
 
 	taking sync.Mutex // one lane takes letters at a time
 	cursor uuid.UUID
@@ -62,6 +63,9 @@ func newDrive(r *Runner, b Bulk) *drive {
 		runner: r, b: b, halted: make(chan struct{}), pace: pacer{every: time.Second / time.Duration(b.Rate)}, cursor: b.Cursor, at: b.At, recent: b.Recent,
 	}
 	d.careful.Store(b.Trouble != nil)
+	if b.Transform != "" {
+		d.program, d.unable = transform.Compile(b.Transform)
+	}
 	return d
 }
 
@@ -85,7 +89,10 @@ func (d *drive) run(ctx context.Context) {
 	finished := make(chan struct{})
 	go func() { defer close(watched); d.watch(work, finished) }()
 	advance := d.deliver
-	if d.b.DryRun {
+	switch {
+	case d.b.Action == ActionDiscard:
+		advance = d.discard
+	case d.b.DryRun:
 		advance = d.rehearse
 	}
 	err := advance(work)
@@ -169,7 +176,13 @@ func (d *drive) deliver(ctx context.Context) error {
 	return d.pass(ctx, d.takeSelected)
 }
 
-type taker func(ctx context.Context) ([]letter.Stored, error)
+// batch is letters in flight.
+type batch struct {
+	letters []letter.Stored
+	edits   map[uuid.UUID]*edit // none: the letter's own value
+}
+
+type taker func(ctx context.Context) (batch, error)
 
 // pass takes, sends and settles batches until no letter is left. It returns the first error of a lane, which halts the others.
 func (d *drive) pass(ctx context.Context, take taker) error {
@@ -197,9 +210,9 @@ func (d *drive) pass(ctx context.Context, take taker) error {
 
 // step is one batch. more is false if it was the last.
 func (d *drive) step(ctx context.Context, take taker) (more bool, err error) {
-	letters, more, err := d.takeNext(ctx, take)
-	if err == nil && len(letters) > 0 {
-		err = d.finish(ctx, letters, d.send(ctx, letters))
+	b, more, err := d.takeNext(ctx, take)
+	if err == nil && len(b.letters) > 0 {
+		err = d.finish(ctx, b.letters, d.send(ctx, b))
 	}
 	if err != nil {
 		d.halt()
@@ -208,15 +221,15 @@ func (d *drive) step(ctx context.Context, take taker) (more bool, err error) {
 }
 
 // takeNext takes a batch. If it fails, it halts the drive before another lane can take the next batch and move the cursor past this one.
-func (d *drive) takeNext(ctx context.Context, take taker) (letters []letter.Stored, more bool, err error) {
+func (d *drive) takeNext(ctx context.Context, take taker) (b batch, more bool, err error) {
 	d.taking.Lock()
 	defer d.taking.Unlock()
 	if d.isHalted() {
-		return nil, false, nil
+		return b, false, nil
 	}
-	if letters, err = take(ctx); err != nil {
+	if b, err = take(ctx); err != nil {
 		d.halt()
-		return nil, false, err
+		return b, false, err
 	}
-	return letters, !d.end || len(d.ahead) > 0, nil
+	return b, !d.end || len(d.ahead) > 0, nil
 }

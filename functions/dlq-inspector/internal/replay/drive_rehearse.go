@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/fault"
 )
 
 // rehearseAgain is the delay before the second request for a letter without a verdict.
@@ -35,7 +36,7 @@ func (d *drive) rehearse(ctx context.Context) error {
 func (d *drive) rehearseBatch(ctx context.Context, all []Candidate) error {
 	a, takes := d.choose(all)
 	d.passTo(&a, all[len(all)-1])
-	verdicts, err := d.verdicts(ctx, takes)
+	ids, verdicts, err := d.verdicts(ctx, &a, takes)
 	if err != nil {
 		return err
 	}
@@ -54,13 +55,11 @@ func (d *drive) rehearseBatch(ctx context.Context, all []Candidate) error {
 		d.halt()
 		return nil
 	}
-	for _, v := range verdicts {
+	for i, v := range verdicts {
 		if v.Outcome == letter.OutcomeNone {
 			v.Outcome, v.Code = letter.OutcomeSkipped, CodeNoVerdict
 		}
-		if a.Outcomes[v.Outcome]++; v.Code != "" {
-			a.Reasons[v.Code]++
-		}
+		a.count(ids[i], v, true)
 	}
 	if settled > 0 {
 		d.careful.Store(false)
@@ -73,35 +72,54 @@ func (d *drive) rehearseBatch(ctx context.Context, all []Candidate) error {
 	return nil
 }
 
-// verdicts returns the verdict on each letter. A letter without one is asked about once more, a moment later.
-func (d *drive) verdicts(ctx context.Context, takes []Take) ([]letter.Verdict, error) {
+// verdicts returns letters and the verdict on each, and adds samples to a. A letter without a verdict is asked about once more, a moment
+// later.
+func (d *drive) verdicts(ctx context.Context, a *Advance, takes []Take) ([]uuid.UUID, []letter.Verdict, error) {
 	verdicts := make([]letter.Verdict, len(takes))
-	if d.b.Target == ToTopic {
-		for i := range verdicts {
-			verdicts[i].Outcome = letter.OutcomeSent
-		}
-		return verdicts, nil
-	}
 	ids := make([]uuid.UUID, len(takes))
 	for i, t := range takes {
 		ids[i] = t.ID
 	}
+	if d.b.Target == ToTopic {
+		for i := range verdicts {
+			verdicts[i].Outcome = letter.OutcomeSent
+		}
+		return ids, verdicts, nil
+	}
 	letters, err := d.runner.store.Letters(ctx, ids)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	ids = ids[:len(letters)]
 	var wg sync.WaitGroup
 	verdicts = verdicts[:len(letters)]
+	sent := make([][]byte, len(letters))
 	for i, l := range letters {
+		ids[i], sent[i] = l.ID, l.Value
+		by, err := d.edited(ctx, l)
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		if err != nil {
+			sent[i], verdicts[i] = nil, letter.Verdict{Outcome: letter.OutcomeSkipped, Code: fault.CodeOf(err), Reason: detailOf(err)}
+			continue
+		}
+		if by != nil {
+			sent[i] = by.written
+		}
 		wg.Go(func() {
-			verdicts[i] = d.runner.replayer.rehearse(ctx, l)
+			verdicts[i] = d.runner.replayer.rehearse(ctx, l, by)
 			if verdicts[i].Outcome == letter.OutcomeNone && d.pause(rehearseAgain) {
-				verdicts[i] = d.runner.replayer.rehearse(ctx, l)
+				verdicts[i] = d.runner.replayer.rehearse(ctx, l, by)
 			}
 		})
 	}
 	wg.Wait()
-	return verdicts, nil
+	for i := 0; i < len(letters) && d.sampled < MaxSamples; i++ {
+		d.sampled++
+		a.Samples = append(a.Samples, sampleOf(letters[i], sent[i], verdicts[i]))
+	}
+	return ids, verdicts, nil
 }
 
 // pause returns true after the given time, or false as soon as the drive is halted.

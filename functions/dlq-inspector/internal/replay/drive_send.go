@@ -12,12 +12,13 @@ import (
 
 // send delivers letters concurrently and returns the verdict on each. Copies of one partition are sent one after the other; once one of
 // them was not acknowledged, those behind it are not sent.
-func (d *drive) send(ctx context.Context, letters []letter.Stored) []letter.Verdict {
+func (d *drive) send(ctx context.Context, b batch) []letter.Verdict {
+	letters := b.letters
 	verdicts := make([]letter.Verdict, len(letters))
 	var wg sync.WaitGroup
 	if d.b.Target != ToTopic {
 		for i, l := range letters {
-			wg.Go(func() { verdicts[i] = d.runner.replayer.attempt(ctx, l, *l.Token, ToFunction, nil) })
+			wg.Go(func() { verdicts[i] = d.runner.replayer.attempt(ctx, l, *l.Token, ToFunction, b.edits[l.ID]) })
 		}
 		wg.Wait()
 		return verdicts
@@ -64,13 +65,11 @@ func (d *drive) finish(ctx context.Context, letters []letter.Stored, verdicts []
 		if results[i].Owed {
 			continue
 		}
-		a.Outcomes[v.Outcome]++
+		a.count(l.ID, v, v.Outcome == letter.OutcomeSkipped)
 		switch v.Outcome {
 		case letter.OutcomeRefused:
 			recent.WriteByte(recentRefused)
-			a.Reasons[v.Code]++
 		case letter.OutcomeSkipped:
-			a.Reasons[v.Code]++
 		default:
 			recent.WriteByte(recentAccepted)
 		}

@@ -8,10 +8,11 @@ import (
 	"github.com/google/uuid"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/fault"
 )
 
-// batch returns how many letters are taken at a time: those of a tenth of a second, so that they are settled soon.
-func (d *drive) batch() int {
+// most returns how many letters are taken at a time: those of a tenth of a second, so that they are settled soon.
+func (d *drive) most() int {
 	if d.careful.Load() {
 		return 1
 	}
@@ -30,7 +31,7 @@ func (d *drive) next(ctx context.Context) ([]Candidate, error) {
 		d.end = len(d.ahead) == 0
 	}
 	n, bytes := 0, int64(0)
-	for _, c := range d.ahead[:min(d.batch(), len(d.ahead))] {
+	for _, c := range d.ahead[:min(d.most(), len(d.ahead))] {
 		// A letter that had troubles is sent alone: if it makes the function fail, no other letter is affected.
 		if n > 0 && (c.Troubles > 0 || bytes+c.Bytes > laneBytes) {
 			break
@@ -49,18 +50,66 @@ func (d *drive) next(ctx context.Context) ([]Candidate, error) {
 }
 
 // takeSelected claims the next letters and moves the cursor past them.
-func (d *drive) takeSelected(ctx context.Context) ([]letter.Stored, error) {
+func (d *drive) takeSelected(ctx context.Context) (batch, error) {
 	all, err := d.next(ctx)
 	if err != nil || len(all) == 0 {
-		return nil, err
+		return batch{}, err
 	}
 	a, takes := d.choose(all)
+	takes, edits, err := d.edit(ctx, &a, takes)
+	if err != nil {
+		return batch{}, err
+	}
 	d.passTo(&a, all[len(all)-1])
 	letters, err := d.runner.store.Claim(ctx, d.b, a, takes, nil)
 	if err == nil {
 		d.moved(a)
 	}
-	return d.inOrder(letters), err
+	return batch{d.inOrder(letters), edits}, err
+}
+
+// edit applies the program to letters before they are taken. A letter on which it fails is skipped, and the others have the value that
+// is sent.
+func (d *drive) edit(ctx context.Context, a *Advance, takes []Take) ([]Take, map[uuid.UUID]*edit, error) {
+	if d.b.Transform == "" || len(takes) == 0 {
+		return takes, nil, nil
+	}
+	ids := make([]uuid.UUID, len(takes))
+	for i, t := range takes {
+		ids[i] = t.ID
+	}
+	letters, err := d.runner.store.Letters(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	edits := map[uuid.UUID]*edit{}
+	for _, l := range letters {
+		by, err := d.edited(ctx, l)
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		edits[l.ID] = by
+		if err != nil {
+			a.skip(l.ID, fault.CodeOf(err), detailOf(err))
+		}
+	}
+	takes = slices.DeleteFunc(takes, func(t Take) bool { return edits[t.ID] == nil })
+	for i, t := range takes {
+		takes[i].Value = edits[t.ID].written
+	}
+	return takes, edits, nil
+}
+
+// edited returns what the program makes of a letter, nil without a program. Errors are those of [Transformed] and of the event's schema.
+func (d *drive) edited(ctx context.Context, l letter.Stored) (*edit, error) {
+	if d.unable != nil || d.program == nil {
+		return nil, d.unable
+	}
+	value, err := Transformed(ctx, d.program, l)
+	if err != nil {
+		return nil, err
+	}
+	return readEdit(value, d.runner.replayer.Now())
 }
 
 // inOrder sorts letters by origin if they are sent to topics.
@@ -92,14 +141,18 @@ func (d *drive) moved(a Advance) {
 }
 
 // takeOwed claims letters that this replay took before.
-func (d *drive) takeOwed(ctx context.Context) ([]letter.Stored, error) {
+func (d *drive) takeOwed(ctx context.Context) (batch, error) {
 	all, err := d.next(ctx)
 	if err != nil || len(all) == 0 {
-		return nil, err
+		return batch{}, err
 	}
 	// A letter that an operator replays at the moment still waits.
 	all = slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool { return c.Status == letter.Replaying })
 	a, takes := d.choose(all)
+	takes, edits, err := d.edit(ctx, &a, takes)
+	if err != nil {
+		return batch{}, err
+	}
 	var freed []uuid.UUID
 	for _, c := range all {
 		if !slices.ContainsFunc(takes, func(t Take) bool { return t.ID == c.ID }) {
@@ -110,7 +163,7 @@ func (d *drive) takeOwed(ctx context.Context) ([]letter.Stored, error) {
 	if err == nil {
 		d.runner.metrics.settled(a.Outcomes)
 	}
-	return d.inOrder(letters), err
+	return batch{d.inOrder(letters), edits}, err
 }
 
 // choose decides which letters are taken, and counts those that are skipped.
@@ -118,12 +171,11 @@ func (d *drive) choose(all []Candidate) (a Advance, takes []Take) {
 	a = newAdvance()
 	for _, c := range all {
 		sendable := d.runner.replayer.sendable(c.Exact, c.Origin)
-		switch what, code := d.b.decide(c, sendable, d.runner.replayer.MaxReplays); what {
+		switch what, why := d.b.decide(c, sendable, d.runner.replayer.MaxReplays); what {
 		case doTake, doWait:
 			takes = append(takes, Take{ID: c.ID, Token: uuid.New(), Count: c.ReplayCount, Begin: what == doTake})
 		case doSkip:
-			a.Outcomes[letter.OutcomeSkipped]++
-			a.Reasons[code]++
+			a.skip(c.ID, fault.CodeOf(why), detailOf(why))
 		}
 	}
 	return a, takes

@@ -1,11 +1,15 @@
 package replay
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/types"
 
+	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/functions/dlq-inspector/internal/transform"
+	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/priceevent"
 )
@@ -15,6 +19,18 @@ type edit struct {
 	written    []byte            // as the operator wrote it
 	value      []byte            // the event's data
 	attributes map[string]string // of the envelope that the operator wrote; nil: the letter's own
+}
+
+// Transformed returns what a program makes of a letter: of the data of its event. Errors are Invalid, codes inexact and
+// transform_failed; or the error of ctx.
+func Transformed(ctx context.Context, p *transform.Program, l letter.Stored) ([]byte, error) {
+	switch {
+	case l.Value == nil:
+		return nil, fault.New(fault.Invalid, fault.CodeTransformFailed, "the letter has no value")
+	case l.Cut() != nil:
+		return nil, fault.New(fault.Invalid, fault.CodeTransformFailed, "only the beginning of the value is stored")
+	}
+	return p.Run(ctx, l.Data())
 }
 
 // readEdit checks a value against the event's schema. The value is the event's data, or a whole CloudEvent in JSON, which is what a

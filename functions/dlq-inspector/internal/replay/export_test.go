@@ -14,7 +14,8 @@ func (r *Runner) Turn(b Bulk) Turn { return Turn{newDrive(r, b)} }
 
 // TakeSelected takes the next batch and leaves it in flight.
 func (t Turn) TakeSelected(ctx context.Context) ([]letter.Stored, error) {
-	return t.d.takeSelected(ctx)
+	b, err := t.d.takeSelected(ctx)
+	return b.letters, err
 }
 
 // Judge returns the result of a verdict.

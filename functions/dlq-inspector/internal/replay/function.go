@@ -51,10 +51,13 @@ func (r *Replayer) deliver(ctx context.Context, l letter.Stored, token uuid.UUID
 }
 
 // rehearse asks the function what it would do with a letter. Nothing changes.
-func (r *Replayer) rehearse(ctx context.Context, l letter.Stored) letter.Verdict {
+func (r *Replayer) rehearse(ctx context.Context, l letter.Stored, by *edit) letter.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, VerdictTimeout)
 	defer cancel()
-	header, value := outgoing(l, uuid.New(), nil)
+	if by != nil {
+		l.Correction++ // as when the replay begins
+	}
+	header, value := outgoing(l, uuid.New(), by)
 	status, body, err := r.post(ctx, "/dry-run", header, value)
 	if err != nil {
 		return unreachable()

@@ -102,7 +102,7 @@ func (r *Replayer) Run(ctx context.Context, id uuid.UUID, o Order) (letter.Store
 	token := uuid.New()
 	begin := letter.Change{Who: o.Who, Action: letter.ActionReplay, Reason: o.Reason, Apply: func(l letter.Stored) (letter.State, error) {
 		if o.Target == ToTopic && !r.sendable(l.Exact, l.Origin) {
-			return l.State, fault.New(fault.Conflict, fault.CodeNotExact, "only an exact copy of a record can be sent, and only to one of our topics")
+			return l.State, errNotExact
 		}
 		return l.Begin(letter.Attempt{Token: token, Lease: new(Lease), Edited: o.Edited, Force: o.Force, MaxReplays: r.MaxReplays})
 	}}

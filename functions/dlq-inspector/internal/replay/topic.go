@@ -9,6 +9,8 @@ import (
 	"marketdata/shared/kafkaclient"
 )
 
+var errNotExact = fault.New(fault.Conflict, fault.CodeNotExact, "only an exact copy of a record can be sent, and only to one of our topics")
+
 // sendable reports whether a letter is an exact copy of its record, and its topic one that copies may be sent to.
 func (r *Replayer) sendable(exact bool, origin *kafkaclient.Place) bool {
 	return exact && origin != nil && slices.Contains(r.Topics, origin.Topic)

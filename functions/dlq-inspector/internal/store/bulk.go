@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -17,7 +19,7 @@ import (
 
 const (
 	// bulkColumns are those of [scanBulk].
-	bulkColumns = `id, status, who, reason, filter, target, dry_run, force, rate_per_second, last_letter, cursor, cursor_topic, cursor_partition,
+	bulkColumns = `id, action, status, who, reason, filter, target, transform, dry_run, force, rate_per_second, last_letter, cursor, cursor_topic, cursor_partition,
 	cursor_offset, matched, outcomes, reasons, recent, cancelled_by, stop_reason, trouble, created_at, finished_at, lease_token`
 
 	selectBulk = "select " + bulkColumns + " from dead_letter_replays where id = $1"
@@ -25,7 +27,7 @@ const (
 
 func scanBulk(row pgx.CollectableRow) (b replay.Bulk, err error) {
 	var at place
-	err = row.Scan(&b.ID, &b.Status, &b.Who, &b.Reason, &b.Filter, &b.Target, &b.DryRun, &b.Force, &b.Rate, &b.LastLetter, &b.Cursor, &at.topic, &at.partition,
+	err = row.Scan(&b.ID, &b.Action, &b.Status, &b.Who, &b.Reason, &b.Filter, &b.Target, &b.Transform, &b.DryRun, &b.Force, &b.Rate, &b.LastLetter, &b.Cursor, &at.topic, &at.partition,
 		&at.offset, &b.Matched, &b.Outcomes, &b.Reasons, &b.Recent, &b.CancelledBy, &b.StopReason, &b.Trouble, &b.CreatedAt, &b.FinishedAt, &b.Lease)
 	b.At = at.get()
 	return b, err
@@ -57,10 +59,46 @@ func (s *Store) Bulks(ctx context.Context, before *uuid.UUID, limit int) ([]repl
 	return collect(rows, err, scanBulk)
 }
 
+// Samples returns the letters that a plan shows.
+func (s *Store) Samples(ctx context.Context, id uuid.UUID) (all []replay.Sample, err error) {
+	err = s.pool.QueryRow(ctx, "select samples from dead_letter_replays where id = $1", id).Scan(&all)
+	return all, postgres.ClassifyOne(err, errNoReplay)
+}
+
+// Verdicts returns verdicts of a replay that are kept, by letter, from after (exclusive; nil: from the first) on. code selects those with
+// that code; empty: all.
+func (s *Store) Verdicts(ctx context.Context, id uuid.UUID, code string, after *uuid.UUID, limit int) ([]replay.LetterVerdict, error) {
+	const q = `
+		select letter_id, outcome, code, reason
+		from dead_letter_verdicts
+		where replay_id = $1 and ($2 = '' or code = $2) and ($3::uuid is null or letter_id > $3)
+		order by letter_id
+		limit $4`
+	rows, err := s.pool.Query(ctx, q, id, code, after, limit)
+	return collect(rows, err, func(row pgx.CollectableRow) (v replay.LetterVerdict, err error) {
+		err = row.Scan(&v.ID, &v.Verdict.Outcome, &v.Verdict.Code, &v.Verdict.Reason)
+		return v, err
+	})
+}
+
+// verdictLife is how long verdicts are kept.
+const verdictLife = 7 * 24 * time.Hour
+
+// ForgetVerdicts deletes verdicts of old replays, up to 10,000.
+func (s *Store) ForgetVerdicts(ctx context.Context) error {
+	const q = `
+		delete from dead_letter_verdicts
+		where (replay_id, letter_id) in (select replay_id, letter_id from dead_letter_verdicts where replay_id < $1 order by replay_id limit 10000)`
+	var first uuid.UUID // of that time: version 7 begins with milliseconds
+	binary.BigEndian.PutUint64(first[:8], uint64(time.Now().Add(-verdictLife).UnixMilli())<<16)
+	_, err := s.pool.Exec(ctx, q, first)
+	return postgres.Classify(err)
+}
+
 // keyLife is how long an idempotency key is kept.
 const keyLife = 24 * time.Hour
 
-// CreateBulk creates a replay of the letters that are open now. With a key it is created once: if the same operator sends the same key
+// CreateBulk creates a replay or discard of the letters that are open now, or of those whose ids are given. With a key it is created once: if the same operator sends the same key
 // again, the result is the replay created before. Conflict, code idempotency_conflict, if that request had another fingerprint.
 func (s *Store) CreateBulk(ctx context.Context, b replay.Bulk, key string, fingerprint []byte) (replay.Bulk, error) {
 	id, err := uuid.NewV7()
@@ -89,12 +127,17 @@ func (s *Store) CreateBulk(ctx context.Context, b replay.Bulk, key string, finge
 					union
 					select letter_id from dead_letters_to_index) found on found.letter_id = l.id) l`
 		}
+		matched := "select count(*) from " + candidates + " where status = 'open' and " + filterCondition
+		args := append(filterArgs(b.Filter), id, b.Who, letter.Clean(b.Reason), b.Filter, cmp.Or(b.Target, replay.ToFunction), b.DryRun, b.Force, b.Rate, uuid.Nil,
+			cmp.Or(b.Action, replay.ActionReplay), b.Transform)
+		if b.Filter.IDs != nil { // each counts, also if there is no such letter
+			matched = "select count(*) from (select l.* from unnest($20::uuid[]) i (id) left join dead_letters l using (id)) l where " + filterCondition
+			args = append(args, b.Filter.IDs)
+		}
 		q := `
-			insert into dead_letter_replays (id, who, reason, filter, target, dry_run, force, rate_per_second, last_letter, cursor, matched)
-			select $9, $10, $11, $12, $13, $14, $15, $16, coalesce((select id from dead_letters order by id desc limit 1), $17), $17,
-				(select count(*) from ` + candidates + ` where status = 'open' and ` + filterCondition + `)
+			insert into dead_letter_replays (id, who, reason, filter, target, dry_run, force, rate_per_second, last_letter, cursor, matched, action, transform)
+			select $9, $10, $11, $12, $13, $14, $15, $16, coalesce((select id from dead_letters order by id desc limit 1), $17), $17, (` + matched + `), $18, $19
 			returning ` + bulkColumns
-		args := append(filterArgs(b.Filter), id, b.Who, letter.Clean(b.Reason), b.Filter, b.Target, b.DryRun, b.Force, b.Rate, uuid.Nil)
 		made, err = oneBulk(ctx, tx, q, args...)
 		return err
 	})
@@ -159,7 +202,7 @@ func (s *Store) ClaimBulk(ctx context.Context) (b replay.Bulk, ok bool, err erro
 	const q = `
 		with taken as (
 			update dead_letter_replays
-			set lease_token = gen_random_uuid(), lease_expires_at = now() + $1::interval
+			set lease_token = gen_random_uuid(), lease_expires_at = now() + $1::interval, claims = claims + 1
 			where id = (
 				select id
 				from dead_letter_replays
@@ -212,9 +255,11 @@ var completeBulk = `
 		    reasons = ` + addCounts("reasons", "m.because") + `
 		from (
 			select case when n > 0 then jsonb_build_object('skipped', n) else '{}' end missing,
-				case when n > 0 then jsonb_build_object('not_open', n) else '{}' end because
+				case when n > unknown then jsonb_build_object('not_open', n - unknown) else '{}' end ||
+				case when unknown > 0 then jsonb_build_object('message_not_found', unknown) else '{}' end because
 			from (
-				select matched - (select coalesce(sum(value::bigint), 0) from jsonb_each_text(outcomes)) n
+				select matched - (select coalesce(sum(value::bigint), 0) from jsonb_each_text(outcomes)) n,
+					(select count(*) from jsonb_array_elements_text(filter->'ids') i (id) where not exists (select from dead_letters where id = i.id::uuid)) unknown
 				from dead_letter_replays
 				where id = $1) c) m
 		where id = $1 and lease_token = $2 and status = 'running' and not exists (select from dead_letters where replay_id = $1)`

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/replay"
@@ -46,38 +47,51 @@ func filterArgs(f letter.Filter) []any {
 
 // Queries for the letters that a filter selects and that are open or in flight, after a cursor.
 var (
-	selectAfterID       = selection("id > $9 and id <= $10", "id", "$11")
-	selectWithoutOrigin = selection("id > $9 and id <= $10 and record_offset is null", "id", "$11")
+	selectAfterID       = selection("id > $9 and id <= $10", "id", "$11", "$12")
+	selectWithoutOrigin = selection("id > $9 and id <= $10 and record_offset is null", "id", "$11", "$12")
 	selectAfterOrigin   = selection("record_offset is not null and (topic, partition, record_offset) > ($9, $10, $11) and id <= $12",
-		"topic, partition, record_offset, id", "$13")
+		"topic, partition, record_offset, id", "$13", "$14")
 )
 
-// selection is a query for each of the two statuses, because an index serves each.
-func selection(condition, order, limit string) string {
-	one := func(status letter.Status) string {
-		return "(select * from dead_letters where status = '" + string(status) + "' and " + filterCondition + " and " + condition +
+// selection returns a query for all letters, and one for those among ids. It asks for each of the two statuses, because an index serves
+// each.
+func selection(condition, order, limit, ids string) (among map[bool]string) {
+	one := func(from string, status letter.Status) string {
+		return "(select * from " + from + " where status = '" + string(status) + "' and " + filterCondition + " and " + condition +
 			" order by " + order + " limit " + limit + ")"
 	}
-	return "select " + candidateColumns + " from (" + one(letter.Open) + " union all " + one(letter.Replaying) + ") l order by " + order + " limit " + limit
+	both := func(from string) string {
+		return "select " + candidateColumns + " from (" + one(from, letter.Open) + " union all " + one(from, letter.Replaying) + ") l order by " + order + " limit " + limit
+	}
+	return map[bool]string{
+		false: both("dead_letters"), true: both("(select l.* from unnest(" + ids + "::uuid[]) i (id) join dead_letters l using (id)) l"),
+	}
 }
 
 // Selected returns the letters after the replay's cursor that its filter selects, with those that are in flight elsewhere. A replay to
 // topics goes by origin; the letters without one come first, because they cannot be sent.
 func (s *Store) Selected(ctx context.Context, b replay.Bulk, limit int) ([]replay.Candidate, error) {
-	byID := append(filterArgs(b.Filter), b.Cursor, b.LastLetter, limit)
+	among := b.Filter.IDs != nil
+	args := func(cursor ...any) []any {
+		all := append(append(filterArgs(b.Filter), cursor...), b.LastLetter, limit)
+		if among {
+			all = append(all, b.Filter.IDs)
+		}
+		return all
+	}
 	if b.Target != replay.ToTopic {
-		return s.candidates(ctx, selectAfterID, byID...)
+		return s.candidates(ctx, selectAfterID[among], args(b.Cursor)...)
 	}
 	from := kafkaclient.Place{Partition: -1, Offset: -1}
 	if b.At != nil {
 		from = *b.At
 	} else {
-		all, err := s.candidates(ctx, selectWithoutOrigin, byID...)
+		all, err := s.candidates(ctx, selectWithoutOrigin[among], args(b.Cursor)...)
 		if err != nil || len(all) > 0 {
 			return all, err
 		}
 	}
-	return s.candidates(ctx, selectAfterOrigin, append(filterArgs(b.Filter), from.Topic, from.Partition, from.Offset, b.LastLetter, limit)...)
+	return s.candidates(ctx, selectAfterOrigin[among], args(from.Topic, from.Partition, from.Offset)...)
 }
 
 // Owed returns the letters that a replay has taken and that have no outcome yet: those with the fewest troubles first, or by origin if
@@ -141,11 +155,95 @@ func addCounts(column, other string) string {
 
 // Note adds an advance to a replay's row. ErrLost.
 func (s *Store) Note(ctx context.Context, b replay.Bulk, a replay.Advance) error {
-	tag, err := s.pool.Exec(ctx, advance, advanceArgs(b, a, true)...)
-	if err == nil && tag.RowsAffected() == 0 {
+	held := false
+	var batch pgx.Batch
+	queueAdvance(&batch, b, a, &held)
+	return lost(held, s.pool.SendBatch(ctx, &batch).Close())
+}
+
+// queueAdvance adds an advance and its verdicts to a batch, which is one transaction. held is whether this process has the lease of the
+// running replay; otherwise nothing is written.
+func queueAdvance(batch *pgx.Batch, b replay.Bulk, a replay.Advance, held *bool) {
+	batch.Queue(advance, advanceArgs(b, a, true)...).Query(func(rows pgx.Rows) error {
+		*held = rows.Next()
+		rows.Close()
+		return rows.Err()
+	})
+	queueVerdicts(batch, b, a)
+}
+
+// queueVerdicts adds the verdicts that are kept, and samples, to a batch.
+func queueVerdicts(batch *pgx.Batch, b replay.Bulk, a replay.Advance) {
+	if len(a.Samples) > 0 {
+		const q = `
+			update dead_letter_replays set samples = jsonb_path_query_array(samples || $3::jsonb, '$[0 to 9]')
+			where id = $1 and lease_token = $2` // MaxSamples
+		batch.Queue(q, b.ID, b.Lease, a.Samples)
+	}
+	if len(a.Verdicts) == 0 {
+		return
+	}
+	const q = `
+		insert into dead_letter_verdicts (replay_id, letter_id, outcome, code, reason)
+		select $1, v.*
+		from unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) v
+		where exists (select from dead_letter_replays where id = $1 and lease_token = $2)
+		on conflict on constraint dead_letter_verdicts_pk do nothing`
+	batch.Queue(q, b.ID, b.Lease, column(a.Verdicts, func(v replay.LetterVerdict) pgtype.UUID { return pgtype.UUID{Bytes: v.ID, Valid: true} }),
+		column(a.Verdicts, func(v replay.LetterVerdict) string { return string(v.Verdict.Outcome) }),
+		column(a.Verdicts, func(v replay.LetterVerdict) string { return v.Verdict.Code }),
+		column(a.Verdicts, func(v replay.LetterVerdict) string { return letter.Clean(v.Verdict.Reason) }))
+}
+
+// lost returns ErrLost for a write without error of a process that does not have the lease.
+func lost(held bool, err error) error {
+	if err == nil && !held {
 		return replay.ErrLost
 	}
 	return postgres.Classify(err)
+}
+
+// Discard discards those of the letters that are open, with an entry in the audit trail, and adds the advance that counts them and the
+// others, in one transaction. ErrLost.
+func (s *Store) Discard(ctx context.Context, b replay.Bulk, a replay.Advance, ids []uuid.UUID) (replay.Advance, error) {
+	const q = `
+		with done as (
+			update dead_letters
+			set status = 'discarded'
+			where id = any ($2) and status = 'open' and replay_id is null
+			returning id, replay_count, correction),
+		noted as (
+			insert into dead_letter_audit (letter_id, who, action, reason, before, after)
+			select d.id, r.who, 'discard', r.reason, jsonb_build_object('status', 'open', 'replay_count', replay_count, 'correction', correction),
+				jsonb_build_object('status', 'discarded', 'replay_count', replay_count, 'correction', correction)
+			from done d, dead_letter_replays r
+			where r.id = $1)
+		select id from done`
+	held := false
+	err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, q, b.ID, ids)
+		if err != nil {
+			return err
+		}
+		done, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		if err != nil {
+			return err
+		}
+		a = a.Discarded(ids, done)
+		var batch pgx.Batch
+		queueAdvance(&batch, b, a, &held)
+		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+			return err
+		}
+		if !held {
+			return replay.ErrLost
+		}
+		return nil
+	})
+	if errors.Is(err, replay.ErrLost) {
+		return a, err
+	}
+	return a, postgres.Classify(err)
 }
 
 // These take the mark of a replay off letters.
@@ -160,24 +258,26 @@ const (
 // the advance counts. ErrLost.
 func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, takes []replay.Take, freed []uuid.UUID) ([]letter.Stored, error) {
 	ids, tokens := make([]uuid.UUID, len(takes)), make([]uuid.UUID, len(takes))
-	counts, begins := make([]int32, len(takes)), make([]bool, len(takes))
+	counts, begins, values := make([]int32, len(takes)), make([]bool, len(takes)), make([][]byte, len(takes))
 	for i, t := range takes {
-		ids[i], tokens[i], counts[i], begins[i] = t.ID, t.Token, int32(t.Count), t.Begin //nolint:gosec // a column's own value
+		ids[i], tokens[i], counts[i], begins[i], values[i] = t.ID, t.Token, int32(t.Count), t.Begin, t.Value //nolint:gosec // a column's own value
 	}
 	const letters = `
 		with taken as (
 			update dead_letters l
 			set replay_id = $1,
 			    status = case when l.status = 'open' and l.replay_count = k.count and k.begin then 'replaying' else l.status end,
-			    replay_token = case when l.status = 'open' and l.replay_count = k.count and k.begin then k.token else l.replay_token end
-			from unnest($3::uuid[], $4::uuid[], $5::integer[], $6::boolean[]) as k (id, token, count, begin)
+			    replay_token = case when l.status = 'open' and l.replay_count = k.count and k.begin then k.token else l.replay_token end,
+			    correction = l.correction + (l.status = 'open' and l.replay_count = k.count and k.begin and k.value is not null)::integer
+			from unnest($3::uuid[], $4::uuid[], $5::integer[], $6::boolean[], $7::bytea[]) as k (id, token, count, begin, value)
 			where l.id = k.id and (l.replay_id is null or l.replay_id = $1)
 				and exists (select from dead_letter_replays where id = $1 and lease_token = $2 and status = 'running')
-			returning l.*, coalesce(l.replay_token = k.token, false) ours),
+			returning l.*, k.value sent, coalesce(l.replay_token = k.token, false) ours),
 		noted as (
-			insert into dead_letter_audit (letter_id, who, action, reason, before, after)
-			select t.id, r.who, 'replay', r.reason, jsonb_build_object('status', 'open', 'replay_count', t.replay_count, 'correction', t.correction),
-				jsonb_build_object('status', 'replaying', 'replay_count', t.replay_count, 'correction', t.correction)
+			insert into dead_letter_audit (letter_id, who, action, reason, before, after, value)
+			select t.id, r.who, 'replay', r.reason,
+				jsonb_build_object('status', 'open', 'replay_count', t.replay_count, 'correction', t.correction - (t.sent is not null)::integer),
+				jsonb_build_object('status', 'replaying', 'replay_count', t.replay_count, 'correction', t.correction), t.sent
 			from taken t, dead_letter_replays r
 			where ours and r.id = $1)
 		select ` + storedColumns + ` from taken where ours`
@@ -185,13 +285,9 @@ func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, take
 	err := postgres.Retry(ctx, func() error {
 		var batch pgx.Batch
 		held := false
-		batch.Queue(advance, advanceArgs(b, a, true)...).Query(func(rows pgx.Rows) error {
-			held = rows.Next()
-			rows.Close()
-			return rows.Err()
-		})
+		queueAdvance(&batch, b, a, &held)
 		if len(takes) > 0 {
-			batch.Queue(letters, b.ID, b.Lease, ids, tokens, counts, begins).Query(func(rows pgx.Rows) (err error) {
+			batch.Queue(letters, b.ID, b.Lease, ids, tokens, counts, begins, values).Query(func(rows pgx.Rows) (err error) {
 				all, err = pgx.CollectRows(rows, scanStored)
 				return err
 			})
@@ -224,6 +320,7 @@ func (s *Store) Settle(ctx context.Context, b replay.Bulk, a replay.Advance, all
 			rows.Close()
 			return rows.Err()
 		})
+		queueVerdicts(&batch, b, a)
 		if a.Stop != "" {
 			batch.Queue(freeAtRest, b.ID)
 		}

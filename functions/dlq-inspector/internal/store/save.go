@@ -101,7 +101,7 @@ func byIdentity(a, b *entry) int {
 }
 
 // column returns one value of each entry: an array for a statement, in the form that pgx encodes without reflection.
-func column[T any](entries []*entry, value func(e *entry) T) pgtype.FlatArray[T] {
+func column[E, T any](entries []E, value func(e E) T) pgtype.FlatArray[T] {
 	out := make(pgtype.FlatArray[T], len(entries))
 	for i, e := range entries {
 		out[i] = value(e)
