@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/url"
+	"time"
 
 	"marketdata/functions/dlq-inspector/internal/operators"
 	"marketdata/shared/backing"
@@ -13,9 +14,10 @@ type config struct {
 	service.Config
 	Backing      backing.Config
 	ComputeMAURL string         `envconfig:"COMPUTE_MA_URL" default:"http://compute-ma.marketdata.svc.cluster.local"`
-	Token        service.Secret `envconfig:"DLQ_TOKEN"`               // one operator's bearer token
-	Tokens       service.Secret `envconfig:"DLQ_TOKENS"`              // name:sha256 pairs, comma-separated
-	MaxReplays   int            `envconfig:"MAX_REPLAYS" default:"3"` // of one letter without force
+	Token        service.Secret `envconfig:"DLQ_TOKEN"`                     // one operator's bearer token
+	Tokens       service.Secret `envconfig:"DLQ_TOKENS"`                    // name:sha256 pairs, comma-separated
+	MaxReplays   int            `envconfig:"MAX_REPLAYS" default:"3"`       // of one letter without force
+	Retention    time.Duration  `envconfig:"DLQ_RETENTION" default:"2160h"` // how long resolved, sent and discarded letters are kept
 }
 
 func loadConfig() (config, error) {
@@ -24,6 +26,8 @@ func loadConfig() (config, error) {
 	err := service.LoadConfig(&c)
 	return c, err
 }
+
+const maxRetention = 100 * 366 * 24 * time.Hour
 
 // Validate reports all faults at once, in the order of the fields.
 func (c config) Validate() error {
@@ -35,5 +39,5 @@ func (c config) Validate() error {
 	if c.MaxReplays < 1 {
 		errs = append(errs, errors.New("MAX_REPLAYS must be positive"))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, service.Within("DLQ_RETENTION", c.Retention, time.Hour, maxRetention))...)
 }

@@ -21,10 +21,11 @@ const tickAdvance = 15 * time.Second
 
 // receiver receives dead letters and ticks (POST /).
 type receiver struct {
-	intake   *intake.Intake
-	upkeep   upkeep
-	bulks    *replay.Runner
-	received *vm.Counter // deliveries of dead letters that were stored
+	intake    *intake.Intake
+	upkeep    upkeep
+	retention time.Duration // of settled letters
+	bulks     *replay.Runner
+	received  *vm.Counter // deliveries of dead letters that were stored
 }
 
 // upkeep is the work of a tick on the tables.
@@ -34,6 +35,7 @@ type upkeep interface {
 	ForgetVerdicts(ctx context.Context) error
 	FoldCounts(ctx context.Context) error
 	IndexTexts(ctx context.Context) error
+	RemoveSettled(ctx context.Context, after time.Duration) error
 }
 
 func (r *receiver) routes(mux *http.ServeMux) {
@@ -49,12 +51,13 @@ func (r *receiver) event(ctx context.Context, d ingress.Delivery) error {
 	return r.take(ctx, d)
 }
 
-// tick indexes beside all else: neither waits for the other.
+// tick indexes beside all else: neither waits for the other. Removals come last: nobody waits for them.
 func (r *receiver) tick(ctx context.Context) error {
 	var index errgroup.Group
 	index.Go(func() error { return r.upkeep.IndexTexts(ctx) })
 	return errors.Join(
-		r.upkeep.RecoverReplays(ctx), r.upkeep.ForgetKeys(ctx), r.upkeep.ForgetVerdicts(ctx), r.upkeep.FoldCounts(ctx), r.bulks.Advance(ctx, tickAdvance), index.Wait())
+		r.upkeep.RecoverReplays(ctx), r.upkeep.ForgetKeys(ctx), r.upkeep.ForgetVerdicts(ctx), r.upkeep.FoldCounts(ctx),
+		r.bulks.Advance(ctx, tickAdvance), r.upkeep.RemoveSettled(ctx, r.retention), index.Wait())
 }
 
 // unreadable handles a delivery that is no event: it is a letter, too.

@@ -58,7 +58,9 @@ func run(ctx context.Context) error {
 		Store: letters, Records: reader, Topic: cfg.Backing.Topics.DeadLetters, Topics: []string{cfg.Backing.Topics.Events, cfg.Backing.Topics.DeadLetters}, Now: time.Now,
 	})
 	defer in.Close()
-	(&receiver{intake: in, upkeep: letters, bulks: bulks, received: srv.Metrics.NewCounter("dead_letters_received_total")}).routes(srv.Mux)
+	(&receiver{
+		intake: in, upkeep: letters, retention: cfg.Retention, bulks: bulks, received: srv.Metrics.NewCounter("dead_letters_received_total"),
+	}).routes(srv.Mux)
 	pages(srv.Mux)
 	routes := api.New(srv, "dlq-inspector", "Dead letters: see, replay, discard.")
 	operators.New(operators.Config{

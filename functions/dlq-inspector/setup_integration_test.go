@@ -23,6 +23,8 @@ import (
 	"marketdata/shared/testenv"
 )
 
+const retention = 90 * 24 * time.Hour
+
 // bundle is the whole function, with a target in place of compute-ma and topics of its own.
 type bundle struct {
 	brokers    kafkaclient.Config
@@ -64,7 +66,9 @@ func setupOn(t *testing.T, pool *pgxpool.Pool) bundle {
 	t.Cleanup(func() { b.bulks.Wait(time.Minute) })
 	b.intake = intake.New(intake.Config{Store: b.store, Records: reader, Topic: b.dlq, Topics: []string{b.topic, b.dlq}, Now: time.Now})
 	t.Cleanup(b.intake.Close)
-	(&receiver{intake: b.intake, upkeep: b.store, bulks: b.bulks, received: vm.NewSet().NewCounter("received")}).routes(srv.Mux)
+	(&receiver{
+		intake: b.intake, upkeep: b.store, retention: retention, bulks: b.bulks, received: vm.NewSet().NewCounter("received"),
+	}).routes(srv.Mux)
 	pages(srv.Mux)
 	operators.New(operators.Config{
 		Store: b.store, Replayer: b.replayer, Bulks: b.bulks, Access: operators.NewAccess("", "secret"), Metrics: metrics, Log: log,

@@ -5,6 +5,8 @@
 package letter
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"time"
 
@@ -28,6 +30,17 @@ type Letter struct {
 	Attributes  map[string]string
 	ContentType string
 	Symbol      string
+}
+
+// Digest returns the SHA-256 of the whole value, which is a part of the letter's identity. Of a value that was cut, the dead letter record
+// names it, so the letter is the same one whether the original is still there or not.
+func (l *Letter) Digest() [sha256.Size]byte {
+	if c := deadletter.CutOf(l.Headers); c != nil && !l.Exact {
+		if sum, err := hex.DecodeString(c.SHA256); err == nil && len(sum) == sha256.Size {
+			return [sha256.Size]byte(sum)
+		}
+	}
+	return sha256.Sum256(l.Value)
 }
 
 // Arrival is a letter on its way into the tables.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -23,7 +22,7 @@ type entry struct {
 
 	n                   int       // its index among the arrivals
 	id                  uuid.UUID // of its letter
-	sum                 []byte    // SHA-256 of the value
+	sum                 []byte    // SHA-256 of the whole value
 	source, event       string
 	origin              place
 	headers, attributes string // JSON
@@ -63,7 +62,7 @@ func newEntry(n int, a letter.Arrival) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode attributes: %w", err)
 	}
-	sum := sha256.Sum256(a.Value)
+	sum := a.Digest()
 	e := &entry{
 		Arrival: a, n: n, sum: sum[:], source: letter.Indexable(a.Attributes["source"]), event: letter.Indexable(a.Attributes["id"]),
 		headers: string(headers), attributes: string(attributes), origin: columnsOf(a.Origin),
@@ -111,7 +110,8 @@ func column[E, T any](entries []E, value func(e E) T) pgtype.FlatArray[T] {
 
 // markKnown finds dead letter records that were stored before with the same event: its value, and its source and id or its origin. The
 // offsets of a topic that was created again begin at 0 again, so the place of a record alone does not identify it. A place that is
-// stored with another event is removed from it.
+// stored with another event is removed from it. Records of letters that were removed are known, too, and so are later failures of the
+// same originals: a letter that was settled does not come back.
 func markKnown(ctx context.Context, tx pgx.Tx, entries []*entry) error {
 	at := func(e *entry) kafkaclient.Place {
 		if e.At == nil {
@@ -120,9 +120,12 @@ func markKnown(ctx context.Context, tx pgx.Tx, entries []*entry) error {
 		return *e.At
 	}
 	const q = `
+		with p as (
+			select *
+			from unnest($1::text[], $2::int[], $3::bigint[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bigint[])
+				with ordinality p(dlq_topic, dlq_partition, dlq_offset, sum, source, event, topic, partition, record_offset, n))
 		select p.n, f.id, l.same
-		from unnest($1::text[], $2::int[], $3::bigint[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bigint[])
-			with ordinality p(dlq_topic, dlq_partition, dlq_offset, sum, source, event, topic, partition, record_offset, n)
+		from p
 		cross join lateral (
 			select id, letter_id, topic, partition, record_offset
 			from dead_letter_failures
@@ -133,7 +136,21 @@ func markKnown(ctx context.Context, tx pgx.Tx, entries []*entry) error {
 				or coalesce((p.topic, p.partition, p.record_offset) in ((topic, partition, record_offset), (f.topic, f.partition, f.record_offset)), false)) same
 			from dead_letters
 			where id = f.letter_id
-			limit 1) l`
+			limit 1) l
+		union all
+		select p.n, null, true
+		from p
+		cross join lateral (
+			select from dead_letter_removed_records
+			where topic = p.dlq_topic and partition = p.dlq_partition and record_offset = p.dlq_offset and value_sha256 = p.sum
+			limit 1) r
+		union all
+		select p.n, null, true
+		from p
+		cross join lateral (
+			select from dead_letter_removed_records
+			where topic = p.topic and partition = p.partition and record_offset = p.record_offset and value_sha256 = p.sum
+			limit 1) r`
 	rows, err := tx.Query(ctx, q,
 		column(entries, func(e *entry) string { return letter.Indexable(at(e).Topic) }), column(entries, func(e *entry) int32 { return at(e).Partition }),
 		column(entries, func(e *entry) int64 { return at(e).Offset }), column(entries, func(e *entry) []byte { return e.sum }),
@@ -145,11 +162,13 @@ func markKnown(ctx context.Context, tx pgx.Tx, entries []*entry) error {
 	}
 	var others []int64
 	var n int
-	var failure int64
+	var failure *int64
 	var same bool
 	if _, err := pgx.ForEachRow(rows, []any{&n, &failure, &same}, func() error {
-		if entries[n-1].known = same; !same {
-			others = append(others, failure)
+		if same {
+			entries[n-1].known = true
+		} else {
+			others = append(others, *failure)
 		}
 		return nil
 	}); err != nil {

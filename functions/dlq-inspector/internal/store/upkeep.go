@@ -10,6 +10,9 @@ import (
 const (
 	indexedTogether = 250         // letters of one transaction
 	indexFor        = time.Second // of a tick: a fifth of the time, so that arrivals go first
+
+	removedTogether = 500         // letters of one transaction
+	removeFor       = time.Second // of a tick
 )
 
 // IndexTexts makes letters searchable that arrived since the last call, or whose failure has changed, for a second at most. Until then a
@@ -31,9 +34,60 @@ func (s *Store) IndexTexts(ctx context.Context) error {
 		return postgres.Classify(err)
 	}
 	for began := time.Now(); time.Since(began) < indexFor; {
-		tag, err := s.pool.Exec(ctx, q, indexedTogether)
-		if err != nil || tag.RowsAffected() == 0 {
-			return postgres.Classify(err)
+		n, err := s.affected(ctx, q, indexedTogether)
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// affected executes a statement, again if it was the victim of a deadlock, and returns the number of rows that it changed.
+func (s *Store) affected(ctx context.Context, q string, args ...any) (n int64, err error) {
+	err = postgres.Retry(ctx, func() error {
+		tag, err := s.pool.Exec(ctx, q, args...)
+		n = tag.RowsAffected()
+		return err
+	})
+	return n, postgres.Classify(err)
+}
+
+// RemoveSettled removes letters that have been resolved, sent or discarded for longer than after, oldest first, for a second at most.
+// Their audit trail stays. What stays of their records is where they are and the digest of the value, so that a late redelivery is no
+// new letter, see [markKnown].
+func (s *Store) RemoveSettled(ctx context.Context, after time.Duration) error {
+	const q = `
+		with old as (
+			select *
+			from dead_letters
+			where status in ('resolved', 'sent', 'discarded') and status_since < now() - $1::interval and replay_id is null
+			order by status_since
+			limit $2
+			for update skip locked),
+		records as (
+			insert into dead_letter_removed_records (topic, partition, record_offset, value_sha256)
+			select r.topic, r.partition, r.record_offset, old.value_sha256
+			from old
+			cross join lateral (
+				select old.topic, old.partition, old.record_offset
+				union
+				select topic, partition, record_offset from dead_letter_failures where letter_id = old.id
+				union
+				select dlq_topic, dlq_partition, dlq_offset from dead_letter_failures where letter_id = old.id) r
+			where r.record_offset is not null
+			order by r.topic, r.partition, r.record_offset
+			on conflict do nothing),
+		waiting as (delete from dead_letters_to_index where letter_id = any (array(select id from old))),
+		noted as (
+			insert into dead_letter_audit (letter_id, who, action, reason, before, after)
+			select id, 'dlq-inspector', 'remove', 'DLQ_RETENTION', jsonb_build_object('status', status, 'replay_count', replay_count, 'correction', correction,
+				'code', code, 'topic', topic, 'partition', partition, 'offset', record_offset, 'source', event_source, 'id', event_id), '{"status":"removed"}'
+			from old)
+		delete from dead_letters where id = any (array(select id from old))`
+	for began := time.Now(); time.Since(began) < removeFor; {
+		n, err := s.affected(ctx, q, after, removedTogether)
+		if err != nil || n < removedTogether {
+			return err
 		}
 	}
 	return nil
@@ -71,8 +125,8 @@ func (s *Store) FoldCounts(ctx context.Context) error {
 		where (fingerprint, hour, slot) in (
 			select fingerprint, hour, slot from dead_letter_hours where hour < now() - interval '3 days' order by hour limit 1000)`
 	for _, q := range []string{counts, hours, old} {
-		if err := postgres.Retry(ctx, func() error { _, err := s.pool.Exec(ctx, q); return err }); err != nil {
-			return postgres.Classify(err)
+		if _, err := s.affected(ctx, q); err != nil {
+			return err
 		}
 	}
 	return nil
