@@ -15,7 +15,7 @@ type config struct {
 	Backing      backing.Config
 	ComputeMAURL string         `envconfig:"COMPUTE_MA_URL" default:"http://compute-ma.marketdata.svc.cluster.local"`
 	Token        service.Secret `envconfig:"DLQ_TOKEN"`                     // one operator's bearer token
-	Tokens       service.Secret `envconfig:"DLQ_TOKENS"`                    // name:sha256 pairs, comma-separated
+	Tokens       service.Secret `envconfig:"DLQ_TOKENS"`                    // name:sha256 and name:sha256:read, comma-separated
 	MaxReplays   int            `envconfig:"MAX_REPLAYS" default:"3"`       // of one letter without force
 	Retention    time.Duration  `envconfig:"DLQ_RETENTION" default:"2160h"` // how long resolved, sent and discarded letters are kept
 }

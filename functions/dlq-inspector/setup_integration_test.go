@@ -3,6 +3,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -23,7 +25,10 @@ import (
 	"marketdata/shared/testenv"
 )
 
-const retention = 90 * 24 * time.Hour
+const (
+	retention    = 90 * 24 * time.Hour
+	readersToken = "rita's"
+)
 
 // bundle is the whole function, with a target in place of compute-ma and topics of its own.
 type bundle struct {
@@ -53,8 +58,8 @@ func setupOn(t *testing.T, pool *pgxpool.Pool) bundle {
 		pool: pool, store: store.New(pool), target: lettertest.NewTarget(),
 	}
 	t.Cleanup(func() { b.producer.Close(time.Second) })
-	reader := kafkaclient.NewReader(brokers, log)
-	t.Cleanup(reader.Close)
+	records := kafkaclient.NewReader(brokers, log)
+	t.Cleanup(records.Close)
 	server := httptest.NewServer(b.target)
 	t.Cleanup(server.Close)
 	srv := service.New(service.Config{}, log)
@@ -64,14 +69,16 @@ func setupOn(t *testing.T, pool *pgxpool.Pool) bundle {
 	})
 	b.bulks = replay.NewRunner(b.store, b.replayer, log, metrics, nil)
 	t.Cleanup(func() { b.bulks.Wait(time.Minute) })
-	b.intake = intake.New(intake.Config{Store: b.store, Records: reader, Topic: b.dlq, Topics: []string{b.topic, b.dlq}, Now: time.Now})
+	b.intake = intake.New(intake.Config{Store: b.store, Records: records, Topic: b.dlq, Topics: []string{b.topic, b.dlq}, Now: time.Now})
 	t.Cleanup(b.intake.Close)
 	(&receiver{
 		intake: b.intake, upkeep: b.store, retention: retention, bulks: b.bulks, received: vm.NewSet().NewCounter("received"),
 	}).routes(srv.Mux)
 	pages(srv.Mux)
+	reader := sha256.Sum256([]byte(readersToken))
+	access := operators.NewAccess("rita:"+hex.EncodeToString(reader[:])+":read", "secret")
 	operators.New(operators.Config{
-		Store: b.store, Replayer: b.replayer, Bulks: b.bulks, Access: operators.NewAccess("", "secret"), Metrics: metrics, Log: log,
+		Store: b.store, Replayer: b.replayer, Bulks: b.bulks, Access: access, Metrics: metrics, Log: log,
 	}).Routes(api.New(srv, "dlq-inspector", ""), func(next http.Handler) http.Handler { return next })
 	b.http = srv.Handler()
 	return b

@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -359,4 +361,33 @@ func TestOperatorsPageByKeyboard(t *testing.T) {
 	b.holds(t, `!document.getElementById("letter-title") && document.activeElement.matches("#list .row")`)
 	b.press(t, "?")
 	b.holds(t, `document.getElementById("help-dialog").open`)
+}
+
+// A reader sees what there is and is offered nothing that changes it.
+func TestOperatorsPageOfAReader(t *testing.T) {
+	t.Parallel()
+	sum := sha256.Sum256([]byte("rita's"))
+	s := start(t, newDir(t), "RATE_LIMIT_DEFAULT=10000/1s", "DLQ_TOKENS=rita:"+hex.EncodeToString(sum[:])+":read")
+	s.produce(t, &kafka.Message{Value: []byte(badPrice("READ", "1"))})
+	s.eventually(t, []string{"1"}, "select count(*)::text from dead_letters")
+	b := newBrowser(t)
+	b.window(t, 1280, 800, false, "light")
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq")
+	b.write(t, "#token", "rita's"+keyEnter)
+	b.shows(t, "#read-only", "read only")
+	buttons := func(view string) string {
+		return b.script(t, fmt.Sprintf(`return [...document.querySelectorAll(%q + " button")].filter((e) => e.checkVisibility()).map((e) => e.textContent).join()`, view))
+	}
+	b.shows(t, "#causes", "invalid_price")
+	require.Empty(t, buttons("#causes-view"))
+	openLetter(t, s, b, "READ")
+	b.shows(t, "#letter .bar", "Nobody has decided about this letter yet.")
+	require.Equal(t, "Pretty,Raw,Hex", buttons("#letter .tabs"))
+	require.Empty(t, buttons("#letter .bar"))
+	require.Empty(t, buttons("#letters-view .toolbar"))
+
+	b.click(t, "#sign-out")
+	b.write(t, "#token", s.env["DLQ_TOKEN"]+keyEnter)
+	b.shows(t, "#replay", "Replay")
+	b.holds(t, `document.getElementById("read-only").hidden`)
 }

@@ -15,6 +15,7 @@ const (
 	CodeIncompleteRequest    = "incomplete_request"
 	CodeUnauthorized         = "unauthorized"
 	CodeForeignOrigin        = "foreign_origin"
+	CodeReadOnlyToken        = "read_only_token"
 	CodeSymbolNotFound       = "symbol_not_found"
 	CodeAverageNotFound      = "average_not_found"
 	CodeJobNotFound          = "job_not_found"

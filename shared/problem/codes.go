@@ -29,6 +29,7 @@ var Codes = []Code{
 	{fault.CodeIncompleteRequest, fault.Invalid, http.StatusBadRequest, "the body is incomplete, or took more than 30 seconds"}, // Unavailable for an event
 	{fault.CodeUnauthorized, fault.Invalid, http.StatusUnauthorized, "the operator token is missing or wrong; or, if API keys are configured, the key"},
 	{fault.CodeForeignOrigin, fault.Invalid, http.StatusForbidden, "a browser sent a change for another site's page; `CORS_ORIGINS` allows pages to read, nothing more"},
+	{fault.CodeReadOnlyToken, fault.Invalid, http.StatusForbidden, "the operator token may only read (`name:sha256:read` in `DLQ_TOKENS`)"},
 	{fault.CodeSymbolNotFound, fault.NotFound, http.StatusNotFound, "it does not exist (never a zero price)"},
 	{fault.CodeAverageNotFound, fault.NotFound, http.StatusNotFound, "it does not exist (never a zero price)"},
 	{fault.CodeJobNotFound, fault.NotFound, http.StatusNotFound, "it does not exist (never a zero price)"},

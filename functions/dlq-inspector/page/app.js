@@ -1,7 +1,7 @@
 // The operators' page: signing in, the three views, keyboard, and the refresh that runs while the page is visible.
 import { get, token } from "./api.js"
 import * as causes from "./causes.js"
-import { $, fill, h, refreshTimes } from "./dom.js"
+import { $, fill, h, readOnly, refreshTimes } from "./dom.js"
 import { dropAll, unsent } from "./editor.js"
 import * as filters from "./filters.js"
 import * as letter from "./letter.js"
@@ -88,8 +88,9 @@ function toolbar() {
   $("select-all").checked = n > 0 && n === list.length()
   $("select-all").indeterminate = n > 0 && n < list.length()
   $("selected").textContent = n ? `${n} selected` : "Select all"
-  for (const id of ["replay-selected", "discard-selected"]) $(id).hidden = n === 0
-  $("plan-matching").hidden = n > 0
+  $("select-all").parentElement.hidden = readOnly()
+  for (const id of ["replay-selected", "discard-selected"]) $(id).hidden = n === 0 || readOnly()
+  $("plan-matching").hidden = n > 0 || readOnly()
 }
 $("select-all").addEventListener("change", (e) => list.selectAll(e.target.checked))
 $("replay-selected").addEventListener("click", () => many.open("replay", [...list.selected.values()]))
@@ -169,7 +170,7 @@ function signOut(text = "") {
   listed = null
   for (const part of [letter, causes, replays, many]) part.forget()
   $("list").replaceChildren()
-  for (const id of ["views", "sign-out", "help", "fresh", "counts", "causes-view", "letters-view", "replays-view"]) $(id).hidden = true
+  for (const id of ["views", "sign-out", "read-only", "help", "fresh", "counts", "causes-view", "letters-view", "replays-view"]) $(id).hidden = true
   for (const d of document.querySelectorAll("dialog[open]")) d.close()
   $("sign-in").hidden = false
   $("sign-in-error").textContent = text
@@ -178,8 +179,9 @@ function signOut(text = "") {
 }
 
 async function signIn() {
-  const stats = await get("/dlq/stats")
+  const [stats, me] = await Promise.all([get("/dlq/stats"), get("/dlq/me")])
   signedIn = true
+  $("read-only").hidden = me.role !== "reader"
   $("sign-in").hidden = true
   for (const id of ["views", "sign-out", "help", "fresh", "counts"]) $(id).hidden = false
   causes.showCounts(stats.statuses, {})

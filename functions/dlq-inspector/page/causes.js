@@ -1,6 +1,6 @@
 // The overview: how many letters there are, and what caused them.
 import { get } from "./api.js"
-import { $, button, count, fill, h, plural, safe, when } from "./dom.js"
+import { $, button, count, fill, h, plural, readOnly, safe, when } from "./dom.js"
 import { address } from "./state.js"
 
 let token = null
@@ -58,7 +58,7 @@ function card(e, g) {
       g.meaning && h("p", {}, `${g.meaning.charAt(0).toUpperCase()}${g.meaning.slice(1)}.`, g.remedy && [" ", h("strong", {}, "What to do: "), g.remedy + "."]),
       h("p", { class: "quiet" }, "first ", when(g.first_failed_at), " · last ", when(g.last_failed_at))),
     spark(g.per_hour),
-    open > 0 && h("div", { class: "cause-action" }, button("Plan a replay …", () => onPlan({ fingerprint: g.fingerprint }, `${g.code}: ${g.reason}`))))
+    open > 0 && !readOnly() && h("div", { class: "cause-action" }, button("Plan a replay …", () => onPlan({ fingerprint: g.fingerprint }, `${g.code}: ${g.reason}`))))
 }
 
 // spark shows the failures of the last 24 hours, the current hour on the right. A bar is as high as its share of the busiest hour.

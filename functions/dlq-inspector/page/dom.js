@@ -2,6 +2,9 @@
 
 export const $ = (id) => document.getElementById(id)
 
+// readOnly says that the token is a reader's: what changes something is not offered.
+export const readOnly = () => !$("read-only").hidden
+
 // h makes an element. Properties: class, data (dataset), on<event> (listener), anything else is an attribute; null, undefined
 // and false leave an attribute or a child out.
 export function h(tag, properties = {}, ...children) {

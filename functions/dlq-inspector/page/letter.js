@@ -1,6 +1,6 @@
 // One letter beside the list: what happened, its value, and what can be done about it.
 import { get, post } from "./api.js"
-import { $, button, h, plural, safe } from "./dom.js"
+import { $, button, h, plural, readOnly, safe } from "./dom.js"
 import { draft, drop, edited, editor } from "./editor.js"
 import { facts, headers, pill, timeline } from "./facts.js"
 import { bytesOf, base64 } from "./parts.js"
@@ -77,7 +77,7 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?
 
 function valueTabs(l, d) {
   const body = h("div", { id: "value-body", role: "tabpanel", "aria-labelledby": "tab-pretty" })
-  const views = { pretty: "Pretty", raw: "Raw", hex: "Hex", ...(l.status === "open" && { edit: "Edit" }) }
+  const views = { pretty: "Pretty", raw: "Raw", hex: "Hex", ...(l.status === "open" && !readOnly() && { edit: "Edit" }) }
   const text = l.value === null ? null : l.value_encoding === "base64" ? null : l.value
   const tabs = Object.entries(views).map(([name, label]) => h("button", { type: "button", role: "tab", id: "tab-" + name, "aria-controls": "value-body", onclick: () => show(name) }, label))
   let turn = 0
@@ -142,6 +142,7 @@ function copies(l) {
 // --- what operators do
 
 const rest = {
+  open: "Nobody has decided about this letter yet.",
   resolved: "The function accepted this letter. There is nothing left to do.", sent: "A copy was sent to the original topic.",
   replaying: "A replay is under way.", discarded: "This letter was set aside.",
 }
@@ -151,7 +152,7 @@ function actionBar(l, d) {
   reason.value = d.reason
   reason.addEventListener("input", () => { d.reason = reason.value })
   const outcome = h("p", { id: "outcome", role: "status", class: outcomes.get(l.id)?.bad ? "bad" : "good" }, outcomes.get(l.id)?.text)
-  if (!["open", "discarded"].includes(l.status)) return h("footer", { class: "bar" }, outcome, h("p", {}, rest[l.status]))
+  if (readOnly() || !["open", "discarded"].includes(l.status)) return h("footer", { class: "bar" }, outcome, h("p", {}, rest[l.status]))
   const label = h("label", { class: "reason-label" }, "Reason ", reason)
   if (l.status === "discarded") return h("footer", { class: "bar" }, outcome, h("p", {}, rest.discarded), label, button("Restore", () => act(l, "restore", {}, () => "The letter is open again."), { id: "restore", class: "primary" }))
   const force = h("label", { class: "check", id: "force-box", hidden: !d.limit }, h("input", { type: "checkbox", id: "force", onchange: (e) => { d.force = e.target.checked } }), " Replay once more, even though the letter has used up its replays")

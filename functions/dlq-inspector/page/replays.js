@@ -1,6 +1,6 @@
 // Replays of many letters: the history of all, and the dialog that plans one, starts it and follows it.
 import { call, get, key, pause, post } from "./api.js"
-import { $, button, count, exactly, fill, h, plural, safe } from "./dom.js"
+import { $, button, count, exactly, fill, h, plural, readOnly, safe } from "./dom.js"
 import { pill } from "./facts.js"
 import { describe } from "./state.js"
 
@@ -79,7 +79,7 @@ function card(e, r) {
     h("p", {}, what(r.filter ?? {}), r.reason && [" · ", safe(r.reason, 300)]),
     bar(r), h("p", {}, `${count(total(r))} of ${count(r.matched)}: ${outcomes(r)}. `, h("span", { class: "quiet" }, timeLeft(r))),
     notes(r),
-    h("div", { class: "row-of-buttons" },
+    !readOnly() && h("div", { class: "row-of-buttons" },
       running(r) && button(plan ? "Stop the plan" : "Stop", (ev) => stop(r, ev.target)),
       (r.status === "stopped" || (plan && r.status === "completed" && good > 0)) && button("Plan it again …", () => open(r.filter ?? {}, "", r))))
 }

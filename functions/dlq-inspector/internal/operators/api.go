@@ -1,5 +1,6 @@
 // Package operators is the HTTP API of the people who handle dead letters: list, show, replay, discard and restore letters, and replay
-// many of them. Handlers decode a request, call the store or the replayer, and encode the answer. All routes need a token (access.go).
+// many of them. Handlers decode a request, call the store or the replayer, and encode the answer. All routes need a token, and those that
+// change something one of an operator (access.go).
 package operators
 
 import (
@@ -54,6 +55,9 @@ func (a *API) Routes(routes *api.API, limit service.Middleware) {
 		doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
 	})
 	op := func(id, method, path, summary string, errs ...int) huma.Operation {
+		if method != http.MethodGet {
+			errs = append(errs, http.StatusForbidden) // for readers
+		}
 		return huma.Operation{
 			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"dead letters"}, MaxBodyBytes: letter.MaxRequestBytes,
 			Errors:   append([]int{400, 401, 500, 503}, errs...),
@@ -65,6 +69,7 @@ func (a *API) Routes(routes *api.API, limit service.Middleware) {
 		return op
 	}
 	guard := a.Access.guard
+	api.Handle(routes, op("show-me", http.MethodGet, "/dlq/me", "Show whose token it is, and what it may do"), a.me, limit, guard)
 	api.Handle(routes, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest failure first"), a.list, limit, guard)
 	api.Handle(routes, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter", 404), a.show, limit, guard)
 	api.Handle(routes, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), a.groups, limit, guard)
