@@ -8,12 +8,14 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"marketdata/functions/dlq-inspector/internal/intake"
 	"marketdata/functions/dlq-inspector/internal/operators"
 	"marketdata/functions/dlq-inspector/internal/replay"
 	"marketdata/functions/dlq-inspector/internal/store"
+	"marketdata/functions/dlq-inspector/internal/terminal"
 	"marketdata/shared/api"
 	"marketdata/shared/backing"
 	"marketdata/shared/ingress"
@@ -22,7 +24,13 @@ import (
 	"marketdata/shared/service"
 )
 
-func main() { service.Main("dlq-inspector", run) }
+// With arguments it is the operators' command line.
+func main() {
+	if len(os.Args) > 1 {
+		os.Exit(terminal.Main(os.Args[1:]))
+	}
+	service.Main("dlq-inspector", run)
+}
 
 func run(ctx context.Context) error {
 	cfg, err := loadConfig()

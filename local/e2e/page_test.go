@@ -14,11 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// badPrice is a price event whose price is a string of the given text, so that it becomes a dead letter.
-func badPrice(symbol, price string) string {
-	return fmt.Sprintf(`{"symbol":%q,"price":%q,"timestamp":"2024-01-01T00:00:00Z","source":"test","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`, symbol, price)
-}
-
 // atPage starts a stack with one dead letter for each value, and signs an operator in to its page.
 func atPage(t *testing.T, values ...string) (*stack, *browser) {
 	t.Helper()

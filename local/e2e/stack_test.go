@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -252,6 +253,11 @@ func (s *stack) produce(t *testing.T, messages ...*kafka.Message) {
 		require.True(t, ok)
 		require.NoError(t, m.TopicPartition.Error)
 	}
+}
+
+// badPrice is a price event whose price is a string of the given text, so that it becomes a dead letter.
+func badPrice(symbol, price string) string {
+	return fmt.Sprintf(`{"symbol":%q,"price":%q,"timestamp":"2024-01-01T00:00:00Z","source":"test","raw_response_id":"0190f5d8-0000-7000-8000-000000000001"}`, symbol, price)
 }
 
 // rows returns the rows of a query as text, or its error.
