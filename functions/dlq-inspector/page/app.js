@@ -90,7 +90,7 @@ function toolbar() {
   $("selected").textContent = n ? `${n} selected` : "Select all"
   $("select-all").parentElement.hidden = readOnly()
   for (const id of ["replay-selected", "discard-selected"]) $(id).hidden = n === 0 || readOnly()
-  $("plan-matching").hidden = n > 0 || readOnly()
+  $("plan-matching").hidden = n > 0 || readOnly() || Boolean(state.filter.same_key_as) // which only lists know
 }
 $("select-all").addEventListener("change", (e) => list.selectAll(e.target.checked))
 $("replay-selected").addEventListener("click", () => many.open("replay", [...list.selected.values()]))

@@ -26,7 +26,7 @@ export function facts(l) {
     entry("Record", record),
     entry("Copy", l.exact ? "exact: key, value and headers are those of the original record" : "as it was delivered: the original record could not be read"),
     entry("Recorded", exactly(l.recorded_at)),
-    entry("Key", wire(l.key, l.key_encoding)),
+    entry("Key", h("span", {}, wire(l.key, l.key_encoding), l.key !== null && [" · ", link({ status: "all", same_key_as: l.id }, "all letters with this key")])),
     l.symbol && entry("Symbol", h("span", {}, safe(l.symbol), " · ", link({ status: "all", symbol: l.symbol }, "all letters of this symbol"))),
     entry("Cause", h("span", {}, h("code", {}, l.fingerprint), " · ", link({ status: "all", fingerprint: l.fingerprint }, "all letters of this cause"))),
     l.content_type && entry("Content type", safe(l.content_type, 200)),

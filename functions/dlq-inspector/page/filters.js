@@ -22,7 +22,7 @@ export function show(next) {
   const status = filter.status ?? "open"
   $("f-status").replaceChildren(...statuses.map((s) => h("a", { href: address({ view: "letters", filter: { ...filter, status: s } }), "data-internal": "", class: "tab", "aria-current": s === status && "true" }, s)))
   const chips = filterNames.filter((n) => filter[n] && n !== "status").map((n) => {
-    const text = `${{ fingerprint: "cause", q: "text", since: "from", until: "before" }[n] ?? n}: `
+    const text = `${{ fingerprint: "cause", same_key_as: "key of the letter", q: "text", since: "from", until: "before" }[n] ?? n}: `
     return h("span", { class: "chip" }, text, safe(filter[n], 60), button("×", () => change({ [n]: "" }), { "aria-label": `Remove the filter ${n}` }))
   })
   $("chips").replaceChildren(...chips, ...(chips.length > 1 ? [button("Clear all", () => on({ status }), { class: "link" })] : []))

@@ -1,6 +1,6 @@
 // The address holds what is shown, so that links can be shared and the back button works.
 
-export const filterNames = ["status", "fingerprint", "symbol", "topic", "q", "since", "until"]
+export const filterNames = ["status", "fingerprint", "symbol", "topic", "same_key_as", "q", "since", "until"]
 
 let listener = () => {}
 export let state = read()
@@ -47,6 +47,6 @@ export function query(filter, more = {}) {
 export const selection = (filter) => Object.fromEntries(Object.entries(filter).filter(([n, v]) => v && n !== "status"))
 
 export function describe(filter) {
-  const words = { fingerprint: "cause", q: "text", since: "from", until: "before" }
+  const words = { fingerprint: "cause", same_key_as: "key of the letter", q: "text", since: "from", until: "before" }
   return Object.entries(selection(filter)).map(([n, v]) => `${words[n] ?? n} ${v}`)
 }

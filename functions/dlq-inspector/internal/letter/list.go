@@ -13,7 +13,8 @@ type Filter struct {
 	Fingerprint string     `json:"fingerprint,omitempty"`
 	Symbol      string     `json:"symbol,omitempty"` // in any case
 	Topic       string     `json:"topic,omitempty"`
-	Q           string     `json:"q,omitempty"` // text in code, reason, symbol, source, id or value, in any case; see Short
+	Q           string     `json:"q,omitempty"`           // text in code, reason, symbol, source, id or value, in any case; see Short
+	SameKeyAs   *uuid.UUID `json:"same_key_as,omitempty"` // a letter; only of lists
 	Since       *time.Time `json:"since,omitempty"`
 	Until       *time.Time `json:"until,omitempty"`
 

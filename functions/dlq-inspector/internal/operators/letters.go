@@ -21,6 +21,7 @@ type listRequest struct {
 	Symbol      string `query:"symbol" maxLength:"32"`
 	Topic       string `query:"topic" maxLength:"249"`
 	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source, id or value (its first 64 KiB); one of less than three letters or digits in a row is a symbol"`
+	SameKeyAs   string `query:"same_key_as" format:"uuid" doc:"Letters whose record has the same key as that of this letter; a null key has none"`
 	Since       string `query:"since" format:"date-time" doc:"Last failure at or after"`
 	Until       string `query:"until" format:"date-time" doc:"Last failure before"`
 	api.Paging
@@ -55,6 +56,13 @@ func (a *API) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	f := letter.Filter{
 		Status: letter.Status(in.Status), Fingerprint: letter.Clean(in.Fingerprint), Symbol: letter.Clean(in.Symbol), Topic: letter.Clean(in.Topic),
 		Q: letter.Clean(in.Q),
+	}
+	if in.SameKeyAs != "" {
+		id, err := uuid.Parse(in.SameKeyAs)
+		if err != nil {
+			return nil, fault.Wrap(err, fault.Invalid, fault.CodeInvalidParameter, "same_key_as is not the id of a letter")
+		}
+		f.SameKeyAs = &id
 	}
 	var err error
 	if f.Since, err = instant("since", in.Since); err != nil {

@@ -77,6 +77,7 @@ func listed(f letter.Filter, after *letter.ListKey, limit int, values bool) (que
 	q.add(f.Symbol != "", "l.symbol = ?", strings.ToUpper(f.Symbol)) // symbols are stored in upper case
 	q.add(f.Short(), "l.symbol = ?", strings.ToUpper(f.Q))
 	q.add(f.Topic != "", "l.topic = ?", f.Topic)
+	q.add(f.SameKeyAs != nil, "sha256(l.key) = (select sha256(key) from dead_letters where id = ?)", f.SameKeyAs)
 	q.add(f.Since != nil, "l.last_failed_at >= ?", f.Since)
 	q.add(f.Until != nil, "l.last_failed_at < ?", f.Until)
 	q.add(f.Status != "", "l.status = ?", f.Status)

@@ -3,6 +3,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -179,6 +180,34 @@ func TestSearch(t *testing.T) {
 	require.False(t, values, "without the extension the values are not searched")
 	lettertest.Exec(t, pool, "delete from dead_letters")
 	require.Zero(t, lettertest.Count(t, pool, "select count(*) from dead_letter_texts"))
+}
+
+// Letters with the key of a letter: a key of any length, and an empty one, but no null.
+func TestLettersWithTheSameKey(t *testing.T) {
+	t.Parallel()
+	s, pool := open(t)
+	long := bytes.Repeat([]byte("k"), 100_000)
+	ids := map[string][]uuid.UUID{}
+	for i, key := range [][]byte{[]byte("a"), []byte("b"), []byte("a"), long, long, {}, {}, nil, nil} {
+		id := uuid.New()
+		ids[string(key)+strconv.FormatBool(key == nil)] = append(ids[string(key)+strconv.FormatBool(key == nil)], id)
+		lettertest.Exec(t, pool, `
+			insert into dead_letters (id, exact, key, value_sha256, value, headers, attributes, code, reason, fingerprint, first_failed_at, last_failed_at)
+			values ($1, true, $2, sha256($3::text::bytea), 'x', '[]', '{}', 'c', 'r', 'f', now(), now())`, id, key, strconv.Itoa(i))
+	}
+	for name, same := range ids {
+		all, _, err := s.List(t.Context(), letter.Filter{SameKeyAs: &same[0]}, nil, 10)
+		require.NoError(t, err)
+		var got []uuid.UUID
+		for _, l := range all {
+			got = append(got, l.ID)
+		}
+		if name == "true" { // null
+			require.Empty(t, got)
+			continue
+		}
+		require.ElementsMatch(t, same, got)
+	}
 }
 
 // Pages of every filter have each letter once, newest failure first.
