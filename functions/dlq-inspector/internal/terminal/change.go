@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,144 +15,71 @@ import (
 	"marketdata/functions/dlq-inspector/internal/operators"
 )
 
-// replayFlags are the flags of 'replay' beside those of the filter.
-type replayFlags struct {
-	reason, target         string
-	rate                   int
-	all, yes, plan, forced bool
+// choice is the flags of a change: which letters, and whether it is planned first.
+type choice struct {
+	filter
+
+	all, yes, plan bool
+	reason         string
 }
 
-func replay(ctx context.Context, c *command, args []string) error {
-	var f filter
-	var r replayFlags
-	f.define(c.flags)
-	c.flags.BoolVar(&r.all, "all", false, "all open letters")
-	c.flags.BoolVar(&r.yes, "yes", false, "do not plan and ask first")
-	c.flags.BoolVar(&r.plan, "dry-run", false, "only plan: with a filter, the function is asked about each letter, and nothing changes")
-	c.flags.BoolVar(&r.forced, "force", false, "go on although most letters are refused, and replay letters that have used up their replays")
-	c.flags.StringVar(&r.target, "target", "function", "function, or topic: exact copies to the original topics")
-	c.flags.StringVar(&r.reason, "reason", "", "for the audit trail")
-	c.flags.IntVar(&r.rate, "rate", 200, "letters a second, at most; with a filter")
-	if err := c.parse(args, "ID… | FILTER… | --all [flags]"); err != nil {
+func (ch *choice) define(flags *flag.FlagSet) {
+	ch.filter.define(flags)
+	flags.BoolVar(&ch.all, "all", false, "all open letters")
+	flags.BoolVar(&ch.yes, "yes", false, "do not plan and ask first")
+	flags.BoolVar(&ch.plan, "dry-run", false, "only plan, and change nothing")
+}
+
+// parse reads the command line. It must choose letters in one way.
+func (ch *choice) parse(c *command, args []string, synopsis string) error {
+	if err := c.parse(args, synopsis); err != nil {
 		return err
 	}
 	if err := c.ids(0); err != nil {
 		return err
 	}
-	switch filtered := len(f.set()) > 0; {
-	case len(c.args) > 0 && (filtered || r.all), filtered && r.all:
-		return usageError{"give ids, a filter or --all, and only one of them"}
-	case len(c.args) == 0 && !filtered && !r.all:
-		return usageError{"give the ids of letters, a filter, or --all"}
-	case !r.yes && !r.plan && !c.Asks:
-		return usageError{"nobody can be asked here: --yes replays without a question, --dry-run only plans"}
-	case len(c.args) > 0:
-		return c.replayLetters(ctx, r)
+	ways := 0
+	for _, way := range []bool{len(c.args) > 0, len(ch.set()) > 0, ch.all} {
+		if way {
+			ways++
+		}
 	}
-	return c.replayMany(ctx, f, r)
+	if ways != 1 {
+		return usageError{"give the ids of letters, a filter, or --all, and only one of them"}
+	}
+	return nil
 }
 
-// confirm asks a question. Anything but yes is no.
-func (c *command) confirm(question string) bool {
-	if err := c.out.Flush(); err != nil { // what the question is about comes first
-		return false
-	}
-	c.note("%s [y/N] ", question)
-	answer, _ := bufio.NewReader(c.In).ReadString('\n')
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes"
+// change is a change of letters by the API.
+type change struct {
+	name string         // of the route of one letter
+	path string         // of the route of many
+	body map[string]any // without the choice of letters
+	rate int            // of many; 0: it has none
 }
 
-// replayLetters replays letters one after the other, after it has shown them.
-func (c *command) replayLetters(ctx context.Context, r replayFlags) error {
-	if !r.yes {
-		t := newTable("ID", "STATUS", "SYMBOL", "WHY")
-		for _, id := range c.args {
-			var l operators.LetterBody
-			if _, err := c.api.get(ctx, "/dlq/messages/"+id, nil, &l); err != nil {
-				return err
-			}
-			t.add(id, l.Status, text(l.Symbol), why(l.Code, l.Reason))
-		}
-		if !c.json {
-			c.table(t)
-		}
-		if r.plan {
-			return nil
-		}
-		if !c.confirm(fmt.Sprintf("Replay %s?", letters(int64(len(c.args))))) {
-			return errFailed
-		}
+// make makes a change. One letter gets its own answer, which says more than that of many.
+func (c *command) make(ctx context.Context, ch choice, x change) error {
+	if ch.reason != "" {
+		x.body["reason"] = ch.reason
 	}
-	body := map[string]any{"target": r.target, "force": r.forced}
-	if r.reason != "" {
-		body["reason"] = r.reason
+	many := maps.Clone(x.body)
+	if many["filter"] = ch.set(); len(c.args) > 0 {
+		delete(many, "filter")
+		many["ids"] = c.args
 	}
-	return c.each(ctx, "replay", body)
-}
-
-// each sends a change of each letter, and prints what became of it. It goes on after a refusal, but not if the others would fare alike.
-func (c *command) each(ctx context.Context, change string, body map[string]any) error {
-	var failed error
-	for _, id := range c.args {
-		var l operators.LetterBody
-		answer, err := c.api.post(ctx, "/dlq/messages/"+id+"/"+change, body, &l)
-		var r *refusal
-		outcome, detail := l.Status, ""
-		switch {
-		case errors.As(err, &r) && r.isNoEntry():
-			return err
-		case err != nil:
-			failed, outcome, detail = errFailed, "failed", err.Error()
-		case change == "replay" && l.Status == "open":
-			failed, outcome, detail = errFailed, "refused", why(l.Code, l.Reason)
-		}
-		switch {
-		case c.json && err == nil:
-			c.raw(answer)
-		case c.json:
-			c.note("%s: %s\n", id, safe(err.Error()))
-		default:
-			line := fmt.Sprintf("%s  %-9s  %s", id, outcome, detail)
-			c.printf("%s\n", strings.TrimRight(cut(safe(line), max(c.width, 60)), " "))
-		}
-		if err := c.out.Flush(); err != nil {
+	if x.rate > 0 {
+		many["rate_per_second"] = x.rate
+	}
+	if !ch.yes {
+		if goOn, err := c.planned(ctx, ch.plan, x, many); !goOn {
 			return err
 		}
 	}
-	return failed
-}
-
-// replayMany replays the open letters of a filter, after a plan of it.
-func (c *command) replayMany(ctx context.Context, f filter, r replayFlags) error {
-	body := map[string]any{"filter": f.set(), "target": r.target, "force": r.forced, "rate_per_second": r.rate}
-	if r.reason != "" {
-		body["reason"] = r.reason
+	if len(c.args) == 1 {
+		return c.one(ctx, x)
 	}
-	if !r.yes {
-		plan := maps.Clone(body)
-		plan["dry_run"] = true
-		b, answer, err := c.follow(ctx, plan)
-		if err != nil {
-			return err
-		}
-		if c.json && r.plan {
-			c.raw(answer)
-		} else if !c.json {
-			c.bulk(b)
-		}
-		switch {
-		case r.plan:
-			return outcomeOf(b)
-		case b.Status != "completed":
-			return errFailed
-		case b.Matched == 0:
-			return nil
-		case !c.confirm(fmt.Sprintf("Replay %s?", letters(b.Matched))):
-			return errFailed
-		}
-	}
-	b, answer, err := c.follow(ctx, body)
+	b, answer, err := c.follow(ctx, x.path, many)
 	if err != nil {
 		return err
 	}
@@ -163,7 +91,59 @@ func (c *command) replayMany(ctx context.Context, f filter, r replayFlags) error
 	return outcomeOf(b)
 }
 
-// outcomeOf is the error of a replay that did not settle all of its letters.
+// planned shows what a change would do, and asks whether to make it, unless only the plan is wanted.
+func (c *command) planned(ctx context.Context, only bool, x change, many map[string]any) (goOn bool, err error) {
+	many = maps.Clone(many)
+	many["dry_run"] = true
+	b, answer, err := c.follow(ctx, x.path, many)
+	if err != nil {
+		return false, err
+	}
+	if !c.json {
+		c.bulk(b)
+	} else if only || b.Matched == 0 {
+		c.raw(answer)
+	}
+	switch {
+	case only:
+		return false, outcomeOf(b)
+	case b.Status != "completed":
+		return false, errFailed
+	case b.Matched == 0:
+		return false, nil
+	}
+	if err := c.out.Flush(); err != nil { // what the question is about comes first
+		return false, err
+	}
+	c.note("%s %s? [y/N] ", strings.ToUpper(x.name[:1])+x.name[1:], letters(b.Matched))
+	typed, _ := bufio.NewReader(c.In).ReadString('\n') // without an answer it is no
+	typed = strings.ToLower(strings.TrimSpace(typed))
+	if typed != "y" && typed != "yes" {
+		return false, errFailed
+	}
+	return true, nil
+}
+
+// one changes one letter, and prints what became of it.
+func (c *command) one(ctx context.Context, x change) error {
+	var l operators.LetterBody
+	answer, err := c.api.post(ctx, "/dlq/messages/"+c.args[0]+"/"+x.name, x.body, &l)
+	if err != nil {
+		return err
+	}
+	outcome := l.Status
+	if outcome == "open" { // a replay that was not accepted
+		outcome, err = "refused: "+why(l.Code, l.Reason), errFailed
+	}
+	if c.json {
+		c.raw(answer)
+	} else {
+		c.printf("%s  %s\n", c.args[0], cut(safe(outcome), max(c.width-len(c.args[0])-2, 20)))
+	}
+	return err
+}
+
+// outcomeOf is the error of a change that did not settle all of its letters.
 func outcomeOf(b operators.BulkBody) error {
 	if b.Status != "completed" || b.Outcomes["refused"] > 0 || b.Outcomes["skipped"] > 0 {
 		return errFailed
@@ -171,9 +151,9 @@ func outcomeOf(b operators.BulkBody) error {
 	return nil
 }
 
-// follow starts a replay of many letters and follows it to its end. It goes on in the function if the command ends earlier.
-func (c *command) follow(ctx context.Context, body map[string]any) (b operators.BulkBody, answer []byte, err error) {
-	answer, err = c.api.post(ctx, "/dlq/replays", body, &b)
+// follow begins a change of many letters and follows it to its end. It goes on in the function if the command ends earlier.
+func (c *command) follow(ctx context.Context, path string, body map[string]any) (b operators.BulkBody, answer []byte, err error) {
+	answer, err = c.api.post(ctx, path, body, &b)
 	if err != nil {
 		return b, nil, err
 	}
@@ -182,29 +162,29 @@ func (c *command) follow(ctx context.Context, body map[string]any) (b operators.
 			c.note("\r\x1b[K") // the line of the progress
 		}
 	}()
-	path := "/dlq/replays/" + b.ID.String()
+	progress := "/dlq/replays/" + b.ID.String()
 	for b.Status == "running" {
 		if c.Live {
 			c.note("\r\x1b[K%d of %d", b.Done, b.Matched)
 		}
 		if !rest(ctx, cmp.Or(c.api.every, 500*time.Millisecond)) {
-			return b, nil, fmt.Errorf("the work goes on in the function: %s", path)
+			return b, nil, errors.New("the work goes on in the function: " + progress)
 		}
 		b = operators.BulkBody{}
-		if answer, err = c.api.get(ctx, path, nil, &b); err != nil {
-			return b, nil, fmt.Errorf("the work goes on in the function: %s: %w", path, err)
+		if answer, err = c.api.get(ctx, progress, nil, &b); err != nil {
+			return b, nil, fmt.Errorf("the work goes on in the function: %s: %w", progress, err)
 		}
 	}
 	return b, answer, nil
 }
 
-// bulk prints how a replay of many letters ended.
+// bulk prints how a change of many letters ended.
 func (c *command) bulk(b operators.BulkBody) {
-	name := "replay"
+	name := b.Action
 	if b.DryRun {
-		name = "plan"
+		name = "plan of a " + name
 	}
-	c.printf("%s %s: %s, %d of %s\n", name, b.ID, safe(b.Status), b.Done, letters(b.Matched))
+	c.printf("%s %s: %s, %d of %s\n", safe(name), b.ID, safe(b.Status), b.Done, letters(b.Matched))
 	counts := func(all map[string]int64, indent string) {
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			if all[name] > 0 {
@@ -232,16 +212,39 @@ func letters(n int64) string {
 	return fmt.Sprint(n, " letters")
 }
 
+// synopsis of the commands that change letters.
+const synopsis = "ID… | FILTER… | --all [flags]"
+
+func replay(ctx context.Context, c *command, args []string) error {
+	var ch choice
+	ch.define(c.flags)
+	force := c.flags.Bool("force", false, "go on although most letters are refused, and replay letters that have used up their replays")
+	target := c.flags.String("target", "function", "function, or topic: exact copies to the original topics")
+	rate := c.flags.Int("rate", 200, "letters a second, at most")
+	c.flags.StringVar(&ch.reason, "reason", "", "for the audit trail")
+	if err := ch.parse(c, args, synopsis); err != nil {
+		return err
+	}
+	if !ch.yes && !ch.plan && !c.Asks {
+		return usageError{"nobody can be asked here: --yes replays without a question, --dry-run only plans"}
+	}
+	return c.make(ctx, ch, change{name: "replay", path: "/dlq/replays", body: map[string]any{"target": *target, "force": *force}, rate: *rate})
+}
+
+// discard plans and asks only where a filter chooses the letters.
 func discard(ctx context.Context, c *command, args []string) error {
-	reason := c.flags.String("reason", "", "for the audit trail; required")
-	if err := c.parse(args, "ID… --reason TEXT [--json]"); err != nil {
+	var ch choice
+	ch.define(c.flags)
+	c.flags.StringVar(&ch.reason, "reason", "", "for the audit trail; required")
+	if err := ch.parse(c, args, synopsis); err != nil {
 		return err
 	}
-	if err := c.ids(0); err != nil {
-		return err
+	ch.yes = ch.yes || len(c.args) > 0 && !ch.plan
+	switch {
+	case ch.reason == "":
+		return usageError{"give a --reason"}
+	case !ch.yes && !ch.plan && !c.Asks:
+		return usageError{"nobody can be asked here: --yes discards without a question, --dry-run only plans"}
 	}
-	if len(c.args) == 0 || *reason == "" {
-		return usageError{"give the ids of letters, and a --reason"}
-	}
-	return c.each(ctx, "discard", map[string]any{"reason": *reason})
+	return c.make(ctx, ch, change{name: "discard", path: "/dlq/discards", body: map[string]any{}})
 }

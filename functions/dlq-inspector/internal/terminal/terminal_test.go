@@ -73,10 +73,10 @@ func testdata(t *testing.T, name string) string {
 	return string(b)
 }
 
-// bulk is the answer of a replay of many letters.
-func bulk(status string, dryRun bool, outcomes string) string {
-	return fmt.Sprintf(`{"id":%q,"status":%q,"dry_run":%v,"matched":3,"done":2,"outcomes":%s,"reasons":{"invalid_price":1},"trouble":null,"stop_reason":null,"cancelled_by":null}`,
-		run1, status, dryRun, outcomes)
+// bulk is the answer of a change of many letters.
+func bulk(action, status string, dryRun bool, outcomes string) string {
+	return fmt.Sprintf(`{"id":%q,"action":%q,"status":%q,"dry_run":%v,"matched":3,"done":2,"outcomes":%s,"reasons":{"invalid_price":1},"trouble":null,"stop_reason":null,"cancelled_by":null}`,
+		run1, action, status, dryRun, outcomes)
 }
 
 // changed is a letter's answer to a change.
@@ -122,32 +122,37 @@ var rows = map[string]row{
 	"show nothing": {args: "show " + id2, code: exitFailed, err: "there is no such dead letter (message_not_found)"},
 
 	"replay of letters": {
-		args: "replay " + id1 + " --yes --reason fixed " + id2,
-		answers: map[string][]string{
-			"POST /dlq/messages/" + id1 + "/replay": {"429{}", changed("open")}, "POST /dlq/messages/" + id2 + "/replay": {changed("resolved")},
-		},
-		code: exitFailed, out: id1 + "  refused    invalid_price: still\\x1b[1m negative\n" + id2 + "  resolved\n",
+		args: "replay " + id1 + " --yes --reason fixed " + id2, answers: map[string][]string{"POST /dlq/replays": {"429{}", bulk("replay", "completed", false, `{"refused":1,"resolved":2}`)}},
+		code: exitFailed, golden: "replay-ids.txt",
 		requests: []string{
-			"POST /dlq/messages/" + id1 + `/replay {"force":false,"reason":"fixed","target":"function"}`,
-			"POST /dlq/messages/" + id1 + `/replay {"force":false,"reason":"fixed","target":"function"}`,
-			"POST /dlq/messages/" + id2 + `/replay {"force":false,"reason":"fixed","target":"function"}`,
+			`POST /dlq/replays {"force":false,"ids":["` + id1 + `","` + id2 + `"],"rate_per_second":200,"reason":"fixed","target":"function"}`,
+			`POST /dlq/replays {"force":false,"ids":["` + id1 + `","` + id2 + `"],"rate_per_second":200,"reason":"fixed","target":"function"}`,
 		},
+	},
+	"replay of a letter": {
+		args: "replay " + id1 + " --yes --reason fixed --target topic", answers: map[string][]string{"POST /dlq/messages/" + id1 + "/replay": {changed("resolved")}},
+		out: id1 + "  resolved\n", requests: []string{"POST /dlq/messages/" + id1 + `/replay {"force":false,"reason":"fixed","target":"topic"}`},
+	},
+	"replay of a letter that is refused": {
+		args: "replay --yes " + id1, answers: map[string][]string{"POST /dlq/messages/" + id1 + "/replay": {changed("open")}},
+		code: exitFailed, out: id1 + "  refused: invalid_price: still\\x1b[1m negative\n",
 	},
 	"replay of a letter that is asked about": {
-		args: "replay " + id1, in: "yes\n", golden: "replay.txt", err: "Replay 1 letter? [y/N]",
-		answers: map[string][]string{"GET /dlq/messages/" + id1: {"letter.json"}, "POST /dlq/messages/" + id1 + "/replay": {changed("resolved")}},
+		args: "replay " + id1, in: "yes\n", golden: "replay.txt", err: "Replay 3 letters? [y/N]",
+		answers: map[string][]string{"POST /dlq/replays": {bulk("replay", "completed", true, `{"resolved":1}`)}, "POST /dlq/messages/" + id1 + "/replay": {changed("resolved")}},
 	},
 	"replay that nobody wants": {
-		args: "replay " + id1, in: "\n", code: exitFailed, golden: "replay-no.txt", err: "Replay 1 letter? [y/N]", answers: map[string][]string{"GET /dlq/messages/" + id1: {"letter.json"}},
-		requests: []string{"GET /dlq/messages/" + id1},
+		args: "replay " + id1, in: "\n", code: exitFailed, golden: "replay-no.txt", err: "Replay 3 letters? [y/N]",
+		answers:  map[string][]string{"POST /dlq/replays": {bulk("replay", "completed", true, `{"resolved":1}`)}},
+		requests: []string{`POST /dlq/replays {"dry_run":true,"force":false,"ids":["` + id1 + `"],"rate_per_second":200,"target":"function"}`},
 	},
 	"replay that nobody can be asked about": {args: "replay " + id1, code: exitUsage, err: "--yes", requests: []string{}},
 	"replay of a filter": {
 		args: "replay --symbol AAPL --rate 7 --force --reason why", in: "y\n", code: exitFailed, golden: "replay-many.txt", err: "Replay 3 letters? [y/N]",
 		answers: map[string][]string{
-			"POST /dlq/replays": {bulk("running", true, "{}"), bulk("running", false, "{}")},
+			"POST /dlq/replays": {bulk("replay", "running", true, "{}"), bulk("replay", "running", false, "{}")},
 			"GET /dlq/replays/" + run1: {
-				bulk("running", true, "{}"), bulk("completed", true, `{"resolved":2,"refused":1}`), bulk("completed", false, `{"resolved":2,"refused":1,"sent":0}`),
+				bulk("replay", "running", true, "{}"), bulk("replay", "completed", true, `{"resolved":2,"refused":1}`), bulk("replay", "completed", false, `{"resolved":2,"refused":1,"sent":0}`),
 			},
 		},
 		requests: []string{
@@ -158,33 +163,45 @@ var rows = map[string]row{
 		},
 	},
 	"replay of all, as JSON": {
-		args: "replay --all --yes --json", answers: map[string][]string{"POST /dlq/replays": {bulk("completed", false, `{"resolved":2}`) + "\n"}},
-		out:      bulk("completed", false, `{"resolved":2}`) + "\n",
+		args: "replay --all --yes --json", answers: map[string][]string{"POST /dlq/replays": {bulk("replay", "completed", false, `{"resolved":2}`) + "\n"}},
+		out:      bulk("replay", "completed", false, `{"resolved":2}`) + "\n",
 		requests: []string{`POST /dlq/replays {"filter":{},"force":false,"rate_per_second":200,"target":"function"}`},
 	},
 	"plan": {
-		args: "replay --all --dry-run", answers: map[string][]string{"POST /dlq/replays": {bulk("completed", true, `{"resolved":2}`)}}, golden: "plan.txt",
+		args: "replay --all --dry-run", answers: map[string][]string{"POST /dlq/replays": {bulk("replay", "completed", true, `{"resolved":2}`)}}, golden: "plan.txt",
 	},
 	"replay that is stopped": {
-		args: "replay --all --yes", answers: map[string][]string{"POST /dlq/replays": {strings.Replace(bulk("stopped", false, `{"refused":2}`), `"stop_reason":null`, `"stop_reason":"too many"`, 1)}},
+		args: "replay --all --yes", answers: map[string][]string{"POST /dlq/replays": {strings.Replace(bulk("replay", "stopped", false, `{"refused":2}`), `"stop_reason":null`, `"stop_reason":"too many"`, 1)}},
 		code: exitFailed, golden: "stopped.txt",
 	},
 	"replay of nothing":        {args: "replay --yes", code: exitUsage, err: "give the ids of letters, a filter, or --all", requests: []string{}},
 	"replay of two selections": {args: "replay --yes --all " + id1, code: exitUsage, err: "only one of them", requests: []string{}},
-	"discard": {
-		args: "discard " + id1 + " " + id2 + " --reason known", code: exitFailed, golden: "discard.txt",
-		answers: map[string][]string{
-			"POST /dlq/messages/" + id1 + "/discard": {`409{"detail":"the letter is resolved, not open","code":"not_open"}`}, "POST /dlq/messages/" + id2 + "/discard": {changed("discarded")},
-		},
+
+	"discard of a letter": {
+		args: "discard " + id1 + " --reason known", out: id1 + "  discarded\n", answers: map[string][]string{"POST /dlq/messages/" + id1 + "/discard": {changed("discarded")}},
+		requests: []string{"POST /dlq/messages/" + id1 + `/discard {"reason":"known"}`},
+	},
+	"discard of a letter that is settled": {
+		args: "discard " + id1 + " --reason known", code: exitFailed, err: "the letter is resolved, not open (not_open)",
+		answers: map[string][]string{"POST /dlq/messages/" + id1 + "/discard": {`409{"detail":"the letter is resolved, not open","code":"not_open"}`}},
 	},
 	"discard as JSON": {
 		args: "discard " + id1 + " --json --reason known", out: changed("discarded") + "\n", answers: map[string][]string{"POST /dlq/messages/" + id1 + "/discard": {changed("discarded")}},
 	},
-	"discard without a reason": {args: "discard " + id1, code: exitUsage, err: "--reason", requests: []string{}},
+	"discard of letters": {
+		args: "discard " + id1 + " " + id2 + " --reason known", golden: "discard.txt", answers: map[string][]string{"POST /dlq/discards": {bulk("discard", "completed", false, `{"discarded":2}`)}},
+		requests: []string{`POST /dlq/discards {"ids":["` + id1 + `","` + id2 + `"],"reason":"known"}`},
+	},
+	"discard of a filter": {
+		args: "discard --q x --reason known", in: "y\n", golden: "discard-many.txt", err: "Discard 3 letters? [y/N]",
+		answers:  map[string][]string{"POST /dlq/discards": {bulk("discard", "completed", true, `{"discarded":2}`), bulk("discard", "completed", false, `{"discarded":2}`)}},
+		requests: []string{`POST /dlq/discards {"dry_run":true,"filter":{"q":"x"},"reason":"known"}`, `POST /dlq/discards {"filter":{"q":"x"},"reason":"known"}`},
+	},
+	"discard that nobody can be asked about": {args: "discard --all --reason x", code: exitUsage, err: "--yes", requests: []string{}},
+	"discard without a reason":               {args: "discard " + id1, code: exitUsage, err: "--reason", requests: []string{}},
 	"discard by a reader": {
-		args: "discard " + id1 + " " + id2 + " --reason x", code: exitNoEntry, err: "may only read (read_only_token)",
-		answers:  map[string][]string{"POST /dlq/messages/" + id1 + "/discard": {`403{"detail":"the token of rita may only read","code":"read_only_token"}`}},
-		requests: []string{"POST /dlq/messages/" + id1 + `/discard {"reason":"x"}`},
+		args: "discard " + id1 + " --reason x", code: exitNoEntry, err: "may only read (read_only_token)",
+		answers: map[string][]string{"POST /dlq/messages/" + id1 + "/discard": {`403{"detail":"the token of rita may only read","code":"read_only_token"}`}},
 	},
 
 	"nothing":                    {args: "", golden: "usage.txt"},
