@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -182,13 +183,16 @@ func replayed(kind string) []string {
 
 func (e *errorCodes) inspector(t *testing.T) {
 	t.Helper()
-	e.produce(t, &kafka.Message{Value: []byte("poison")})
-	e.eventually(t, []string{"1"}, "select count(*)::text from dead_letters")
-	letter := "/dlq/messages/" + e.rows(t, "select id::text from dead_letters")[0]
+	e.produce(t, &kafka.Message{Value: []byte("poison")}, &kafka.Message{Value: []byte(`{"price": 12345678901234567890.5}`)})
+	e.eventually(t, []string{"2"}, "select count(*)::text from dead_letters")
+	letter := "/dlq/messages/" + e.rows(t, "select id::text from dead_letters where value = 'poison'")[0]
+	digits := "/dlq/messages/" + e.rows(t, "select id::text from dead_letters where value <> 'poison'")[0]
 	base, operator := e.env["GATEWAY_URL"], []string{"Authorization", "Bearer " + e.env["DLQ_TOKEN"], "Content-Type", "application/json"}
 	e.want(t, "unauthorized", http.MethodGet, base+letter, "")
 	e.want(t, "message_not_found", http.MethodGet, base+"/dlq/messages/0190f5d8-0000-7000-8000-000000000003", "", operator...)
 	e.want(t, "not_discarded", http.MethodPost, base+letter+"/restore", "{}", operator...)
+	e.want(t, "transform_failed", http.MethodPost, base+letter+"/replay", `{"transform":"."}`, operator...)
+	e.want(t, "inexact", http.MethodPost, base+digits+"/replay", `{"transform":".price |= floor"}`, operator...)
 
 	// The target of replays: first it is unreachable, then it takes longer than the replay's lease.
 	var inspector string
@@ -200,9 +204,11 @@ func (e *errorCodes) inspector(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	defer slow.Close()
-	away := e.function(t, "dlq-inspector", "COMPUTE_MA_URL=http://127.0.0.1:1", "DLQ_TOKEN="+e.env["DLQ_TOKEN"], "MAX_REPLAYS=1")
+	away := e.function(t, "dlq-inspector", "COMPUTE_MA_URL=http://127.0.0.1:1", "DLQ_TOKEN="+e.env["DLQ_TOKEN"], "MAX_REPLAYS=1",
+		fmt.Sprintf("DLQ_TOKENS=reader:%x:read", sha256.Sum256([]byte("a reader's token"))))
 	inspector = e.function(t, "dlq-inspector", "COMPUTE_MA_URL="+slow.URL, "DLQ_TOKEN="+e.env["DLQ_TOKEN"], "MAX_REPLAYS=1")
 	ready(t, away, inspector)
+	e.want(t, "read_only_token", http.MethodPost, away+letter+"/discard", "{}", "Authorization", "Bearer a reader's token", "Content-Type", "application/json")
 	e.want(t, "replay_failed", http.MethodPost, away+letter+"/replay", "{}", operator...)
 	e.want(t, "replay_lost", http.MethodPost, inspector+letter+"/replay", "{}", operator...)
 	_, err := e.pool.Exec(t.Context(), "update dead_letters set replay_count = 1") // only verdicts count, and there was none
