@@ -69,7 +69,7 @@ func TestTerminal(t *testing.T) {
 	require.NotContains(t, list, id("ONE"))
 	_, answer, _ := call(t, http.MethodGet, s.env["GATEWAY_URL"]+"/dlq/messages?limit=100", "", "Authorization", "Bearer "+s.env["DLQ_TOKEN"])
 	require.Equal(t, strings.TrimSpace(string(answer)), strings.TrimSpace(step(0, "list", "--json")))
-	require.Contains(t, step(0, "show", id("BAD")), "price-events partition")
+	require.Contains(t, step(0, "show", id("BAD")), s.topics().Events+" partition")
 	require.NotContains(t, step(0, "show", id("BAD")), "\u202e")
 	require.Equal(t, bad, step(0, "show", "--raw", id("BAD")))
 
