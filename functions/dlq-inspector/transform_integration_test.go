@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -182,12 +180,7 @@ func TestAPlanHasAVerdictOnEachLetter(t *testing.T) {
 // built programs, exact to the last digit. One in a hundred cannot keep its digits, and is skipped by name.
 func TestLettersOfABrokenProducerAreTransformed(t *testing.T) {
 	t.Parallel()
-	n := 2300
-	if v := os.Getenv("E2E_TRANSFORM"); v != "" { //nolint:forbidigo // for manual runs of another size
-		var err error
-		n, err = strconv.Atoi(v)
-		require.NoError(t, err, "E2E_TRANSFORM")
-	}
+	n := testenv.Size(t, "E2E_TRANSFORM", 2300)
 	database := testenv.PostgresURL(t)
 	pool, err := postgres.Open(t.Context(), database)
 	require.NoError(t, err)

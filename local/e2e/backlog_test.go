@@ -21,6 +21,8 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv"
 )
 
 const backlogSymbols = 100
@@ -29,12 +31,7 @@ const backlogSymbols = 100
 // each poison record becomes one letter, byte for byte.
 func TestBacklogSurvivesKills(t *testing.T) {
 	t.Parallel()
-	good := 20_000
-	if v := os.Getenv("E2E_BACKLOG"); v != "" { //nolint:forbidigo // for manual runs of another size
-		var err error
-		good, err = strconv.Atoi(v)
-		require.NoError(t, err, "E2E_BACKLOG")
-	}
+	good := testenv.Size(t, "E2E_BACKLOG", 20_000)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))

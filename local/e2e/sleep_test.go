@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -17,17 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/local/serving"
+	"marketdata/shared/testenv"
 )
 
 // Events and requests come in bursts, between which the functions sleep. Each is answered or applied.
 func TestFunctionsSleepAndWake(t *testing.T) {
 	t.Parallel()
-	bursts := 5
-	if v := os.Getenv("E2E_BURSTS"); v != "" { //nolint:forbidigo // for manual runs of another length
-		var err error
-		bursts, err = strconv.Atoi(v)
-		require.NoError(t, err, "E2E_BURSTS")
-	}
+	bursts := testenv.Size(t, "E2E_BURSTS", 5)
 	const events, requests = 5000, 1000
 	s := start(t, newDir(t), "SCALE_TO_ZERO=1s")
 	messages, averages, poison := backlog(rand.New(rand.NewPCG(1, 1)), events)

@@ -3,6 +3,7 @@ package testenv
 import (
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 )
 
@@ -14,6 +15,20 @@ func need(tb testing.TB, name string) string {
 		tb.Fatalf("%s is not set: run 'make test', which starts the services, or set it to a server of your own", name)
 	}
 	return value
+}
+
+// Size returns the size of a test: standard, or the variable's value, for runs by hand.
+func Size(tb testing.TB, variable string, standard int) int {
+	tb.Helper()
+	text := os.Getenv(variable) //nolint:forbidigo // as above
+	if text == "" {
+		return standard
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		tb.Fatalf("%s is %q, not a size", variable, text)
+	}
+	return n
 }
 
 // Installed returns the path of a server's program, for tests that need a server of their own. Without the program the test is

@@ -1,8 +1,8 @@
 // Package transform applies an operator's jq program to the value of a letter, and loses no digit of a number.
 //
 // jq calculates in binary floating point. Here a number keeps its own digits through everything that moves it, and +, -, *, /, %,
-// comparisons, tonumber and todate are exact (exact.go). Functions that cannot be exact refuse the numbers that they would round, and
-// functions that read anything but the value do not exist (names.go). For that, a program is rewritten before it is compiled
+// tonumber and todate are exact (exact.go), and so are comparisons (compare.go). Functions that cannot be exact refuse the numbers that
+// they would round (guard.go), and functions that read anything but the value do not exist (names.go). For that, a program is rewritten before it is compiled
 // (rewrite.go).
 package transform
 
