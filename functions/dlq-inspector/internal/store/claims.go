@@ -26,10 +26,14 @@ func scanCandidate(row pgx.CollectableRow) (c replay.Candidate, err error) {
 	return c, err
 }
 
+// searched is the text that Q is looked for in: what a list looks into, so that no letter is replayed or discarded that no list shows.
+const searched = `case when (` + hasSearch + `) then dead_letter_text(code, reason, symbol, event_source, event_id, value)
+			else lower(concat_ws(' ', code, reason, symbol, event_source, event_id)) end`
+
 // filterCondition is a filter in SQL, with [filterArgs] as $1 to $8.
 var filterCondition = `($1 = '' or status = $1) and ($2 = '' or fingerprint = $2) and ($3 = '' or symbol = $3) and ($4 = '' or topic = $4)
 			and ($5::timestamptz is null or last_failed_at >= $5) and ($6::timestamptz is null or last_failed_at < $6)
-			and ($7 = '' or ` + like("dead_letter_text(code, reason, symbol, event_source, event_id, value)", "$7", "$8") + ")"
+			and ($7 = '' or ` + like(searched, "$7", "$8") + ")"
 
 func filterArgs(f letter.Filter) []any {
 	symbol := strings.ToUpper(f.Symbol) // symbols are stored in upper case

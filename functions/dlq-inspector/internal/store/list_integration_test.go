@@ -19,6 +19,7 @@ import (
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/lettertest"
+	"marketdata/functions/dlq-inspector/internal/replay"
 	"marketdata/functions/dlq-inspector/internal/store"
 	"marketdata/shared/testenv"
 )
@@ -178,6 +179,11 @@ func TestSearch(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	require.False(t, values, "without the extension the values are not searched")
+	for q, want := range map[string]int64{"price\":-1": 0, "another": 1} {
+		b, err := s.CreateBulk(t.Context(), replay.Bulk{Who: "me", Filter: letter.Filter{Q: q}, Target: replay.ToFunction, Action: replay.ActionReplay, DryRun: true, Rate: 1}, "", nil)
+		require.NoError(t, err)
+		require.Equal(t, want, b.Matched, "a replay selects what the list shows: %s", q)
+	}
 	lettertest.Exec(t, pool, "delete from dead_letters")
 	require.Zero(t, lettertest.Count(t, pool, "select count(*) from dead_letter_texts"))
 }
