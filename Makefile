@@ -45,8 +45,9 @@ build: tools ## build the functions and the local runtime into $(LOCAL_DIR)/bin
 run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real providers)
 	@exec env $(if $(LIVE),LIVE=$(LIVE)) $(if $(DEMO),DEMO=$(DEMO)) $(if $(COPIES),COPIES=$(COPIES)) $(BIN)/local
 
+# A broker in Java needs a processor of its own: then one package is tested at a time.
 test: build ## run all tests on Postgres, Redis and Kafka, which it starts and stops (BROWSER=1: also those of the pages, in Chromium; KAFKA=apache or apache-secure: on Apache Kafka, which needs Java and Maven; PGBOUNCER=1: the whole stacks behind PgBouncer)
-	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser)$(if $(filter apache%,$(KAFKA)),$(COMMA)apache) -count=1 -shuffle=on $(TESTFLAGS) ./...
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser)$(if $(filter apache%,$(KAFKA)),$(COMMA)apache -p 1) -count=1 -shuffle=on $(TESTFLAGS) ./...
 
 test-unit: tools ## run the tests that need no services
 	@go test -p 4 -short -vet=off ./... # cached: vet is part of "make lint", shuffling of "make test"

@@ -45,9 +45,9 @@ func TestPipeline(t *testing.T) {
 		require.Eventually(t, func() bool {
 			status, average := s.get(t, "/averages/latest?symbol=AAPL&provider=yfinance&window=5")
 			return status == http.StatusOK && average["average"] == price["price"] && average["as_of"] == price["timestamp"]
-		}, 5*time.Second, 20*time.Millisecond)
+		}, 20*time.Second, 20*time.Millisecond)
 		// The row goes once the broker has acknowledged the event, which may be after the average is there.
-		require.Eventually(t, func() bool { return len(s.rows(t, "select id::text from outbox")) == 0 }, 5*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return len(s.rows(t, "select id::text from outbox")) == 0 }, 20*time.Second, 20*time.Millisecond)
 	})
 
 	t.Run("the sixth request of a minute is refused", func(t *testing.T) { //nolint:paralleltest // in order
