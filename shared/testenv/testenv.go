@@ -167,6 +167,10 @@ func Topic(tb testing.TB, brokers kafkaclient.Config, partitions int) string {
 	}})
 	require.NoError(tb, err)
 	require.Equal(tb, kafka.ErrNoError, results[0].Error.Code())
+	require.Eventually(tb, func() bool { // a broker creates a topic before it tells clients of it
+		m, err := admin.GetMetadata(&name, false, 10_000)
+		return err == nil && m.Topics[name].Error.Code() == kafka.ErrNoError && len(m.Topics[name].Partitions) == partitions
+	}, 30*time.Second, 10*time.Millisecond)
 	tb.Cleanup(func() {
 		_, err := admin.DeleteTopics(context.Background(), []string{name})
 		require.NoError(tb, err)
