@@ -67,6 +67,7 @@ func TestBulkReplaysByID(t *testing.T) {
 			require.Equal(t, 20, b.count(t, "select count(*) from dead_letters where status = 'open' and symbol = 'A'"))
 			_, list := b.do(t, http.MethodGet, "/dlq/replays", "")
 			require.NotContains(t, fmt.Sprint(list), "ids:")
+			require.Contains(t, fmt.Sprint(list), "selection:ids")
 		})
 	}
 }

@@ -155,6 +155,9 @@ func TestAPlanHasAVerdictOnEachLetter(t *testing.T) {
 		"id": b.id(t, "THIRD"), "verdict": "skipped", "code": "inexact", "reason": "`(.price | tonumber) / (.lot // 1)` is not exact: 10 divided by 3 has digits without end",
 	}}
 	require.Equal(t, inexact, verdicts("/dlq/replays/"+plan.ID.String()+"/verdicts?code=inexact"))
+	require.Len(t, verdicts("/dlq/replays/"+plan.ID.String()+"/verdicts?verdict=skipped&limit=2"), 3)
+	require.Equal(t, inexact, verdicts("/dlq/replays/"+plan.ID.String()+"/verdicts?verdict=skipped&code=inexact"))
+	require.Empty(t, verdicts("/dlq/replays/"+plan.ID.String()+"/verdicts?verdict=resolved&code=inexact"))
 
 	b.target.Set(204, "")
 	order["dry_run"] = false

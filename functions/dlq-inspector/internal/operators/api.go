@@ -28,7 +28,7 @@ type Store interface {
 	CreateBulk(ctx context.Context, b replay.Bulk, key string, fingerprint []byte) (replay.Bulk, error)
 	Bulk(ctx context.Context, id uuid.UUID) (replay.Bulk, error)
 	Samples(ctx context.Context, id uuid.UUID) ([]replay.Sample, error)
-	Verdicts(ctx context.Context, id uuid.UUID, code string, after *uuid.UUID, limit int) ([]replay.LetterVerdict, error)
+	Verdicts(ctx context.Context, id uuid.UUID, like letter.Verdict, after *uuid.UUID, limit int) ([]replay.LetterVerdict, error)
 	Bulks(ctx context.Context, before *uuid.UUID, limit int) ([]replay.Bulk, error)
 	CancelBulk(ctx context.Context, id uuid.UUID, who string) (replay.Bulk, error)
 }

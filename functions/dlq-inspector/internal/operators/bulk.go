@@ -84,6 +84,7 @@ type BulkBody struct {
 	DryRun        bool             `json:"dry_run"`
 	Force         bool             `json:"force"`
 	Filter        letter.Filter    `json:"filter"`
+	Selection     string           `json:"selection" enum:"ids,filter" doc:"ids: the letters were given by their ids, which a list of replays leaves out"`
 	RatePerSecond int              `json:"rate_per_second"`
 	Who           string           `json:"who"`
 	Reason        string           `json:"reason,omitempty"`
@@ -136,9 +137,12 @@ func samplesOf(all []replay.Sample) []sampleBody {
 
 func bulkOf(b replay.Bulk) BulkBody {
 	out := BulkBody{
-		ID: b.ID, Action: string(b.Action), Status: string(b.Status), Target: string(b.Target), Transform: b.Transform, DryRun: b.DryRun, Force: b.Force, Filter: b.Filter, RatePerSecond: b.Rate, Who: b.Who,
-		Reason: b.Reason, Matched: b.Matched, Reasons: b.Reasons, Trouble: b.Trouble, StopReason: b.StopReason, CancelledBy: b.CancelledBy,
+		ID: b.ID, Action: string(b.Action), Status: string(b.Status), Target: string(b.Target), Transform: b.Transform, DryRun: b.DryRun, Force: b.Force, Filter: b.Filter, Selection: "filter",
+		RatePerSecond: b.Rate, Who: b.Who, Reason: b.Reason, Matched: b.Matched, Reasons: b.Reasons, Trouble: b.Trouble, StopReason: b.StopReason, CancelledBy: b.CancelledBy,
 		CreatedAt: b.CreatedAt.UTC(), Outcomes: map[string]int64{},
+	}
+	if b.Filter.IDs != nil {
+		out.Selection = "ids"
 	}
 	outcomes := []letter.Outcome{letter.OutcomeResolved, letter.OutcomeRefused, letter.OutcomeSent, letter.OutcomeSkipped}
 	if b.Action == replay.ActionDiscard {
@@ -242,8 +246,9 @@ func (a *API) showReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, e
 }
 
 type verdictsRequest struct {
-	ID   uuid.UUID `path:"id" format:"uuid"`
-	Code string    `query:"code" maxLength:"200" doc:"Only verdicts with this code"`
+	ID      uuid.UUID `path:"id" format:"uuid"`
+	Verdict string    `query:"verdict" enum:"resolved,refused,sent,discarded,skipped"`
+	Code    string    `query:"code" maxLength:"200" doc:"Only verdicts with this code"`
 	api.Paging
 }
 
@@ -263,12 +268,12 @@ func (a *API) listVerdicts(ctx context.Context, in *verdictsRequest) (*verdictsA
 	if _, err := a.Store.Bulk(ctx, in.ID); err != nil {
 		return nil, err
 	}
-	query := api.QueryOf("verdicts", in.ID, in.Code)
+	query := api.QueryOf("verdicts", in.ID, in.Verdict, in.Code)
 	after, err := api.ReadToken[uuid.UUID](query, in.PageToken)
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.Store.Verdicts(ctx, in.ID, letter.Clean(in.Code), after, in.Limit+1)
+	all, err := a.Store.Verdicts(ctx, in.ID, letter.Verdict{Outcome: letter.Outcome(in.Verdict), Code: letter.Clean(in.Code)}, after, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -311,8 +316,9 @@ func (a *API) listReplays(ctx context.Context, in *api.Paging) (*bulksAnswer, er
 	out.Body.Replays = []BulkBody{}
 	all, out.Body.Next = api.Page(query, all, in.Limit, func(b replay.Bulk) uuid.UUID { return b.ID })
 	for _, b := range all {
-		b.Filter.IDs = nil // up to 36 kB each: an answer about one replay has them
-		out.Body.Replays = append(out.Body.Replays, bulkOf(b))
+		body := bulkOf(b)
+		body.Filter.IDs = nil // up to 36 kB each: an answer about one replay has them
+		out.Body.Replays = append(out.Body.Replays, body)
 	}
 	return out, nil
 }

@@ -65,16 +65,16 @@ func (s *Store) Samples(ctx context.Context, id uuid.UUID) (all []replay.Sample,
 	return all, postgres.ClassifyOne(err, errNoReplay)
 }
 
-// Verdicts returns verdicts of a replay that are kept, by letter, from after (exclusive; nil: from the first) on. code selects those with
-// that code; empty: all.
-func (s *Store) Verdicts(ctx context.Context, id uuid.UUID, code string, after *uuid.UUID, limit int) ([]replay.LetterVerdict, error) {
+// Verdicts returns verdicts of a replay that are kept, by letter, from after (exclusive; nil: from the first) on. like selects those with its
+// outcome and code; empty: any.
+func (s *Store) Verdicts(ctx context.Context, id uuid.UUID, like letter.Verdict, after *uuid.UUID, limit int) ([]replay.LetterVerdict, error) {
 	const q = `
 		select letter_id, outcome, code, reason
 		from dead_letter_verdicts
-		where replay_id = $1 and ($2 = '' or code = $2) and ($3::uuid is null or letter_id > $3)
+		where replay_id = $1 and ($2 = '' or outcome = $2) and ($3 = '' or code = $3) and ($4::uuid is null or letter_id > $4)
 		order by letter_id
-		limit $4`
-	rows, err := s.pool.Query(ctx, q, id, code, after, limit)
+		limit $5`
+	rows, err := s.pool.Query(ctx, q, id, like.Outcome, like.Code, after, limit)
 	return collect(rows, err, func(row pgx.CollectableRow) (v replay.LetterVerdict, err error) {
 		err = row.Scan(&v.ID, &v.Verdict.Outcome, &v.Verdict.Code, &v.Verdict.Reason)
 		return v, err
