@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"archive/tar"
+	"cmp"
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
@@ -58,21 +59,41 @@ func TestEveryViewIsAccessible(t *testing.T) {
 	hostile := strings.Replace(badPrice("EVIL", "x"), `"source"`, `"note":"<b>\u202E bidi</b>","source"`, 1)
 	s, b := atPage(t, hostile, badPrice("GOOD", "1"), badPrice("GOOD", "2"), "not JSON", "{}")
 	id := s.rows(t, `select id::text from dead_letters where symbol = 'EVIL'`)[0]
-	status, body, _ := call(t, http.MethodPost, s.env["GATEWAY_URL"]+"/dlq/replays", `{"dry_run":true}`,
-		"Authorization", "Bearer "+s.env["DLQ_TOKEN"], "Content-Type", "application/json")
-	require.Equal(t, http.StatusAccepted, status, string(body))
+	work := func(path, order string) string {
+		status, body, _ := call(t, http.MethodPost, s.env["GATEWAY_URL"]+path, order,
+			"Authorization", "Bearer "+s.env["DLQ_TOKEN"], "Content-Type", "application/json")
+		require.Equal(t, http.StatusAccepted, status, string(body))
+		var made struct{ ID string }
+		require.NoError(t, json.Unmarshal(body, &made))
+		return made.ID
+	}
+	plan := work("/dlq/replays", `{"dry_run":true,"transform":".price |= tonumber"}`)
+	discard := work("/dlq/discards", `{"dry_run":true,"filter":{},"reason":"known"}`)
+	running := work("/dlq/replays", `{"dry_run":true,"reason":"slowly"}`)
+	s.eventually(t, []string{"3"}, "select count(*)::text from dead_letter_replays where status = 'completed'")
+	require.Empty(t, s.rows(t, `update dead_letter_replays set status = 'running', dry_run = false, finished_at = null, trouble = 'the function gave no verdict',
+		outcomes = '{"resolved": 2}', lease_expires_at = now() + interval '1 hour' where id = $1`, running))
 
-	views := []struct{ name, url, ready, then string }{
-		{"home", "/", `document.querySelector("#rows td")`, ""},
-		{"causes", "/dlq", `document.querySelector("#causes .spark")`, ""},
-		{"letters", "/dlq?view=letters", `document.querySelector("#list .row")`, ""},
-		{"nothing", "/dlq?view=letters&q=no-such-text", `!document.getElementById("nothing").hidden`, ""},
-		{"letter", "/dlq?view=letters&letter=" + id, `document.querySelector(".facts")`, ""},
-		{"editor", "/dlq?view=letters&letter=" + id, `document.querySelector("#tab-edit")`, `document.querySelector("#tab-edit").click()`},
-		{"replays", "/dlq?view=replays", `document.querySelector("#replays .replay")`, ""},
-		{"replay-dialog", "/dlq?view=letters", `document.querySelector("#list .row")`, `document.getElementById("plan-matching").click()`},
-		{"shortcuts", "/dlq", `document.querySelector("#causes .spark")`, `document.getElementById("help-dialog").showModal()`},
-		{"sign-in", "/dlq", `document.querySelector("#causes .spark")`, `document.getElementById("sign-out").click()`}, // the last: it signs out
+	const press = `document.getElementById("%s").click();`
+	views := []struct{ name, url, ready, then, shown string }{
+		{"home", "/", `document.querySelector("#rows td")`, "", ""},
+		{"causes", "/dlq", `document.querySelector("#causes .spark")`, "", ""},
+		{"letters", "/dlq?view=letters", `document.querySelector("#list .row")`, "", ""},
+		{"nothing", "/dlq?view=letters&q=no-such-text", `!document.getElementById("nothing").hidden`, "", ""},
+		{"letter", "/dlq?view=letters&letter=" + id, `document.querySelector(".facts")`, "", ""},
+		{"editor", "/dlq?view=letters&letter=" + id, `document.querySelector("#tab-edit")`, `document.querySelector("#tab-edit").click()`, ""},
+		{"replays", "/dlq?view=replays", `document.querySelector("#replays .replay")`, "", ""},
+		{"selection", "/dlq?view=letters", `document.querySelector("#list .row")`, fmt.Sprintf(press, "select-all"), ""},
+		{"replay-dialog", "/dlq?view=letters", `document.querySelector("#list .row")`, fmt.Sprintf(press, "replay-matching"), ""},
+		{"transform-error", "/dlq?view=letters", `document.querySelector("#list .row")`, fmt.Sprintf(press, "replay-matching") +
+			`document.getElementById("bulk-transform").value = ".price |="; ` + fmt.Sprintf(press, "bulk-plan"), `document.getElementById("transform-error").textContent`},
+		{"plan", "/dlq?view=replays&work=" + plan, `document.querySelector(".verdict-list li")`, "", ""},
+		{"plan-end", "/dlq?view=replays&work=" + plan, `document.querySelector(".verdict-list li")`, `document.getElementById("bulk-body").scrollTop = 1e6`, ""},
+		{"running", "/dlq?view=replays&work=" + running, `document.querySelector("#bulk-progress .verdicts")`, "", ""},
+		{"discard-dialog", "/dlq?view=letters", `document.querySelector("#list .row")`, fmt.Sprintf(press, "discard-matching"), ""},
+		{"discard-plan", "/dlq?view=replays&work=" + discard, `document.querySelector(".verdict-list li")`, "", ""},
+		{"shortcuts", "/dlq", `document.querySelector("#causes .spark")`, `document.getElementById("help-dialog").showModal()`, ""},
+		{"sign-in", "/dlq", `document.querySelector("#causes .spark")`, `document.getElementById("sign-out").click()`, ""}, // the last: it signs out
 	}
 	for _, view := range views {
 		for _, size := range []struct{ width, height int }{{390, 844}, {1280, 800}, {2560, 1440}} {
@@ -87,6 +108,7 @@ func TestEveryViewIsAccessible(t *testing.T) {
 					b.open(t, s.env["GATEWAY_URL"]+view.url)
 					b.holds(t, view.ready)
 					b.script(t, view.then)
+					b.holds(t, cmp.Or(view.shown, "true"))
 				}
 				b.holds(t, `document.documentElement.scrollWidth <= innerWidth`)
 				b.screenshot(t, screenshots, name)

@@ -116,6 +116,11 @@ func (b *browser) element(selector string) (path string, err error) {
 func (b *browser) click(t *testing.T, selector string) {
 	t.Helper()
 	var err error
+	defer func() {
+		if t.Failed() {
+			t.Log(err)
+		}
+	}()
 	require.Eventually(t, func() bool {
 		var path string
 		if path, err = b.element(selector); err == nil {
@@ -129,6 +134,11 @@ func (b *browser) click(t *testing.T, selector string) {
 func (b *browser) write(t *testing.T, selector, text string) {
 	t.Helper()
 	var err error
+	defer func() {
+		if t.Failed() {
+			t.Log(err)
+		}
+	}()
 	require.Eventually(t, func() bool {
 		var path string
 		if path, err = b.element(selector); err == nil {

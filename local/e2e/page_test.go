@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -259,46 +258,6 @@ func TestOperatorsPageKeepsDrafts(t *testing.T) {
 	b.shows(t, "#letter-title", "ONE")
 	require.Contains(t, b.property(t, "#value", "value"), `"one"`)
 	require.Equal(t, "my reason", b.property(t, "#reason", "value"))
-}
-
-// A bulk replay needs a plan, and is not offered if every letter of the plan would be refused. The history shows replays whose dialog
-// was closed.
-func TestOperatorsPageReplaysMany(t *testing.T) {
-	t.Parallel()
-	s, b := atPage(t, badPrice("A1", "1"), badPrice("A2", "2"), badPrice("A3", "3"))
-	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters")
-	b.shows(t, "#list", "A3")
-	b.click(t, "#plan-matching")
-	b.shows(t, "#replay-what", "all open letters")
-	require.Equal(t, "true", b.property(t, "#replay-go", "disabled"), "a replay needs a plan")
-	b.click(t, "#replay-plan")
-	b.shows(t, "#replay-progress", "3 would be refused")
-	b.shows(t, "#replay-progress", "nothing to replay")
-	require.Equal(t, "true", b.property(t, "#replay-go", "disabled"))
-	require.Equal(t, []string{"3"}, s.rows(t, "select count(*)::text from dead_letters where status = 'open' and replay_count = 0"))
-	b.click(t, "#replay-close")
-
-	status, _, _ := call(t, http.MethodPost, s.env["GATEWAY_URL"]+"/dlq/replays", `{"rate_per_second":1,"reason":"slowly"}`,
-		"Content-Type", "application/json", "Authorization", "Bearer "+s.env["DLQ_TOKEN"])
-	require.Equal(t, http.StatusAccepted, status)
-	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=replays")
-	b.shows(t, "#replays", "slowly")
-	b.shows(t, "#replays", "Plan of 3 letters")
-	b.shows(t, "#replays", "3 of 3: 3 refused")
-	b.shows(t, "#replays", "3 × invalid_price")
-
-	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters")
-	b.shows(t, "#list", "A3")
-	b.press(t, "jx")
-	b.shows(t, "#selected", "1 selected")
-	b.click(t, "#select-all")
-	b.shows(t, "#selected", "3 selected")
-	b.click(t, "#discard-selected")
-	b.write(t, "#many-reason", "not needed")
-	b.click(t, "#many-go")
-	b.shows(t, "#many-progress", "3 discarded")
-	b.click(t, "#many-close")
-	require.Equal(t, []string{"3"}, s.rows(t, "select count(*)::text from dead_letter_audit where action = 'discard' and reason = 'not needed'"))
 }
 
 // The page fits any window width, and new letters do not move the text that is being read.

@@ -1,14 +1,14 @@
 // The operators' page: signing in, the three views, keyboard, and the refresh that runs while the page is visible.
 import { get, token } from "./api.js"
+import * as bulk from "./bulk.js"
 import * as causes from "./causes.js"
-import { $, fill, h, readOnly, refreshTimes } from "./dom.js"
+import { $, count, fill, h, readOnly, refreshTimes, safe } from "./dom.js"
 import { dropAll, unsent } from "./editor.js"
 import * as filters from "./filters.js"
 import * as letter from "./letter.js"
 import * as list from "./list.js"
-import * as many from "./many.js"
 import * as replays from "./replays.js"
-import { filterNames, go, onChange, selection, state } from "./state.js"
+import { go, onChange, read, selection, state } from "./state.js"
 
 let signedIn = false
 let listed = null // the filter that the list shows, as text
@@ -26,11 +26,12 @@ const show = guarded(async (s, { reload = false } = {}) => {
     if (s.view === view) a.setAttribute("aria-current", "page")
     else a.removeAttribute("aria-current")
   }
-  document.title = { causes: "Dead letters", letters: "Letters · Dead letters", replays: "Replays · Dead letters" }[s.view]
+  document.title = { causes: "Dead letters", letters: "Letters · Dead letters", replays: "Bulk work · Dead letters" }[s.view]
   say("")
   if (s.view === "causes") await causes.load({ fresh: true })
   if (s.view === "replays") await replays.load()
   if (s.view === "letters") await showLetters(s, reload)
+  await bulk.show(s.work)
 })
 
 async function showLetters(s, reload) {
@@ -60,18 +61,14 @@ function closeLetter() {
   list.focus()
 }
 
-const plan = (filter, name) => replays.open(filter, name)
-
 filters.listen((filter) => go({ view: "letters", filter, letter: state.letter }))
-causes.listen(plan)
+causes.listen((filter, name) => bulk.open("replay", { filter }, { name: safe(name, 400) }))
 list.listen({ open: openLetter, select: toolbar })
 letter.onChanged(guarded(async (id, outcome) => {
   if (letter.shown() !== id && outcome) say(`Letter …${id.slice(-6)}: ${outcome.text}`, outcome.bad)
   await Promise.all([list.update(id), loadStats()])
 }))
-const afterBulk = () => { if (signedIn) refresh() }
-replays.listen(afterBulk)
-many.listen(afterBulk)
+bulk.listen(() => { if (signedIn) refresh() })
 document.addEventListener("close-letter", closeLetter)
 
 // A plain click on a link within the page changes the view without reloading the page.
@@ -79,23 +76,29 @@ document.addEventListener("click", (e) => {
   const a = e.target.closest("a[data-internal]")
   if (!a || e.defaultPrevented || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return
   e.preventDefault()
-  const p = new URL(a.href).searchParams
-  go({ view: p.get("view") ?? "causes", filter: Object.fromEntries(filterNames.filter((n) => p.get(n)).map((n) => [n, p.get(n)])), letter: p.get("letter") ?? "" })
+  go(read(a.search))
 })
+
+const mostSelected = 1000 // of one replay or discard
 
 function toolbar() {
   const n = list.selected.size
   $("select-all").checked = n > 0 && n === list.length()
   $("select-all").indeterminate = n > 0 && n < list.length()
-  $("selected").textContent = n ? `${n} selected` : "Select all"
+  $("selected").textContent = n > mostSelected ? `${count(n)} selected; at most ${count(mostSelected)} at once` : n ? `${count(n)} selected` : "Select all"
   $("select-all").parentElement.hidden = readOnly()
-  for (const id of ["replay-selected", "discard-selected"]) $(id).hidden = n === 0 || readOnly()
-  $("plan-matching").hidden = n > 0 || readOnly() || Boolean(state.filter.same_key_as) // which only lists know
+  const { status = "open", same_key_as } = state.filter
+  const matching = ["open", "all"].includes(status) && !same_key_as // bulk work is for open letters, and only lists know the key
+  for (const action of ["replay", "discard"]) {
+    $(action + "-selected").hidden = n === 0 || n > mostSelected || readOnly()
+    $(action + "-matching").hidden = n > 0 || !matching || readOnly()
+  }
 }
 $("select-all").addEventListener("change", (e) => list.selectAll(e.target.checked))
-$("replay-selected").addEventListener("click", () => many.open("replay", [...list.selected.values()]))
-$("discard-selected").addEventListener("click", () => many.open("discard", [...list.selected.values()]))
-$("plan-matching").addEventListener("click", () => plan(selection(state.filter)))
+for (const action of ["replay", "discard"]) {
+  $(action + "-selected").addEventListener("click", () => bulk.open(action, { ids: [...list.selected] }))
+  $(action + "-matching").addEventListener("click", () => bulk.open(action, { filter: selection(state.filter) }))
+}
 $("more-letters").addEventListener("click", guarded(list.more))
 $("more-causes").addEventListener("click", guarded(() => causes.load({ more: true })))
 $("news").addEventListener("click", guarded(async () => { await list.load(state.filter); list.mark(state.letter); list.focus() }))
@@ -168,7 +171,7 @@ function signOut(text = "") {
   signedIn = false
   token.drop()
   listed = null
-  for (const part of [letter, causes, replays, many]) part.forget()
+  for (const part of [letter, causes, replays, bulk]) part.forget()
   $("list").replaceChildren()
   for (const id of ["views", "sign-out", "read-only", "help", "fresh", "counts", "causes-view", "letters-view", "replays-view"]) $(id).hidden = true
   for (const d of document.querySelectorAll("dialog[open]")) d.close()

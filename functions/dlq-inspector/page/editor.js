@@ -1,7 +1,7 @@
 // The editor of a letter's value. A draft belongs to its letter and is kept until it is sent or undone: neither a refusal
 // nor opening another letter loses it. Long values are edited in parts, so that a keystroke costs the same at any size.
 import { button, count, h, oddities } from "./dom.js"
-import { bytesOf, lf, partEnd, restore, size, starts } from "./parts.js"
+import { lf, partEnd, restore, size, starts, textOf } from "./parts.js"
 import { changes } from "./changes.js"
 import { ask } from "./worker.js"
 
@@ -13,7 +13,7 @@ const largest = 3 << 20 // bytes of a file
 export function draft(letter) {
   let d = drafts.get(letter.id)
   if (!d) {
-    const base = letter.value === null ? "" : letter.value_encoding === "base64" ? new TextDecoder().decode(bytesOf(letter.value, "base64")) : letter.value
+    const base = textOf(letter.value, letter.value_encoding)
     d = { base, text: base, reason: "", force: false, from: 0, open: false }
     drafts.set(letter.id, d)
   }

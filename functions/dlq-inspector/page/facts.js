@@ -1,6 +1,6 @@
 // Everything about a letter except its value: its origin, its headers, its history.
 import { button, count, exactly, h, plural, safe, when } from "./dom.js"
-import { bytesOf } from "./parts.js"
+import { bytesOf, textOf } from "./parts.js"
 import { changes } from "./changes.js"
 import { address } from "./state.js"
 import { ask } from "./worker.js"
@@ -81,10 +81,7 @@ export function timeline(l) {
 function sent(l, a) {
   if (typeof a.value !== "string") return a.value_bytes ? none(` (an edited value of ${plural(a.value_bytes, "byte")})`) : null
   const box = h("div", {})
-  const show = async () => {
-    const text = (value, encoding) => encoding === "base64" ? new TextDecoder().decode(bytesOf(value, "base64")) : value ?? ""
-    box.replaceChildren(changes(await ask("diff", text(l.value, l.value_encoding), text(a.value, a.value_encoding))))
-  }
+  const show = async () => box.replaceChildren(changes(await ask("diff", textOf(l.value, l.value_encoding), textOf(a.value, a.value_encoding))))
   return h("span", {}, " ", button("What was sent", show, { class: "link" }), box)
 }
 

@@ -81,6 +81,30 @@ export function pretty(text) {
   return out.join("")
 }
 
+// sorted is pretty with the members of every object sorted by name, so that two values can be compared whatever order they were written in.
+export function sorted(text) {
+  const open = [{ items: [] }]
+  const put = (value) => open.at(-1).items.push([open.at(-1).name, value])
+  try {
+    walk(text, (kind, start, end, depth) => {
+      if (depth > deepest) throw new Fault(start, "nested too deeply")
+      const raw = text.slice(start, end)
+      if (kind === "open") open.push({ bracket: raw, items: [] })
+      else if (kind === "name") open.at(-1).name = raw
+      else if (kind === "value") put(raw)
+      else if (kind === "close") {
+        const { bracket, items } = open.pop()
+        if (bracket === "{") items.sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0)
+        put(bracket + items.map(([name, value]) => name ? `${name}:${value}` : value).join() + raw)
+      }
+    })
+  } catch (e) {
+    if (e instanceof Fault) return null
+    throw e
+  }
+  return pretty(open[0].items[0][1])
+}
+
 // members returns the raw texts of an object's members, the last one if a name repeats: { members } or { fault: { at, message } }.
 export function members(text) {
   const out = new Map()

@@ -14,7 +14,7 @@ let turn = 0 // number of the newest load; late answers of others are ignored
 let current = 0 // index of the row that has the tab stop
 let current_id = "" // of the letter that is shown
 let anchor = 0 // of a selection with shift
-export const selected = new Map() // id -> letter
+export const selected = new Set() // ids
 let on = { open: () => {}, select: () => {} }
 
 export const listen = (handlers) => { on = handlers }
@@ -63,6 +63,7 @@ function append(answer) {
   }
   $("more-letters").hidden = !token
   $("nothing").hidden = rows.length > 0
+  $("values-not-searched").hidden = answer.values_searched !== false
   box.hidden = rows.length === 0
   if (rows[current]) rows[current].element.tabIndex = 0
   mark(current_id)
@@ -146,7 +147,7 @@ export const focus = () => rows[current]?.element.focus()
 
 function set(i, is) {
   const { letter, element } = rows[i]
-  if (is) selected.set(letter.id, letter)
+  if (is) selected.add(letter.id)
   else selected.delete(letter.id)
   element.setAttribute("aria-selected", String(is))
 }

@@ -50,6 +50,9 @@ function index(raw, shown) {
 
 export const bytesOf = (value, encoding) => encoding === "base64" ? Uint8Array.from(atob(value), (c) => c.charCodeAt(0)) : new TextEncoder().encode(value)
 
+// textOf returns a value as text. Bytes that are no text become the closest one.
+export const textOf = (value, encoding) => encoding === "base64" ? new TextDecoder().decode(bytesOf(value, encoding)) : value ?? ""
+
 export function base64(bytes) {
   let out = ""
   for (let i = 0; i < bytes.length; i += 32768) out += String.fromCharCode(...bytes.subarray(i, i + 32768))

@@ -3,35 +3,43 @@
 export const filterNames = ["status", "fingerprint", "symbol", "topic", "same_key_as", "q", "since", "until"]
 
 let listener = () => {}
-export let state = read()
+export let state = read(location.search)
 
-function read() {
-  const p = new URLSearchParams(location.search)
+// read returns the state of an address.
+export function read(search) {
+  const p = new URLSearchParams(search)
   const filter = Object.fromEntries(filterNames.filter((n) => p.get(n)).map((n) => [n, p.get(n)]))
   const letter = p.get("letter") ?? ""
   const view = p.get("view") ?? (letter || Object.keys(filter).length ? "letters" : "causes")
-  return { view: ["causes", "letters", "replays"].includes(view) ? view : "causes", filter, letter }
+  return { view: ["causes", "letters", "replays"].includes(view) ? view : "causes", filter, letter, work: p.get("work") ?? "" }
 }
 
-// address returns the link of a state. Without a status, letters are the open ones; "all" is any.
-export function address({ view = "causes", filter = {}, letter = "" }) {
+// address returns the link of a state. Without a status, letters are the open ones; "all" is any. work is the bulk work whose dialog is
+// open.
+export function address({ view = "causes", filter = {}, letter = "", work = "" }) {
   const p = new URLSearchParams()
   if (view !== "causes") p.set("view", view)
   if (view === "letters") for (const n of filterNames) if (filter[n]) p.set(n, filter[n])
   if (view === "letters" && letter) p.set("letter", letter)
+  if (work) p.set("work", work)
   const query = p.toString()
   return "/dlq" + (query ? "?" + query : "")
 }
 
-export function go(next, { replace = false } = {}) {
+// note writes what is shown already into the address.
+export function note(next, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", address(next))
-  state = read()
+  state = read(location.search)
+}
+
+export function go(next, options) {
+  note(next, options)
   listener(state)
 }
 
 export function onChange(f) {
   listener = f
-  addEventListener("popstate", () => { state = read(); f(state) })
+  addEventListener("popstate", () => { state = read(location.search); f(state) })
 }
 
 // query makes the parameters of a list request.
@@ -43,7 +51,7 @@ export function query(filter, more = {}) {
   return p
 }
 
-// selection is a filter as replays take it: without a status, because they replay open letters only.
+// selection is a filter as bulk work takes it: without a status, because it is for open letters only.
 export const selection = (filter) => Object.fromEntries(Object.entries(filter).filter(([n, v]) => v && n !== "status"))
 
 export function describe(filter) {
