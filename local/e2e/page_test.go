@@ -290,6 +290,33 @@ func TestOperatorsPageStaysCalm(t *testing.T) {
 	require.Equal(t, "2", b.script(t, `return document.querySelectorAll("#list .row").length`), "two clicks do not show a letter twice")
 }
 
+// The list has the newest failure first, and ids say nothing about that: an old letter that fails again is new in the list, and a letter of a
+// later page has not left the filter.
+func TestOperatorsPageOrdersByFailure(t *testing.T) {
+	t.Parallel()
+	s, b := atPage(t, badPrice("A", "1"))
+	b.open(t, s.env["GATEWAY_URL"]+"/dlq?view=letters")
+	b.shows(t, "#list", "A")
+	b.script(t, `
+		window.letter = (id, day) => ({ id, symbol: id, status: "open", code: "x", topic: null, failure_count: 1, replay_count: 0, last_failed_at: "2024-01-0" + day + "T00:00:00Z" })
+		window.first = [letter("b", 3), letter("a", 2)]
+		const real = fetch, second = { messages: [letter("c", 1)], next_page_token: null }
+		window.fetch = (path, o) => path.startsWith("/dlq/messages?")
+			? Promise.resolve(Response.json(path.includes("page_token") ? second : { messages: first, next_page_token: "second" })) : real(path, o)`)
+	b.click(t, "#f-status .tab:last-child")
+	b.shows(t, "#list", "b")
+	b.click(t, "#more-letters")
+	b.shows(t, "#list", "c")
+	refresh := func(first string) {
+		b.script(t, "window.first = "+first+`; document.dispatchEvent(new Event("visibilitychange"))`)
+	}
+	refresh(`[letter("0", 4), letter("b", 3)]`)
+	b.shows(t, "#news", "Show 1 new letter")
+	require.Equal(t, "0", b.script(t, `return document.querySelectorAll("#list .gone").length`))
+	refresh(`[letter("a", 2)]`)
+	b.holds(t, `[...document.querySelectorAll("#list .gone")].map((e) => e.dataset.id).join() === "b"`)
+}
+
 // The list is a single tab stop, however long it is, and the page works without a mouse.
 func TestOperatorsPageByKeyboard(t *testing.T) {
 	t.Parallel()

@@ -90,17 +90,18 @@ export async function refresh() {
   const answer = await fetchPage()
   if (mine !== turn) return []
   const now = new Map(answer.messages.map((l) => [l.id, l]))
-  const oldest = answer.messages.at(-1)?.id ?? ""
+  const at = (l) => Date.parse(l?.last_failed_at ?? 0)
+  const oldest = at(answer.messages.at(-1))
   const changed = []
   for (const row of rows) {
     const l = now.get(row.letter.id)
     if (l && JSON.stringify(l) !== JSON.stringify(row.letter)) { row.letter = l; draw(row); changed.push(l) }
-    const gone = !l && (row.letter.id >= oldest || !answer.next_page_token)
+    const gone = !l && (at(row.letter) > oldest || !answer.next_page_token)
     row.element.classList.toggle("gone", gone) // it no longer matches the filter
     row.element.title = gone ? "This letter no longer matches the filter" : ""
   }
-  const newest = rows[0]?.letter.id ?? ""
-  const news = answer.messages.filter((l) => l.id > newest).length
+  const known = new Set(rows.map((r) => r.letter.id)), newest = at(rows[0]?.letter)
+  const news = answer.messages.filter((l) => !known.has(l.id) && at(l) >= newest).length
   $("news").hidden = news === 0
   $("news").textContent = `Show ${news === page ? `${page} or more` : count(news)} new ${news === 1 ? "letter" : "letters"}`
   return changed
