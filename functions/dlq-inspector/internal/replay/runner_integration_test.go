@@ -158,3 +158,16 @@ func TestBulkIsHandedOverWhenItsProcessStops(t *testing.T) {
 	require.Equal(t, replay.Completed, v.Status)
 	require.EqualValues(t, 500, v.Outcomes["resolved"])
 }
+
+// Batches that count their letters in the same rows wait for each other, but never in a circle, which would cost a second each time.
+func TestBatchesThatShareCountsDoNotDeadlock(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, "create or replace function dead_letter_slot() returns smallint language sql stable as 'select 1::smallint'")
+	b.fill(t, 2000)
+	created, err := b.store.CreateBulk(t.Context(), replay.Bulk{Target: replay.ToFunction, Rate: 10000}, "", nil)
+	require.NoError(t, err)
+	v := b.finish(t, created.ID)
+	require.EqualValues(t, 2000, v.Outcomes["resolved"])
+	require.Zero(t, b.count(t, "select deadlocks from pg_stat_database where datname = current_database()"))
+}

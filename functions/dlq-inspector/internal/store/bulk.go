@@ -186,7 +186,8 @@ func (s *Store) CancelBulk(ctx context.Context, id uuid.UUID, who string) (repla
 			from ended
 			where l.replay_id = ended.id and l.status <> 'replaying')
 		select from ended`
-	if _, err := s.pool.Exec(ctx, q, id, who); err != nil {
+	// Work in flight locks letters before the replay.
+	if err := postgres.Retry(ctx, func() error { _, err := s.pool.Exec(ctx, q, id, who); return err }); err != nil {
 		return replay.Bulk{}, postgres.Classify(err)
 	}
 	b, err := s.Bulk(ctx, id)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/replay"
@@ -117,11 +117,8 @@ func (s *Store) candidates(ctx context.Context, q string, args ...any) ([]replay
 	return collect(rows, err, scanCandidate)
 }
 
-// advance adds an advance to a replay's row, if this process has its lease. Its parameters are [advanceArgs].
-var advance = advanceIf("true")
-
-// advanceIf is advance on one more condition.
-func advanceIf(condition string) string {
+// advance adds an advance to a replay's row, if this process has its lease and a condition holds. Its parameters are [advanceArgs].
+func advance(condition string) string {
 	return `
 		update dead_letter_replays
 		set cursor = coalesce($3, cursor), cursor_topic = coalesce($4, cursor_topic), cursor_partition = coalesce($5, cursor_partition),
@@ -159,21 +156,27 @@ func addCounts(column, other string) string {
 
 // Note adds an advance to a replay's row. ErrLost.
 func (s *Store) Note(ctx context.Context, b replay.Bulk, a replay.Advance) error {
-	held := false
 	var batch pgx.Batch
-	queueAdvance(&batch, b, a, &held)
-	return lost(held, s.pool.SendBatch(ctx, &batch).Close())
+	queueAdvance(&batch, b, a)
+	return lost(s.pool.SendBatch(ctx, &batch).Close())
 }
 
-// queueAdvance adds an advance and its verdicts to a batch, which is one transaction. held is whether this process has the lease of the
-// running replay; otherwise nothing is written.
-func queueAdvance(batch *pgx.Batch, b replay.Bulk, a replay.Advance, held *bool) {
-	batch.Queue(advance, advanceArgs(b, a, true)...).Query(func(rows pgx.Rows) error {
-		*held = rows.Next()
-		rows.Close()
-		return rows.Err()
-	})
+// mustAdvance divides by zero if this process does not have the lease of the running replay, which rolls the transaction back; see [lost].
+var mustAdvance = "with advanced as (" + advance("true") + ") select 1 / count(*) from advanced"
+
+// queueAdvance adds an advance and its verdicts to a batch, which is one transaction, and comes last in it: the replay's row is locked
+// until the commit, and each batch of letters needs it.
+func queueAdvance(batch *pgx.Batch, b replay.Bulk, a replay.Advance) {
 	queueVerdicts(batch, b, a)
+	batch.Queue(mustAdvance, advanceArgs(b, a, true)...)
+}
+
+// lost classifies an error of a transaction with [mustAdvance]: ErrLost if it was rolled back because another process has the lease.
+func lost(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "22012" { // division_by_zero
+		return replay.ErrLost
+	}
+	return postgres.Classify(err)
 }
 
 // queueVerdicts adds the verdicts that are kept, and samples, to a batch.
@@ -193,18 +196,10 @@ func queueVerdicts(batch *pgx.Batch, b replay.Bulk, a replay.Advance) {
 		from unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) v
 		where exists (select from dead_letter_replays where id = $1 and lease_token = $2)
 		on conflict on constraint dead_letter_verdicts_pk do nothing`
-	batch.Queue(q, b.ID, b.Lease, column(a.Verdicts, func(v replay.LetterVerdict) pgtype.UUID { return pgtype.UUID{Bytes: v.ID, Valid: true} }),
+	batch.Queue(q, b.ID, b.Lease, uuids(a.Verdicts, func(v replay.LetterVerdict) uuid.UUID { return v.ID }),
 		column(a.Verdicts, func(v replay.LetterVerdict) string { return string(v.Verdict.Outcome) }),
 		column(a.Verdicts, func(v replay.LetterVerdict) string { return v.Verdict.Code }),
 		column(a.Verdicts, func(v replay.LetterVerdict) string { return letter.Clean(v.Verdict.Reason) }))
-}
-
-// lost returns ErrLost for a write without error of a process that does not have the lease.
-func lost(held bool, err error) error {
-	if err == nil && !held {
-		return replay.ErrLost
-	}
-	return postgres.Classify(err)
 }
 
 // Discard discards those of the letters that are open, with an entry in the audit trail, and adds the advance that counts them and the
@@ -223,7 +218,6 @@ func (s *Store) Discard(ctx context.Context, b replay.Bulk, a replay.Advance, id
 			from done d, dead_letter_replays r
 			where r.id = $1)
 		select id from done`
-	held := false
 	err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, q, b.ID, ids)
 		if err != nil {
@@ -235,19 +229,10 @@ func (s *Store) Discard(ctx context.Context, b replay.Bulk, a replay.Advance, id
 		}
 		a = a.Discarded(ids, done)
 		var batch pgx.Batch
-		queueAdvance(&batch, b, a, &held)
-		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-			return err
-		}
-		if !held {
-			return replay.ErrLost
-		}
-		return nil
+		queueAdvance(&batch, b, a)
+		return tx.SendBatch(ctx, &batch).Close()
 	})
-	if errors.Is(err, replay.ErrLost) {
-		return a, err
-	}
-	return a, postgres.Classify(err)
+	return a, lost(err)
 }
 
 // These take the mark of a replay off letters.
@@ -261,10 +246,9 @@ const (
 // contents. A letter that has changed since it was looked up is marked as owed instead. freed are letters owed before, whose outcome
 // the advance counts. ErrLost.
 func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, takes []replay.Take, freed []uuid.UUID) ([]letter.Stored, error) {
-	ids, tokens := make([]uuid.UUID, len(takes)), make([]uuid.UUID, len(takes))
 	counts, begins, values := make([]int32, len(takes)), make([]bool, len(takes)), make([][]byte, len(takes))
 	for i, t := range takes {
-		ids[i], tokens[i], counts[i], begins[i], values[i] = t.ID, t.Token, int32(t.Count), t.Begin, t.Value //nolint:gosec // a column's own value
+		counts[i], begins[i], values[i] = int32(t.Count), t.Begin, t.Value //nolint:gosec // a column's own value
 	}
 	const letters = `
 		with taken as (
@@ -273,9 +257,8 @@ func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, take
 			    status = case when l.status = 'open' and l.replay_count = k.count and k.begin then 'replaying' else l.status end,
 			    replay_token = case when l.status = 'open' and l.replay_count = k.count and k.begin then k.token else l.replay_token end,
 			    correction = l.correction + (l.status = 'open' and l.replay_count = k.count and k.begin and k.value is not null)::integer
-			from unnest($3::uuid[], $4::uuid[], $5::integer[], $6::boolean[], $7::bytea[]) as k (id, token, count, begin, value)
+			from unnest($2::uuid[], $3::uuid[], $4::integer[], $5::boolean[], $6::bytea[]) as k (id, token, count, begin, value)
 			where l.id = k.id and (l.replay_id is null or l.replay_id = $1)
-				and exists (select from dead_letter_replays where id = $1 and lease_token = $2 and status = 'running')
 			returning l.*, k.value sent, coalesce(l.replay_token = k.token, false) ours),
 		noted as (
 			insert into dead_letter_audit (letter_id, who, action, reason, before, after, value)
@@ -285,13 +268,12 @@ func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, take
 			from taken t, dead_letter_replays r
 			where ours and r.id = $1)
 		select ` + storedColumns + ` from taken where ours`
+	ids, tokens := uuids(takes, func(t replay.Take) uuid.UUID { return t.ID }), uuids(takes, func(t replay.Take) uuid.UUID { return t.Token })
 	var all []letter.Stored
 	err := postgres.Retry(ctx, func() error {
 		var batch pgx.Batch
-		held := false
-		queueAdvance(&batch, b, a, &held)
 		if len(takes) > 0 {
-			batch.Queue(letters, b.ID, b.Lease, ids, tokens, counts, begins, values).Query(func(rows pgx.Rows) (err error) {
+			batch.Queue(letters, b.ID, ids, tokens, counts, begins, values).Query(func(rows pgx.Rows) (err error) {
 				all, err = pgx.CollectRows(rows, scanStored)
 				return err
 			})
@@ -299,27 +281,25 @@ func (s *Store) Claim(ctx context.Context, b replay.Bulk, a replay.Advance, take
 		if len(freed) > 0 {
 			batch.Queue(freeChosen, b.ID, freed)
 		}
-		if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
-			return err
-		}
-		if !held {
-			return replay.ErrLost
-		}
-		return nil
+		queueAdvance(&batch, b, a)
+		return s.pool.SendBatch(ctx, &batch).Close()
 	})
-	if errors.Is(err, replay.ErrLost) {
-		return nil, err
+	if err != nil {
+		return nil, lost(err)
 	}
-	return all, postgres.Classify(err)
+	return all, nil
 }
 
 // Settle writes the results of letters in flight and adds the advance that counts them, in one transaction. Each outcome is counted
 // once, even if Settle is called again because the answer to an earlier attempt was lost. ErrLost: another process has the letters.
 func (s *Store) Settle(ctx context.Context, b replay.Bulk, a replay.Advance, all []replay.Result) error {
 	var settled bool
+	results := resultColumns(all)
 	err := postgres.Retry(ctx, func() error {
 		var batch pgx.Batch
-		batch.Queue(settleLetters, append(advanceArgs(b, a, false), resultColumns(all)...)...).Query(func(rows pgx.Rows) error {
+		// The letters' counts are locked before the replay's row, as by Claim.
+		batch.Queue(settleLetters, append([]any{b.ID, b.Lease}, results...)...)
+		batch.Queue(advanceSettled, append(advanceArgs(b, a, false), results[0])...).Query(func(rows pgx.Rows) error {
 			settled = rows.Next()
 			rows.Close()
 			return rows.Err()
@@ -344,8 +324,11 @@ func (s *Store) Settle(ctx context.Context, b replay.Bulk, a replay.Advance, all
 	return nil
 }
 
-// settleLetters has the parameters [advanceArgs] and [resultColumns].
-var settleLetters = `
+// advanceSettled is an advance if this transaction has settled the letters in $13. If an earlier one has, they were counted then.
+var advanceSettled = advance("exists (select from dead_letters where id = any ($13) and xmin = pg_current_xact_id()::xid)")
+
+// settleLetters has the parameters [resultColumns], after a replay and its lease.
+const settleLetters = `
 		with done as (
 			update dead_letters l
 			set status = k.status, replay_count = k.count, replay_token = null, replay_troubles = k.troubles,
@@ -354,8 +337,8 @@ var settleLetters = `
 			    code = case when k.refused then k.code else l.code end, reason = case when k.refused then k.reason else l.reason end,
 			    fingerprint = case when k.refused then k.fingerprint else l.fingerprint end,
 			    last_failed_at = case when k.refused then greatest(l.last_failed_at, now()) else l.last_failed_at end
-			from unnest($13::uuid[], $14::uuid[], $15::text[], $16::integer[], $17::integer[], $18::boolean[], $19::boolean[], $20::text[], $21::text[],
-					$22::text[], $23::text[], $24::integer[]) as k (id, token, status, count, troubles, owed, refused, code, reason, fingerprint, action, was),
+			from unnest($3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[], $8::boolean[], $9::boolean[], $10::text[], $11::text[],
+					$12::text[], $13::text[], $14::integer[]) as k (id, token, status, count, troubles, owed, refused, code, reason, fingerprint, action, was),
 				dead_letter_replays r
 			where l.id = k.id and l.status = 'replaying' and l.replay_token = k.token and r.id = $1 and r.lease_token = $2
 			returning l.id, l.correction, r.who, k.status, k.count, k.was, k.refused, k.code, k.reason, k.action),
@@ -366,17 +349,19 @@ var settleLetters = `
 			insert into dead_letter_audit (letter_id, who, action, reason, before, after)
 			select id, who, action, reason, jsonb_build_object('status', 'replaying', 'replay_count', was, 'correction', correction),
 				jsonb_build_object('status', status, 'replay_count', count, 'correction', correction)
-			from done)` + advanceIf("exists (select from done)")
+			from done)
+		select from done`
 
-// resultColumns returns results as arrays, which are $13 to $24.
+// resultColumns returns results as arrays, which are $3 to $14.
 func resultColumns(all []replay.Result) []any {
 	n := len(all)
-	ids, tokens, statuses, actions := make([]uuid.UUID, n), make([]uuid.UUID, n), make([]string, n), make([]string, n)
+	ids, tokens := uuids(all, func(r replay.Result) uuid.UUID { return r.Letter.ID }), uuids(all, func(r replay.Result) uuid.UUID { return *r.Letter.Token })
+	statuses, actions := make([]string, n), make([]string, n)
 	counts, troubles, were := make([]int32, n), make([]int32, n), make([]int32, n)
 	owed, refused := make([]bool, n), make([]bool, n)
 	codes, reasons, fingerprints := make([]string, n), make([]string, n), make([]string, n)
 	for i, r := range all {
-		ids[i], tokens[i], statuses[i], owed[i] = r.Letter.ID, *r.Letter.Token, string(r.After.Status), r.Owed
+		statuses[i], owed[i] = string(r.After.Status), r.Owed
 		counts[i], troubles[i], were[i] = int32(r.After.ReplayCount), int32(r.After.Troubles), int32(r.Letter.ReplayCount) //nolint:gosec // small
 		codes[i], reasons[i], actions[i] = r.Verdict.Code, r.Verdict.Reason, string(r.Verdict.Outcome.Action())
 		if r.Verdict.Outcome == letter.OutcomeRefused {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/shared/deadletter"
@@ -43,7 +42,7 @@ func addFailures(ctx context.Context, tx pgx.Tx, entries []*entry, fresh map[uui
 		order by n
 		on conflict on constraint dead_letter_failures_record do nothing
 		returning letter_id, code, reason, failed_at, record_offset is not null`
-	rows, err := tx.Query(ctx, q, column(entries, func(e *entry) pgtype.UUID { return pgtype.UUID{Bytes: e.id, Valid: true} }),
+	rows, err := tx.Query(ctx, q, uuids(entries, func(e *entry) uuid.UUID { return e.id }),
 		column(entries, func(e *entry) *string { return at(e).topic }), column(entries, func(e *entry) *int32 { return at(e).partition }),
 		column(entries, func(e *entry) *int64 { return at(e).offset }),
 		column(entries, func(e *entry) string { return e.Failure.Code }), column(entries, func(e *entry) string { return e.Failure.Reason }),

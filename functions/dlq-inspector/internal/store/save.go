@@ -108,6 +108,11 @@ func column[E, T any](entries []E, value func(e E) T) pgtype.FlatArray[T] {
 	return out
 }
 
+// uuids is [column] for UUIDs, which pgx formats as text unless they have its own type.
+func uuids[E any](entries []E, value func(e E) uuid.UUID) pgtype.FlatArray[pgtype.UUID] {
+	return column(entries, func(e E) pgtype.UUID { return pgtype.UUID{Bytes: value(e), Valid: true} })
+}
+
 // markKnown finds dead letter records that were stored before with the same event: its value, and its source and id or its origin. The
 // offsets of a topic that was created again begin at 0 again, so the place of a record alone does not identify it. A place that is
 // stored with another event is removed from it. Records of letters that were removed are known, too, and so are later failures of the
