@@ -15,7 +15,7 @@ import (
 
 // BulkLease is how long a process holds a bulk replay that it does not renew; it renews it every second. If the process dies, the first
 // tick after that time resumes the replay.
-const BulkLease = 15 * time.Second
+const BulkLease = 5 * time.Second
 
 // BulkStatus is where a bulk replay is in its life.
 type BulkStatus string

@@ -23,7 +23,7 @@ const (
 	lookAhead   = 500     // letters looked up at a time
 	maxOwed     = 5000    // letters of one pass over those that are owed an outcome
 	renewEvery  = time.Second
-	lostAfter   = 10 * time.Second // without renewal; less than BulkLease
+	lostAfter   = 3 * time.Second // without renewal; less than BulkLease
 )
 
 const (
