@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,20 +112,29 @@ func TestBulkReplayOfTheBuiltBinariesSurvivesKills(t *testing.T) {
 		require.NoError(t, pool.QueryRow(t.Context(), q).Scan(&v))
 		return v
 	}
-	// The answer to a tick comes only when no work is left, so the test does not wait for it; while the inspector starts, there is none.
-	tick := func() {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, inspector.url, strings.NewReader("{}"))
-		require.NoError(t, err)
-		req.Header = http.Header{"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Source": {"/t"}, "Ce-Type": {"dev.knative.sources.ping"}}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			_ = resp.Body.Close()
+	// The answer to a tick comes only when no work is left, or with the end of the inspector; then the next tick follows.
+	ticks := func() {
+		pause := time.NewTicker(10 * time.Millisecond)
+		defer pause.Stop()
+		for t.Context().Err() == nil {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, inspector.url, strings.NewReader("{}"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header = http.Header{"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Source": {"/t"}, "Ce-Type": {"dev.knative.sources.ping"}}
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				_ = resp.Body.Close()
+			}
+			<-pause.C
 		}
 	}
+	var ticking sync.WaitGroup
+	ticking.Go(ticks)
+	t.Cleanup(ticking.Wait) // its context ends before
 	const done = "select coalesce(sum(value::integer), 0) from dead_letter_replays, jsonb_each_text(outcomes)"
 	reaches := func(count int) {
-		require.Eventually(t, func() bool { tick(); return one(done) >= count }, 60*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return one(done) >= count }, 60*time.Second, time.Millisecond)
 	}
 	status, v := inspector.post(t, "/dlq/replays", `{"rate_per_second":1000}`, http.Header{"Authorization": {"Bearer secret"}, "Content-Type": {"application/json"}})
 	require.Equal(t, http.StatusAccepted, status, v)
@@ -144,10 +153,7 @@ func TestBulkReplayOfTheBuiltBinariesSurvivesKills(t *testing.T) {
 	inspector.kill(t)
 	_, err = pool.Exec(t.Context(), "update dead_letter_replays set lease_expires_at = now()")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		tick()
-		return one("select count(*) from dead_letter_replays where status = 'running'") == 0
-	}, 60*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return one("select count(*) from dead_letter_replays where status = 'running'") == 0 }, 60*time.Second, time.Millisecond)
 	require.Equal(t, n, one("select (outcomes->>'resolved')::integer from dead_letter_replays where status = 'completed'"))
 	require.Equal(t, n, one(done))
 	require.Equal(t, n, one("select count(*) from dead_letters where status = 'resolved' and replay_id is null and replay_count = 1"))
