@@ -1,12 +1,9 @@
 package load
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -124,83 +121,4 @@ func (m *run) storeLetters(ctx context.Context) error {
 	}
 	m.add(f)
 	return nil
-}
-
-// replayLetters measures a bulk replay of letters with good events, as an outage leaves them.
-func (m *run) replayLetters(ctx context.Context) error {
-	header := func(name, value string) kafka.Header { return kafka.Header{Key: name, Value: []byte(value)} }
-	err := m.produce(ctx, m.replays, func(i int) *kafka.Message {
-		return newEvent("REPLAY", i).message(m.env["DEAD_LETTER_TOPIC"], header("dlq-code", "storage_unavailable"), header("dlq-reason", "the database did not answer"),
-			header("dlq-topic", "elsewhere"), header("dlq-partition", "0"), header("dlq-offset", strconv.Itoa(i)))
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := m.drain(ctx, m.replays, nil, func() (float64, error) {
-		return m.metric(ctx, "dlq-inspector", "dead_letters_received_total")
-	}); err != nil {
-		return err
-	}
-	stop, err := m.startSources(ctx, nil) // ticks drive the replay
-	if err != nil {
-		return err
-	}
-	defer stop()
-	began := time.Now()
-	path, err := m.dlq(ctx, http.MethodPost, "/dlq/replays", map[string]any{"filter": map[string]any{"topic": "elsewhere"}, "rate_per_second": replayRate})
-	if err != nil {
-		return err
-	}
-	var progress replayProgress
-	err = await(ctx, 5*time.Minute, func() (bool, error) {
-		b, err := m.dlq(ctx, http.MethodGet, "/dlq/replays/"+path.ID, nil)
-		progress = b
-		return b.Status != "running", err
-	}, "the replay did not end in time")
-	if err != nil {
-		return fmt.Errorf("%w (%v)", err, progress)
-	}
-	if progress.Outcomes["resolved"] != m.replays {
-		return fmt.Errorf("not all of %d letters were resolved: %v", m.replays, progress)
-	}
-	m.add(figure{
-		what: fmt.Sprintf("bulk replay of %d letters to the function", m.replays), value: float64(m.replays) / time.Since(began).Seconds(), unit: "letters/s",
-	})
-	return nil
-}
-
-// replayRate is the highest rate that a bulk replay accepts.
-const replayRate = 10000
-
-type replayProgress struct {
-	ID       string         `json:"id"`
-	Status   string         `json:"status"`
-	Outcomes map[string]int `json:"outcomes"`
-}
-
-// dlq calls a route of dlq-inspector as an operator.
-func (m *run) dlq(ctx context.Context, method, path string, body any) (replayProgress, error) {
-	var answer replayProgress
-	b, err := json.Marshal(body)
-	if err != nil {
-		return answer, fmt.Errorf("encode: %w", err)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, m.env[variable("dlq-inspector")]+path, bytes.NewReader(b))
-	if err != nil {
-		return answer, fmt.Errorf("call dlq-inspector: %w", err)
-	}
-	req.Header.Set("Authorization", "Bearer "+m.env["DLQ_TOKEN"])
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return answer, fmt.Errorf("call dlq-inspector: %w", err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // read
-	if resp.StatusCode >= 300 {
-		return answer, fmt.Errorf("%s %s: status %d", method, path, resp.StatusCode)
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return answer, fmt.Errorf("decode: %w", err)
-	}
-	return answer, nil
 }

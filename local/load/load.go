@@ -29,7 +29,7 @@ type sizes struct {
 	round    time.Duration // duration of a round
 	backlog  int           // records in a backlog
 	letters  int           // poison records
-	replays  int           // letters in a bulk replay
+	replays  int           // letters in a bulk replay; five times as many in one with kills
 	listed   int           // letters that are listed and searched
 	jobs     int           // polling jobs
 	symbols  int           // symbols that the jobs share
@@ -89,6 +89,7 @@ var rows = []row{
 	{"backlog", (*run).drainBacklog},
 	{"letters", (*run).storeLetters},
 	{"replay", (*run).replayLetters},
+	{"replay-kills", (*run).replayWithKills},
 	{"poll", (*run).pollJobs},
 	{"lists", (*run).listLetters},
 	{"memory", (*run).memory},
