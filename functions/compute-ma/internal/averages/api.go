@@ -16,6 +16,7 @@ import (
 // Reader reads averages and points. Its errors are faults. [store.Reader] is one.
 type Reader interface {
 	LatestAverage(ctx context.Context, k series.Key, window int) (series.Average, error)
+	ComputeAverage(ctx context.Context, k series.Key, window int) (series.Average, error)
 	Points(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error)
 	PointsBefore(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error)
 }
@@ -23,7 +24,7 @@ type Reader interface {
 // Config is what the API needs.
 type Config struct {
 	Reads           Reader
-	Windows         []int          // those of the newest averages, in points
+	Windows         []int          // whose newest averages are stored, in points
 	DefaultProvider string         // of a query that names none
 	Secret          service.Secret // page tokens are signed with it; the same for all replicas
 }
@@ -60,9 +61,5 @@ func (a *API) describe(doc *huma.OpenAPI) {
 		symbol, provider := api.Parameter(doc, path, "symbol"), api.Parameter(doc, path, "provider")
 		symbol.Pattern, symbol.MaxLength = market.SymbolPattern, &longest
 		provider.Pattern, provider.MaxLength = market.ProviderPattern, &longest
-	}
-	window := api.Parameter(doc, "/averages/latest", "window")
-	for _, w := range a.Windows {
-		window.Enum = append(window.Enum, w)
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +35,12 @@ type fakeReader struct {
 
 func (s *fakeReader) LatestAverage(context.Context, series.Key, int) (series.Average, error) {
 	return s.average, s.err
+}
+
+func (s *fakeReader) ComputeAverage(ctx context.Context, k series.Key, window int) (series.Average, error) {
+	points, err := s.PointsBefore(ctx, k, series.Range{To: math.MaxInt64}, window)
+	slices.Reverse(points)
+	return series.Newest{Points: points}.Averages([]int{window})[0], err
 }
 
 func (s *fakeReader) Points(_ context.Context, _ series.Key, r series.Range, limit int) ([]series.Point, error) {
@@ -106,7 +114,7 @@ func TestLatestAverage(t *testing.T) {
 	require.Equal(t, `{"symbol":"AAPL","provider":"yfinance","window":5,"average":150.250000000000000001,"points_used":5,"complete":true,`+
 		`"as_of":"2024-03-20T10:30:00Z","oldest":"2024-03-20T09:30:00Z"}`+"\n", w.Body.String())
 	for query, code := range map[string]string{
-		"": "invalid_parameter", "symbol=A%20B": "invalid_symbol", "symbol=A&window=7": "invalid_parameter", "symbol=A&window=x": "invalid_parameter",
+		"": "invalid_parameter", "symbol=A%20B": "invalid_symbol", "symbol=A&window=0": "invalid_parameter", "symbol=A&window=501": "invalid_parameter", "symbol=A&window=x": "invalid_parameter",
 		"symbol=A&provider=X": "invalid_provider", "symbol=A&x=1": "invalid_parameter",
 	} {
 		w := get(query)
@@ -117,8 +125,27 @@ func TestLatestAverage(t *testing.T) {
 	require.Equal(t, 404, get("symbol=A").Code)
 }
 
+// A window that is not stored is computed from the points, and says so.
+func TestLatestAverageOfAnyWindow(t *testing.T) {
+	t.Parallel()
+	b := setup()
+	b.store.history = talib(t)
+	for query, want := range map[string]string{
+		"window=3": `"window":3,"average":108.54,"points_used":3,"complete":true,"as_of":"1970-01-01T00:04:11Z","oldest":"1970-01-01T00:04:09Z","computed":true}`,
+		"window=500": `"window":500,"average":107.67077380952381,"points_used":252,"complete":false,` +
+			`"as_of":"1970-01-01T00:04:11Z","oldest":"1970-01-01T00:00:00Z","computed":true}`,
+	} {
+		t.Run(query, func(t *testing.T) {
+			t.Parallel()
+			w := b.get("/averages/latest?symbol=TALIB&provider=p&" + query)
+			require.Equal(t, 200, w.Code, w.Body.String())
+			require.Equal(t, `{"symbol":"TALIB","provider":"p",`+want+"\n", w.Body.String())
+		})
+	}
+}
+
 // What is refused is not valid by the document, and its documentation offers what there is.
-func TestDocumentNamesWindowsAndForms(t *testing.T) {
+func TestDocumentNamesBoundsAndForms(t *testing.T) {
 	t.Parallel()
 	w := setup().get("/openapi.json")
 	var doc struct {
@@ -127,9 +154,9 @@ func TestDocumentNamesWindowsAndForms(t *testing.T) {
 				Parameters []struct {
 					Name   string
 					Schema struct {
-						Pattern   string
-						MaxLength int
-						Enum      []any
+						Pattern          string
+						MaxLength        int
+						Minimum, Maximum float64
 					}
 				}
 			}
@@ -138,14 +165,14 @@ func TestDocumentNamesWindowsAndForms(t *testing.T) {
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &doc))
 	for path, o := range doc.Paths {
 		for _, p := range o.Get.Parameters {
-			switch {
-			case p.Name == "symbol":
+			switch p.Name {
+			case "symbol":
 				require.Equal(t, market.SymbolPattern, p.Schema.Pattern, path)
 				require.Equal(t, 32, p.Schema.MaxLength, path)
-			case p.Name == "provider":
+			case "provider":
 				require.Equal(t, market.ProviderPattern, p.Schema.Pattern, path)
-			case p.Name == "window" && path == "/averages/latest":
-				require.Equal(t, []any{5.0, 20.0}, p.Schema.Enum)
+			case "window":
+				require.Equal(t, []float64{1, 500}, []float64{p.Schema.Minimum, p.Schema.Maximum}, path)
 			}
 		}
 	}

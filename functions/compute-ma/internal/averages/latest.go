@@ -4,20 +4,18 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/api"
-	"marketdata/shared/fault"
 	"marketdata/shared/market"
 )
 
 type latestQuery struct {
 	Symbol   string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
 	Provider string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
-	Window   int    `query:"window" default:"5" doc:"Points in the window; one of MA_WINDOWS"`
+	Window   int    `query:"window" default:"5" minimum:"1" maximum:"500" doc:"Points in the window. Averages of MA_WINDOWS are stored; others are computed from the points"`
 }
 
 type latestAnswer struct{ Body Average }
@@ -32,6 +30,7 @@ type Average struct {
 	Complete   bool       `json:"complete" doc:"Whether points_used equals window"`
 	AsOf       time.Time  `json:"as_of" doc:"Observation time of the newest point used"`
 	Oldest     time.Time  `json:"oldest" doc:"Observation time of the oldest point used"`
+	Computed   bool       `json:"computed,omitempty" doc:"True if the window is not one of MA_WINDOWS, so that the average was computed for this answer; otherwise absent"`
 }
 
 // Describe returns the average of a series as callers see it.
@@ -49,17 +48,19 @@ func (a *API) latest(ctx context.Context, in *latestQuery) (*latestAnswer, error
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(a.Windows, in.Window) {
-		known := strings.Trim(strings.ReplaceAll(fmt.Sprint(a.Windows), " ", ", "), "[]")
-		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "window must be one of %s", known)
+	read, computed := a.Reads.LatestAverage, !slices.Contains(a.Windows, in.Window)
+	if computed {
+		read = a.Reads.ComputeAverage
 	}
 	ctx, cancel := context.WithTimeout(ctx, store.ReadTimeout)
 	defer cancel()
-	average, err := a.Reads.LatestAverage(ctx, k, in.Window)
+	average, err := read(ctx, k, in.Window)
 	if err != nil {
 		return nil, fmt.Errorf("latest average: %w", err)
 	}
-	return &latestAnswer{Describe(k, average)}, nil
+	out := &latestAnswer{Describe(k, average)}
+	out.Body.Computed = computed
+	return out, nil
 }
 
 func (a *API) parseSeries(symbol, provider string) (series.Key, error) {

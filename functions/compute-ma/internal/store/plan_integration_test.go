@@ -14,7 +14,7 @@ import (
 	"marketdata/shared/testenv"
 )
 
-// Reads stay flat as the table grows: every read of points is an index scan that needs no sort, for the plan that a
+// Reads stay flat as the table grows: every read of points, also for an average that is computed, is an index scan that needs no sort, for the plan that a
 // prepared statement ends with, also while the planner has no statistics (until autovacuum comes by it would sort a
 // symbol's whole history, were it not for what goes before each of them).
 func TestReadsOfPointsAreIndexScans(t *testing.T) {

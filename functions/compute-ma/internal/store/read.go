@@ -138,9 +138,24 @@ func (s *Reader) LatestAverage(ctx context.Context, k series.Key, window int) (s
 	var mean market.Price
 	var asOf, oldest time.Time
 	if err := s.pool.QueryRow(ctx, q, k.Symbol, k.Provider, window).Scan(&a.PointsUsed, &mean, &asOf, &oldest); err != nil {
-		missing := fault.New(fault.NotFound, fault.CodeAverageNotFound, "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
-		return a, postgres.ClassifyOne(err, missing)
+		return a, postgres.ClassifyOne(err, noPoint(k))
 	}
 	a.Mean, a.AsOf, a.Oldest = series.NewValue(mean.Decimal()), asOf.UnixMicro(), oldest.UnixMicro()
 	return a, nil
+}
+
+// ComputeAverage is [Reader.LatestAverage] for a window that is not stored: it computes the average from the newest points.
+func (s *Reader) ComputeAverage(ctx context.Context, k series.Key, window int) (series.Average, error) {
+	points, err := readPoints(ctx, planned{s.pool}, selectPointsDown, k, everything, window)
+	if err != nil {
+		return series.Average{}, postgres.Classify(err)
+	}
+	if len(points) == 0 {
+		return series.Average{}, noPoint(k)
+	}
+	return series.Newest{Points: points}.Averages([]int{window})[0], nil
+}
+
+func noPoint(k series.Key) *fault.Error {
+	return fault.New(fault.NotFound, fault.CodeAverageNotFound, "no price of %s from %s has been seen yet", k.Symbol, k.Provider)
 }

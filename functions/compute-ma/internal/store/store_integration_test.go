@@ -93,6 +93,52 @@ func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 	}
 }
 
+// A window that is not stored has the average that it would have if it were.
+func TestComputedAveragesAreExact(t *testing.T) {
+	t.Parallel()
+	s := New(testenv.Postgres(t), []int{5, 50})
+	all := stocks(t)
+	_, err := s.Apply(t.Context(), all)
+	require.NoError(t, err)
+	reads, ibm := NewReader(s.pool), series.Key{Symbol: "IBM", Provider: "history"}
+	for _, window := range s.windows {
+		stored, err := reads.LatestAverage(t.Context(), ibm, window)
+		require.NoError(t, err)
+		computed, err := reads.ComputeAverage(t.Context(), ibm, window)
+		require.NoError(t, err)
+		require.Equal(t, stored, computed)
+	}
+	var points []priceevent.Observation
+	for _, o := range all {
+		if o.Symbol == "IBM" {
+			points = append(points, o)
+		}
+	}
+	require.Greater(t, len(points), 100)
+	sort.Slice(points, func(i, j int) bool { return points[i].ObservedAt.After(points[j].ObservedAt) })
+	for _, window := range []int{1, 100, 500} { // the last is more than there are
+		used := points[:min(window, len(points))]
+		got, err := reads.ComputeAverage(t.Context(), ibm, window)
+		require.NoError(t, err)
+		sum := new(big.Rat)
+		for _, o := range used {
+			sum.Add(sum, o.Price.Decimal().Rat())
+		}
+		mean := sum.Quo(sum, big.NewRat(int64(len(used)), 1))
+		digits, exact := mean.FloatPrec()
+		if !exact {
+			digits = 2 + 12 // the prices have cents
+		}
+		want, _ := new(big.Rat).SetString(mean.FloatString(digits))
+		require.Zero(t, want.Cmp(got.Mean.Decimal().Rat()), "%d: %s", window, got.Mean)
+		require.Equal(t, []any{window, len(used)}, []any{got.Window, got.PointsUsed})
+		require.Equal(t, used[0].ObservedAt.UnixMicro(), got.AsOf)
+		require.Equal(t, used[len(used)-1].ObservedAt.UnixMicro(), got.Oldest)
+	}
+	_, err = reads.ComputeAverage(t.Context(), series.Key{Symbol: "NONE", Provider: "history"}, 100)
+	require.Equal(t, fault.CodeAverageNotFound, fault.CodeOf(err))
+}
+
 func TestGreatestRankWinsWhateverTheOrder(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
