@@ -84,7 +84,9 @@ func TestPreflight(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, w.Code)
 	require.Equal(t, page, w.Header().Get("Access-Control-Allow-Origin"))
 	require.Equal(t, "GET, HEAD", w.Header().Get("Access-Control-Allow-Methods"))
-	require.Contains(t, w.Header().Get("Access-Control-Allow-Headers"), "X-API-Key")
+	for _, name := range []string{"X-API-Key", "Last-Event-ID"} {
+		require.Contains(t, w.Header().Get("Access-Control-Allow-Headers"), name)
+	}
 	require.Equal(t, []string{"Access-Control-Request-Method", "Access-Control-Request-Headers", "Origin"}, w.Header().Values("Vary"))
 	require.NotContains(t, ask(page, http.MethodPost).Header().Get("Access-Control-Allow-Methods"), "POST", "elsewhere's pages change nothing")
 	require.Empty(t, ask("https://evil.example.com", http.MethodGet).Header().Get("Access-Control-Allow-Origin"))

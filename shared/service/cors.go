@@ -49,8 +49,8 @@ func isOrigin(text string) bool {
 const exposed = "RateLimit, RateLimit-Policy, RateLimit-Mode, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, " +
 	"X-Cache, Age, Retry-After, X-Request-ID, ETag"
 
-// allowed are the headers that a page may send.
-const allowed = "X-API-Key, Authorization, If-None-Match, X-Request-ID, Traceparent"
+// allowed are the headers that a page may send; a browser itself sends the last when it connects to a stream again.
+const allowed = "X-API-Key, Authorization, If-None-Match, X-Request-ID, Traceparent, Last-Event-ID"
 
 // Any reports whether there is any origin.
 func (o Origins) Any() bool { return o.any || len(o.list) > 0 }

@@ -22,8 +22,8 @@ func Main(function string, run func(ctx context.Context) error) {
 }
 
 // NewServer makes an HTTP/1 server that no client can hold up: a request must arrive within 30 s, and an idle connection is
-// closed after two minutes. Serve it on a [Bounded] listener, which does the same for answers. A handler that streams for
-// longer than a request may take calls http.ResponseController.SetReadDeadline with the zero time first.
+// closed after two minutes. Serve it on a [Bounded] listener, which does the same for answers. The answer to a request that has a body
+// may stream for longer than that only if its handler calls http.ResponseController.SetReadDeadline with the zero time first.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // TLS, and HTTP/2 with it, end at the platform's proxy
@@ -33,7 +33,21 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+type connKey struct{} // context key of a request's net.Conn
+
+// LimitSendBuffer limits what the kernel keeps of the answer to a request until the client takes it, to about the given number of
+// bytes: by default it is up to 4 MiB, which a stream would fill with states that are old by the time the client reads them. It has no
+// effect unless the server is one of [NewServer], on a [Bounded] listener.
+func LimitSendBuffer(r *http.Request, bytes int) {
+	if c, ok := r.Context().Value(connKey{}).(*boundedConn); ok {
+		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+			_ = tcp.SetWriteBuffer(bytes / 2) // the kernel doubles it; if it fails, the connection fails
+		}
 	}
 }
 
@@ -44,7 +58,7 @@ const (
 
 // Bounded makes every connection of l give up on a client that stops reading. The bound is on progress, not on the whole
 // answer (as http.Server's WriteTimeout is): a long answer goes on for as long as the client takes 256 KiB within 20 s, and
-// a stream that is silent for a while is not cut.
+// a stream that is silent for a while is not cut. A deadline that a handler sets itself counts instead, if it is at least 20 s away.
 func Bounded(l net.Listener) net.Listener { return boundedListener{l} }
 
 type boundedListener struct{ net.Listener }
@@ -63,13 +77,18 @@ type boundedConn struct {
 	until time.Time // the write deadline that is set
 }
 
+// SetWriteDeadline notes the deadline: http.Server removes it after each answer.
+func (c *boundedConn) SetWriteDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetWriteDeadline(t)
+}
+
 // Write writes b in chunks, each with its own deadline.
 func (c *boundedConn) Write(b []byte) (written int, err error) {
 	for {
 		// Most answers find a deadline that is far enough away: setting one costs more than reading the clock.
 		if now := time.Now(); c.until.Sub(now) < writePatience {
-			c.until = now.Add(2 * writePatience)
-			if err := c.SetWriteDeadline(c.until); err != nil {
+			if err := c.SetWriteDeadline(now.Add(2 * writePatience)); err != nil {
 				return written, err
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -87,6 +88,79 @@ func TestAClientThatStopsReadingIsDisconnected(t *testing.T) {
 		_ = c.Close()
 		<-trickled
 	})
+}
+
+// The bound holds for each answer on a connection, and a handler may set another.
+func TestAClientThatStopsReadingLaterIsDisconnected(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ own, want time.Duration }{
+		"bound of the listener": {0, 40 * time.Second}, "deadline of the handler": {30 * time.Second, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				failed := make(chan time.Duration, 1)
+				conn := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/short" {
+						return
+					}
+					began := time.Now()
+					if c.own > 0 {
+						_ = http.NewResponseController(w).SetWriteDeadline(began.Add(c.own))
+					}
+					if _, err := w.Write(make([]byte, 8<<20)); err != nil {
+						failed <- time.Since(began)
+					}
+				}))()
+				send(t, conn, "GET /short HTTP/1.1\r\nHost: h\r\n\r\n")
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				send(t, conn, "GET /long HTTP/1.1\r\nHost: h\r\n\r\n")
+				select {
+				case after := <-failed:
+					require.Equal(t, c.want, after)
+				case <-time.After(5 * time.Minute):
+					require.Fail(t, "the client holds the connection for ever")
+				}
+				_ = conn.Close()
+			})
+		})
+	}
+}
+
+// What the kernel keeps for a client that does not read is limited.
+func TestSendBufferIsLimited(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 10
+	var written atomic.Int64
+	_, url, stop, ended := running(t, time.Second, func(s *service.Service) {
+		s.Mux.HandleFunc("GET /stream", func(w http.ResponseWriter, r *http.Request) {
+			service.LimitSendBuffer(r, limit)
+			for {
+				n, err := w.Write(make([]byte, 8<<10))
+				if err != nil {
+					return
+				}
+				written.Add(int64(n))
+			}
+		})
+	})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(limit)) //nolint:forcetypeassert // dialled as TCP
+	send(t, conn, "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
+	before := int64(0)
+	require.Eventually(t, func() bool {
+		now := written.Load()
+		stands := now > 0 && now == before
+		before = now
+		return stands
+	}, 10*time.Second, 50*time.Millisecond)
+	require.Less(t, before, int64(8*limit))
+	require.NoError(t, conn.Close())
+	stop()
+	require.NoError(t, <-ended)
 }
 
 func TestLongAnswersAndQuietStreamsAreNotCut(t *testing.T) {
