@@ -91,6 +91,29 @@ func TestABatchFindsItsSeriesByIndex(t *testing.T) {
 	}
 }
 
+// So does the stream, for a hundred series of many.
+func TestStatesAreFoundByIndex(t *testing.T) {
+	t.Parallel()
+	conn, err := testenv.Postgres(t).Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	exec := func(sql string) {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	exec("set plan_cache_mode = force_generic_plan")
+	exec("prepare states as " + selectStates)
+	list := func(element string) string { return "'{" + element + strings.Repeat(","+element, 99) + "}'" }
+	for _, rows := range []int{0, 20, 20_000} {
+		exec(fmt.Sprintf("insert into price_series (symbol, provider) select 'S' || i || '-%d', 'p' from generate_series(1, %d) i", rows, rows))
+		plan := explain(t, planned{conn}, "execute states ("+list("S1")+", "+list("p")+", "+list("1")+")")
+		require.Contains(t, plan, "Index Scan using price_series_pk", rows)
+		require.NotContains(t, plan, "Seq Scan", rows)
+		require.NotContains(t, plan, "Join", rows)
+		exec("analyze price_series")
+	}
+}
+
 func explain(t *testing.T, db querier, sql string) string {
 	t.Helper()
 	rows, err := db.Query(t.Context(), "explain (costs off) "+sql)
