@@ -208,7 +208,8 @@ func TestKnativeManifests(t *testing.T) {
 }
 
 // A pod that stops has timeoutSeconds for queue-proxy's 30 s of draining and for SHUTDOWN_TIMEOUT; it is killed if they take longer. A
-// source gives up later than the function's platform does, so that two attempts hardly overlap.
+// source gives up later than the function's platform does, so that two attempts hardly overlap. timeoutSeconds is for whole responses,
+// so that streams must be shorter.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	shutdown, err := time.ParseDuration(variables(t)["SHUTDOWN_TIMEOUT"])
@@ -219,6 +220,9 @@ func TestTimeouts(t *testing.T) {
 	timeout, err := time.ParseDuration(found[1] + "s")
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, timeout, 30*time.Second+shutdown+5*time.Second)
+	stream, err := time.ParseDuration(variables(t)["STREAM_DURATION"])
+	require.NoError(t, err)
+	require.LessOrEqual(t, stream, timeout-5*time.Second, "a stream ends by itself, and may wait for a cold start before")
 	deliveries := regexp.MustCompile(`(?m)^    timeout: PT(\d+S)`).FindAllStringSubmatch(read(t, "../knative/base/kafka.yaml"), -1)
 	require.Len(t, deliveries, 2)
 	for _, d := range deliveries {

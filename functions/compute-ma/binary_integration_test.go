@@ -46,12 +46,12 @@ type binary struct {
 	out  bytes.Buffer
 }
 
-func startBinary(t *testing.T, databaseURL string, brokers kafkaclient.Config, topics priceevent.Topics) *binary {
+func startBinary(t *testing.T, databaseURL string, brokers kafkaclient.Config, topics priceevent.Topics, extra ...string) *binary {
 	t.Helper()
 	bin := os.Getenv("E2E_BIN_DIR") //nolint:forbidigo // where 'make test' has put the binaries
 	require.NotEmpty(t, bin, "E2E_BIN_DIR is not set: run 'make test', which builds the binaries first")
 	port := testenv.FreePort(t)
-	b := &binary{path: filepath.Join(bin, "compute-ma"), url: fmt.Sprintf("http://127.0.0.1:%d/", port), env: append(slices.Concat(os.Environ(), brokers.Environ(), topics.Environ()),
+	b := &binary{path: filepath.Join(bin, "compute-ma"), url: fmt.Sprintf("http://127.0.0.1:%d/", port), env: append(slices.Concat(os.Environ(), brokers.Environ(), topics.Environ(), extra),
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "DATABASE_URL="+databaseURL+"&application_name=binary", "MA_WINDOWS=2,5,20,50")}
 	b.start(t)
 	t.Cleanup(func() {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/backing"
@@ -17,6 +18,10 @@ type config struct {
 	DefaultProvider string `envconfig:"DEFAULT_PROVIDER" default:"yfinance"`
 	Windows         []int  `envconfig:"MA_WINDOWS" default:"5,20,50"`      // points, at most 50
 	MaxEventBytes   int64  `envconfig:"MAX_EVENT_BYTES" default:"1048576"` // larger events are dead letters; 413 if they come from no topic
+	// StreamMaxClients is how many clients a replica streams to at a time.
+	StreamMaxClients int `envconfig:"STREAM_MAX_CLIENTS" default:"1000"`
+	// StreamDuration is when a stream ends, at the latest: before the platform ends it, whose timeout is for the whole response.
+	StreamDuration time.Duration `envconfig:"STREAM_DURATION" default:"40s"`
 }
 
 // mostEventBytes bounds MAX_EVENT_BYTES: a hundred events in flight are in memory whole.
@@ -44,5 +49,7 @@ func (c config) Validate() error {
 		}
 		seen[w] = true
 	}
-	return errors.Join(append(errs, service.Within("MAX_EVENT_BYTES", c.MaxEventBytes, 1, mostEventBytes))...)
+	return errors.Join(append(errs, service.Within("MAX_EVENT_BYTES", c.MaxEventBytes, 1, mostEventBytes),
+		service.Within("STREAM_MAX_CLIENTS", c.StreamMaxClients, 1, 100_000),
+		service.Within("STREAM_DURATION", c.StreamDuration, time.Second, time.Hour))...)
 }

@@ -18,6 +18,7 @@ import (
 
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/functions/compute-ma/internal/stream"
 	"marketdata/shared/api"
 	"marketdata/shared/backing"
 	"marketdata/shared/deadletter"
@@ -68,10 +69,15 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer srv.Close(reads.Close)
+	reader, limit := store.NewReader(reads), clients.Limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default})
 	routes := api.New(srv, "compute-ma", "Exact moving averages of observed prices.")
 	averages.New(averages.Config{
-		Reads: store.NewReader(reads), Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: cfg.Backing.DatabaseURL,
-	}).Routes(routes, clients.Limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))
+		Reads: reader, Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: cfg.Backing.DatabaseURL,
+	}).Routes(routes, limit)
+	stream.New(stream.Config{
+		Reads: reader, DefaultProvider: cfg.DefaultProvider, MaxClients: cfg.StreamMaxClients, Duration: cfg.StreamDuration,
+		Stopping: srv.Stopping(), Log: log, Metrics: srv.Metrics,
+	}).Routes(routes, limit)
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

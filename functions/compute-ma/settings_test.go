@@ -15,6 +15,10 @@ var ownFaults = []settings.Fault{
 	{"MAX_EVENT_BYTES", "0", "MAX_EVENT_BYTES: 0 is not within"},
 	{"MAX_EVENT_BYTES", "99999999999", "MAX_EVENT_BYTES: 99999999999 is not within 1 to 67108864"},
 	{"MAX_EVENT_BYTES", "1MB", `MAX_EVENT_BYTES: "1MB" is not a whole number`},
+	{"STREAM_MAX_CLIENTS", "0", "STREAM_MAX_CLIENTS: 0 is not within 1 to"},
+	{"STREAM_MAX_CLIENTS", "many", `STREAM_MAX_CLIENTS: "many" is not a whole number`},
+	{"STREAM_DURATION", "0s", "STREAM_DURATION: 0s is not within 1s to"},
+	{"STREAM_DURATION", "40", `STREAM_DURATION: "40" is not a duration`},
 }
 
 func TestInvalidSettingsFailTheStart(t *testing.T) { //nolint:paralleltest // it sets the environment
@@ -24,7 +28,7 @@ func TestInvalidSettingsFailTheStart(t *testing.T) { //nolint:paralleltest // it
 func TestFaultsOfSettingsAreReportedInOrder(t *testing.T) { //nolint:paralleltest // it sets the environment
 	settings.Ordered(t, loadConfig, []string{
 		"SHUTDOWN_TIMEOUT", "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "RATE_LIMIT_TIMEOUT", "MAX_COPIES", "TRUSTED_PROXIES", "API_KEYS",
-		"RATE_LIMIT_DEFAULT", "DEFAULT_PROVIDER", "MA_WINDOWS", "MAX_EVENT_BYTES",
+		"RATE_LIMIT_DEFAULT", "DEFAULT_PROVIDER", "MA_WINDOWS", "MAX_EVENT_BYTES", "STREAM_MAX_CLIENTS", "STREAM_DURATION",
 	}, settings.Common, settings.Provider, ownFaults)
 }
 
