@@ -125,6 +125,32 @@ func TestNoRequestIsLostWhenAReplicaEnds(t *testing.T) {
 	require.Positive(t, platform.Status()[0].ColdStarts)
 }
 
+// A stream reaches the client as it is written, counts as one request in flight, and has the revision's timeout.
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	s := &replicas{handle: func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = w.Write([]byte("data: 1\n\n"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}}
+	const timeout = 3 * idle
+	address, platform := run(t, serving.Spec{Timeout: timeout}, s)
+	began := time.Now()
+	resp, err := http.Get(address)
+	require.NoError(t, err)
+	first := make([]byte, len("data: 1\n\n"))
+	_, err = io.ReadFull(resp.Body, first)
+	require.NoError(t, err)
+	require.Equal(t, 1, platform.Status()[0].InFlight)
+	_, err = io.ReadAll(resp.Body)
+	require.Error(t, err, "cut")
+	require.NoError(t, resp.Body.Close())
+	require.GreaterOrEqual(t, time.Since(began), timeout)
+	eventually(t, func() bool { return platform.Status()[0].InFlight == 0 }, "it still counts")
+	require.EqualValues(t, 1, s.started.Load())
+}
+
 func TestAProbeWakesNobody(t *testing.T) {
 	t.Parallel()
 	s := &replicas{}
