@@ -7,17 +7,18 @@ type Listing struct {
 	BaseURL string // default of <NAME>_BASE_URL
 	Key     bool   // needs <NAME>_API_KEY
 	Budget  string // default of <NAME>_BUDGET: the limits of the free plan, or far below those per address
+	Cost    int    // units of the budget that one call costs, for a quote or for bars: binance counts weight, twelve_data credits
 	Symbols []string
 }
 
 // Catalog lists all providers, in the order of the documentation. Read-only.
 var Catalog = []Listing{
-	{"yfinance", "https://query1.finance.yahoo.com", false, "60/1m", []string{"AAPL", "^GSPC", "TSCO.L"}},
-	{"alpha_vantage", "https://www.alphavantage.co", true, "1/1s,5/1m,25/1d", []string{"AAPL", "TSCO.LON"}},
-	{"finnhub", "https://finnhub.io", true, "60/1m", []string{"AAPL", "BINANCE:BTCUSDT"}},
-	{"twelve_data", "https://api.twelvedata.com", true, "8/1m,800/1d", []string{"AAPL", "BTC/USD"}},
-	{"binance", "https://api.binance.com", false, "1200/1m", []string{"BTCUSDT"}},
-	{"coinbase", "https://api.exchange.coinbase.com", false, "10/1s", []string{"BTC-USD"}},
+	{"yfinance", "https://query1.finance.yahoo.com", false, "60/1m", 1, []string{"AAPL", "^GSPC", "TSCO.L"}},
+	{"alpha_vantage", "https://www.alphavantage.co", true, "1/1s,5/1m,25/1d", 1, []string{"AAPL", "TSCO.LON"}},
+	{"finnhub", "https://finnhub.io", true, "60/1m", 1, []string{"AAPL", "BINANCE:BTCUSDT"}},
+	{"twelve_data", "https://api.twelvedata.com", true, "8/1m,800/1d", 1, []string{"AAPL", "BTC/USD"}},
+	{"binance", "https://api.binance.com", false, "1200/1m", 2, []string{"BTCUSDT"}},
+	{"coinbase", "https://api.exchange.coinbase.com", false, "10/1s", 1, []string{"BTC-USD"}},
 }
 
 // Providers returns the names of all providers, in the order of the documentation.

@@ -135,3 +135,14 @@ func TestConfig(t *testing.T) {
 	require.ErrorContains(t, c.Validate(), "FINNHUB_BUDGET")
 	require.ErrorContains(t, c.Validate(), "TWELVE_DATA_BUDGET")
 }
+
+func TestLimitsInUnitsOfTheProvider(t *testing.T) {
+	t.Parallel()
+	var c Config
+	c.Load()
+	require.Equal(t, limitsOf(t, "600/1m"), c.Each["binance"], "each call has weight 2")
+	require.Equal(t, limitsOf(t, "8/1m,800/1d"), c.Each["twelve_data"], "each call costs one credit")
+	require.Equal(t, limitsOf(t, "2/1m,20/1d"), parseLimits("5/1m,41/1d").inCalls(2), "rounded down")
+	c.Each["binance"] = parseLimits("1/1m").inCalls(2)
+	require.ErrorContains(t, c.Validate(), "BINANCE_BUDGET", "it never has room for a call")
+}

@@ -20,7 +20,7 @@ type Config struct {
 func (c *Config) Load() {
 	c.Each = map[string]Limits{}
 	for _, l := range market.Catalog {
-		c.Each[l.Name] = parseLimits(service.Setting(strings.ToUpper(l.Name)+"_BUDGET", l.Budget))
+		c.Each[l.Name] = parseLimits(service.Setting(strings.ToUpper(l.Name)+"_BUDGET", l.Budget)).inCalls(l.Cost)
 	}
 }
 
@@ -32,13 +32,14 @@ func (c Config) Validate() error {
 	var errs []error
 	for _, l := range market.Catalog {
 		if !c.Each[l.Name].valid() {
-			errs = append(errs, fmt.Errorf("%s_BUDGET is neither off nor a list of limits such as 8/1m,800/1d, with at most one per day", strings.ToUpper(l.Name)))
+			errs = append(errs, fmt.Errorf("%s_BUDGET is neither off nor a list of limits such as 8/1m,800/1d, with at most one per day "+
+				"and room for a call, which costs %d, in each", strings.ToUpper(l.Name), l.Cost))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Limits holds all limits of one provider.
+// Limits holds all limits of one provider, in calls.
 type Limits struct {
 	all []ratelimit.Limit
 	day int // calls per day; 0: no limit per day
@@ -59,10 +60,19 @@ func parseLimits(text string) (l Limits) {
 	return l
 }
 
+// inCalls converts limits in units, of which each call costs the same number, rounded down.
+func (l Limits) inCalls(cost int) Limits {
+	for i := range l.all {
+		l.all[i].N /= cost
+	}
+	l.day /= cost
+	return l
+}
+
 func (l Limits) valid() bool {
 	days := 0
 	for _, limit := range l.all {
-		if limit == (ratelimit.Limit{}) {
+		if limit.N < 1 {
 			return false
 		}
 		if isDay(limit) {
