@@ -27,21 +27,44 @@ func ParsePrice(text string) (Price, error) {
 	if d, ok := parseShort(text); ok {
 		return Price{d}, nil
 	}
+	d, err := parseDecimal(text)
+	if err != nil {
+		return Price{}, err
+	}
+	return withinLimits(NewPrice(d))
+}
+
+// ParseRounded reads a JSON number as [ParsePrice] does, and rounds it to places digits after the point, half up: prices that went
+// through a float have digits that nobody meant. The result may be 0. The number before rounding may have any number of digits after
+// the point.
+func ParseRounded(text string, places int32) (Price, error) {
+	d, err := parseDecimal(text)
+	if err != nil {
+		return Price{}, err
+	}
+	return withinLimits(NewPrice(d.Round(places)))
+}
+
+// parseDecimal reads a JSON number greater than 0 whose digits take little memory.
+func parseDecimal(text string) (decimal.Decimal, error) {
 	if len(text) > maxPriceText || !isJSONNumber(text) {
-		return Price{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price is not a decimal number of reasonable length")
+		return decimal.Decimal{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price is not a decimal number of reasonable length")
 	}
 	d, err := decimal.NewFromString(text)
 	if err != nil {
-		return Price{}, fault.Wrap(err, fault.Invalid, fault.CodeInvalidPrice, "price is not a decimal number")
+		return decimal.Decimal{}, fault.Wrap(err, fault.Invalid, fault.CodeInvalidPrice, "price is not a decimal number")
 	}
 	if d.Sign() <= 0 {
-		return Price{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price must be greater than 0")
+		return decimal.Decimal{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price must be greater than 0")
 	}
 	// Bound the exponent before digits are written out: 1e999999999 must not cost memory.
 	if e := int64(d.Exponent()); e > maxIntegerDigits || e < -maxPriceText {
-		return Price{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price is out of range")
+		return decimal.Decimal{}, fault.New(fault.Invalid, fault.CodeInvalidPrice, "price is out of range")
 	}
-	p := NewPrice(d)
+	return d, nil
+}
+
+func withinLimits(p Price) (Price, error) {
 	whole := len(p.d.Coefficient().String()) + int(p.d.Exponent())
 	if whole > maxIntegerDigits || int(-p.d.Exponent()) > maxFractionDigits {
 		return Price{}, fault.New(fault.Invalid, fault.CodeInvalidPrice,
