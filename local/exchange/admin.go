@@ -3,6 +3,7 @@ package exchange
 import (
 	"encoding/json"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -22,11 +23,24 @@ type fault struct {
 	DelayMS  int    `json:"delay_ms,omitempty"` // before the response
 }
 
+// caller is what calls are counted by.
+type caller struct{ provider, symbol, of string }
+
+// of returns what a call asks for: quotes or bars.
+func of(r *http.Request) string {
+	query := r.URL.Query()
+	if query.Has("period1") || query.Get("function") == "TIME_SERIES_DAILY" ||
+		slices.Contains([]string{"time_series", "klines", "candles"}, path.Base(r.URL.Path)) {
+		return "bars"
+	}
+	return "quotes"
+}
+
 // called counts a call and returns the kind of fault to apply, empty for none. It waits for the fault's delay; without one, a fault
 // of kind timeout waits for a minute, or until the caller gives up.
 func (e *Exchange) called(r *http.Request, provider, symbol string) string {
 	e.mu.Lock()
-	e.calls[[2]string{provider, symbol}]++
+	e.calls[caller{provider, symbol, of(r)}]++
 	var hit *fault
 	for i, f := range e.faults {
 		if f.Provider == provider && (f.Symbol == "" || strings.EqualFold(f.Symbol, symbol)) {
@@ -81,11 +95,12 @@ func (e *Exchange) clearFaults(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (e *Exchange) countCalls(w http.ResponseWriter, r *http.Request) {
-	provider, symbol := r.URL.Query().Get("provider"), strings.ToUpper(r.URL.Query().Get("symbol"))
+	query := r.URL.Query()
+	provider, symbol, of := query.Get("provider"), strings.ToUpper(query.Get("symbol")), query.Get("of")
 	e.mu.Lock()
 	n := 0
 	for k, c := range e.calls {
-		if (provider == "" || k[0] == provider) && (symbol == "" || k[1] == symbol) {
+		if (provider == "" || k.provider == provider) && (symbol == "" || k.symbol == symbol) && (of == "" || k.of == of) {
 			n += c
 		}
 	}

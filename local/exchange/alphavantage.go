@@ -10,14 +10,16 @@ const (
 	alphaThanks  = "Thank you for using Alpha Vantage! "
 )
 
-// alphaVantage answers as GLOBAL_QUOTE does (captured responses): always with status 200, and with errors as "Error Message", "Note"
-// or "Information". The error about the daily limit contains the key.
+// alphaVantage answers as GLOBAL_QUOTE (captured responses) and TIME_SERIES_DAILY (documentation) do: always with status 200, and with
+// errors as "Error Message", "Note" or "Information". The error about the daily limit contains the key.
 var alphaVantage = venue{
 	name:   "alpha_vantage",
 	routes: map[string]func(quote) any{"/query": alphaQuote},
 	symbol: func(r *http.Request) string { return r.URL.Query().Get("symbol") },
 	key:    func(r *http.Request) string { return r.URL.Query().Get("apikey") },
-	page:   "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body></body></html>",
+	// Splits are in another, premium function.
+	asTraded: true,
+	page:     "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body></body></html>",
 	refuse: func(kind string, q quote) (reply, bool) {
 		say := func(name, text string) (reply, bool) {
 			body, err := json.Marshal(map[string]string{name: text}) // the text may contain a key that the caller sent
@@ -25,11 +27,19 @@ var alphaVantage = venue{
 		}
 		switch kind {
 		case "unknown_symbol":
+			if isDaily(q) {
+				return say("Error Message", "Invalid API call. Please retry or visit the documentation "+
+					"(https://www.alphavantage.co/documentation/) for TIME_SERIES_DAILY.")
+			}
 			return jsonReply(http.StatusOK, `{"Global Quote":{}}`), true
 		case "bad_key", "no_key":
 			return say("Error Message", "the parameter apikey is invalid or missing. Please claim your free API key on "+
 				"(https://www.alphavantage.co/support/#api-key). It should take less than 20 seconds.")
 		case "not_entitled":
+			if isDaily(q) {
+				return say("Information", alphaThanks+"The outputsize=full parameter value is a premium feature for the TIME_SERIES_DAILY "+
+					"endpoint. You may subscribe to any of the premium plans at "+alphaPremium+" to instantly unlock all premium features")
+			}
 			return say("Information", alphaThanks+"This is a premium endpoint. You may subscribe to any of the premium plans at "+
 				alphaPremium+" to instantly unlock all premium endpoints")
 		case "limit_minute":
@@ -45,7 +55,12 @@ var alphaVantage = venue{
 	},
 }
 
+func isDaily(q quote) bool { return q.query.Get("function") == "TIME_SERIES_DAILY" }
+
 func alphaQuote(q quote) any {
+	if isDaily(q) {
+		return alphaDaily(q)
+	}
 	m := map[string]string{
 		"01. symbol": q.symbol, "02. open": q.previous + "00", "03. high": q.price + "00", "04. low": q.previous + "00",
 		"05. price": q.price + "00", "06. volume": "93222", "07. latest trading day": q.at.Format("2006-01-02"),

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// binance answers as the ticker of the spot API does, with the errors of its documentation. Prices need no key: the faults about keys
+// binance answers as the ticker and the klines of the spot API do, with the errors of its documentation. Prices need no key: the faults about keys
 // return its errors for a wrong key, and not_entitled its error for a restricted country.
 var binance = venue{
 	name:   "binance",
-	routes: map[string]func(quote) any{"/api/v3/ticker/price": binanceTicker},
+	routes: map[string]func(quote) any{"/api/v3/ticker/price": binanceTicker, "/api/v3/klines": binanceKlines},
 	symbol: func(r *http.Request) string { return r.URL.Query().Get("symbol") },
 	pair:   map[string]string{"BTCUSDT": "BTC-USD", "ETHUSDT": "ETH-USD"},
 	page:   "<html><head><title>Attention Required!</title></head><body></body></html>",

@@ -2,11 +2,12 @@ package exchange
 
 import "net/http"
 
-// coinbase answers as the ticker of Coinbase Exchange does. Prices need no key: the faults about keys return its errors for a wrong
+// coinbase answers as the ticker and the candles of Coinbase Exchange do. Prices need no key: the faults about keys return its errors for a wrong
 // key.
 var coinbase = venue{
 	name:   "coinbase",
-	routes: map[string]func(quote) any{"/products/{symbol}/ticker": coinbaseTicker},
+	routes: map[string]func(quote) any{"/products/{symbol}/ticker": coinbaseTicker, "/products/{symbol}/candles": coinbaseCandles},
+	lossy:  true,
 	symbol: func(r *http.Request) string { return r.PathValue("symbol") },
 	pair:   map[string]string{"BTC-USD": "BTC-USD", "ETH-USD": "ETH-USD"},
 	page:   "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body></body></html>",

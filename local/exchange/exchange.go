@@ -1,8 +1,11 @@
 // Package exchange is a fake of the price providers, with their exact response formats. Prices follow from real monthly closes and a
 // seeded walk. It fails on request.
 //
-// Each provider is mounted under its name (/yfinance/…) and described by a venue in a file of its own. /_admin/faults makes calls
-// fail, /_admin/calls counts them (admin.go).
+// Each provider is mounted under its name (/yfinance/…) and described by a venue in a file of its own; the answers with bars are in
+// <provider>_bars.go. Quotes are for sale around the clock, but the bars of stocks keep to the sessions of New York (calendar.go).
+//
+// /_admin/faults makes calls fail and /_admin/calls counts them (admin.go), /_admin/splits splits a stock (splits.go), and
+// /_admin/bars lists the bars that an adapter should find (bars.go).
 package exchange
 
 import (
@@ -18,26 +21,31 @@ import (
 
 // Exchange emulates all providers. Safe for concurrent use.
 type Exchange struct {
-	seed   uint64
-	now    func() time.Time
-	closes map[string]int64
-	mux    *http.ServeMux
+	seed        uint64
+	now         func() time.Time
+	instruments map[string][]monthlyClose
+	mux         *http.ServeMux
 
 	mu     sync.Mutex
 	faults []*fault
-	calls  map[[2]string]int // by provider and symbol
+	splits []split
+	calls  map[caller]int
 }
 
 // venue describes the API of one provider.
 type venue struct {
-	name   string
-	routes map[string]func(quote) any // encodes a quote, by path under the name
+	name string
+	// routes encode a quote, or the bars that the query asks for, by path under the name. They may return a whole reply.
+	routes map[string]func(quote) any
 	symbol func(*http.Request) string
 	key    func(*http.Request) string // nil: the provider needs no key. Any key is accepted
 	pair   map[string]string          // instrument by symbol; nil: the symbol is the instrument
 	// refuse returns the provider's error response for a kind of fault, and false for kinds that are not errors.
 	refuse func(kind string, q quote) (reply, bool)
 	page   string // the web page that the fault html returns
+
+	lossy    bool // some intervals have no close
+	asTraded bool // closes are not converted after a split
 }
 
 // quote is the input of a venue's response.
@@ -49,6 +57,7 @@ type quote struct {
 	key      string // sent by the caller
 	kind     string // extra_fields and bad_price change the body
 	query    url.Values
+	history  history
 }
 
 type reply struct {
@@ -83,10 +92,13 @@ func Providers() []Provider {
 
 // New returns an Exchange whose prices are a function of seed, symbol and the current second.
 func New(seed uint64, now func() time.Time) *Exchange {
-	e := &Exchange{seed: seed, now: now, closes: lastCloses(), mux: http.NewServeMux(), calls: map[[2]string]int{}}
+	e := &Exchange{seed: seed, now: now, instruments: realCloses(), mux: http.NewServeMux(), calls: map[caller]int{}}
 	e.mux.HandleFunc("PUT /_admin/faults", e.addFault)
 	e.mux.HandleFunc("DELETE /_admin/faults", e.clearFaults)
 	e.mux.HandleFunc("GET /_admin/calls", e.countCalls)
+	e.mux.HandleFunc("PUT /_admin/splits", e.addSplit)
+	e.mux.HandleFunc("DELETE /_admin/splits", e.clearSplits)
+	e.mux.HandleFunc("GET /_admin/bars", e.listBars)
 	for _, v := range venues() {
 		for path, body := range v.routes {
 			e.mux.HandleFunc("GET /"+v.name+path, e.serve(v, body))
@@ -102,7 +114,7 @@ const invented = "LOAD"
 // Call it before the first request.
 func (e *Exchange) Invent(n int) *Exchange {
 	for i := range n {
-		e.closes[invented+strconv.Itoa(i)] = 10_000 + int64(i)
+		e.instruments[invented+strconv.Itoa(i)] = onePrice(2020, 10_000+int64(i))
 	}
 	return e
 }
@@ -111,7 +123,7 @@ func (e *Exchange) Invent(n int) *Exchange {
 // coinbase trade pairs of coins under names of their own.
 func (e *Exchange) Symbols() []string {
 	var out []string
-	for s := range e.closes {
+	for s := range e.instruments {
 		if !isCoin(s) && !strings.HasPrefix(s, invented) {
 			out = append(out, s)
 		}
@@ -131,8 +143,11 @@ func (e *Exchange) serve(v venue, body func(quote) any) http.HandlerFunc {
 			q.key = v.key(r)
 		}
 		q.kind = e.called(r, v.name, q.symbol)
-		cents, known := e.price(v.instrument(q.symbol), q.at.Unix())
-		q.price, q.previous = decimalCents(cents), decimalCents(e.closes[v.instrument(q.symbol)])
+		instrument := v.instrument(q.symbol)
+		cents, known := e.price(instrument, q.at.Unix())
+		q.price = decimalCents(e.inShares(instrument, cents, q.at.Unix()))
+		q.previous = decimalCents(e.inShares(instrument, e.previous(instrument), q.at.Unix()))
+		q.history = history{e, v, instrument, q.at}
 		refusal, refused := v.refuse(q.kind, q)
 		switch {
 		case refused:
@@ -143,7 +158,7 @@ func (e *Exchange) serve(v venue, body func(quote) any) http.HandlerFunc {
 		case !known:
 			refusal, _ = v.refuse("unknown_symbol", q)
 		default:
-			refusal = jsonReply(http.StatusOK, spoil(q.kind, body(q)))
+			refusal = encode(q.kind, body(q))
 		}
 		refusal.write(w)
 	}
@@ -157,6 +172,14 @@ func (v venue) instrument(symbol string) string {
 		return symbol
 	}
 	return v.pair[symbol]
+}
+
+// encode returns the reply for a body, or the body if it is one.
+func encode(kind string, body any) reply {
+	if whole, ok := body.(reply); ok {
+		return whole
+	}
+	return jsonReply(http.StatusOK, spoil(kind, body))
 }
 
 // spoil encodes a body, and truncates or inflates it if the fault says so.

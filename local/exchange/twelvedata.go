@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// twelveData answers as Twelve Data's /quote and /price do (captured responses). Errors about the symbol have their HTTP status, the
-// others have 200: the real API does both, and only the code in the body counts.
+// twelveData answers as Twelve Data's /quote, /price (captured responses) and /time_series (documentation) do. Errors about
+// the symbol have their HTTP status, the others have 200: the real API does both, and only the code in the body counts.
 var twelveData = venue{
 	name:   "twelve_data",
-	routes: map[string]func(quote) any{"/quote": twelveQuote, "/price": twelvePrice},
+	routes: map[string]func(quote) any{"/quote": twelveQuote, "/price": twelvePrice, "/time_series": twelveSeries},
+	lossy:  true,
 	symbol: func(r *http.Request) string { return r.URL.Query().Get("symbol") },
 	key: func(r *http.Request) string {
 		header, _ := strings.CutPrefix(r.Header.Get("Authorization"), "apikey ")

@@ -11,6 +11,7 @@ var yfinance = venue{
 	name:   "yfinance",
 	routes: map[string]func(quote) any{"/v8/finance/chart/{symbol}": yahooChart},
 	symbol: func(r *http.Request) string { return r.PathValue("symbol") },
+	lossy:  true,
 	page:   "<!doctype html><title>Yahoo</title><p>Our engineers are working quickly to resolve the issue.",
 	refuse: func(kind string, _ quote) (reply, bool) {
 		switch kind {
@@ -36,14 +37,31 @@ type chart struct {
 
 type chartResult struct {
 	Meta       chartMeta `json:"meta"`
-	Timestamp  []int64   `json:"timestamp"`
+	Timestamp  []int64   `json:"timestamp,omitempty"`
 	Indicators struct {
-		Quote []chartBars `json:"quote"`
+		Quote    []chartBars     `json:"quote"`
+		AdjClose []chartAdjClose `json:"adjclose,omitempty"`
 	} `json:"indicators"`
+	Events *chartSplits `json:"events,omitempty"`
 }
 
 type chartBars struct {
-	Close []*json.Number `json:"close"`
+	Close []*json.Number `json:"close,omitempty"`
+}
+
+type chartAdjClose struct {
+	AdjClose []json.Number `json:"adjclose"`
+}
+
+type chartPeriods struct {
+	Regular chartPeriod `json:"regular"`
+}
+
+type chartPeriod struct {
+	Timezone  string `json:"timezone"`
+	Start     int64  `json:"start"`
+	End       int64  `json:"end"`
+	GMTOffset int    `json:"gmtoffset"`
 }
 
 type chartMeta struct {
@@ -66,12 +84,17 @@ type chartMeta struct {
 	DataGranularity      string      `json:"dataGranularity"`
 	Range                string      `json:"range"`
 	ValidRanges          []string    `json:"validRanges"`
+	// Only in a history.
+	CurrentTradingPeriod *chartPeriods `json:"currentTradingPeriod,omitempty"`
 	// Set by the fault extra_fields.
 	FulldayPrice               json.Number `json:"fulldayPrice,omitempty"`
 	RegularMarketChangePercent float64     `json:"regularMarketChangePercent,omitempty"`
 }
 
 func yahooChart(q quote) any {
+	if q.query.Has("period1") {
+		return yahooHistory(q)
+	}
 	now, last, previous := q.at.Unix(), json.Number(q.price), json.Number(q.previous)
 	meta := chartMeta{
 		Currency: "USD", Symbol: q.symbol, ExchangeName: "NMS", FullExchangeName: "NasdaqGS", InstrumentType: "EQUITY",
