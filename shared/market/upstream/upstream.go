@@ -7,6 +7,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,15 +21,17 @@ import (
 )
 
 const (
-	maxBody   = 1 << 20  // bytes; the largest real response has some tens of kilobytes
-	maxHeader = 64 << 10 // bytes
+	maxBody    = 1 << 20  // bytes; the largest real response with a quote has some tens of kilobytes
+	maxHistory = 4 << 20  // bytes; 25 years of days are a megabyte and a half
+	maxHeader  = 64 << 10 // bytes
 )
 
 // Config is the address, key and timeout of a provider.
 type Config struct {
-	BaseURL string        // with or without a trailing slash
-	Key     secret.Value  // empty: no key
-	Timeout time.Duration // of one whole call
+	BaseURL string           // with or without a trailing slash
+	Key     secret.Value     // empty: no key
+	Timeout time.Duration    // of one whole call
+	Now     func() time.Time // our clock; nil: time.Now
 }
 
 // KeyPlace is the part of the request that carries the key. The zero KeyPlace means that the provider needs no key.
@@ -51,9 +54,12 @@ type Client struct {
 
 // New returns a client. Each of its calls ends within the timeout.
 func New(c Config, place KeyPlace) *Client {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	return &Client{
 		baseURL: strings.TrimRight(c.BaseURL, "/"), timeout: c.Timeout, transport: newTransport(nil),
-		authorize: authorizer(string(c.Key), place), mask: newMask(string(c.Key)), now: time.Now,
+		authorize: authorizer(string(c.Key), place), mask: newMask(string(c.Key)), now: c.Now,
 	}
 }
 
@@ -80,6 +86,18 @@ func authorizer(key string, place KeyPlace) func(*http.Request) error {
 // contain the URL or the key. They are Unavailable: provider_auth, without a call, if the provider needs a key and there is none;
 // provider_timeout; provider_unavailable; and provider_malformed for a response over 1 MiB.
 func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer, error) {
+	return c.get(ctx, path, query, maxBody)
+}
+
+// GetHistory is Get for a response of up to 4 MiB.
+func (c *Client) GetHistory(ctx context.Context, path string, query url.Values) (Answer, error) {
+	return c.get(ctx, path, query, maxHistory)
+}
+
+// Now returns the time of our clock, in UTC.
+func (c *Client) Now() time.Time { return c.now().UTC() }
+
+func (c *Client) get(ctx context.Context, path string, query url.Values, most int) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	target := c.baseURL + path
@@ -91,15 +109,15 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values) (Answer
 		return Answer{}, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to the end, or not needed
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(most)+1))
 	switch refused := resp.StatusCode != http.StatusOK; {
 	case err != nil && (!refused || errors.Is(ctx.Err(), context.Canceled)):
 		return Answer{}, c.transportError(err)
-	case len(body) > maxBody && !refused:
-		return Answer{}, Malformed(nil, "the response is larger than 1 MiB")
+	case len(body) > most && !refused:
+		return Answer{}, Malformed(nil, fmt.Sprintf("the response is larger than %d MiB", most>>20))
 	}
-	body = body[:min(len(body), maxBody)] // the status of a refusal counts even if its body is cut
-	now := c.now().UTC()
+	body = body[:min(len(body), most)] // the status of a refusal counts even if its body is cut
+	now := c.Now()
 	return Answer{
 		Response:   market.Response{Status: resp.StatusCode, Body: c.mask(body), ReceivedAt: now},
 		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), now),
