@@ -22,7 +22,7 @@ func TestConformance(t *testing.T) {
 	a := conformance.Adapter{
 		Name:     alphavantage.Name,
 		New:      func(c upstream.Config) market.Provider { return alphavantage.New(c, "") },
-		Exchange: func() http.Handler { return exchange.New(1, time.Now) },
+		Exchange: func(now func() time.Time) http.Handler { return exchange.New(1, now) },
 		Symbol:   "IBM",
 		DayLimit: true,
 		Price:    `"05. price":`,

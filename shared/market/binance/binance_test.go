@@ -17,7 +17,7 @@ func TestConformance(t *testing.T) {
 	a := conformance.Adapter{
 		Name:     binance.Name,
 		New:      func(c upstream.Config) market.Provider { return binance.New(c) },
-		Exchange: func() http.Handler { return exchange.New(1, time.Now) },
+		Exchange: func(now func() time.Time) http.Handler { return exchange.New(1, now) },
 		Symbol:   "BTCUSDT",
 		Price:    `"price":`,
 		Recorded: map[string]conformance.Want{

@@ -3,7 +3,8 @@
 // on request, and against responses recorded from the provider, each a file in the adapter's testdata.
 //
 // Start at [Run]. Its parts are in exchange.go (each kind of fault), recorded.go (recorded responses, also truncated, damaged or
-// extended), transport.go (time, size, connections) and secrecy.go (the key).
+// extended), transport.go (time, size, connections) and secrecy.go (the key). An adapter with a history passes those that do not
+// depend on the form of an answer a second time, with bars, and also bars.go (ranges, splits) and bars_recorded.go.
 package conformance
 
 import (
@@ -36,8 +37,8 @@ const patience = 20 * time.Second
 type Adapter struct {
 	Name string
 	New  func(upstream.Config) market.Provider
-	// Exchange returns a fake exchange, which serves the adapter's provider under /Name, and /_admin/faults.
-	Exchange func() http.Handler
+	// Exchange returns a fake exchange, which serves the adapter's provider under /Name, and /_admin, on the given clock.
+	Exchange func(now func() time.Time) http.Handler
 	Symbol   market.Symbol // traded by the exchange
 
 	// Key is the part of the request that must carry the key; empty if the provider needs none.
@@ -57,6 +58,12 @@ type Adapter struct {
 	Seconds string
 	// Recorded has the outcome of each file in testdata, which is a captured HTTP response with header and body.
 	Recorded map[string]Want
+
+	// Bars describes the adapter's history; nil: it has none.
+	Bars *Bars
+	// asks is what ask calls; nil: Latest. Then the adapter's clock stands still at now.
+	asks *question
+	now  time.Time
 }
 
 // Want is the expected outcome of one response: a quote, or an error.
@@ -78,13 +85,19 @@ func Run(t *testing.T, a Adapter) {
 	t.Run("damaged", func(t *testing.T) { t.Parallel(); a.damaged(t) })
 	t.Run("transport", func(t *testing.T) { t.Parallel(); a.transport(t) })
 	t.Run("secrecy", func(t *testing.T) { t.Parallel(); a.secrecy(t) })
+	_, historian := a.New(upstream.Config{}).(market.Historian)
+	require.Equal(t, a.Bars != nil, historian)
+	if historian {
+		t.Run("bars", func(t *testing.T) { t.Parallel(); a.bars(t) })
+	}
 }
 
-// result is one outcome of Latest.
+// result is one outcome of Latest or of Bars.
 type result struct {
-	quote market.Quote
-	resp  market.Response
-	err   error
+	quote   market.Quote
+	history market.History
+	resp    market.Response
+	err     error
 }
 
 // adapter returns the adapter for a server that ends with the test.
@@ -95,7 +108,15 @@ func (a Adapter) adapter(t *testing.T, h http.Handler, path, key string, timeout
 	server.Start()
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
-	return a.New(upstream.Config{BaseURL: server.URL + path, Key: secret.Value(key), Timeout: timeout})
+	return a.New(upstream.Config{BaseURL: server.URL + path, Key: secret.Value(key), Timeout: timeout, Now: a.clock})
+}
+
+// clock is that of the adapter and of the exchange.
+func (a Adapter) clock() time.Time {
+	if a.now.IsZero() {
+		return time.Now()
+	}
+	return a.now
 }
 
 // serve returns the adapter for a server with one handler for all paths.
@@ -104,14 +125,19 @@ func (a Adapter) serve(t *testing.T, h http.HandlerFunc) market.Provider {
 	return a.adapter(t, h, "/base/", key, patience)
 }
 
-// ask calls Latest and checks what every outcome must satisfy.
+// ask calls Latest, or Bars if the suite is about bars, and checks what every outcome must satisfy.
 func (a Adapter) ask(ctx context.Context, t *testing.T, p market.Provider, symbol market.Symbol) result {
 	t.Helper()
 	var r result
-	r.quote, r.resp, r.err = p.Latest(ctx, symbol)
+	if a.asks == nil {
+		r.quote, r.resp, r.err = p.Latest(ctx, symbol)
+	} else {
+		r.history, r.resp, r.err = p.(market.Historian).Bars(ctx, symbol, a.asks.interval, a.asks.from, a.asks.to)
+	}
 	notShown(t, p, r)
 	if r.err != nil {
 		require.Zero(t, r.quote, "an error has no quote")
+		require.Zero(t, r.history, "an error has no history")
 		f, ok := fault.As(fmt.Errorf("wrapped: %w", r.err))
 		require.True(t, ok, "%v is not a fault", r.err)
 		kind := fault.Unavailable
@@ -128,6 +154,10 @@ func (a Adapter) ask(ctx context.Context, t *testing.T, p market.Provider, symbo
 		}
 		return r
 	}
+	if a.asks != nil {
+		a.asks.sound(t, r.history)
+		return r
+	}
 	require.Equal(t, symbol, r.quote.Symbol)
 	require.Equal(t, a.Name, r.quote.Provider)
 	require.Equal(t, 1, r.quote.Price.Cmp(market.Price{}), "a price is greater than 0")
@@ -142,7 +172,7 @@ func notShown(t *testing.T, p market.Provider, r result) {
 	t.Helper()
 	var out bytes.Buffer
 	for _, log := range []*slog.Logger{slog.New(slog.NewJSONHandler(&out, nil)), slog.New(slog.NewTextHandler(&out, nil))} {
-		log.Warn("fetch failed", "err", r.err, "quote", r.quote, "status", r.resp.Status, "provider", p)
+		log.Warn("fetch failed", "err", r.err, "quote", r.quote, "history", r.history, "status", r.resp.Status, "provider", p)
 	}
 	for err := r.err; err != nil; err = errors.Unwrap(err) { // a cause may be logged alone
 		_, _ = fmt.Fprintf(&out, "%v %+v %#v\n", err, err, err)
@@ -175,6 +205,16 @@ func (w Want) check(t *testing.T, r result) {
 	}
 	require.Equal(t, at, r.quote.ObservedAt)
 	require.Equal(t, w.ObservedAt.IsZero(), r.quote.Undated)
+}
+
+// checkOK compares an outcome with that of ok.http.
+func (a Adapter) checkOK(t *testing.T, r result) {
+	t.Helper()
+	if a.asks != nil {
+		a.Bars.Recorded["ok.http"].check(t, r)
+		return
+	}
+	a.Recorded["ok.http"].check(t, r)
 }
 
 func (a Adapter) needsKey() bool { return a.Key.Header+a.Key.Query != "" }

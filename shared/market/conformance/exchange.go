@@ -22,7 +22,7 @@ var usual = map[string]string{
 	"oversized": "provider_malformed", "timeout": "provider_timeout", "error_5xx": "provider_unavailable",
 }
 
-// exchange fetches each kind of fault once, and then a quote.
+// exchange fetches each kind of fault once, and then a quote, or bars.
 func (a Adapter) exchange(t *testing.T) {
 	t.Helper()
 	for kind, code := range usual {
@@ -31,7 +31,7 @@ func (a Adapter) exchange(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			e, timeout := a.Exchange(), patience
+			e, timeout := a.Exchange(a.clock), patience
 			if kind == "timeout" {
 				timeout = 200 * time.Millisecond
 			}
@@ -53,7 +53,7 @@ func (a Adapter) exchange(t *testing.T) {
 	}
 	t.Run("an unknown symbol", func(t *testing.T) {
 		t.Parallel()
-		p := a.adapter(t, a.Exchange(), "/"+a.Name, key, patience)
+		p := a.adapter(t, a.Exchange(a.clock), "/"+a.Name, key, patience)
 		for _, symbol := range []market.Symbol{"NOPE", "^NO.PE", "NO/PE", "NO:PE=X", "N&PE", "N+PE", "N/../PE"} {
 			r := a.ask(t.Context(), t, p, symbol)
 			require.Equal(t, "symbol_not_found", fault.CodeOf(r.err), symbol)
@@ -62,7 +62,7 @@ func (a Adapter) exchange(t *testing.T) {
 	t.Run("a provider without its key is not called", func(t *testing.T) {
 		t.Parallel()
 		called := false
-		e := a.Exchange()
+		e := a.Exchange(a.clock)
 		p := a.adapter(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			called = true
 			e.ServeHTTP(w, r)
@@ -81,6 +81,10 @@ func (a Adapter) exchange(t *testing.T) {
 func (a Adapter) quoted(t *testing.T, r result) {
 	t.Helper()
 	require.NoError(t, r.err)
+	if a.asks != nil {
+		require.NotEmpty(t, r.history.Bars)
+		return
+	}
 	require.Equal(t, a.Currency, r.quote.Currency)
 	require.Equal(t, a.TimeGiven, !r.quote.Undated)
 	if a.TimeGiven {
@@ -93,7 +97,13 @@ func (a Adapter) quoted(t *testing.T, r result) {
 
 func misbehave(t *testing.T, exchange http.Handler, fault string) {
 	t.Helper()
+	status, body := admin(t, exchange, http.MethodPut, "/_admin/faults", fault)
+	require.Equal(t, http.StatusNoContent, status, body)
+}
+
+func admin(t *testing.T, exchange http.Handler, method, target, body string) (int, string) {
+	t.Helper()
 	w := httptest.NewRecorder()
-	exchange.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/_admin/faults", strings.NewReader(fault)))
-	require.Equal(t, http.StatusNoContent, w.Code, w.Body.String())
+	exchange.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body)))
+	return w.Code, w.Body.String()
 }

@@ -25,16 +25,24 @@ type recording struct {
 	body   []byte
 }
 
-// record reads a file of testdata. The files have no transport headers: the test server sets its own.
-func record(t *testing.T, name string) recording {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", name)) //nolint:gosec // a file of the test
-	require.NoError(t, err)
+// folder is where the recordings are.
+func (a Adapter) folder() string {
+	if a.asks != nil {
+		return filepath.Join("testdata", "bars")
+	}
+	return "testdata"
+}
+
+// record reads a recording. The files have no transport headers: the test server sets its own.
+func (a Adapter) record(tb testing.TB, name string) recording {
+	tb.Helper()
+	text, err := os.ReadFile(filepath.Join(a.folder(), name)) //nolint:gosec // a file of the test
+	require.NoError(tb, err)
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(text)), nil)
-	require.NoError(t, err, name)
+	require.NoError(tb, err, name)
 	defer resp.Body.Close() //nolint:errcheck // in memory
 	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err, name)
+	require.NoError(tb, err, name)
 	return recording{resp.StatusCode, resp.Header, bytes.TrimSpace(body)}
 }
 
@@ -50,15 +58,27 @@ func (c recording) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 // recorded plays every file of testdata. Each file must have an entry in Recorded, and each entry a file.
 func (a Adapter) recorded(t *testing.T) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata", "*.http"))
+	files, err := filepath.Glob(filepath.Join(a.folder(), "*.http"))
 	require.NoError(t, err)
 	require.Len(t, files, len(a.Recorded), "each recording has an expected outcome")
 	require.Contains(t, a.Recorded, "ok.http")
 	for name, want := range a.Recorded {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			want.check(t, a.ask(t.Context(), t, a.serve(t, record(t, name).ServeHTTP), a.Symbol))
+			want.check(t, a.ask(t.Context(), t, a.serve(t, a.record(t, name).ServeHTTP), a.Symbol))
 		})
+	}
+}
+
+// player returns a function that asks the adapter while its provider responds with a status and a body.
+func (a Adapter) player(t *testing.T, header http.Header) func(t *testing.T, status int, body []byte) result {
+	t.Helper()
+	var current atomic.Pointer[recording]
+	p := a.serve(t, func(w http.ResponseWriter, r *http.Request) { current.Load().ServeHTTP(w, r) })
+	return func(t *testing.T, status int, body []byte) result {
+		t.Helper()
+		current.Store(&recording{status, header, body})
+		return a.ask(t.Context(), t, p, a.Symbol)
 	}
 }
 
@@ -71,14 +91,8 @@ var notPrices = []string{
 // damaged plays variants of the good recording that a provider may send some day.
 func (a Adapter) damaged(t *testing.T) {
 	t.Helper()
-	ok, want := record(t, "ok.http"), a.Recorded["ok.http"]
-	var current atomic.Pointer[recording]
-	p := a.serve(t, func(w http.ResponseWriter, r *http.Request) { current.Load().ServeHTTP(w, r) })
-	ask := func(t *testing.T, status int, body []byte) result {
-		t.Helper()
-		current.Store(&recording{status, ok.header, body})
-		return a.ask(t.Context(), t, p, a.Symbol)
-	}
+	ok, want := a.record(t, "ok.http"), a.Recorded["ok.http"]
+	ask := a.player(t, ok.header)
 	malformed := func(t *testing.T, body string) {
 		t.Helper()
 		require.Equal(t, "provider_malformed", fault.CodeOf(ask(t, http.StatusOK, []byte(body)).err), body)
@@ -142,18 +156,22 @@ func (a Adapter) damaged(t *testing.T) {
 			malformed(t, body)
 		}
 	})
-	t.Run("statuses", func(t *testing.T) {
-		for _, status := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, 520} {
-			for _, body := range []string{"<html>", "", "upstream connect error", "{}"} {
-				require.Equal(t, "provider_unavailable", fault.CodeOf(ask(t, status, []byte(body)).err), fmt.Sprint(status, body))
-			}
+	t.Run("statuses", func(t *testing.T) { statuses(t, ask) })
+}
+
+// statuses checks what a status means, whatever the body is.
+func statuses(t *testing.T, ask func(t *testing.T, status int, body []byte) result) {
+	t.Helper()
+	for _, status := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, 520} {
+		for _, body := range []string{"<html>", "", "upstream connect error", "{}"} {
+			require.Equal(t, "provider_unavailable", fault.CodeOf(ask(t, status, []byte(body)).err), fmt.Sprint(status, body))
 		}
-		for _, body := range []string{"Edge: Too Many Requests", "<html>", "", "{}"} {
-			require.Equal(t, "provider_rate_limited", fault.CodeOf(ask(t, http.StatusTooManyRequests, []byte(body)).err), body)
-		}
-		for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusNotFound} {
-			// A web page is not from the provider's API: with a wrong base URL, every symbol would be "not found".
-			require.Equal(t, "provider_malformed", fault.CodeOf(ask(t, status, []byte("<html>")).err), status)
-		}
-	})
+	}
+	for _, body := range []string{"Edge: Too Many Requests", "<html>", "", "{}"} {
+		require.Equal(t, "provider_rate_limited", fault.CodeOf(ask(t, http.StatusTooManyRequests, []byte(body)).err), body)
+	}
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusNotFound} {
+		// A web page is not from the provider's API: with a wrong base URL, every symbol would be "not found".
+		require.Equal(t, "provider_malformed", fault.CodeOf(ask(t, status, []byte("<html>")).err), status)
+	}
 }

@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 	a := conformance.Adapter{
 		Name:      finnhub.Name,
 		New:       func(c upstream.Config) market.Provider { return finnhub.New(c) },
-		Exchange:  func() http.Handler { return exchange.New(1, time.Now) },
+		Exchange:  func(now func() time.Time) http.Handler { return exchange.New(1, now) },
 		Symbol:    "AAPL",
 		TimeGiven: true,
 		Price:     `"c":`, Seconds: `"t":`,

@@ -17,7 +17,7 @@ func TestConformance(t *testing.T) {
 	a := conformance.Adapter{
 		Name:      twelvedata.Name,
 		New:       func(c upstream.Config) market.Provider { return twelvedata.New(c) },
-		Exchange:  func() http.Handler { return exchange.New(1, time.Now) },
+		Exchange:  func(now func() time.Time) http.Handler { return exchange.New(1, now) },
 		Symbol:    "AAPL",
 		TimeGiven: true, Currency: "USD", DayLimit: true,
 		Price: `"close":`, Seconds: `"last_quote_at":`,

@@ -17,7 +17,7 @@ func TestConformance(t *testing.T) {
 	a := conformance.Adapter{
 		Name:      yfinance.Name,
 		New:       func(c upstream.Config) market.Provider { return yfinance.New(c) },
-		Exchange:  func() http.Handler { return exchange.New(1, time.Now) },
+		Exchange:  func(now func() time.Time) http.Handler { return exchange.New(1, now) },
 		Symbol:    "AAPL",
 		TimeGiven: true, Currency: "USD",
 		Price: `"regularMarketPrice":`, Seconds: `"regularMarketTime":`,
