@@ -42,6 +42,7 @@ func TestConformance(t *testing.T) {
 			"no_time.http":               {Code: "provider_malformed"},
 			"html.http":                  {Code: "provider_malformed"},
 		},
+		Bars: &history,
 	}
 	conformance.Run(t, a)
 }
