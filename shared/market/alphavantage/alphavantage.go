@@ -1,5 +1,5 @@
-// Package alphavantage reads quotes from Alpha Vantage's GLOBAL_QUOTE. It needs a key, which Alpha Vantage accepts in the query
-// only.
+// Package alphavantage reads quotes and daily bars from Alpha Vantage's GLOBAL_QUOTE and TIME_SERIES_DAILY. It needs a key, which
+// Alpha Vantage accepts in the query only.
 //
 // Symbols are Alpha Vantage's own: AAPL, TSCO.LON, SHOP.TRT. The response has a date but no time, so a quote has its receive
 // time. It has no currency.
@@ -19,7 +19,7 @@ import (
 // Name is the provider's name in the API and in events.
 const Name = "alpha_vantage"
 
-// Provider is a market.Provider.
+// Provider is a market.Provider and a market.Historian.
 type Provider struct {
 	client      *upstream.Client
 	entitlement string
@@ -64,17 +64,9 @@ func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quo
 }
 
 func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
-	if err := a.StatusError(); err != nil {
+	members, err := read(a, refusal)
+	if err != nil {
 		return market.Quote{}, err
-	}
-	var members map[string]json.RawMessage
-	if err := a.Decode(&members); err != nil {
-		return market.Quote{}, err
-	}
-	for _, name := range refusals {
-		if words := string(members[name]); words != "" && words != `""` && words != "null" {
-			return market.Quote{}, refusal(a, words)
-		}
 	}
 	r, err := quoteOf(members)
 	switch {
@@ -90,6 +82,23 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 		return market.Quote{}, err
 	}
 	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt, Undated: true}, nil
+}
+
+// read returns the members of a response, or the error that refusal returns for the text of one.
+func read(a upstream.Answer, refusal func(a upstream.Answer, text string) error) (map[string]json.RawMessage, error) {
+	if err := a.StatusError(); err != nil {
+		return nil, err
+	}
+	var members map[string]json.RawMessage
+	if err := a.Decode(&members); err != nil {
+		return nil, err
+	}
+	for _, name := range refusals {
+		if words := string(members[name]); words != "" && words != `""` && words != "null" {
+			return nil, refusal(a, words)
+		}
+	}
+	return members, nil
 }
 
 // quoteOf returns the quote among the response's members; nil if there is none.
@@ -112,7 +121,8 @@ func refusal(a upstream.Answer, text string) error {
 	text = strings.ToLower(text)
 	has := func(part string) bool { return strings.Contains(text, part) }
 	switch {
-	case has("apikey is invalid or missing"), has("api key is for demo purposes"), has("this is a premium endpoint"), has("entitlement"):
+	case has("apikey is invalid or missing"), has("api key is for demo purposes"), has("this is a premium endpoint"),
+		has("premium feature"), has("entitlement"):
 		return upstream.Refused()
 	case has("per second"), has("more sparingly"):
 		return a.Limited(2 * time.Second)
@@ -124,4 +134,7 @@ func refusal(a upstream.Answer, text string) error {
 	return upstream.Malformed(nil, "the provider refuses the call with an unknown message")
 }
 
-var _ market.Provider = (*Provider)(nil)
+var (
+	_ market.Provider  = (*Provider)(nil)
+	_ market.Historian = (*Provider)(nil)
+)

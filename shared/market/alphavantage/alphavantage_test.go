@@ -46,6 +46,7 @@ func TestConformance(t *testing.T) {
 			"html.http":                   {Code: "provider_malformed"},
 			"unavailable.http":            {Code: "provider_unavailable"},
 		},
+		Bars: &history,
 	}
 	a.Key.Query = "apikey"
 	conformance.Run(t, a)
