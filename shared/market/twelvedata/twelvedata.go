@@ -1,5 +1,5 @@
-// Package twelvedata reads quotes from Twelve Data's /quote. Unlike /price it returns time and currency, at the same cost of one
-// credit. It needs a key, sent in a header.
+// Package twelvedata reads quotes from Twelve Data's /quote, and bars from its /time_series. Unlike /price, /quote returns time and
+// currency, at the same cost of one credit; a time series costs one credit, too. It needs a key, sent in a header.
 //
 // Symbols are Twelve Data's own: AAPL, BTC/USD, TSCO:LSE.
 package twelvedata
@@ -18,7 +18,7 @@ import (
 // Name is the provider's name in the API and in events.
 const Name = "twelve_data"
 
-// Provider is a market.Provider.
+// Provider is a market.Provider and a market.Historian.
 type Provider struct{ client *upstream.Client }
 
 // New returns the adapter.
@@ -36,6 +36,11 @@ type reply struct {
 	// start of the bar, which for the daily bar of this call is a date.
 	LastQuoteAt *json.Number `json:"last_quote_at"`
 
+	refusal
+}
+
+// refusal has the members of a refusal.
+type refusal struct {
 	Code    int    `json:"code"` // of a refusal, as an HTTP status
 	Status  string `json:"status"`
 	Message string `json:"message"`
@@ -53,17 +58,7 @@ func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quo
 
 func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	var r reply
-	if err := a.Decode(&r); err != nil {
-		// The response is from a proxy, not from Twelve Data: only the status counts.
-		if status := a.StatusError(); status != nil {
-			return market.Quote{}, status
-		}
-		return market.Quote{}, err
-	}
-	if r.Code != 0 || r.Status == "error" {
-		return market.Quote{}, refusal(symbol, a, r)
-	}
-	if err := a.StatusError(); err != nil {
+	if err := read(symbol, a, &r, &r.refusal); err != nil {
 		return market.Quote{}, err
 	}
 	price, err := upstream.Price(r.Close)
@@ -81,8 +76,23 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	return q, nil
 }
 
-// refusal classifies by the code in the body, because the HTTP status is often 200.
-func refusal(symbol market.Symbol, a upstream.Answer, r reply) error {
+// read decodes a response into v, of which r is a part, or returns the error that the response means.
+func read(symbol market.Symbol, a upstream.Answer, v any, r *refusal) error {
+	if err := a.Decode(v); err != nil {
+		// The response is from a proxy, not from Twelve Data: only the status counts.
+		if status := a.StatusError(); status != nil {
+			return status
+		}
+		return err
+	}
+	if r.Code != 0 || r.Status == "error" {
+		return r.fault(symbol, a)
+	}
+	return a.StatusError()
+}
+
+// fault classifies by the code in the body, because the HTTP status is often 200.
+func (r refusal) fault(symbol market.Symbol, a upstream.Answer) error {
 	message := strings.ToLower(r.Message)
 	has := func(part string) bool { return strings.Contains(message, part) }
 	switch {
@@ -99,4 +109,7 @@ func refusal(symbol market.Symbol, a upstream.Answer, r reply) error {
 	return a.StatusError()
 }
 
-var _ market.Provider = (*Provider)(nil)
+var (
+	_ market.Provider  = (*Provider)(nil)
+	_ market.Historian = (*Provider)(nil)
+)

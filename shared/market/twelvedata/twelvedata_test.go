@@ -42,6 +42,7 @@ func TestConformance(t *testing.T) {
 			"html.http":                  {Code: "provider_malformed"},
 			"internal_error_on_200.http": {Code: "provider_unavailable"},
 		},
+		Bars: &history,
 	}
 	a.Key.Header, a.Key.Prefix = "Authorization", "apikey "
 	conformance.Run(t, a)

@@ -1,0 +1,15 @@
+package twelvedata
+
+import (
+	"testing"
+
+	"marketdata/shared/market"
+	"marketdata/shared/market/conformance"
+	"marketdata/shared/market/upstream"
+)
+
+func FuzzBars(f *testing.F) {
+	conformance.FuzzBars(f, func(a upstream.Answer) ([]market.Bar, error) {
+		return parseBars("AAPL", market.Day, a)
+	})
+}
