@@ -1,4 +1,4 @@
-// Package binance reads prices from Binance's spot API, /api/v3/ticker/price. It needs no key.
+// Package binance reads prices and bars from Binance's spot API, /api/v3/ticker/price and /api/v3/klines. It needs no key.
 //
 // Symbols are Binance's own: BTCUSDT, not BTC-USD. They are not translated, because a tether is not a dollar. The response has no
 // time, so a quote has its receive time. It has no currency.
@@ -31,7 +31,7 @@ const (
 // overloaded, shutting down.
 var transient = []int{-1000, -1001, -1006, -1007, -1008, -1016}
 
-// Provider is a market.Provider.
+// Provider is a market.Provider and a market.Historian.
 type Provider struct{ client *upstream.Client }
 
 // New returns the adapter.
@@ -42,7 +42,11 @@ func (p *Provider) Name() string { return Name }
 
 type reply struct {
 	Price *json.Number `json:"price"`
-	Code  int          `json:"code"` // negative; 0 if the caller's country is not served
+	refusal
+}
+
+type refusal struct {
+	Code int `json:"code"` // negative; 0 if the caller's country is not served
 }
 
 // Latest returns the price of the last trade.
@@ -58,25 +62,8 @@ func (p *Provider) Latest(ctx context.Context, symbol market.Symbol) (market.Quo
 func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	var r reply
 	broken := a.Decode(&r)
-	switch {
-	case r.Code == codeLimit, r.Code == codeOrders, a.Status == http.StatusTeapot:
-		return market.Quote{}, a.Limited(time.Minute) // a ban is longer, and has a Retry-After
-	case r.Code == codeNoSymbol, r.Code == codeCharset:
-		return market.Quote{}, upstream.NotFound(symbol)
-	case slices.Contains(transient, r.Code):
-		return market.Quote{}, a.Unavailable()
-	case a.Status == http.StatusUnavailableForLegalReasons: // the caller's country is not served
-		return market.Quote{}, upstream.Refused()
-	case a.Status == http.StatusForbidden && broken != nil:
-		// The firewall's web page: a limit is exceeded, or the address is blocked (docs: HTTP return codes). There is no key that
-		// could be refused.
-		return market.Quote{}, a.Limited(time.Minute)
-	}
-	if err := a.StatusError(); err != nil {
+	if err := refused(symbol, a, r.Code, broken); err != nil {
 		return market.Quote{}, err
-	}
-	if broken != nil {
-		return market.Quote{}, broken
 	}
 	price, err := upstream.Price(r.Price)
 	if err != nil {
@@ -85,4 +72,29 @@ func parse(symbol market.Symbol, a upstream.Answer) (market.Quote, error) {
 	return market.Quote{Symbol: symbol, Provider: Name, Price: price, ObservedAt: a.ReceivedAt, Undated: true}, nil
 }
 
-var _ market.Provider = (*Provider)(nil)
+// refused returns the error of a refusal with a code, or of a response that could not be decoded; nil if it is neither.
+func refused(symbol market.Symbol, a upstream.Answer, code int, broken error) error {
+	switch {
+	case code == codeLimit, code == codeOrders, a.Status == http.StatusTeapot:
+		return a.Limited(time.Minute) // a ban is longer, and has a Retry-After
+	case code == codeNoSymbol, code == codeCharset:
+		return upstream.NotFound(symbol)
+	case slices.Contains(transient, code):
+		return a.Unavailable()
+	case a.Status == http.StatusUnavailableForLegalReasons: // the caller's country is not served
+		return upstream.Refused()
+	case a.Status == http.StatusForbidden && broken != nil:
+		// The firewall's web page: a limit is exceeded, or the address is blocked (docs: HTTP return codes). There is no key that
+		// could be refused.
+		return a.Limited(time.Minute)
+	}
+	if err := a.StatusError(); err != nil {
+		return err
+	}
+	return broken
+}
+
+var (
+	_ market.Provider  = (*Provider)(nil)
+	_ market.Historian = (*Provider)(nil)
+)

@@ -33,6 +33,7 @@ func TestConformance(t *testing.T) {
 			"html.http":                {Code: "provider_malformed"},
 			"internal_error.http":      {Code: "provider_unavailable"},
 		},
+		Bars: &history,
 	}
 	conformance.Run(t, a)
 }
