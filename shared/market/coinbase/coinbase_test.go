@@ -32,6 +32,7 @@ func TestConformance(t *testing.T) {
 			"bad_time.http":       {Code: "provider_malformed"},
 			"html.http":           {Code: "provider_malformed"},
 		},
+		Bars: &history,
 	}
 	conformance.Run(t, a)
 }
