@@ -70,8 +70,9 @@ const (
 	ownText = "lower(concat_ws(' ', l.code, l.reason, l.symbol, l.event_source, l.event_id))"
 )
 
-// listed returns the query of a page of the letters that f selects. Each of its parts reads one range of one index, newest first.
-func listed(f letter.Filter, after *letter.ListKey, limit int, values bool) (query string, args []any) {
+// listed returns the query of a page of the letters that f selects. Each of its parts reads one range of one index, newest first. With
+// newest above 0, only that many of the letters that the other members of f select are searched for f.Q.
+func listed(f letter.Filter, after *letter.ListKey, limit, newest int, values bool) (query string, args []any) {
 	q := &listing{}
 	q.add(f.Fingerprint != "", "l.fingerprint = ?", f.Fingerprint)
 	q.add(f.Symbol != "", "l.symbol = ?", strings.ToUpper(f.Symbol)) // symbols are stored in upper case
@@ -93,8 +94,12 @@ func listed(f letter.Filter, after *letter.ListKey, limit int, values bool) (que
 	case f.Q != "" && !f.Short() && values:
 		one, other := patterns(f.Q)
 		one, other = q.arg(one), q.arg(other)
+		letters := "dead_letters l"
+		if newest > 0 {
+			letters = "(select * from dead_letters l where true" + q.terms.String() + newestFirst + q.arg(newest) + ") l"
+		}
 		parts = []string{
-			part("dead_letter_texts t join dead_letters l on l.id = t.letter_id", like("t.text", one, other)),
+			part(letters+" join dead_letter_texts t on t.letter_id = l.id", like("t.text", one, other)),
 			part(waiting, like(letterText, one, other)),
 		}
 	case f.Q != "" && !f.Short():
@@ -136,6 +141,10 @@ func like(text, one, other string) string {
 	return "(" + text + " like lower(" + one + ") or " + text + " like lower(" + other + "))"
 }
 
+// lookedThrough is how many of the newest letters a search looks through before it uses the index of texts: that would sort all letters with
+// a common text to find the newest of them.
+const lookedThrough = 10_000
+
 // List returns letters without their contents, newest failure first, after the given key; nil: from the first on. values says whether
 // Filter.Q was also looked for in the values.
 func (s *Store) List(ctx context.Context, f letter.Filter, after *letter.ListKey, limit int) (all []letter.Listed, values bool, err error) {
@@ -144,10 +153,20 @@ func (s *Store) List(ctx context.Context, f letter.Filter, after *letter.ListKey
 			return nil, false, postgres.Classify(err)
 		}
 	}
-	query, args := listed(f, after, limit, values)
-	rows, err := s.pool.Query(ctx, query, args...)
-	all, err = collect(rows, err, scanListed)
+	if values && !f.Short() {
+		all, err = s.list(ctx, f, after, limit, lookedThrough, values)
+		if err != nil || len(all) == limit {
+			return all, values, err
+		}
+	}
+	all, err = s.list(ctx, f, after, limit, 0, values)
 	return all, values, err
+}
+
+func (s *Store) list(ctx context.Context, f letter.Filter, after *letter.ListKey, limit, newest int, values bool) ([]letter.Listed, error) {
+	query, args := listed(f, after, limit, newest, values)
+	rows, err := s.pool.Query(ctx, query, args...)
+	return collect(rows, err, scanListed)
 }
 
 // hasSearch says whether the index of the search is there.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -252,6 +253,39 @@ func TestPages(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, seen, len(all))
 			require.NotEmpty(t, all, fmt.Sprint(f))
+		})
+	}
+}
+
+// A search finds letters in order, whether or not they are among the newest that it looks through first.
+func TestSearchGoesBeyondTheNewest(t *testing.T) {
+	t.Parallel()
+	s, pool := open(t)
+	const letters, rare = 10_040, 50 // the last 50 are the oldest, and 10 of them are among the newest 10,000
+	lettertest.Exec(t, pool, `
+		insert into dead_letters (id, exact, value_sha256, value, headers, attributes, code, reason, fingerprint, first_failed_at, last_failed_at)
+		select lpad(i::text, 32, '0')::uuid, true, sha256(i::text::bytea), convert_to(case when i > $1 then 'rare' else 'common' end, 'UTF8'), '[]', '{}', 'c', 'r', 'f',
+			now(), now() - i * interval '1 s'
+		from generate_series(1, $2::int) i`, letters-rare, letters)
+	lettertest.Exec(t, pool, `
+		with taken as (delete from dead_letters_to_index returning letter_id)
+		insert into dead_letter_texts
+		select id, dead_letter_text(code, reason, symbol, event_source, event_id, value) from dead_letters join taken on letter_id = id`)
+	for text, want := range map[string]int{"rare": letters - rare + 1, "common": 1} {
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			var after *letter.ListKey
+			for range rare / 10 {
+				page, values, err := s.List(t.Context(), letter.Filter{Q: text}, after, 10)
+				require.NoError(t, err)
+				require.True(t, values)
+				require.Len(t, page, 10)
+				for _, l := range page {
+					require.Equal(t, fmt.Sprintf("%032d", want), strings.ReplaceAll(l.ID.String(), "-", ""))
+					want++
+				}
+				after = &page[9].Key
+			}
 		})
 	}
 }
