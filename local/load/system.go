@@ -35,13 +35,13 @@ type system struct {
 var functions = []string{"get-latest", "poll", "compute-ma", "dlq-inspector"}
 
 // startSystem starts the backing services, the exchange and the built functions, and returns once they are ready.
-func startSystem(ctx context.Context, binDir string, symbols int) (s *system, err error) {
+func startSystem(ctx context.Context, binDir string, symbols int) (_ *system, err error) {
 	// Not under TMPDIR, which Postgres' user may be unable to enter.
 	dir, err := os.MkdirTemp("/var/tmp", "marketdata-load-")
 	if err != nil {
 		return nil, fmt.Errorf("create data folder: %w", err)
 	}
-	s = &system{dir: dir, bin: binDir, stop: func() { _ = os.RemoveAll(dir) }} // best effort: it is a temporary folder
+	s := &system{dir: dir, bin: binDir, stop: func() { _ = os.RemoveAll(dir) }} // best effort: it is a temporary folder
 	defer func() {
 		if err != nil {
 			s.stop()

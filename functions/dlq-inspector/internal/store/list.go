@@ -67,6 +67,8 @@ const (
 	// waiting are the letters without a text. The limit makes the planner look them up one by one: it takes them for many, although they
 	// are few and rows that were deleted.
 	waiting = "dead_letters_to_index w cross join lateral (select * from dead_letters where id = w.letter_id limit 1) l"
+	// textOf looks up the texts of letters one by one, too, in the order of the letters, until there are enough.
+	textOf  = "cross join lateral (select * from dead_letter_texts where letter_id = l.id limit 1) t"
 	ownText = "lower(concat_ws(' ', l.code, l.reason, l.symbol, l.event_source, l.event_id))"
 )
 
@@ -94,12 +96,12 @@ func listed(f letter.Filter, after *letter.ListKey, limit, newest int, values bo
 	case f.Q != "" && !f.Short() && values:
 		one, other := patterns(f.Q)
 		one, other = q.arg(one), q.arg(other)
-		letters := "dead_letters l"
+		texts := "dead_letter_texts t join dead_letters l on l.id = t.letter_id"
 		if newest > 0 {
-			letters = "(select * from dead_letters l where true" + q.terms.String() + newestFirst + q.arg(newest) + ") l"
+			texts = "(select * from dead_letters l where true" + q.terms.String() + newestFirst + q.arg(newest) + ") l " + textOf
 		}
 		parts = []string{
-			part(letters+" join dead_letter_texts t on t.letter_id = l.id", like("t.text", one, other)),
+			part(texts, like("t.text", one, other)),
 			part(waiting, like(letterText, one, other)),
 		}
 	case f.Q != "" && !f.Short():
