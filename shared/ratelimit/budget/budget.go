@@ -66,7 +66,16 @@ func newBudgets(c Config, maxCopies int, l limiter, days dayCounts, set *metrics
 // read or written: the call must not be made. Without Redis, each replica has its share of every limit; if a share is zero,
 // RetryAfter is a guess.
 func (b *Budgets) Take(ctx context.Context, provider string) error {
-	limits := b.limits[provider]
+	return b.take(ctx, provider, b.limits[provider], b.shares[provider])
+}
+
+// TakeSpare is Take for a call that can wait, such as one for a history: a fifth of each limit, rounded down, is left to Take. So
+// whoever waits for the budget with Take gets what becomes free.
+func (b *Budgets) TakeSpare(ctx context.Context, provider string) error {
+	return b.take(ctx, provider, b.limits[provider].spare(), spare(b.shares[provider]))
+}
+
+func (b *Budgets) take(ctx context.Context, provider string, limits Limits, shares []ratelimit.Limit) error {
 	if len(limits.all) == 0 {
 		return nil
 	}
@@ -79,15 +88,15 @@ func (b *Budgets) Take(ctx context.Context, provider string) error {
 			return err
 		}
 		if calls >= limits.day {
-			b.left(provider, "1d").Set(0)
+			b.left(provider, "1d").Set(float64(max(b.limits[provider].day-calls, 0)))
 			return b.spent(provider, midnight)
 		}
 	}
-	d := b.limiter.Take(ctx, "budget:"+provider, limits.all, b.shares[provider])
+	d := b.limiter.Take(ctx, "budget:"+provider, limits.all, shares)
 	b.observe(provider, limits, d, calls)
 	switch {
 	case d.Allowed:
-	case d.Degraded && hasNone(b.shares[provider]):
+	case d.Degraded && hasNone(shares):
 		return b.refuse(provider, d.Reset, "calls to %s are paused until replicas share its budget again: it is too small to divide")
 	case d.Degraded:
 		return b.refuse(provider, d.Reset, "this replica's share of the budget of calls to %s is spent")
@@ -110,10 +119,10 @@ func (b *Budgets) observe(provider string, limits Limits, d ratelimit.Decision, 
 	if d.Allowed {
 		calls++
 	}
-	for i, limit := range limits.all {
-		left := d.Left[i]
+	for i, limit := range b.limits[provider].all {
+		left := d.Left[i] + limit.N - limits.all[i].N
 		if isDay(limit) {
-			left = max(min(left, limits.day-calls), 0)
+			left = max(min(left, limit.N-calls), 0)
 		}
 		b.left(provider, limit.WindowText()).Set(float64(left))
 	}

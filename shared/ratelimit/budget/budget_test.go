@@ -85,6 +85,24 @@ func TestOrderOfLimiterAndDayCount(t *testing.T) {
 	}
 }
 
+// A call that can wait leaves a fifth of each limit, of the day's and of a replica's share, too. The gauges are of the whole limits.
+func TestSpareCallsLeaveAFifth(t *testing.T) {
+	t.Parallel()
+	set := metrics.NewSet()
+	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{0, 3, 19}}, calls: 0, counted: true}
+	b := newBudgets(Config{Each: map[string]Limits{"alpha_vantage": limitsOf(t, "1/1s,50/1m,31/1d")}}, 1, s, s, set)
+	require.NoError(t, b.TakeSpare(t.Context(), "alpha_vantage"))
+	require.Equal(t, []ratelimit.Limit{{N: 1, Window: time.Second}, {N: 40, Window: time.Minute}, {N: 25, Window: 24 * time.Hour}}, s.limits)
+	require.Equal(t, []ratelimit.Limit{{N: 0, Window: time.Second}, {N: 20, Window: time.Minute}, {N: 25, Window: 24 * time.Hour}}, s.shares)
+	left := scrape.Values(t, set.WritePrometheus)
+	require.InDelta(t, 13, left[`provider_budget_left{provider="alpha_vantage",window="1m"}`], 0)
+	require.InDelta(t, 25, left[`provider_budget_left{provider="alpha_vantage",window="1d"}`], 0)
+	s.calls = 25
+	require.Equal(t, "provider_rate_limited", fault.CodeOf(b.TakeSpare(t.Context(), "alpha_vantage")))
+	require.InDelta(t, 6, scrape.Values(t, set.WritePrometheus)[`provider_budget_left{provider="alpha_vantage",window="1d"}`], 0)
+	require.NoError(t, b.TakeSpare(t.Context(), "yfinance"), "off")
+}
+
 func TestBudgetsWithoutADayNeedNoDatabase(t *testing.T) {
 	t.Parallel()
 	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{59}}}

@@ -69,6 +69,20 @@ func (l Limits) inCalls(cost int) Limits {
 	return l
 }
 
+// spare returns what calls that can wait may use of the limits.
+func (l Limits) spare() Limits { return Limits{all: spare(l.all), day: spareOf(l.day)} }
+
+func spare(limits []ratelimit.Limit) []ratelimit.Limit {
+	all := make([]ratelimit.Limit, len(limits))
+	for i, limit := range limits {
+		limit.N = spareOf(limit.N)
+		all[i] = limit
+	}
+	return all
+}
+
+func spareOf(n int) int { return n - n/5 }
+
 func (l Limits) valid() bool {
 	days := 0
 	for _, limit := range l.all {
