@@ -16,6 +16,10 @@ type budgetFunc func(ctx context.Context, provider string) error
 
 func (f budgetFunc) Take(ctx context.Context, provider string) error { return f(ctx, provider) }
 
+func (f budgetFunc) TakeSpare(ctx context.Context, provider string) error {
+	return f(ctx, "spare "+provider)
+}
+
 type providerFunc func() error
 
 func (providerFunc) Name() string { return "p" }

@@ -50,10 +50,11 @@ type Publisher interface {
 	Produce(ctx context.Context, r kafkaclient.Record) error
 }
 
-// Budget spends calls to a provider. Take is called just before each call; after an error (provider_rate_limited,
-// storage_unavailable) the call must not be made.
+// Budget spends calls to a provider, just before each call; after an error (provider_rate_limited, storage_unavailable) the call must
+// not be made. TakeSpare is for a call for bars, which leaves room for quotes.
 type Budget interface {
 	Take(ctx context.Context, provider string) error
+	TakeSpare(ctx context.Context, provider string) error
 }
 
 // Ingester fetches, stores and publishes. Safe for concurrent use.
@@ -68,15 +69,15 @@ type Ingester struct {
 	metrics   *metrics.Set
 	stores    *coalesce.Coalescer[stored, int64]
 	deletes   *coalesce.Coalescer[int64, struct{}]
-	// A slot for each event that awaits its acknowledgement.
-	publishing chan struct{}
+	// A slot for each event that awaits its acknowledgement. Those of bars have slots of their own, so that quotes do not wait for them.
+	publishing, publishingBars chan struct{}
 }
 
 // New returns an ingester for the providers, by name, which publishes to a topic. Close it before the pool.
 func New(pool postgres.DB, publisher Publisher, topic string, providers map[string]market.Provider, log *slog.Logger) *Ingester {
 	in := &Ingester{
 		pool: pool, publisher: publisher, providers: providers, log: log, now: time.Now, topic: topic, metrics: metrics.NewSet(),
-		publishing: make(chan struct{}, publishAtOnce),
+		publishing: make(chan struct{}, publishAtOnce), publishingBars: make(chan struct{}, publishAtOnce),
 	}
 	in.stores = coalesce.New(in.storeAll, storesTogether)
 	in.deletes = coalesce.New(in.deleteAll, deletesTogether)
@@ -86,6 +87,7 @@ func New(pool postgres.DB, publisher Publisher, topic string, providers map[stri
 // Close waits for the events, transactions and deletes in flight. No fetch and no sweep may be running.
 func (in *Ingester) Close() {
 	fill(in.publishing)
+	fill(in.publishingBars)
 	in.stores.Close()
 	in.deletes.Close()
 }
@@ -206,12 +208,18 @@ func (in *Ingester) publish(ctx context.Context, rowID int64, r kafkaclient.Reco
 	}
 	go func() {
 		defer func() { <-in.publishing }()
-		if err := in.produce(ctx, publishWait, r); err != nil {
-			in.log.WarnContext(ctx, "event left to the outbox sweep", "outbox_id", rowID, "err", err)
-			return
-		}
-		in.forget(ctx, rowID)
+		_ = in.publishOnce(ctx, rowID, r)
 	}()
+}
+
+func (in *Ingester) publishOnce(ctx context.Context, rowID int64, r kafkaclient.Record) error {
+	err := in.produce(ctx, publishWait, r)
+	if err != nil {
+		in.log.WarnContext(ctx, "event left to the outbox sweep", "outbox_id", rowID, "err", err)
+		return err
+	}
+	in.forget(ctx, rowID)
+	return nil
 }
 
 func (in *Ingester) produce(ctx context.Context, wait time.Duration, r kafkaclient.Record) error {

@@ -1,0 +1,85 @@
+//go:build integration
+
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/priceevent"
+)
+
+func manyBars(t *testing.T, n int) Bars {
+	t.Helper()
+	b := Bars{Symbol: "AAPL", Series: "fake-1d", Response: market.Response{Status: 200, Body: []byte("raw"), ReceivedAt: time.Now()}}
+	for i := range n {
+		p, err := market.ParsePrice(fmt.Sprint(i + 1))
+		require.NoError(t, err)
+		b.Bars = append(b.Bars, market.Bar{Start: time.Unix(0, 0).UTC().AddDate(0, 0, i), Close: p, Final: true})
+	}
+	return b
+}
+
+func kept(id uuid.UUID) func(context.Context, pgx.Tx) (uuid.UUID, error) {
+	return func(context.Context, pgx.Tx) (uuid.UUID, error) { return id, nil }
+}
+
+// One answer makes one raw response and an event for each bar, all of which are published.
+func TestBars(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	id := uuid.New()
+	const n = 2*barsAtOnce + 7
+	require.NoError(t, b.in.StoreBars(t.Context(), manyBars(t, n), kept(id)))
+	b.empty(t)
+	require.Len(t, b.pub.records, n)
+	seen := map[string]bool{}
+	for _, r := range b.pub.records {
+		o, err := priceevent.Decode(r.Value, 0, time.Now())
+		require.NoError(t, err)
+		require.Equal(t, id, o.RawResponseID)
+		require.Equal(t, "fake-1d", o.Provider)
+		require.Equal(t, fmt.Sprint(int(o.ObservedAt.Sub(time.Unix(0, 0)).Hours())/24+1), o.Price.String())
+		seen[o.ID()] = true
+	}
+	require.Len(t, seen, n)
+	require.Equal(t, 1, b.count(t, "raw_responses where provider = 'fake-1d'"))
+}
+
+// If the caller's progress cannot be stored, nothing is; without bars there is no raw response.
+func TestBarsAreStoredWithTheProgressOfTheCaller(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	lost := fault.New(fault.NotFound, fault.CodeNotFound, "x")
+	refuse := func(err error) func(context.Context, pgx.Tx) (uuid.UUID, error) {
+		return func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.Nil, err }
+	}
+	require.ErrorIs(t, b.in.StoreBars(t.Context(), manyBars(t, 3), refuse(lost)), lost)
+	require.Equal(t, fault.CodeStorageUnavailable, fault.CodeOf(b.in.StoreBars(t.Context(), manyBars(t, 3), refuse(errors.New("x")))))
+	require.NoError(t, b.in.StoreBars(t.Context(), manyBars(t, 0), kept(uuid.New())))
+	odd := manyBars(t, 3)
+	odd.Bars[1].Start = time.Unix(-1, 0)
+	require.Equal(t, fault.CodeProviderMalformed, fault.CodeOf(b.in.StoreBars(t.Context(), odd, kept(uuid.New()))))
+	require.Zero(t, b.count(t, "outbox"))
+	require.Zero(t, b.count(t, "raw_responses"))
+	require.Empty(t, b.pub.records)
+}
+
+// While the broker does not answer, bars do not wait for it one after the other: the sweep publishes them.
+func TestBarsThatTheBrokerDoesNotTake(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	b.pub.setError(errors.New("down"))
+	const n = 5000
+	require.NoError(t, b.in.StoreBars(t.Context(), manyBars(t, n), kept(uuid.New())))
+	require.Equal(t, n, b.count(t, "outbox"))
+}
