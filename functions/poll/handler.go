@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"marketdata/functions/poll/internal/ids"
 	"marketdata/functions/poll/internal/jobs"
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
@@ -32,6 +33,7 @@ type handler struct {
 	known           func(provider string) bool
 	defaultProvider string
 	tick            func(ctx context.Context) error
+	backfills       *backfills
 }
 
 // maxTickBytes bounds the body of a tick, which nothing reads.
@@ -52,6 +54,7 @@ func (h *handler) routes(mux *http.ServeMux, routes *api.API, createLimit, limit
 	api.Handle(routes, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus(jobs.Paused), limit)
 	api.Handle(routes, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus(jobs.Active), limit)
 	api.Handle(routes, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove, limit)
+	h.backfills.routes(routes, createLimit, limit)
 }
 
 // event handles ticks. PingSource retries after 503, but not after 500.
@@ -100,14 +103,21 @@ func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer,
 	if err != nil {
 		return nil, err
 	}
-	if !utf8.ValidString(in.IdempotencyKey) {
-		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "Idempotency-Key is not UTF-8")
+	if err := checkKey(in.IdempotencyKey); err != nil {
+		return nil, err
 	}
 	id, err := h.store.Create(ctx, c, ratelimit.Client(ctx), in.IdempotencyKey) // idempotency keys are scoped to the client
 	if err != nil {
 		return nil, err
 	}
 	return &createAnswer{Location: "/prices/poll/" + id, Body: createBody{id, "accepted", configBody(c)}}, nil
+}
+
+func checkKey(idempotency string) error {
+	if !utf8.ValidString(idempotency) {
+		return fault.New(fault.Invalid, fault.CodeInvalidParameter, "Idempotency-Key is not UTF-8")
+	}
+	return nil
 }
 
 type jobBody struct {
@@ -207,7 +217,7 @@ type listAnswer struct {
 
 func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	after, err := api.ReadToken[string](in.query(), in.PageToken)
-	if err == nil && after != nil && !jobs.IsID(*after) {
+	if err == nil && after != nil && !ids.Job.Is(*after) {
 		err = api.ErrPageToken
 	}
 	if err != nil {

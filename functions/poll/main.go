@@ -4,12 +4,16 @@
 // (provider, symbol) once through the same path as get-latest, record the runs, and sweep the outbox. Ticks may be lost, overlap or
 // repeat: no period of a job is recorded twice, and a missed one runs once.
 //
-// This package has the API (handler.go) and puts the parts together; a tick starts at [schedule.Ticker.Run].
+// POST /prices/backfill fetches the bars of a range, and each new one after it; ticks drive that, too.
+//
+// This package has the API (handler.go, backfills.go) and puts the parts together; a tick starts at [schedule.Ticker.Run].
 package main
 
 import (
 	"context"
+	"time"
 
+	"marketdata/functions/poll/internal/backfill"
 	"marketdata/functions/poll/internal/fetch"
 	"marketdata/functions/poll/internal/schedule"
 	"marketdata/functions/poll/internal/store"
@@ -51,17 +55,26 @@ func run(ctx context.Context) error {
 	in.Observe(srv.Metrics)
 	m := newMetrics(srv.Metrics)
 	polls := store.New(pool)
+	histories := backfill.New(backfill.RunnerConfig{
+		Store: polls, Ingest: in, Log: log, Count: m.answered, Behind: m.seriesBehind, Stopping: srv.Stopping(),
+	})
+	defer srv.Close(histories.Wait)
 	ticker := schedule.New(schedule.Config{
-		Store: polls, Outbox: in, Log: log, Recorded: m.recorded, Swept: m.swept,
+		Store: polls, Outbox: in, History: histories, Log: log, Recorded: m.recorded, Swept: m.swept,
 		Fetcher: fetch.New(fetch.Config{
 			Budget: in, Ingest: in, Cache: pricecache.New(clients.Redis, "price:", cfg.CacheTTL, cfg.StaleTTL),
 			Chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), Log: log, Count: m.fetched,
 		}),
 		Fresh: cfg.CacheTTL, RawRetention: cfg.RawRetention, RunsRetention: cfg.RunsRetention, Stopping: srv.Stopping(),
 	})
-	h := &handler{store: polls, known: in.Known, defaultProvider: cfg.DefaultProvider, tick: ticker.Run}
+	h := &handler{
+		store: polls, known: in.Known, defaultProvider: cfg.DefaultProvider, tick: ticker.Run,
+		backfills: &backfills{
+			store: polls, known: in.Known, historian: in.Historian, defaultProvider: cfg.DefaultProvider, kick: histories.Kick, now: time.Now,
+		},
+	}
 	// A job causes calls that cost money for as long as it lives: if the limiter does not answer, none is created.
-	routes := api.New(srv, "poll", "Polling jobs: prices on a schedule.")
+	routes := api.New(srv, "poll", "Polling jobs: prices on a schedule. Backfills: histories of bars.")
 	h.routes(srv.Mux, routes,
 		limiter.Middleware(ratelimit.Policy{Name: "poll", Limit: cfg.PollLimit, FailClosed: true}),
 		limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))

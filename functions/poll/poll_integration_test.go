@@ -24,6 +24,7 @@ import (
 	"marketdata/functions/poll/internal/schedule"
 	"marketdata/functions/poll/internal/store"
 	"marketdata/shared/api"
+	"marketdata/shared/market"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv"
@@ -35,6 +36,7 @@ type bundle struct {
 	ingest *polltest.Ingest
 	tick   *schedule.Ticker
 	http   http.Handler
+	kicks  *int
 }
 
 func setup(t *testing.T) bundle {
@@ -44,7 +46,7 @@ func setup(t *testing.T) bundle {
 
 func setupOn(t *testing.T, tables polltest.Tables) bundle {
 	t.Helper()
-	b := bundle{Tables: tables, ingest: &polltest.Ingest{}}
+	b := bundle{Tables: tables, ingest: &polltest.Ingest{}, kicks: new(int)}
 	log := slog.New(slog.DiscardHandler)
 	m := newMetrics(vm.NewSet())
 	polls := store.New(b.Pool)
@@ -56,7 +58,17 @@ func setupOn(t *testing.T, tables polltest.Tables) bundle {
 		Fresh: time.Minute, RawRetention: 48 * time.Hour, RunsRetention: 24 * time.Hour,
 	})
 	srv := service.New(service.Config{}, log)
-	h := &handler{store: polls, known: func(p string) bool { return p == "yfinance" }, defaultProvider: "yfinance", tick: b.tick.Run}
+	known := func(p string) bool { return p == "yfinance" || p == "finnhub" }
+	historian := func(p string) market.Historian {
+		if p == "yfinance" {
+			return &polltest.Market{Called: p}
+		}
+		return nil
+	}
+	h := &handler{
+		store: polls, known: known, defaultProvider: "yfinance", tick: b.tick.Run,
+		backfills: &backfills{store: polls, known: known, historian: historian, defaultProvider: "yfinance", kick: func() { *b.kicks++ }, now: time.Now},
+	}
 	client, prefix := testenv.Redis(t)
 	limits := ratelimit.Config{Timeout: time.Minute, MaxCopies: 1, APIKeys: ratelimit.Keys(apiKey("alice") + "," + apiKey("bob"))}
 	limiter := ratelimit.New(client, limits, log)

@@ -33,6 +33,7 @@ var routes = []struct{ prefix, function string }{
 	{"/prices/latest", "get-latest"},
 	{"/prices/history", "get-latest"},
 	{"/prices/poll", "poll"},
+	{"/prices/backfill", "poll"},
 	{"/averages", "compute-ma"},
 	{"/dlq", "dlq-inspector"},
 }

@@ -20,25 +20,29 @@ type Config struct {
 	Provider string          `json:"provider"`
 }
 
-// Parse returns the config of a request. It converts symbols to upper case and drops repeated ones; the order stays. Errors are
-// Invalid.
+// Parse returns the config of a request, with its symbols as of [ParseSymbols]. Errors are Invalid.
 func Parse(symbols []string, interval int, provider string) (Config, error) {
-	c := Config{Interval: interval, Provider: provider}
+	all, err := ParseSymbols(symbols)
+	return Config{Symbols: all, Interval: interval, Provider: provider}, err
+}
+
+// ParseSymbols converts symbols to upper case and drops repeated ones; the order stays. Errors are Invalid.
+func ParseSymbols(texts []string) (all []market.Symbol, err error) {
 	seen := map[market.Symbol]bool{}
-	for _, text := range symbols {
+	for _, text := range texts {
 		s, err := market.ParseSymbol(text)
 		if err != nil {
-			return Config{}, err
+			return nil, err
 		}
 		if !seen[s] {
 			seen[s] = true
-			c.Symbols = append(c.Symbols, s)
+			all = append(all, s)
 		}
 	}
-	if len(c.Symbols) == 0 {
-		return Config{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "symbols must name at least one symbol")
+	if len(all) == 0 {
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "symbols must name at least one symbol")
 	}
-	return c, nil
+	return all, nil
 }
 
 // Fingerprint returns a hash that is the same for requests that ask for the same.

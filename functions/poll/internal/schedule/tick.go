@@ -28,11 +28,17 @@ type Outbox interface {
 	DropBodies(ctx context.Context, age time.Duration, limit int) (dropped int64, err error)
 }
 
+// History fetches histories until calls ends, and writes what is in flight until ctx ends. [backfill.Runner] is one.
+type History interface {
+	Run(ctx, calls context.Context) error
+}
+
 // Config is what a Ticker needs.
 type Config struct {
 	Store   Store
 	Outbox  Outbox
 	Fetcher *fetch.Fetcher
+	History History // nil: none
 	Log     *slog.Logger
 
 	Fresh         time.Duration   // how long a quote may serve jobs other than those it was fetched for
@@ -50,7 +56,7 @@ type Ticker struct{ Config }
 // New returns a Ticker.
 func New(c Config) *Ticker { return &Ticker{Config: c} }
 
-// Run runs the jobs that are due or will be within a second, and sweeps the outbox meanwhile. It returns when that is done or its
+// Run runs the jobs that are due or will be within a second, then fetches histories, and sweeps the outbox meanwhile. It returns when that is done or its
 // time is up. A symbol that fails is recorded in its run. An error means that the database did not answer, and that the tick should
 // be sent again.
 func (t *Ticker) Run(ctx context.Context) error {
@@ -73,7 +79,7 @@ func (t *Ticker) Run(ctx context.Context) error {
 		t.Swept(published)
 		swept <- err
 	}()
-	if err := errors.Join(t.runJobs(ctx, work), <-swept); err != nil {
+	if err := errors.Join(t.fetchAll(ctx, work), <-swept); err != nil {
 		return err
 	}
 	if isOver(ctx) {
@@ -105,11 +111,19 @@ func (t *Ticker) tidy(ctx, work context.Context) error {
 	return err
 }
 
-// runJobs runs each provider's jobs on their own, so that no job waits for another's provider: first those that are due and, after
-// the look-ahead, those that have become due meanwhile. Calls end early enough to write their results.
-func (t *Ticker) runJobs(ctx, work context.Context) error {
+// fetchAll fetches quotes first, then histories. Calls end early enough to write their results.
+func (t *Ticker) fetchAll(ctx, work context.Context) error {
 	calls, cancel := context.WithTimeout(work, tickBudget-bookkeeping)
 	defer cancel()
+	if err := t.runJobs(ctx, calls); err != nil || t.History == nil {
+		return err
+	}
+	return t.History.Run(ctx, calls)
+}
+
+// runJobs runs each provider's jobs on their own, so that no job waits for another's provider: first those that are due and, after
+// the look-ahead, those that have become due meanwhile.
+func (t *Ticker) runJobs(ctx, calls context.Context) error {
 	now, providers, err := t.Store.Due(ctx, lookAhead)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"marketdata/functions/poll/internal/ids"
 	"marketdata/functions/poll/internal/jobs"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
@@ -21,7 +22,7 @@ func (s *Store) Create(ctx context.Context, c jobs.Config, client, key string) (
 	if err != nil {
 		return "", fmt.Errorf("fingerprint: %w", err)
 	}
-	if id, err = jobs.NewID(); err != nil {
+	if id, err = ids.Job.New(); err != nil {
 		return "", err
 	}
 	err = postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -57,7 +58,7 @@ func (s *Store) claimKeyTx(ctx context.Context, tx pgx.Tx, client, key string, f
 		return "", fmt.Errorf("claim idempotency key: %w", err)
 	}
 	if !same {
-		return "", fault.New(fault.Conflict, fault.CodeIdempotencyConflict, "this Idempotency-Key was used with another request")
+		return "", errOtherRequest
 	}
 	return kept, nil
 }
@@ -72,7 +73,7 @@ func scanJob(row pgx.CollectableRow) (j jobs.Job, err error) {
 
 // Job returns a job with its symbols' last results. NotFound with [fault.CodeJobNotFound].
 func (s *Store) Job(ctx context.Context, id string) (jobs.Job, []jobs.LastResult, error) {
-	if !jobs.IsID(id) {
+	if !ids.Job.Is(id) {
 		return jobs.Job{}, nil, errNoJob
 	}
 	rows, err := s.pool.Query(ctx, "select "+jobColumns+" from polling_jobs where id = $1", id)
@@ -108,7 +109,7 @@ func (s *Store) Jobs(ctx context.Context, status jobs.Status, after *string, lim
 
 // Runs lists a job's recorded runs, newest first, before the given period (nil: all). NotFound with [fault.CodeJobNotFound].
 func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit int) ([]jobs.Run, error) {
-	if !jobs.IsID(id) {
+	if !ids.Job.Is(id) {
 		return nil, errNoJob
 	}
 	var exists bool
@@ -132,7 +133,7 @@ func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit in
 // SetStatus pauses or resumes a job; setting the status that it has is no error. A resumed job keeps its periods. NotFound with
 // [fault.CodeJobNotFound].
 func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) error {
-	if !jobs.IsID(id) {
+	if !ids.Job.Is(id) {
 		return errNoJob
 	}
 	tag, err := s.pool.Exec(ctx, "update polling_jobs set status = $2 where id = $1", id, string(status))
@@ -145,7 +146,7 @@ func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) er
 // Remove deletes a job with its runs, its results and its idempotency key, so that the request can be made again. NotFound with
 // [fault.CodeJobNotFound].
 func (s *Store) Remove(ctx context.Context, id string) error {
-	if !jobs.IsID(id) {
+	if !ids.Job.Is(id) {
 		return errNoJob
 	}
 	tag, err := s.pool.Exec(ctx, "delete from polling_jobs where id = $1", id)
@@ -155,7 +156,10 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	return postgres.Classify(err)
 }
 
-var errNoJob = fault.New(fault.NotFound, fault.CodeJobNotFound, "there is no such job")
+var (
+	errNoJob        = fault.New(fault.NotFound, fault.CodeJobNotFound, "there is no such job")
+	errOtherRequest = fault.New(fault.Conflict, fault.CodeIdempotencyConflict, "this Idempotency-Key was used with another request")
+)
 
 func texts(symbols []market.Symbol) []string {
 	out := make([]string, len(symbols))
