@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string) error {
 	reader, limit := store.NewReader(reads), clients.Limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default})
 	routes := api.New(srv, "compute-ma", "Exact moving averages of observed prices.")
 	averages.New(averages.Config{
-		Reads: reader, Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: cfg.Backing.DatabaseURL,
+		Reads: averages.Stored(reader), Windows: cfg.Windows, DefaultProvider: cfg.DefaultProvider, Secret: cfg.Backing.DatabaseURL,
 	}).Routes(routes, limit)
 	stream.New(stream.Config{
 		Reads: reader, DefaultProvider: cfg.DefaultProvider, MaxClients: cfg.StreamMaxClients, Duration: cfg.StreamDuration,

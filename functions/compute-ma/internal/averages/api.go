@@ -13,12 +13,16 @@ import (
 	"marketdata/shared/service"
 )
 
-// Reader reads averages and points. Its errors are faults. [store.Reader] is one.
+// Reader reads averages and points. Its errors are faults. [Stored] is one.
 type Reader interface {
 	LatestAverage(ctx context.Context, k series.Key, window int) (series.Average, error)
 	ComputeAverage(ctx context.Context, k series.Key, window int) (series.Average, error)
 	Points(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error)
 	PointsBefore(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error)
+	// Adjusting reports whether points of a series of bars may be in the shares of before a split.
+	Adjusting(ctx context.Context, k series.Key, first, last int64) (bool, error)
+	// Snapshot calls f with a Reader for which time stands still.
+	Snapshot(ctx context.Context, f func(Reader) error) error
 }
 
 // Config is what the API needs.

@@ -31,6 +31,20 @@ type fakeReader struct {
 	average series.Average
 	history []series.Point
 	err     error
+
+	adjusting, frozen bool
+	checked           []int64
+}
+
+func (s *fakeReader) Adjusting(_ context.Context, _ series.Key, first, last int64) (bool, error) {
+	s.checked = append(s.checked, first, last)
+	return s.adjusting && s.frozen, s.err
+}
+
+func (s *fakeReader) Snapshot(_ context.Context, f func(averages.Reader) error) error {
+	s.frozen = true
+	defer func() { s.frozen = false }()
+	return f(s)
 }
 
 func (s *fakeReader) LatestAverage(context.Context, series.Key, int) (series.Average, error) {
@@ -273,4 +287,34 @@ func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
 			require.Contains(t, w.Body.String(), `"code":"`+code+`"`)
 		})
 	}
+}
+
+// A series of bars that is adjusting says so; one of quotes is not looked up.
+func TestAdjusting(t *testing.T) {
+	t.Parallel()
+	b := setup()
+	b.store.adjusting = true
+	b.store.average = series.Average{Window: 5, Mean: value(t, "1.5"), PointsUsed: 5, AsOf: 9, Oldest: 4}
+	for at := range int64(8) {
+		b.store.history = append(b.store.history, series.Point{At: at, Price: value(t, "1.5")})
+	}
+	for query, c := range map[string]struct {
+		checked []int64 // the range of the points used
+		says    bool
+	}{
+		"latest?symbol=A&provider=yfinance-1d":                            {[]int64{4, 9}, true},
+		"latest?symbol=A&provider=yfinance":                               {nil, false},
+		"history?symbol=A&provider=yfinance-1d&window=2":                  {[]int64{0, 7}, true},
+		"history?symbol=A&provider=yfinance-1d&window=2&limit=3":          {[]int64{0, 4}, true},
+		"history?symbol=A&provider=yfinance-1d&window=2&kind=ema&limit=3": {[]int64{0, 4}, true},
+		"history?symbol=A&provider=yfinance&window=2":                     {nil, false},
+	} {
+		b.store.checked = nil
+		w := b.get("/averages/" + query)
+		require.Equal(t, 200, w.Code, w.Body.String())
+		require.Equal(t, c.checked, b.store.checked, query)
+		require.Equal(t, c.says, strings.Contains(w.Body.String(), `"adjusting":true`), "%s: %s", query, w.Body)
+	}
+	b.store.adjusting = false
+	require.NotContains(t, b.get("/averages/latest?symbol=A&provider=yfinance-1d").Body.String(), "adjusting")
 }

@@ -28,11 +28,12 @@ type historyQuery struct {
 
 type historyAnswer struct {
 	Body struct {
-		Symbol   string           `json:"symbol"`
-		Provider string           `json:"provider"`
-		Kind     kind             `json:"kind" enum:"sma,wma,ema"`
-		Window   int              `json:"window"`
-		Averages []historyAverage `json:"averages" doc:"Oldest first; windows that are not full yet are left out"`
+		Symbol    string           `json:"symbol"`
+		Provider  string           `json:"provider"`
+		Kind      kind             `json:"kind" enum:"sma,wma,ema"`
+		Window    int              `json:"window"`
+		Averages  []historyAverage `json:"averages" doc:"Oldest first; windows that are not full yet are left out"`
+		Adjusting bool             `json:"adjusting,omitempty" doc:"Only for bars, and only if true: after a split, the series is being fetched again, and closes before and after the split may be in different shares"`
 		api.Next
 	}
 }
@@ -87,11 +88,17 @@ func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, er
 		return nil, err
 	}
 	defer a.slots.give()
-	page, next, err := a.page(ctx, in, k, r, at)
+	var page []historyAverage
+	var next *cursor
+	adjusting, err := a.watch(ctx, k, func(a *API) (first, last int64, err error) {
+		page, next, first, last, err = a.page(ctx, in, k, r, at)
+		return first, last, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("average history: %w", err)
 	}
 	out := &historyAnswer{}
+	out.Body.Adjusting = adjusting
 	out.Body.Symbol, out.Body.Provider, out.Body.Kind, out.Body.Window = k.Symbol, k.Provider, in.Kind, in.Window
 	out.Body.Averages = page
 	if next != nil {
@@ -101,11 +108,20 @@ func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, er
 	return out, nil
 }
 
-// page computes one page and the cursor of the next, nil at the end.
-func (a *API) page(ctx context.Context, in *historyQuery, k series.Key, r series.Range, at *cursor) ([]historyAverage, *cursor, error) {
+// page computes one page and the cursor of the next, nil at the end. The first and the last of the points that it read come with it; an
+// ema is also made of the points of the pages before.
+func (a *API) page(
+	ctx context.Context, in *historyQuery, k series.Key, r series.Range, at *cursor,
+) (out []historyAverage, next *cursor, oldest, newest int64, err error) {
 	points, state, err := a.material(ctx, in, k, r, at)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, 0, err
+	}
+	if len(points) > 0 {
+		oldest, newest = points[0].At, points[len(points)-1].At
+	}
+	if state != nil {
+		oldest = max(r.From, 0)
 	}
 	var values []decimal.Decimal
 	switch in.Kind {
@@ -117,7 +133,7 @@ func (a *API) page(ctx context.Context, in *historyQuery, k series.Key, r series
 		values = series.SMA(points, in.Window)
 	}
 	first := len(points) - len(values) // the point that the first value belongs to
-	out := make([]historyAverage, 0, min(len(values), in.Limit))
+	out = make([]historyAverage, 0, min(len(values), in.Limit))
 	for i, v := range values[:min(len(values), in.Limit)] {
 		average := historyAverage{AsOf: utc(points[first+i].At), Average: shown(in.Kind, v)}
 		if in.Expand {
@@ -126,14 +142,14 @@ func (a *API) page(ctx context.Context, in *historyQuery, k series.Key, r series
 		out = append(out, average)
 	}
 	if len(values) <= in.Limit {
-		return out, nil, nil
+		return out, nil, oldest, newest, nil
 	}
 	last := in.Limit - 1
-	next := &cursor{After: points[first+last].At}
+	next = &cursor{After: points[first+last].At}
 	if in.Kind == ema {
 		next.ema, next.State = &values[last], values[last].String()
 	}
-	return out, next, nil
+	return out, next, oldest, newest, nil
 }
 
 // material reads the points of a page: those after the cursor; those before it that the first windows reach back to, or for an ema

@@ -31,6 +31,7 @@ type Average struct {
 	AsOf       time.Time  `json:"as_of" doc:"Observation time of the newest point used"`
 	Oldest     time.Time  `json:"oldest" doc:"Observation time of the oldest point used"`
 	Computed   bool       `json:"computed,omitempty" doc:"True if the window is not one of MA_WINDOWS, so that the average was computed for this answer; otherwise absent"`
+	Adjusting  bool       `json:"adjusting,omitempty" doc:"Only for bars, and only if true: after a split, the series is being fetched again, and closes before and after the split may be in different shares"`
 }
 
 // Describe returns the average of a series as callers see it.
@@ -48,18 +49,23 @@ func (a *API) latest(ctx context.Context, in *latestQuery) (*latestAnswer, error
 	if err != nil {
 		return nil, err
 	}
-	read, computed := a.Reads.LatestAverage, !slices.Contains(a.Windows, in.Window)
-	if computed {
-		read = a.Reads.ComputeAverage
-	}
+	computed := !slices.Contains(a.Windows, in.Window)
 	ctx, cancel := context.WithTimeout(ctx, store.ReadTimeout)
 	defer cancel()
-	average, err := read(ctx, k, in.Window)
+	var average series.Average
+	adjusting, err := a.watch(ctx, k, func(a *API) (first, last int64, err error) {
+		read := a.Reads.LatestAverage
+		if computed {
+			read = a.Reads.ComputeAverage
+		}
+		average, err = read(ctx, k, in.Window)
+		return average.Oldest, average.AsOf, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("latest average: %w", err)
 	}
 	out := &latestAnswer{Describe(k, average)}
-	out.Body.Computed = computed
+	out.Body.Computed, out.Body.Adjusting = computed, adjusting
 	return out, nil
 }
 
