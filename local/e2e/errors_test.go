@@ -151,6 +151,8 @@ func (e *errorCodes) poll(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, status)
 	e.want(t, "idempotency_conflict", http.MethodPost, base, `{"symbols":["IBM"]}`, append(json, "Idempotency-Key", "k")...)
 	e.want(t, "job_not_found", http.MethodGet, base+"/poll_none", "")
+	e.want(t, "backfill_not_found", http.MethodGet, e.env["GATEWAY_URL"]+"/prices/backfill/bf_none", "")
+	e.want(t, "no_history", http.MethodPost, e.env["GATEWAY_URL"]+"/prices/backfill", `{"symbols":["IBM"],"interval":"1d","start":"2020-01-01","provider":"finnhub"}`, json...)
 	e.want(t, "unsupported_media_type", http.MethodPost, base, `{"symbols":["IBM"]}`, "Content-Type", "text/plain")
 	e.want(t, "body_too_large", http.MethodPost, base, `{"symbols":["`+strings.Repeat("A", 1<<20)+`"]}`, json...)
 	alone := e.function(t, "poll", "REDIS_URL=redis://127.0.0.1:1")
