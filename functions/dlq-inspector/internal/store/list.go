@@ -145,7 +145,7 @@ func like(text, one, other string) string {
 
 // lookedThrough is how many of the newest letters a search looks through before it uses the index of texts: that would sort all letters with
 // a common text to find the newest of them.
-const lookedThrough = 10_000
+const lookedThrough = 5_000
 
 // List returns letters without their contents, newest failure first, after the given key; nil: from the first on. values says whether
 // Filter.Q was also looked for in the values.

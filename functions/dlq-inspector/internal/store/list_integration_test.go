@@ -261,7 +261,7 @@ func TestPages(t *testing.T) {
 func TestSearchGoesBeyondTheNewest(t *testing.T) {
 	t.Parallel()
 	s, pool := open(t)
-	const letters, rare = 10_040, 50 // the last 50 are the oldest, and 10 of them are among the newest 10,000
+	const letters, rare = 5_040, 50 // the last 50 are the oldest, and 10 of them are among the newest 5,000
 	lettertest.Exec(t, pool, `
 		insert into dead_letters (id, exact, value_sha256, value, headers, attributes, code, reason, fingerprint, first_failed_at, last_failed_at)
 		select lpad(i::text, 32, '0')::uuid, true, sha256(i::text::bytea), convert_to(case when i > $1 then 'rare' else 'common' end, 'UTF8'), '[]', '{}', 'c', 'r', 'f',
