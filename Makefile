@@ -47,7 +47,7 @@ run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real pr
 
 # A broker in Java needs a processor of its own: then one package is tested at a time.
 test: build ## run all tests on Postgres, Redis and Kafka, which it starts and stops (BROWSER=1: also those of the pages, in Chromium; KAFKA=apache or apache-secure: on Apache Kafka, which needs Java and Maven; PGBOUNCER=1: the whole stacks behind PgBouncer)
-	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser)$(if $(filter apache%,$(KAFKA)),$(COMMA)apache -p 1) -count=1 -shuffle=on $(TESTFLAGS) ./...
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser)$(if $(filter apache%,$(KAFKA)),$(COMMA)apache -p 1) -count=1 -shuffle=on -timeout 20m $(TESTFLAGS) ./...
 
 test-unit: tools ## run the tests that need no services
 	@go test -p 4 -short -vet=off ./... # cached: vet is part of "make lint", shuffling of "make test"

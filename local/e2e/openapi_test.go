@@ -37,7 +37,7 @@ type parameter struct {
 func (p parameter) is(kind string) bool { return strings.Contains(fmt.Sprint(p.Schema.Type), kind) }
 
 // valid holds valid values of required parameters, so that a request fails only because of the parameter under test.
-var valid = map[string]string{"symbol": "AAPL", "symbols": "AAPL", "id": "0190f5d8-0000-7000-8000-000000000001", "job_id": "poll_x"}
+var valid = map[string]string{"symbol": "AAPL", "symbols": "AAPL", "id": "0190f5d8-0000-7000-8000-000000000001", "job_id": "poll_x", "backfill_id": "bf_x"}
 
 // A request that violates the function's own OpenAPI document gets a problem document, never a 500 or a 2xx. The test covers every
 // operation of all four functions: parameters that are missing, empty, repeated, oversized, of the wrong type or unknown; bodies that
