@@ -20,33 +20,17 @@ import (
 
 	"marketdata/shared/api"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/pipes"
 )
-
-// pipes is a listener of in-memory connections, which work with the fake clock of synctest.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	c, open := <-p
-	if !open {
-		return nil, net.ErrClosed
-	}
-	return c, nil
-}
-func (p pipes) Close() error   { return nil }
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // serve runs h on a bounded listener. dial returns the client's end of a new connection.
 func serve(t *testing.T, h http.Handler) (dial func() net.Conn) {
 	t.Helper()
-	p := make(pipes)
+	p := pipes.New()
 	server := service.NewServer(h, slog.New(slog.DiscardHandler))
 	go func() { _ = server.Serve(service.Bounded(p)) }()
 	t.Cleanup(func() { close(p); _ = server.Close() })
-	return func() net.Conn {
-		client, end := net.Pipe()
-		p <- end
-		return client
-	}
+	return p.Dial
 }
 
 func send(t *testing.T, c net.Conn, text string) {

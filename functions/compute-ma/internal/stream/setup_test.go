@@ -24,6 +24,7 @@ import (
 	"marketdata/functions/compute-ma/internal/stream"
 	"marketdata/shared/api"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/pipes"
 	"marketdata/shared/testenv/scrape"
 )
 
@@ -77,30 +78,17 @@ func (s *states) readTimes() []time.Time {
 	return s.reads
 }
 
-// pipes is a listener of in-memory connections, which work with the fake clock of synctest, and hold nothing that is not read.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	c, open := <-p
-	if !open {
-		return nil, net.ErrClosed
-	}
-	return c, nil
-}
-func (p pipes) Close() error   { return nil }
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
 type bundle struct {
 	states   *states
 	srv      *service.Service
 	stopping chan struct{}
 	log      *bytes.Buffer
-	conns    pipes
+	conns    pipes.Listener
 }
 
 func setup(t *testing.T, maxClients int, duration time.Duration) *bundle {
 	t.Helper()
-	b := &bundle{states: &states{now: map[series.Key]series.State{}}, stopping: make(chan struct{}), log: &bytes.Buffer{}, conns: make(pipes)}
+	b := &bundle{states: &states{now: map[series.Key]series.State{}}, stopping: make(chan struct{}), log: &bytes.Buffer{}, conns: pipes.New()}
 	log := slog.New(slog.NewJSONHandler(b.log, nil))
 	b.srv = service.New(service.Config{}, log)
 	routes, unlimited := api.New(b.srv, "compute-ma", ""), func(next http.Handler) http.Handler { return next }
@@ -137,8 +125,7 @@ type client struct {
 // open begins a stream, with the fake clock of synctest.
 func (b *bundle) open(t *testing.T, symbols string) client {
 	t.Helper()
-	conn, end := net.Pipe()
-	b.conns <- end
+	conn := b.conns.Dial()
 	_, err := io.WriteString(conn, "GET /averages/stream?symbols="+symbols+" HTTP/1.1\r\nHost: h\r\nLast-Event-ID: x\r\n\r\n")
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

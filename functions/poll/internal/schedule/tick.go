@@ -56,9 +56,9 @@ type Ticker struct{ Config }
 // New returns a Ticker.
 func New(c Config) *Ticker { return &Ticker{Config: c} }
 
-// Run runs the jobs that are due or will be within a second, then fetches histories, and sweeps the outbox meanwhile. It returns when that is done or its
-// time is up. A symbol that fails is recorded in its run. An error means that the database did not answer, and that the tick should
-// be sent again.
+// Run runs the jobs that are due or will be within a second, then fetches histories, and sweeps the outbox meanwhile. It returns when
+// that is done or its time is up. A symbol that fails is recorded in its run. An error means that the database did not answer, and that
+// the tick should be sent again.
 func (t *Ticker) Run(ctx context.Context) error {
 	// Jobs that are claimed are finished even if the timer gives up waiting.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget)
