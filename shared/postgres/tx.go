@@ -45,7 +45,7 @@ func Guard(lockWait time.Duration) string {
 // statement timeout, so that a query does not outlive its caller.
 func ByIndex(limit time.Duration) string {
 	return fmt.Sprintf("select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),"+
-		" set_config('enable_sort', 'off', true), set_config('jit', 'off', true), set_config('statement_timeout', '%d', true)", limit.Milliseconds())
+		" set_config('enable_sort', 'off', true), set_config('enable_incremental_sort', 'off', true), set_config('jit', 'off', true), set_config('statement_timeout', '%d', true)", limit.Milliseconds())
 }
 
 // IsLockTimeout reports whether a statement timed out waiting for a lock (SQLSTATE 55P03).

@@ -29,7 +29,7 @@ func (s *Reader) Adjusting(ctx context.Context, k series.Key, from, to int64) (b
 			where p.symbol = b.symbol and p.provider = b.provider and p.observed_at between $3 and $4 and p.raw_response_id < b.since)
 		from bar_series b
 		where b.symbol = $1 and b.provider = $2 and b.since is not null`
-	rows, err := planned{s.pool}.Query(ctx, q, k.Symbol, k.Provider, time.UnixMicro(from), time.UnixMicro(to))
+	rows, err := indexed(s.pool).Query(ctx, q, k.Symbol, k.Provider, time.UnixMicro(from), time.UnixMicro(to))
 	if err != nil {
 		return false, postgres.Classify(err)
 	}

@@ -44,13 +44,13 @@ func TestReadsOfPointsAreIndexScans(t *testing.T) {
 			exec("analyze price_points")
 		}
 		for name, scan := range map[string]string{"down": "Index Scan Backward using price_points_pk", "up": "Index Scan using price_points_pk"} {
-			plan := explain(t, planned{conn}, fmt.Sprintf("execute %s (%s, %s)", name, key, bounds))
+			plan := explain(t, indexed(conn), fmt.Sprintf("execute %s (%s, %s)", name, key, bounds))
 			require.Contains(t, plan, scan)
 			require.NotContains(t, plan, "Sort")
 			require.NotContains(t, plan, "Bitmap")
 			require.NotContains(t, plan, "Seq Scan")
 		}
-		plan := explain(t, planned{conn}, adoptSeries)
+		plan := explain(t, indexed(conn), adoptSeries)
 		require.Contains(t, plan, "using price_points_pk")
 		require.NotContains(t, plan, "Seq Scan")
 	}
@@ -58,9 +58,9 @@ func TestReadsOfPointsAreIndexScans(t *testing.T) {
 	exec("insert into price_series select 'S' || i, 'p' from generate_series(1, 5000) i")
 	exec("prepare lock_series as " + lockSeries)
 	exec("prepare update_series as " + updateSeries)
-	require.Contains(t, explain(t, planned{conn}, `execute lock_series ('{S1,S2}', '{p,p}')`), "using price_series_pk")
-	require.NotContains(t, explain(t, planned{conn}, `execute lock_series ('{S1,S2}', '{p,p}')`), "Seq Scan")
-	require.Contains(t, explain(t, planned{conn}, `execute update_series ('{2}', '{S1,S2}', '{p,p}', '{"\\x01","\\x01"}', '{"{1}","{1}"}', '{"{now}","{now}"}', '{1,1}', '{now,now}')`), "using price_series_pk")
+	require.Contains(t, explain(t, indexed(conn), `execute lock_series ('{S1,S2}', '{p,p}')`), "using price_series_pk")
+	require.NotContains(t, explain(t, indexed(conn), `execute lock_series ('{S1,S2}', '{p,p}')`), "Seq Scan")
+	require.Contains(t, explain(t, indexed(conn), `execute update_series ('{2}', '{S1,S2}', '{p,p}', '{"\\x01","\\x01"}', '{"{1}","{1}"}', '{"{now}","{now}"}', '{1,1}', '{now,now}')`), "using price_series_pk")
 }
 
 // A batch finds its series by the index, however many there are and whatever the planner knows of them.
@@ -106,7 +106,7 @@ func TestStatesAreFoundByIndex(t *testing.T) {
 	list := func(element string) string { return "'{" + element + strings.Repeat(","+element, 99) + "}'" }
 	for _, rows := range []int{0, 20, 20_000} {
 		exec(fmt.Sprintf("insert into price_series (symbol, provider) select 'S' || i || '-%d', 'p' from generate_series(1, %d) i", rows, rows))
-		plan := explain(t, planned{conn}, "execute states ("+list("S1")+", "+list("p")+", "+list("1")+")")
+		plan := explain(t, indexed(conn), "execute states ("+list("S1")+", "+list("p")+", "+list("1")+")")
 		require.Contains(t, plan, "Index Scan using price_series_pk", rows)
 		require.NotContains(t, plan, "Seq Scan", rows)
 		require.NotContains(t, plan, "Join", rows)

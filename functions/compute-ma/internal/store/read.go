@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -47,8 +46,8 @@ const (
 	ReadTimeout = 5 * time.Second
 )
 
-// byIndex goes before a read of points.
-var byIndex = postgres.ByIndex(ReadTimeout)
+// indexed returns what reads points in the order of their index.
+func indexed(db postgres.Batcher) postgres.Indexed { return postgres.NewIndexed(db, ReadTimeout) }
 
 // Reader answers queries. Safe for concurrent use.
 type Reader struct{ pool Pool }
@@ -64,46 +63,15 @@ type Pool interface {
 
 // Points reads the oldest points of a range, at most limit, oldest first. Errors are faults.
 func (s *Reader) Points(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error) {
-	points, err := readPoints(ctx, planned{s.pool}, selectPointsUp, k, r, limit)
+	points, err := readPoints(ctx, indexed(s.pool), selectPointsUp, k, r, limit)
 	return points, postgres.Classify(err)
 }
 
 // PointsBefore reads the newest points of a range, at most limit, oldest first. Errors are faults.
 func (s *Reader) PointsBefore(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error) {
-	points, err := readPoints(ctx, planned{s.pool}, selectPointsDown, k, r, limit)
+	points, err := readPoints(ctx, indexed(s.pool), selectPointsDown, k, r, limit)
 	slices.Reverse(points)
 	return points, postgres.Classify(err)
-}
-
-// planned sends each query behind [byIndex], in the same round trip: the two are one implicit transaction.
-type planned struct{ db Pool }
-
-// Query implements querier.
-func (p planned) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	var b pgx.Batch
-	b.Queue(byIndex)
-	b.Queue(sql, args...)
-	results := p.db.SendBatch(ctx, &b)
-	if _, err := results.Exec(); err != nil {
-		return nil, errors.Join(err, results.Close())
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, errors.Join(err, results.Close())
-	}
-	return batchRows{rows, results}, nil
-}
-
-// batchRows ends its batch with its last row.
-type batchRows struct {
-	pgx.Rows
-	batch pgx.BatchResults
-}
-
-// Close ends the batch, too. Its error is that of the rows: they were the last.
-func (r batchRows) Close() {
-	r.Rows.Close()
-	_ = r.batch.Close()
 }
 
 // everything is the range of all points: none is before 1970, and RFC 3339 ends with the year 9999.
@@ -146,7 +114,7 @@ func (s *Reader) LatestAverage(ctx context.Context, k series.Key, window int) (s
 
 // ComputeAverage is [Reader.LatestAverage] for a window that is not stored: it computes the average from the newest points.
 func (s *Reader) ComputeAverage(ctx context.Context, k series.Key, window int) (series.Average, error) {
-	points, err := readPoints(ctx, planned{s.pool}, selectPointsDown, k, everything, window)
+	points, err := readPoints(ctx, indexed(s.pool), selectPointsDown, k, everything, window)
 	if err != nil {
 		return series.Average{}, postgres.Classify(err)
 	}

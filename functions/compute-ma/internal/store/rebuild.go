@@ -16,7 +16,7 @@ import (
 // its own lock.
 func (s *Store) Rebuild(ctx context.Context) (int, error) {
 	if err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, byIndexAll); err != nil {
+		if _, err := tx.Exec(ctx, postgres.ByIndex(0)); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, adoptSeries)
@@ -64,9 +64,6 @@ func (s *Store) rebuild(ctx context.Context, w work) error {
 }
 
 const deleteSeries = `delete from price_series where symbol = $1 and provider = $2`
-
-// byIndexAll goes before a statement that may take long.
-var byIndexAll = postgres.ByIndex(0)
 
 // adoptSeries inserts the rows of series that have points and no row. It steps from series to series through the primary key,
 // without reading all points.

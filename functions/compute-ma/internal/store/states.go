@@ -34,7 +34,7 @@ func (s *Reader) States(ctx context.Context, keys []series.Key, versions []strin
 
 func (s *Reader) states(ctx context.Context, keys []series.Key, versions []string) ([]series.State, error) {
 	symbols, providers := columns(keys)
-	rows, err := planned{s.pool}.Query(ctx, selectStates, symbols, providers, versions)
+	rows, err := indexed(s.pool).Query(ctx, selectStates, symbols, providers, versions)
 	if err != nil {
 		return nil, fmt.Errorf("read states: %w", err)
 	}
@@ -70,7 +70,7 @@ func (s *Reader) states(ctx context.Context, keys []series.Key, versions []strin
 		return nil, fmt.Errorf("read states: %w", err)
 	}
 	for _, i := range unknown {
-		points, err := readPoints(ctx, planned{s.pool}, selectPointsDown, states[i].Key, series.Range{To: states[i].AsOf + 1}, 1)
+		points, err := readPoints(ctx, indexed(s.pool), selectPointsDown, states[i].Key, series.Range{To: states[i].AsOf + 1}, 1)
 		if err != nil {
 			return nil, err
 		}

@@ -305,7 +305,7 @@ func (t tx) states(ctx context.Context, w work, stored [][]byte) ([]state, error
 			continue
 		}
 		// A statement of its own under the lock sees all that is committed, and the points of this batch.
-		if _, err := t.conn.Exec(ctx, byIndex); err != nil {
+		if _, err := t.conn.Exec(ctx, postgres.ByIndex(ReadTimeout)); err != nil {
 			return nil, fmt.Errorf("read points: %w", err)
 		}
 		if newest, err = readNewest(ctx, t.conn, segment.Key); err != nil {
