@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	lanes       = 4       // batches of one replay that are in flight at a time
-	laneLetters = 64      // letters of one batch
-	laneBytes   = 3 << 19 // of their contents together, unless a single letter has more
-	lookAhead   = 500     // letters looked up at a time
-	maxOwed     = 5000    // letters of one pass over those that are owed an outcome
+	lanes       = 4                       // batches of one replay that are in flight at a time
+	laneLetters = 128                     // letters of one batch
+	laneBytes   = 3 << 19                 // of their contents together, unless a single letter has more
+	lookAhead   = 2 * lanes * laneLetters // letters looked up at a time
+	maxOwed     = 5000                    // letters of one pass over those that are owed an outcome
 	renewEvery  = time.Second
 	lostAfter   = 3 * time.Second // without renewal; less than BulkLease
 )

@@ -139,7 +139,7 @@ func TestLettersOfACancelledBulkAreOpenedAgain(t *testing.T) {
 func TestBulkIsHandedOverWhenItsProcessStops(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.fill(t, 500)
+	b.fill(t, 2*replay.MaxInFlight)
 	hanging, stopping := make(chan struct{}), make(chan struct{})
 	b.target.Answer = func(*http.Request) (int, string) { <-hanging; return 204, "" }
 	stopped := b.newRunner(stopping)
@@ -156,7 +156,7 @@ func TestBulkIsHandedOverWhenItsProcessStops(t *testing.T) {
 	b.tick(t)
 	v := b.bulk(t, created.ID)
 	require.Equal(t, replay.Completed, v.Status)
-	require.EqualValues(t, 500, v.Outcomes["resolved"])
+	require.EqualValues(t, 2*replay.MaxInFlight, v.Outcomes["resolved"])
 }
 
 // Batches that count their letters in the same rows wait for each other, but never in a circle, which would cost a second each time.

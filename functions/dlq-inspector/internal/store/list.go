@@ -98,7 +98,12 @@ func listed(f letter.Filter, after *letter.ListKey, limit, newest int, values bo
 		one, other = q.arg(one), q.arg(other)
 		texts := "dead_letter_texts t join dead_letters l on l.id = t.letter_id"
 		if newest > 0 {
-			texts = "(select * from dead_letters l where true" + q.terms.String() + newestFirst + q.arg(newest) + ") l " + textOf
+			first := newestFirst + q.arg(newest) + ")"
+			var all []string
+			for _, s := range ranges(f) {
+				all = append(all, "(select * from dead_letters l where "+s+q.terms.String()+first)
+			}
+			texts = "(select * from (" + strings.Join(all, " union all ") + ") l" + first + " l " + textOf
 		}
 		parts = []string{
 			part(texts, like("t.text", one, other)),
@@ -107,16 +112,26 @@ func listed(f letter.Filter, after *letter.ListKey, limit, newest int, values bo
 	case f.Q != "" && !f.Short():
 		one, other := patterns(f.Q)
 		parts = []string{part("dead_letters l", like(ownText, q.arg(one), q.arg(other)))}
-	case f.Status == "" && (f.Fingerprint != "" || f.Symbol != "" || f.Topic != "" || f.Short()):
-		// The indexes of these have the status before the time.
-		for _, s := range letter.Statuses() {
-			parts = append(parts, part("dead_letters l", "l.status = '"+string(s)+"'"))
-		}
 	default:
-		parts = []string{part("dead_letters l", "true")}
+		for _, s := range ranges(f) {
+			parts = append(parts, part("dead_letters l", s))
+		}
 	}
 	// A letter that waits to be indexed again is in both parts of a search.
 	return "select * from (" + strings.Join(parts, " union ") + ") l" + newestFirst + most, q.args
+}
+
+// ranges returns a condition for each range of an index that has letters which f selects: all indexes but that of the keys have the status
+// before the time.
+func ranges(f letter.Filter) []string {
+	if f.Status != "" || f.SameKeyAs != nil {
+		return []string{"true"}
+	}
+	var all []string
+	for _, s := range letter.Statuses() {
+		all = append(all, "l.status = '"+string(s)+"'")
+	}
+	return all
 }
 
 // patterns returns what [letterText] is like if it contains text: as it is, and as in a value, with escapes. Postgres lowers them, since it
@@ -167,7 +182,12 @@ func (s *Store) List(ctx context.Context, f letter.Filter, after *letter.ListKey
 
 func (s *Store) list(ctx context.Context, f letter.Filter, after *letter.ListKey, limit, newest int, values bool) ([]letter.Listed, error) {
 	query, args := listed(f, after, limit, newest, values)
-	rows, err := s.pool.Query(ctx, query, args...)
+	// The index of texts has no order: what it finds is sorted.
+	db := querier(s.pool)
+	if f.Q == "" || f.Short() || newest > 0 {
+		db = postgres.NewIndexed(s.pool, 0)
+	}
+	rows, err := db.Query(ctx, query, args...)
 	return collect(rows, err, scanListed)
 }
 
