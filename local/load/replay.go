@@ -80,6 +80,13 @@ func (m *run) replayMany(ctx context.Context, set string, n int, watch func(done
 		return 0, err
 	}
 	defer stop()
+	// Making letters searchable belongs to their arrival.
+	err = await(ctx, 3*time.Minute, func() (indexed bool, err error) {
+		return indexed, m.pool.QueryRow(ctx, "select not exists (select from dead_letters_to_index)").Scan(&indexed)
+	}, "the letters did not become searchable in time")
+	if err != nil {
+		return 0, err
+	}
 	began := time.Now()
 	progress, err := m.dlq(ctx, http.MethodPost, "/dlq/replays", map[string]any{"filter": map[string]any{"topic": topic}, "rate_per_second": replayRate})
 	if err != nil {
