@@ -81,7 +81,7 @@ func (m *run) replayMany(ctx context.Context, set string, n int, watch func(done
 	}
 	defer stop()
 	// Making letters searchable belongs to their arrival.
-	err = await(ctx, 3*time.Minute, func() (indexed bool, err error) {
+	err = await(ctx, 10*time.Minute, func() (indexed bool, err error) {
 		return indexed, m.pool.QueryRow(ctx, "select not exists (select from dead_letters_to_index)").Scan(&indexed)
 	}, "the letters did not become searchable in time")
 	if err != nil {
