@@ -25,6 +25,19 @@ endif
 GOLANGCI := v2.12.2
 GOVULNCHECK := v1.9.0
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
+PROGRAMS := ./local $(addprefix ./functions/,$(FUNCTIONS))
+
+# go build -v names each package that it compiles; everything else that it prints is an error.
+define PROGRESS
+n=0; while IFS= read -r line; do
+	case "$$line" in
+	"exit "*) exit "$${line#exit }" ;;
+	*[!A-Za-z0-9_./~-]*) printf '%s\n' "$$line" >&2 ;;
+	*) n=$$((n + 1)); [ $$((n % 100)) -ne 0 ] || echo "  $$n of $$1 packages compiled" ;;
+	esac
+done
+endef
+export PROGRESS
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-unit race lint fmt bench load fuzz cover incident images manifests-check vuln clean-local verify check tools layout
@@ -38,8 +51,8 @@ tools: # check the build tools, and say how to install missing ones
 
 build: tools ## build the functions and the local runtime into $(LOCAL_DIR)/bin
 	@mkdir -p $(BIN)
-	@echo "building the functions and the local runtime (the first time takes a minute or two) …"
-	@$(LINK) -o $(BIN)/ ./local $(addprefix ./functions/,$(FUNCTIONS))
+	@echo "building the functions and the local runtime (the first time takes a few minutes) …"
+	@{ $(LINK) -v -o $(BIN)/ $(PROGRAMS) 2>&1; echo "exit $$?"; } | sh -c "$$PROGRESS" progress "$$(go list -deps $(PROGRAMS) | wc -l)"
 	@echo "built into $(BIN)"
 
 run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real providers)
