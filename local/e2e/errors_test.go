@@ -236,6 +236,9 @@ func (e *errorCodes) common(t *testing.T) {
 		e.want(t, "route_not_found", http.MethodGet, e.env[function]+"/nothing", "")
 		e.want(t, "method_not_allowed", http.MethodPut, e.env[function]+"/healthz", "")
 	}
+	for _, path := range []string{"/prices/history", "/averages/history"} {
+		e.want(t, "not_acceptable", http.MethodGet, gateway+path+"?symbol=AMZN", "", "Accept", "image/png")
+	}
 	e.want(t, "foreign_origin", http.MethodPost, gateway+"/prices/poll", `{"symbols":["AMZN"]}`, "Content-Type", "text/plain", "Origin", "https://evil.example.com")
 	status, body, header := incompleteBody(t, e.env["POLL_URL"])
 	e.check(t, "incomplete_request", status, body, header)

@@ -201,6 +201,18 @@ func requestIDOf(ctx huma.Context) string {
 // Handle mounts an operation whose handler returns plain errors; they become problem documents by their fault kind. The first
 // middleware is the outermost.
 func Handle[I, O any](a *API, op huma.Operation, handler func(context.Context, *I) (*O, error), around ...service.Middleware) {
+	a.mount(op, wrap(register(a, op, handler), around))
+}
+
+func wrap(h http.Handler, around []service.Middleware) http.Handler {
+	for _, w := range slices.Backward(around) {
+		h = w(h)
+	}
+	return h
+}
+
+// register returns the handler of an operation, which must be mounted.
+func register[I, O any](a *API, op huma.Operation, handler func(context.Context, *I) (*O, error)) http.Handler {
 	if op.Errors == nil {
 		op.Errors = []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	}
@@ -231,11 +243,7 @@ func Handle[I, O any](a *API, op huma.Operation, handler func(context.Context, *
 		})
 	})
 	pattern := op.Method + " " + op.Path
-	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.built().handlers[pattern](w, r) })
-	for _, wrap := range slices.Backward(around) {
-		h = wrap(h)
-	}
-	a.mount(op, h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.built().handlers[pattern](w, r) })
 }
 
 // Mount mounts a handler that reads its requests and writes its answers itself. The document has I and O, as with [Handle]; the function's

@@ -25,6 +25,7 @@ const (
 	CodeReplayNotFound       = "replay_not_found"
 	CodeRouteNotFound        = "route_not_found"
 	CodeMethodNotAllowed     = "method_not_allowed"
+	CodeNotAcceptable        = "not_acceptable"
 	CodeUnsupportedMediaType = "unsupported_media_type"
 	CodeBodyTooLarge         = "body_too_large"
 	CodeIdempotencyConflict  = "idempotency_conflict"

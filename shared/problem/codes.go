@@ -39,6 +39,7 @@ var Codes = []Code{
 	{fault.CodeReplayNotFound, fault.NotFound, http.StatusNotFound, "it does not exist (never a zero price)"},
 	{fault.CodeRouteNotFound, fault.NotFound, http.StatusNotFound, "it does not exist (never a zero price)"},
 	{fault.CodeMethodNotAllowed, fault.Invalid, http.StatusMethodNotAllowed, "`Allow` lists the methods"},
+	{fault.CodeNotAcceptable, fault.Invalid, http.StatusNotAcceptable, "`Accept` allows neither JSON nor, for histories, CSV"},
 	{fault.CodeUnsupportedMediaType, fault.Invalid, http.StatusUnsupportedMediaType, "the body must be `application/json`, and not compressed"},
 	{fault.CodeBodyTooLarge, fault.Invalid, http.StatusRequestEntityTooLarge, "the body is too large"},
 	{fault.CodeIdempotencyConflict, fault.Conflict, http.StatusConflict, "the resource's state does not allow it"},

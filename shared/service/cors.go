@@ -47,7 +47,7 @@ func isOrigin(text string) bool {
 
 // exposed are the headers of answers that a page may read, besides those that every page may read.
 const exposed = "RateLimit, RateLimit-Policy, RateLimit-Mode, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, " +
-	"X-Cache, Age, Retry-After, X-Request-ID, ETag"
+	"X-Cache, Age, Retry-After, X-Request-ID, ETag, Link, Content-Disposition"
 
 // allowed are the headers that a page may send; a browser itself sends the last when it connects to a stream again.
 const allowed = "X-API-Key, Authorization, If-None-Match, X-Request-ID, Traceparent, Last-Event-ID"

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -67,7 +68,9 @@ func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w, request: r}
 	defer func() {
 		if v := recover(); v != nil {
-			state.Err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+			if err, _ := v.(error); !errors.Is(err, http.ErrAbortHandler) || state.Err == nil { // a handler that gives up its answer has noted why
+				state.Err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+			}
 			if rec.status == 0 {
 				rec.problem(problem.OfStatus(http.StatusInternalServerError, "", state.ID, nil))
 			} else { // the answer has begun: if it cannot be completed, it must not look complete

@@ -3,6 +3,7 @@ package service_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -48,6 +49,11 @@ func TestAPanicIsAnsweredLoggedAndCounted(t *testing.T) {
 	t.Parallel()
 	s, logs := newService(t)
 	s.Mux.HandleFunc("GET /early", func(http.ResponseWriter, *http.Request) { panic("boom") })
+	s.Mux.HandleFunc("GET /given-up", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte("half"))
+		request.NoteError(r.Context(), errors.New("the table is gone"))
+		panic(http.ErrAbortHandler)
+	})
 	s.Mux.HandleFunc("GET /late", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic("boom") })
 	w := call.Do(s.Handler(), http.MethodGet, "/early", "")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
@@ -55,6 +61,8 @@ func TestAPanicIsAnsweredLoggedAndCounted(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "boom")
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { call.Do(s.Handler(), http.MethodGet, "/late", "") }, "net/http closes the connection")
 	require.Equal(t, 2, strings.Count(logs.String(), `"err":"panic: boom`))
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { call.Do(s.Handler(), http.MethodGet, "/given-up", "") })
+	require.Contains(t, logs.String(), `"err":"the table is gone"`, "its handler has noted why")
 	require.Contains(t, logs.String(), `"level":"ERROR"`)
 	values := scrape.Values(t, s.Metrics.WritePrometheus)
 	require.InDelta(t, 1, values[`http_requests_total{route="GET /early",status="500"}`], 0)
