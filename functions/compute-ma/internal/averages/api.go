@@ -54,7 +54,7 @@ func (a *API) Routes(routes *api.API, limit service.Middleware) {
 		}
 	}
 	api.Handle(routes, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), a.latest, limit)
-	api.Handle(routes, op("average-history", "/averages/history", "Moving averages computed from the stored points"), a.history, limit)
+	api.HandleTable(routes, op("average-history", "/averages/history", "Moving averages computed from the stored points"), a.history, a.table, limit)
 	routes.Document(a.describe)
 }
 

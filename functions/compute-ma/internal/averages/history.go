@@ -3,6 +3,7 @@ package averages
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -24,6 +25,7 @@ type historyQuery struct {
 	Expand    bool   `query:"expand_underlying" doc:"With the points that each average is made of"`
 	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
 	PageToken string `query:"page_token" maxLength:"500" doc:"next_page_token of the page before, with the same query"`
+	api.Format
 }
 
 type historyAnswer struct {
@@ -62,9 +64,19 @@ const (
 // maxExpanded bounds the points in one answer.
 const maxExpanded = 100_000
 
-// history computes averages from the points of the range alone: the first average belongs to the window-th point of the range.
-// A page token carries the state that the next page continues from, so the pages together equal one long answer.
-func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
+// pages goes through a history page by page. It computes averages from the points of the range alone: the first average belongs to the
+// window-th point of the range. A cursor carries the state that the next page continues from, so the pages together equal one long answer.
+type pages struct {
+	*API
+	in    historyQuery
+	key   series.Key
+	span  series.Range
+	query api.Query // of page tokens
+	at    *cursor   // nil: the first page
+	ended bool
+}
+
+func (a *API) pagesOf(in *historyQuery) (*pages, error) {
 	k, err := a.parseSeries(in.Symbol, in.Provider)
 	if err != nil {
 		return nil, err
@@ -74,38 +86,87 @@ func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, er
 		return nil, err
 	}
 	r := series.Range{From: bounds.From.UnixMicro(), To: bounds.To.UnixMicro()}
-	if in.Expand && in.Limit*in.Window > maxExpanded {
-		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "with expand_underlying, limit × window must be at most %d", maxExpanded)
-	}
-	pages := a.pages(in, k, r)
-	at, err := readCursor(pages, in)
-	if err != nil {
-		return nil, err
+	query := a.queryOf(in, k, r)
+	at, err := readCursor(query, in)
+	return &pages{API: a, in: *in, key: k, span: r, query: query, at: at}, err
+}
+
+// next returns the next averages, and whether their points are adjusting. The token is that of the page after them, empty at the end.
+func (p *pages) next(ctx context.Context) (rows []historyAverage, token string, adjusting bool, err error) {
+	if p.ended {
+		return nil, "", false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, store.ReadTimeout)
 	defer cancel()
-	if err := a.slots.take(ctx); err != nil {
-		return nil, err
+	if err := p.slots.take(ctx); err != nil {
+		return nil, "", false, err
 	}
-	defer a.slots.give()
-	var page []historyAverage
+	defer p.slots.give()
 	var next *cursor
-	adjusting, err := a.watch(ctx, k, func(a *API) (first, last int64, err error) {
-		page, next, first, last, err = a.page(ctx, in, k, r, at)
+	adjusting, err = p.watch(ctx, p.key, func(a *API) (first, last int64, err error) {
+		rows, next, first, last, err = a.page(ctx, &p.in, p.key, p.span, p.at)
 		return first, last, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("average history: %w", err)
+		return nil, "", false, fmt.Errorf("average history: %w", err)
+	}
+	p.at, p.ended = next, next == nil
+	if next != nil {
+		token = api.Token(p.query, next)
+	}
+	return rows, token, adjusting, nil
+}
+
+func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
+	p, err := a.pagesOf(in)
+	if err != nil {
+		return nil, err
+	}
+	if in.Expand && in.Limit*in.Window > maxExpanded {
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "with expand_underlying, limit × window must be at most %d", maxExpanded)
 	}
 	out := &historyAnswer{}
-	out.Body.Adjusting = adjusting
-	out.Body.Symbol, out.Body.Provider, out.Body.Kind, out.Body.Window = k.Symbol, k.Provider, in.Kind, in.Window
-	out.Body.Averages = page
-	if next != nil {
-		token := api.Token(pages, next)
+	out.Body.Symbol, out.Body.Provider, out.Body.Kind, out.Body.Window = p.key.Symbol, p.key.Provider, in.Kind, in.Window
+	var token string
+	if out.Body.Averages, token, out.Body.Adjusting, err = p.next(ctx); err != nil {
+		return nil, err
+	}
+	if token != "" {
 		out.Body.NextPageToken = &token
 	}
 	return out, nil
+}
+
+// csvPage is how many averages of a whole range are in memory at a time.
+const csvPage = 5000
+
+// table is the same as CSV. A cell cannot hold a list, so there are no underlying points.
+func (a *API) table(_ context.Context, in *historyQuery, whole bool) (*api.Table, error) {
+	if in.Expand {
+		return nil, fault.New(fault.Invalid, fault.CodeInvalidParameter, "expand_underlying needs JSON")
+	}
+	p, err := a.pagesOf(in)
+	if err != nil {
+		return nil, err
+	}
+	if whole {
+		p.in.Limit = csvPage
+	}
+	var next string
+	return &api.Table{
+		Name:    fmt.Sprintf("%s%d-%s-%s", in.Kind, in.Window, p.key.Symbol, p.key.Provider),
+		Columns: []string{"as_of", "average", "adjusting"},
+		Read: func(ctx context.Context) (rows [][]string, err error) {
+			var page []historyAverage
+			var adjusting bool
+			page, next, adjusting, err = p.next(ctx)
+			for _, average := range page {
+				rows = append(rows, []string{average.AsOf.Format(time.RFC3339Nano), string(average.Average), strconv.FormatBool(adjusting)})
+			}
+			return rows, err
+		},
+		Next: func() string { return next },
+	}, nil
 }
 
 // page computes one page and the cursor of the next, nil at the end. The first and the last of the points that it read come with it; an

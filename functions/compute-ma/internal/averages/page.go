@@ -29,14 +29,14 @@ func newPageKey(databaseURL string) []byte {
 	return key[:]
 }
 
-// pages is the query that page tokens of a history belong to.
-func (a *API) pages(in *historyQuery, k series.Key, r series.Range) api.Query {
+// queryOf is the query that page tokens of a history belong to.
+func (a *API) queryOf(in *historyQuery, k series.Key, r series.Range) api.Query {
 	return api.QueryOf(k.Symbol, k.Provider, in.Kind, in.Window, r.From, r.To).SignedWith(a.key)
 }
 
 // readCursor returns the cursor of the query's token, nil if it has none. The error is [api.ErrPageToken].
-func readCursor(pages api.Query, in *historyQuery) (*cursor, error) {
-	c, err := api.ReadToken[cursor](pages, in.PageToken)
+func readCursor(query api.Query, in *historyQuery) (*cursor, error) {
+	c, err := api.ReadToken[cursor](query, in.PageToken)
 	if err != nil || c == nil || in.Kind != ema {
 		return c, err
 	}

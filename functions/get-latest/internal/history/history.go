@@ -36,11 +36,11 @@ func New(pool postgres.DB, defaultProvider string) *API {
 
 // Routes adds the query to the function's API, behind limit.
 func (a *API) Routes(routes *api.API, limit service.Middleware) {
-	api.Handle(routes, huma.Operation{
+	api.HandleTable(routes, huma.Operation{
 		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
 		Summary: "Stored prices of an instrument, in pages",
 		Errors:  []int{400, 429, 500, 503},
-	}, a.history, limit)
+	}, a.history, a.table, limit)
 	routes.Document(describe)
 }
 
@@ -52,7 +52,8 @@ func describe(doc *huma.OpenAPI) {
 	symbol.Pattern, symbol.MaxLength = market.SymbolPattern, &longest
 	provider.Pattern, provider.MaxLength = market.ProviderPattern, &longest
 	for status, text := range map[int]string{
-		400: "invalid_symbol, invalid_provider or invalid_parameter", 429: "rate_limited", 500: "internal", 503: "storage_unavailable",
+		400: "invalid_symbol, invalid_provider or invalid_parameter", 406: "not_acceptable", 429: "rate_limited", 500: "internal",
+		503: "storage_unavailable",
 	} {
 		doc.Paths[path].Get.Responses[strconv.Itoa(status)].Description = text
 	}
@@ -66,6 +67,7 @@ type historyQuery struct {
 	Order     string `query:"order" enum:"asc,desc" default:"asc" doc:"Order of the observation times"`
 	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Prices per page"`
 	PageToken string `query:"page_token" maxLength:"64" doc:"next_page_token of the previous page, with the same query"`
+	api.Format
 }
 
 type historyAnswer struct{ Body historyBody }
@@ -83,39 +85,105 @@ type pointBody struct {
 	RawResponseID uuid.UUID  `json:"raw_response_id" format:"uuid" doc:"ID of the provider's response that the price came from"`
 }
 
-// history pages through stored prices. A page token holds the last observation time of its page, so points that are stored
-// between two requests neither shift nor repeat others.
-func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
+// cursor goes through a span page by page. It holds the last observation time of a page, so points that are stored between two pages
+// neither shift nor repeat others.
+type cursor struct {
+	span   // all that the query selects
+	rest   timerange.Range
+	ended  bool
+	points points
+}
+
+func (a *API) cursorOf(in *historyQuery) (*cursor, error) {
 	q, err := a.spanOf(in)
 	if err != nil {
 		return nil, err
 	}
-	page := q
+	c := &cursor{span: q, rest: q.Range, points: a.points}
 	if in.PageToken != "" {
 		last, err := readToken(in.PageToken, q)
 		if err != nil {
 			return nil, err
 		}
-		if q.descending {
-			page.To = last
-		} else {
-			page.From = last.Add(time.Microsecond)
-		}
+		c.after(last)
 	}
-	all, err := a.points.read(ctx, page, in.Limit+1)
+	return c, nil
+}
+
+// after makes the next page begin after a point.
+func (c *cursor) after(last time.Time) {
+	if c.descending {
+		c.rest.To = last
+	} else {
+		c.rest.From = last.Add(time.Microsecond)
+	}
+}
+
+// page returns the next points. The token is that of the page after them, empty at the end.
+func (c *cursor) page(ctx context.Context, limit int) (rows []pointBody, token string, err error) {
+	if c.ended {
+		return nil, "", nil
+	}
+	q := c.span
+	q.Range = c.rest
+	all, err := c.points.read(ctx, q, limit+1)
+	if err != nil {
+		return nil, "", err
+	}
+	if c.ended = len(all) <= limit; !c.ended {
+		all = all[:limit]
+		c.after(all[limit-1].ObservedAt)
+		token = newToken(all[limit-1].ObservedAt, c.span)
+	}
+	rows = make([]pointBody, 0, len(all))
+	for _, p := range all {
+		rows = append(rows, pointBody{p.ObservedAt.UTC(), api.Number(p.Price.String()), p.RawResponseID})
+	}
+	return rows, token, nil
+}
+
+func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, error) {
+	c, err := a.cursorOf(in)
 	if err != nil {
 		return nil, err
 	}
-	body := historyBody{Symbol: string(q.symbol), Provider: q.provider, Prices: make([]pointBody, 0, min(len(all), in.Limit))}
-	if len(all) > in.Limit {
-		all = all[:in.Limit]
-		token := newToken(all[in.Limit-1].ObservedAt, q)
+	body := historyBody{Symbol: string(c.symbol), Provider: c.provider}
+	var token string
+	if body.Prices, token, err = c.page(ctx, in.Limit); err != nil {
+		return nil, err
+	}
+	if token != "" {
 		body.NextPageToken = &token
 	}
-	for _, p := range all {
-		body.Prices = append(body.Prices, pointBody{p.ObservedAt.UTC(), api.Number(p.Price.String()), p.RawResponseID})
-	}
 	return &historyAnswer{body}, nil
+}
+
+// csvPage is how many points of a whole series are in memory at a time.
+const csvPage = 5000
+
+// table is the same as CSV.
+func (a *API) table(_ context.Context, in *historyQuery, whole bool) (*api.Table, error) {
+	c, err := a.cursorOf(in)
+	if err != nil {
+		return nil, err
+	}
+	limit := in.Limit
+	if whole {
+		limit = csvPage
+	}
+	var next string
+	return &api.Table{
+		Name: "prices-" + string(c.symbol) + "-" + c.provider, Columns: []string{"timestamp", "price", "raw_response_id"},
+		Read: func(ctx context.Context) (rows [][]string, err error) {
+			var page []pointBody
+			page, next, err = c.page(ctx, limit)
+			for _, p := range page {
+				rows = append(rows, []string{p.Timestamp.Format(time.RFC3339Nano), string(p.Price), p.RawResponseID.String()})
+			}
+			return rows, err
+		},
+		Next: func() string { return next },
+	}, nil
 }
 
 // span is the part of a series that a query selects.
