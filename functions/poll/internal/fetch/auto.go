@@ -50,6 +50,7 @@ func (f *Fetcher) tryChain(ctx context.Context, r Request, share Share) Result {
 		}
 	}
 	best.Asked = asked
+	best.Outage, best.RetryAfter = false, 0 // of a provider, not of auto
 	return best
 }
 

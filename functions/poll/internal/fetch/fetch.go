@@ -71,6 +71,19 @@ type Result struct {
 	jobs.Result
 	// Asked means that a provider was asked, and did not say that its limit is spent: the fetch counts, whatever its outcome.
 	Asked bool
+	// Outage means that the provider was called and did not answer, or answered with an error of its own or that its limit is spent.
+	Outage     bool
+	RetryAfter time.Duration // of an outage: how long the provider says to wait; 0: it does not say
+}
+
+// Answered reports whether the provider was called and answered, be it with a quote or not. Otherwise nothing is known about it, or there
+// is an outage.
+func (r Result) Answered() bool {
+	switch string(r.Outcome) {
+	case string(jobs.OK), fault.CodeSymbolNotFound, fault.CodeProviderMalformed, fault.CodeProviderAuth:
+		return r.Asked
+	}
+	return false
 }
 
 func (f *Fetcher) lane(provider string) *lane {
@@ -137,12 +150,26 @@ func (f *Fetcher) call(ctx context.Context, l *lane, r Request) Result {
 		if failed.Asked = failed.Outcome != fault.CodeProviderRateLimited; !failed.Asked {
 			l.close(err) // the provider's own count wins over ours
 		}
+		failed.Outage, failed.RetryAfter = outage(ctx, err)
 		return failed
 	}
 	f.Count(l.provider, jobs.OK)
 	return Result{Asked: true, Result: jobs.Result{
 		Symbol: r.Symbol, Outcome: jobs.OK, Provider: l.provider, Price: got.Quote.Price, ObservedAt: got.Quote.ObservedAt,
 	}}
+}
+
+// outage reports whether a call failed because the provider is away. A call that ended with its context says nothing about that.
+func outage(ctx context.Context, err error) (bool, time.Duration) {
+	f, ok := fault.As(err)
+	if !ok || isOver(ctx) {
+		return false, 0
+	}
+	switch f.Code {
+	case fault.CodeProviderTimeout, fault.CodeProviderUnavailable, fault.CodeProviderRateLimited:
+		return true, f.RetryAfter
+	}
+	return false, 0
 }
 
 // ingest brings one quote into the pipeline and the cache. It turns a panic, of an adapter for example, into an error of this

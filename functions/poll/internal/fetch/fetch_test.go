@@ -93,7 +93,7 @@ func TestAQuoteIsTheResult(t *testing.T) {
 	})
 }
 
-// Each kind of failure has its code, is counted and logged once, and says whether a provider was asked.
+// Each kind of failure has its code, is counted and logged once, and says whether a provider was asked, and whether it is away.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	unavailable := func(code string) error { return fault.New(fault.Unavailable, code, "x") }
@@ -101,18 +101,19 @@ func TestFailures(t *testing.T) {
 		room, answer error
 		want         jobs.Outcome
 		asked        bool
+		outage       bool
 	}{
-		"unknown symbol":                   {nil, fault.New(fault.NotFound, fault.CodeSymbolNotFound, "x"), "symbol_not_found", true},
-		"malformed answer":                 {nil, unavailable(fault.CodeProviderMalformed), "provider_malformed", true},
-		"refused key":                      {nil, unavailable(fault.CodeProviderAuth), "provider_auth", true},
-		"provider away":                    {nil, unavailable(fault.CodeProviderUnavailable), "provider_unavailable", true},
-		"provider too slow":                {nil, unavailable(fault.CodeProviderTimeout), "provider_timeout", true},
-		"provider's own 429":               {nil, polltest.Limited(time.Hour), "provider_rate_limited", false},
-		"quote not stored":                 {nil, unavailable(fault.CodeStorageUnavailable), "storage_unavailable", true},
-		"unclassified":                     {nil, errors.New("x"), "internal", true},
-		"budget spent":                     {polltest.Limited(time.Hour), nil, "provider_rate_limited", false},
-		"budget not counted":               {unavailable(fault.CodeStorageUnavailable), nil, "storage_unavailable", false},
-		"provider that the budget has not": {fault.New(fault.Invalid, fault.CodeUnknownProvider, "x"), nil, "unknown_provider", false},
+		"unknown symbol":                   {nil, fault.New(fault.NotFound, fault.CodeSymbolNotFound, "x"), "symbol_not_found", true, false},
+		"malformed answer":                 {nil, unavailable(fault.CodeProviderMalformed), "provider_malformed", true, false},
+		"refused key":                      {nil, unavailable(fault.CodeProviderAuth), "provider_auth", true, false},
+		"provider away":                    {nil, unavailable(fault.CodeProviderUnavailable), "provider_unavailable", true, true},
+		"provider too slow":                {nil, unavailable(fault.CodeProviderTimeout), "provider_timeout", true, true},
+		"provider's own 429":               {nil, polltest.Limited(time.Hour), "provider_rate_limited", false, true},
+		"quote not stored":                 {nil, unavailable(fault.CodeStorageUnavailable), "storage_unavailable", true, false},
+		"unclassified":                     {nil, errors.New("x"), "internal", true, false},
+		"budget spent":                     {polltest.Limited(time.Hour), nil, "provider_rate_limited", false, false},
+		"budget not counted":               {unavailable(fault.CodeStorageUnavailable), nil, "storage_unavailable", false, false},
+		"provider that the budget has not": {fault.New(fault.Invalid, fault.CodeUnknownProvider, "x"), nil, "unknown_provider", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -123,7 +124,11 @@ func TestFailures(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				r := u.fetch(ctx, "p", "AAPL")["AAPL"]
-				require.Equal(t, Result{Asked: c.asked, Result: jobs.Result{Symbol: "AAPL", Outcome: c.want}}, r)
+				want := Result{Asked: c.asked, Outage: c.outage, Result: jobs.Result{Symbol: "AAPL", Outcome: c.want}}
+				if c.want == fault.CodeProviderRateLimited && c.outage {
+					want.RetryAfter = time.Hour
+				}
+				require.Equal(t, want, r)
 				require.Equal(t, map[string]int{"p " + string(c.want): 1}, u.counted)
 				require.Equal(t, 1, bytes.Count(u.log.Bytes(), []byte("fetch failed")), u.log.String())
 				require.Contains(t, u.log.String(), "code="+string(c.want))
