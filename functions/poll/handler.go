@@ -26,12 +26,14 @@ type jobStore interface {
 	Runs(ctx context.Context, id string, before *time.Time, limit int) ([]jobs.Run, error)
 	SetStatus(ctx context.Context, id string, status jobs.Status) error
 	Remove(ctx context.Context, id string) error
+	Backoffs(ctx context.Context) (map[string]jobs.Backoff, error)
 }
 
 type handler struct {
 	store           jobStore
 	known           func(provider string) bool
 	defaultProvider string
+	chain           []string // the providers that auto tries
 	tick            func(ctx context.Context) error
 	backfills       *backfills
 }
@@ -121,15 +123,17 @@ func checkKey(idempotency string) error {
 }
 
 type jobBody struct {
-	JobID     string       `json:"job_id"`
-	Status    string       `json:"status" enum:"active,paused"`
-	Config    configBody   `json:"config"`
-	CreatedAt time.Time    `json:"created_at"`
-	NextRunAt time.Time    `json:"next_run_at"`
-	LastRunAt *time.Time   `json:"last_run_at" nullable:"true" doc:"null before the first run"`
-	Runs      int64        `json:"runs" doc:"Recorded runs"`
-	Failures  int64        `json:"failures" doc:"Runs in which at least one symbol failed"`
-	Results   []resultBody `json:"results,omitempty" doc:"Last result of each symbol"`
+	JobID        string       `json:"job_id"`
+	Status       string       `json:"status" enum:"active,paused"`
+	Config       configBody   `json:"config"`
+	CreatedAt    time.Time    `json:"created_at"`
+	NextRunAt    *time.Time   `json:"next_run_at" nullable:"true" doc:"The period that is due next; null while the job is paused"`
+	LastRunAt    *time.Time   `json:"last_run_at" nullable:"true" doc:"null before the first run"`
+	BackoffUntil *time.Time   `json:"backoff_until" nullable:"true" doc:"The provider does not answer, and the job waits: no earlier than this, one call finds out whether it is back. A job of auto waits while no provider of PROVIDER_CHAIN answers. null: it does not wait"`
+	Reason       *string      `json:"reason" nullable:"true" doc:"Code and text of the problem that backs the job off, or that paused it because every symbol failed for 24 hours; otherwise null"`
+	Runs         int64        `json:"runs" doc:"Recorded runs"`
+	Failures     int64        `json:"failures" doc:"Runs in which at least one symbol failed"`
+	Results      []resultBody `json:"results,omitempty" doc:"Last result of each symbol"`
 }
 
 type resultBody struct {
@@ -139,12 +143,26 @@ type resultBody struct {
 	Timestamp *time.Time    `json:"timestamp,omitempty" doc:"When the provider observed the price"`
 	Provider  *string       `json:"provider,omitempty" doc:"The provider that answered"`
 	Code      *string       `json:"code,omitempty" doc:"Code of the problem if it failed; out_of_time: the tick ran out of time before this symbol; the next tick starts with it"`
+	AskAt     *time.Time    `json:"ask_at,omitempty" doc:"With symbol_not_found: the provider is asked for the symbol again in the first period from then on, after 1, 2, 4 … periods up to a day. The runs before take over the result"`
 }
 
-func bodyOf(j jobs.Job, results []jobs.LastResult) jobBody {
+func (h *handler) bodyOf(j jobs.Job, results []jobs.LastResult, off map[string]jobs.Backoff) jobBody {
 	b := jobBody{
-		JobID: j.ID, Status: string(j.Status), Config: configBody(j.Config), CreatedAt: j.CreatedAt.UTC(), NextRunAt: j.NextRunAt.UTC(),
+		JobID: j.ID, Status: string(j.Status), Config: configBody(j.Config), CreatedAt: j.CreatedAt.UTC(),
 		LastRunAt: utc(j.LastRunAt), Runs: j.Runs, Failures: j.Failures,
+	}
+	var reason string
+	switch backoff := jobs.BackoffOf(j.Config.Provider, h.chain, off); {
+	case j.Status == jobs.Active:
+		b.NextRunAt = utc(&j.NextRunAt)
+		if backoff != nil {
+			b.BackoffUntil, reason = utc(&backoff.Until), backoff.Reason()
+		}
+	case j.PausedCode != "":
+		reason = jobs.PauseReason(j.PausedCode)
+	}
+	if reason != "" {
+		b.Reason = &reason
 	}
 	for _, r := range results {
 		b.Results = append(b.Results, resultOf(r))
@@ -156,7 +174,7 @@ func resultOf(r jobs.LastResult) resultBody {
 	b := resultBody{Symbol: r.Symbol, At: r.At.UTC()}
 	if r.Outcome != jobs.OK {
 		code := string(r.Outcome)
-		b.Code = &code
+		b.Code, b.AskAt = &code, utc(r.AskAt)
 		return b
 	}
 	b.Price, b.Timestamp = api.Number(r.Price.String()), utc(&r.ObservedAt)
@@ -185,7 +203,11 @@ func (h *handler) show(ctx context.Context, in *jobRequest) (*jobAnswer, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &jobAnswer{bodyOf(j, results)}, nil
+	off, err := h.store.Backoffs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &jobAnswer{h.bodyOf(j, results, off)}, nil
 }
 
 func (h *handler) setStatus(status jobs.Status) func(context.Context, *jobRequest) (*jobAnswer, error) {
@@ -227,11 +249,15 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 	if err != nil {
 		return nil, err
 	}
+	off, err := h.store.Backoffs(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := &listAnswer{}
 	out.Body.Jobs = []jobBody{}
 	all, out.Body.Next = api.Page(in.query(), all, in.Limit, func(j jobs.Job) string { return j.ID })
 	for _, j := range all {
-		out.Body.Jobs = append(out.Body.Jobs, bodyOf(j, nil))
+		out.Body.Jobs = append(out.Body.Jobs, h.bodyOf(j, nil, off))
 	}
 	return out, nil
 }

@@ -59,16 +59,18 @@ func run(ctx context.Context) error {
 		Store: polls, Ingest: in, Log: log, Count: m.answered, Behind: m.seriesBehind, Stopping: srv.Stopping(),
 	})
 	defer srv.Close(histories.Wait)
+	chain := providers.Chain(cfg.ProviderChain, cfg.DefaultProvider)
 	ticker := schedule.New(schedule.Config{
 		Store: polls, Outbox: in, History: histories, Log: log, Recorded: m.recorded, Swept: m.swept,
+		Troubles: m.troubles(in.Providers()),
 		Fetcher: fetch.New(fetch.Config{
 			Budget: in, Ingest: in, Cache: pricecache.New(clients.Redis, "price:", cfg.CacheTTL, cfg.StaleTTL),
-			Chain: providers.Chain(cfg.ProviderChain, cfg.DefaultProvider), Log: log, Count: m.fetched,
+			Chain: chain, Log: log, Count: m.fetched,
 		}),
 		Fresh: cfg.CacheTTL, RawRetention: cfg.RawRetention, RunsRetention: cfg.RunsRetention, Stopping: srv.Stopping(),
 	})
 	h := &handler{
-		store: polls, known: in.Known, defaultProvider: cfg.DefaultProvider, tick: ticker.Run,
+		store: polls, known: in.Known, defaultProvider: cfg.DefaultProvider, chain: chain, tick: ticker.Run,
 		backfills: &backfills{
 			store: polls, known: in.Known, historian: in.Historian, defaultProvider: cfg.DefaultProvider, kick: histories.Kick, now: time.Now,
 		},

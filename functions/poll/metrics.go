@@ -13,13 +13,14 @@ type metrics struct {
 	published *vm.Counter // events, by the sweep
 	bars      *vm.Counter // stored
 	behind    *vm.Gauge   // series of bars that should have been asked for
+	paused    *vm.Gauge   // jobs, by their failures
 	set       *vm.Set     // has the fetches
 }
 
 func newMetrics(set *vm.Set) metrics {
 	return metrics{
 		runs: set.NewCounter("poll_runs_total"), published: set.NewCounter("outbox_swept_total"), bars: set.NewCounter("poll_bars_total"),
-		behind: set.NewGauge("poll_series_behind", nil), set: set,
+		behind: set.NewGauge("poll_series_behind", nil), paused: set.NewGauge("poll_jobs_paused", nil), set: set,
 	}
 }
 
@@ -39,3 +40,17 @@ func (m metrics) answered(provider, outcome string, bars int) {
 }
 
 func (m metrics) seriesBehind(series int) { m.behind.Set(float64(series)) }
+
+// troubles returns a function that reports which of the providers are backed off, and how many jobs were paused for their failures.
+func (m metrics) troubles(providers []string) func(off map[string]jobs.Backoff, paused int) {
+	return func(off map[string]jobs.Backoff, paused int) {
+		for _, provider := range providers {
+			value := 0.0
+			if _, ok := off[provider]; ok {
+				value = 1
+			}
+			m.set.GetOrCreateGauge(fmt.Sprintf("poll_provider_backed_off{provider=%q}", provider), nil).Set(value)
+		}
+		m.paused.Set(float64(paused))
+	}
+}

@@ -51,7 +51,7 @@ func setupOn(t *testing.T, tables polltest.Tables) bundle {
 	m := newMetrics(vm.NewSet())
 	polls := store.New(b.Pool)
 	b.tick = schedule.New(schedule.Config{
-		Store: polls, Outbox: b.ingest, Log: log, Recorded: m.recorded, Swept: m.swept,
+		Store: polls, Outbox: b.ingest, Log: log, Recorded: m.recorded, Swept: m.swept, Troubles: m.troubles([]string{"yfinance", "slow"}),
 		Fetcher: fetch.New(fetch.Config{
 			Budget: b.ingest, Ingest: b.ingest, Cache: polltest.NoCache{}, Chain: []string{"yfinance", "slow"}, Log: log, Count: m.fetched,
 		}),
@@ -66,7 +66,7 @@ func setupOn(t *testing.T, tables polltest.Tables) bundle {
 		return nil
 	}
 	h := &handler{
-		store: polls, known: known, defaultProvider: "yfinance", tick: b.tick.Run,
+		store: polls, known: known, defaultProvider: "yfinance", chain: b.tick.Fetcher.Chain, tick: b.tick.Run,
 		backfills: &backfills{store: polls, known: known, historian: historian, defaultProvider: "yfinance", kick: func() { *b.kicks++ }, now: time.Now},
 	}
 	client, prefix := testenv.Redis(t)
@@ -132,7 +132,7 @@ func TestCreateAndRun(t *testing.T) {
 	v := b.show(t, id)
 	require.EqualValues(t, 1, v.Runs)
 	require.Zero(t, v.Failures)
-	require.Equal(t, v.CreatedAt.Add(5*time.Second), v.NextRunAt)
+	require.Equal(t, v.CreatedAt.Add(5*time.Second), *v.NextRunAt)
 	require.Len(t, v.Results, 1)
 	require.Equal(t, api.Number("1.5"), v.Results[0].Price)
 	require.Equal(t, "yfinance", *v.Results[0].Provider)

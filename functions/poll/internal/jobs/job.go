@@ -71,14 +71,15 @@ const (
 
 // Job is a stored polling job.
 type Job struct {
-	ID        string
-	Config    Config
-	Status    Status
-	CreatedAt time.Time
-	NextRunAt time.Time
-	LastRunAt *time.Time // nil before the first run
-	Runs      int64
-	Failures  int64
+	ID         string
+	Config     Config
+	Status     Status
+	PausedCode Outcome // the problem that paused the job; empty: it is active, or its user paused it
+	CreatedAt  time.Time
+	NextRunAt  time.Time
+	LastRunAt  *time.Time // nil before the first run
+	Runs       int64
+	Failures   int64
 }
 
 // Run is a recorded run of a job.

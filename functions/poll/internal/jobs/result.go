@@ -31,5 +31,6 @@ type Result struct {
 // LastResult is the last result of a job's symbol.
 type LastResult struct {
 	Result
-	At time.Time
+	At    time.Time
+	AskAt *time.Time // of a symbol that the provider does not know: the period in which it is asked again; else nil
 }

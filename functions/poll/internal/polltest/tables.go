@@ -47,7 +47,21 @@ func (b Tables) Runs(t *testing.T, id string) int {
 func (b Tables) Age(t *testing.T) {
 	t.Helper()
 	b.Exec(t, "update polling_jobs set created_at = created_at - interval '61 seconds', next_run_at = next_run_at - interval '61 seconds'")
-	b.Exec(t, "update polling_series set attempted_at = attempted_at - interval '61 seconds', planned = planned - interval '61 seconds'")
+	b.Exec(t, `
+		update polling_series
+		set attempted_at = attempted_at - interval '61 seconds', planned = planned - interval '61 seconds', ask_at = ask_at - interval '61 seconds'`)
+}
+
+// ProbesAreDue makes the waits of providers that are backed off end now.
+func (b Tables) ProbesAreDue(t *testing.T) {
+	t.Helper()
+	b.Exec(t, "update provider_backoffs set until_at = now()")
+}
+
+// FailedForADay makes what failed have failed for a day.
+func (b Tables) FailedForADay(t *testing.T) {
+	t.Helper()
+	b.Exec(t, "update polling_jobs set failing_since = failing_since - interval '24 hours'")
 }
 
 // ManyJobs inserts n jobs, each of one of the symbols S0, S1 and so on.

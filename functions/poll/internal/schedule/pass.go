@@ -3,6 +3,7 @@ package schedule
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -29,22 +30,33 @@ const (
 type pass struct {
 	*Ticker
 	provider string
+	probe    bool      // one call finds out whether the provider is back
 	token    uuid.UUID // of its leases
 	claims   []Claim
 	wants    []*Want
 	results  chan Finished // on their way to the store
 
-	mu   sync.Mutex       // held while leases are written, so that renewals and results do not deadlock
-	left []int            // symbols of each claim that have no result yet
-	open map[*Want]bool   // series of the pass's provider that it holds
-	lent map[*Want]string // series of other providers that it holds for jobs of auto, with their provider
+	mu     sync.Mutex         // held while leases are written, so that renewals and results do not deadlock
+	left   []int              // symbols of each claim that have no result yet
+	open   map[*Want]bool     // series of the pass's provider that it holds
+	lent   map[*Want]string   // series of other providers that it holds for jobs of auto, with their provider
+	access map[string]*access // to providers that are backed off
+	health map[string]*health // of the providers that were called
 }
 
-// begin claims jobs for a pass. Each pass has its own token, so that a slow one cannot write what another has taken over.
-func (t *Ticker) begin(ctx context.Context, provider string, until time.Time) (*pass, error) {
-	p := &pass{Ticker: t, provider: provider, token: uuid.New(), results: make(chan Finished, 64), open: map[*Want]bool{}, lent: map[*Want]string{}}
+// begin claims jobs for a pass; nil: there are none. Each pass has its own token, so that a slow one cannot write what another has taken
+// over.
+func (t *Ticker) begin(ctx context.Context, provider string, until time.Time, probe bool, seen map[string]*health) (*pass, error) {
+	p := &pass{
+		Ticker: t, provider: provider, probe: probe, token: uuid.New(), results: make(chan Finished, 64),
+		open: map[*Want]bool{}, lent: map[*Want]string{}, health: seen,
+	}
+	limit := claimBatch
+	if probe {
+		limit = 1
+	}
 	for wanted := 0; wanted < passWants; {
-		batch, err := t.Store.Claim(ctx, provider, p.token, until, claimBatch)
+		batch, err := t.Store.Claim(ctx, provider, p.token, until, limit, probe)
 		if err != nil {
 			return nil, err
 		}
@@ -52,9 +64,12 @@ func (t *Ticker) begin(ctx context.Context, provider string, until time.Time) (*
 			wanted += len(c.Symbols)
 		}
 		p.claims = append(p.claims, batch...)
-		if len(batch) < claimBatch {
+		if probe || len(batch) < limit {
 			break
 		}
+	}
+	if len(p.claims) == 0 {
+		return nil, nil //nolint:nilnil // documented
 	}
 	p.wants = collectWants(p.claims, t.Fresh)
 	for _, c := range p.claims {
@@ -78,7 +93,10 @@ func (p *pass) run(ctx, calls context.Context) error {
 	if err := p.record(ctx, end); err != nil {
 		return err
 	}
-	return <-failed
+	if err := <-failed; err != nil {
+		return err
+	}
+	return p.reportOutages(ctx)
 }
 
 // fetchAll gets a result for every want: that of a fetch of this pass, or of another that serves the same period. While another tick
@@ -87,6 +105,15 @@ func (p *pass) fetchAll(ctx, calls context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	left := p.wants
+	if p.probe { // any of the job's symbols, since the provider may fail for one of them alone
+		i := rand.IntN(len(left))
+		for j, w := range left {
+			if w.skipped = j != i; w.skipped {
+				p.results <- Finished{Want: w}
+			}
+		}
+		left = left[i : i+1]
+	}
 	for len(left) > 0 && !isOver(calls) {
 		got, err := p.Store.Acquire(ctx, p.token, p.provider, left)
 		if err != nil {
@@ -119,6 +146,9 @@ func (p *pass) start(ctx, calls context.Context, wg *sync.WaitGroup, w *Want) {
 		return
 	}
 	share := func(provider string, call func() fetch.Result) fetch.Result {
+		if code, off := p.refused(provider, false); off {
+			return p.Fetcher.Fail(ctx, provider, w.Symbol, code, nil)
+		}
 		return p.share(ctx, calls, provider, *w, call)
 	}
 	p.Fetcher.StartAuto(calls, wg, w.Request, share, done)
@@ -137,8 +167,17 @@ func (p *pass) share(ctx, calls context.Context, provider string, w Want, call f
 		case len(got.Owned) == 1:
 			p.lend(&w, provider)
 			defer p.lend(&w, "")
-			r := call()
-			if _, err := p.Store.Write(ctx, p.token, settle(provider, Finished{&w, r})); err != nil { // others fetch it, too, once the lease is over
+			var r fetch.Result
+			if code, off := p.refused(provider, true); off {
+				r = p.Fetcher.Fail(ctx, provider, w.Symbol, code, nil)
+			} else {
+				r = call()
+			}
+			b := settle(provider, Finished{&w, r})
+			p.mu.Lock()
+			p.note(&b, provider, r)
+			p.mu.Unlock()
+			if err := p.keep(ctx, b); err != nil { // others fetch it, too, once the lease is over
 				p.Log.WarnContext(ctx, "result of a series not written", "provider", provider, "symbol", w.Symbol, "err", err)
 			}
 			return r
@@ -219,10 +258,19 @@ func (p *pass) write(ctx context.Context, all []Finished) error {
 		}
 	}
 	b := settle(p.provider, held...)
+	if p.provider != jobs.Auto {
+		for _, f := range held {
+			p.note(&b, p.provider, f.Result)
+		}
+	}
 	rows := 0
 	for _, f := range all {
 		for _, i := range f.jobs {
 			if p.left[i]--; p.left[i] > 0 {
+				continue
+			}
+			if slices.ContainsFunc(p.claims[i].wants, func(w *Want) bool { return w.skipped }) {
+				b.Returned = append(b.Returned, p.claims[i].JobID)
 				continue
 			}
 			b.Jobs = append(b.Jobs, p.completion(i))
@@ -241,15 +289,16 @@ func (p *pass) write(ctx context.Context, all []Finished) error {
 }
 
 func (p *pass) keep(ctx context.Context, b Batch) error {
-	if len(b.Fetched)+len(b.Released)+len(b.Jobs) == 0 {
+	if b.isEmpty() {
 		return nil
 	}
-	n, err := p.Store.Write(ctx, p.token, b)
+	written, err := p.Store.Write(ctx, p.token, b)
 	if err != nil {
 		return err
 	}
-	p.Recorded(int(n))
-	if lost := len(b.Jobs) - int(n); lost > 0 { // deleted meanwhile, or slower than the lease
+	p.log(ctx, b.Provider, written)
+	p.Recorded(written.Recorded)
+	if lost := len(b.Jobs) - written.Recorded; lost > 0 { // deleted meanwhile, or slower than the lease
 		p.Log.InfoContext(ctx, "runs not recorded: the jobs were deleted or taken over", "provider", p.provider, "jobs", lost)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"marketdata/functions/poll/internal/fetch"
+	"marketdata/functions/poll/internal/jobs"
 )
 
 const (
@@ -48,6 +49,9 @@ type Config struct {
 
 	// Recorded and Swept are called with the number of runs recorded, and of events published by the sweep.
 	Recorded, Swept func(n int)
+	// Troubles is called in each tick with the providers that are backed off, and the number of jobs that are paused for their failures.
+	// nil: nobody wants to know.
+	Troubles func(off map[string]jobs.Backoff, paused int)
 }
 
 // Ticker runs what is due. Safe for concurrent use.
@@ -115,7 +119,10 @@ func (t *Ticker) tidy(ctx, work context.Context) error {
 func (t *Ticker) fetchAll(ctx, work context.Context) error {
 	calls, cancel := context.WithTimeout(work, tickBudget-bookkeeping)
 	defer cancel()
-	if err := t.runJobs(ctx, calls); err != nil || t.History == nil {
+	if err := t.runJobs(ctx, calls); err != nil {
+		return err
+	}
+	if err := t.pauseWaiting(ctx); err != nil || t.History == nil {
 		return err
 	}
 	return t.History.Run(ctx, calls)
@@ -148,9 +155,10 @@ func (t *Ticker) runJobs(ctx, calls context.Context) error {
 
 // runProvider runs the provider's jobs that were due at until, pass by pass.
 func (t *Ticker) runProvider(ctx, calls context.Context, provider string, until time.Time) error {
+	seen := map[string]*health{}
 	for !isOver(calls) {
-		p, err := t.begin(ctx, provider, until)
-		if err != nil || len(p.claims) == 0 {
+		p, err := t.beginAllowed(ctx, provider, until, seen)
+		if err != nil || p == nil {
 			return err
 		}
 		if err := p.run(ctx, calls); err != nil {

@@ -38,7 +38,7 @@ func (f *fakeStore) Due(context.Context, time.Duration) (time.Time, []DueProvide
 	return time.Now(), []DueProvider{{Provider: cmp.Or(f.provider, "yfinance"), Now: true}}, nil
 }
 
-func (f *fakeStore) Claim(context.Context, string, uuid.UUID, time.Time, int) ([]Claim, error) {
+func (f *fakeStore) Claim(context.Context, string, uuid.UUID, time.Time, int, bool) ([]Claim, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	claims := f.claims
@@ -70,15 +70,22 @@ func (f *fakeStore) Renew(_ context.Context, _ uuid.UUID, _ []string, provider s
 	return nil
 }
 
-func (f *fakeStore) Write(_ context.Context, _ uuid.UUID, b Batch) (int64, error) {
+func (f *fakeStore) Write(_ context.Context, _ uuid.UUID, b Batch) (Written, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.writeErr != nil {
-		return 0, f.writeErr
+		return Written{}, f.writeErr
 	}
 	f.wrote = append(f.wrote, b)
-	return int64(len(b.Jobs)), nil
+	return Written{Recorded: len(b.Jobs)}, nil
 }
+
+func (f *fakeStore) Backoffs(context.Context) (map[string]jobs.Backoff, error) { return nil, nil }
+func (f *fakeStore) Probe(context.Context, string) (bool, error)               { return false, nil }
+func (f *fakeStore) PauseWaiting(context.Context, map[string]jobs.Backoff) ([]PausedJob, error) {
+	return nil, nil
+}
+func (f *fakeStore) Paused(context.Context) (int, error) { return 0, nil }
 
 func (f *fakeStore) ForgetKeys(context.Context) error                            { return nil }
 func (f *fakeStore) DropRuns(context.Context, time.Duration, int) (int64, error) { return 0, nil }
@@ -255,7 +262,7 @@ func TestWants(t *testing.T) {
 	}
 	all := collectWants(claims, time.Minute)
 	require.Len(t, all, 2)
-	require.Equal(t, Want{Request: fetch.Request{Symbol: "A", Planned: at(0)}, jobs: []int32{0}, Since: at(0), Fresh: at(-5)}, *all[0])
-	require.Equal(t, Want{Request: fetch.Request{Symbol: "B", Planned: at(0)}, jobs: []int32{0, 1}, Since: at(3), Fresh: at(-5)}, *all[1])
+	require.Equal(t, Want{Request: fetch.Request{Symbol: "A", Planned: at(0)}, jobs: []int32{0}, Since: at(0), Fresh: at(-5), Period: 5 * time.Second}, *all[0])
+	require.Equal(t, Want{Request: fetch.Request{Symbol: "B", Planned: at(0)}, jobs: []int32{0, 1}, Since: at(3), Fresh: at(-5), Period: 5 * time.Second}, *all[1])
 	require.Equal(t, []*Want{all[0], all[1]}, claims[0].wants, "each symbol once, though the job names it twice")
 }

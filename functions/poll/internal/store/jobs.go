@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"marketdata/functions/poll/internal/ids"
 	"marketdata/functions/poll/internal/jobs"
@@ -63,11 +64,11 @@ func (s *Store) claimKeyTx(ctx context.Context, tx pgx.Tx, client, key string, f
 	return kept, nil
 }
 
-const jobColumns = `id, symbols, interval_s, provider, status, created_at, next_run_at, last_run_at, runs, failures`
+const jobColumns = `id, symbols, interval_s, provider, status, coalesce(paused_code, ''), created_at, next_run_at, last_run_at, runs, failures`
 
 func scanJob(row pgx.CollectableRow) (j jobs.Job, err error) {
-	err = row.Scan(&j.ID, &j.Config.Symbols, &j.Config.Interval, &j.Config.Provider, &j.Status, &j.CreatedAt, &j.NextRunAt,
-		&j.LastRunAt, &j.Runs, &j.Failures)
+	err = row.Scan(&j.ID, &j.Config.Symbols, &j.Config.Interval, &j.Config.Provider, &j.Status, &j.PausedCode, &j.CreatedAt,
+		&j.NextRunAt, &j.LastRunAt, &j.Runs, &j.Failures)
 	return j, err
 }
 
@@ -84,12 +85,18 @@ func (s *Store) Job(ctx context.Context, id string) (jobs.Job, []jobs.LastResult
 	if err != nil {
 		return jobs.Job{}, nil, postgres.ClassifyOne(err, errNoJob)
 	}
-	rows, err = s.pool.Query(ctx, "select symbol, price, observed_at, code, provider, at from polling_results where job_id = $1 order by symbol", id)
+	const q = `
+		select r.symbol, r.price, r.observed_at, r.code, r.provider, r.at, s.ask_at
+		from polling_results r
+		left join polling_series s on s.provider = $2 and s.symbol = r.symbol and s.code = 'symbol_not_found' and r.code = s.code
+		where r.job_id = $1
+		order by r.symbol`
+	rows, err = s.pool.Query(ctx, q, id, j.Config.Provider)
 	if err != nil {
 		return jobs.Job{}, nil, postgres.Classify(err)
 	}
 	results, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (last jobs.LastResult, err error) {
-		last.Result, err = scanResult(row, &last.At)
+		last.Result, err = scanResult(row, &last.At, &last.AskAt)
 		return last, err
 	})
 	return j, results, postgres.Classify(err)
@@ -130,16 +137,40 @@ func (s *Store) Runs(ctx context.Context, id string, before *time.Time, limit in
 	return all, postgres.Classify(err)
 }
 
-// SetStatus pauses or resumes a job; setting the status that it has is no error. A resumed job keeps its periods. NotFound with
-// [fault.CodeJobNotFound].
+const (
+	pauseQuery = `update polling_jobs set status = 'paused' where id = $1`
+	// A job that was paused for its failures is due at once, before others; one that its user paused keeps its periods.
+	resumeQuery = `
+		update polling_jobs
+		set status = 'active', paused_code = null, failing_since = case when status = 'active' then failing_since end,
+		    resumed_at = case when paused_code is null then resumed_at else now() end,
+		    next_run_at = case when paused_code is null then next_run_at else now() end,
+		    attempted_at = case when paused_code is null then attempted_at end
+		where id = $1`
+)
+
+// SetStatus pauses or resumes a job; setting the status that it has is no error. A resumed job keeps its periods. If it was paused for its
+// failures it also runs at once, and its providers get a probe at once if they are backed off. NotFound with [fault.CodeJobNotFound].
 func (s *Store) SetStatus(ctx context.Context, id string, status jobs.Status) error {
 	if !ids.Job.Is(id) {
 		return errNoJob
 	}
-	tag, err := s.pool.Exec(ctx, "update polling_jobs set status = $2 where id = $1", id, string(status))
-	if err == nil && tag.RowsAffected() == 0 {
-		return errNoJob
-	}
+	err := postgres.Retry(ctx, func() error {
+		var batch pgx.Batch
+		found := func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() == 0 {
+				return errNoJob
+			}
+			return nil
+		}
+		if status == jobs.Paused {
+			batch.Queue(pauseQuery, id).Exec(found)
+		} else {
+			batch.Queue(resumeQuery, id).Exec(found)
+			batch.Queue(probeAtOnce, id)
+		}
+		return s.pool.SendBatch(ctx, &batch).Close()
+	})
 	return postgres.Classify(err)
 }
 

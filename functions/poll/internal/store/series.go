@@ -17,13 +17,14 @@ import (
 )
 
 // servedCondition says whether the last fetch of a series s serves all jobs that want it (w): it began after their periods had begun,
-// or it returned a quote that was planned less than a period before theirs and is fresh. A fetch from the future means that the clock
-// was set back.
+// it returned a quote that was planned less than a period before theirs and is fresh, or the provider did not know the symbol, and it is too
+// early to ask again. A fetch from the future means that the clock was set back.
 const servedCondition = `
-	s.attempted_at <= now() and (s.attempted_at >= w.since or (s.price is not null and s.planned > w.fresh))`
+	s.attempted_at <= now() and (s.attempted_at >= w.since or (s.price is not null and s.planned > w.fresh)
+		or (s.code = 'symbol_not_found' and s.ask_at > w.since and s.attempted_at >= w.resumed))`
 
 const (
-	wantedSeries = `unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) as w (symbol, since, fresh)`
+	wantedSeries = `unnest($2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) as w (symbol, since, fresh, resumed)`
 	insertSeries = `
 		insert into polling_series (provider, symbol)
 		select $1, symbol
@@ -41,7 +42,7 @@ const (
 			where (s.lease_expires_at is null or s.lease_expires_at <= now()) and (` + servedCondition + `) is not true
 			for update of s skip locked)
 		update polling_series s
-		set lease_token = $5::uuid, lease_expires_at = now() + $6::interval
+		set lease_token = $6::uuid, lease_expires_at = now() + $7::interval
 		from free
 		where s.provider = $1 and s.symbol = free.symbol
 		returning s.symbol, s.attempted_at, now()`
@@ -64,14 +65,15 @@ func (s *Store) Acquire(ctx context.Context, token uuid.UUID, provider string, w
 
 func (s *Store) tryAcquire(ctx context.Context, token uuid.UUID, provider string, wants []*schedule.Want) (a schedule.Acquired, err error) {
 	open := make(map[market.Symbol]*schedule.Want, len(wants))
-	symbols, since, fresh := make([]string, len(wants)), make([]time.Time, len(wants)), make([]time.Time, len(wants))
-	for i, w := range wants {
+	var symbols []string
+	var since, fresh, resumed []time.Time
+	for _, w := range wants {
 		open[w.Symbol] = w
-		symbols[i], since[i], fresh[i] = string(w.Symbol), w.Since, w.Fresh
+		symbols, since, fresh, resumed = append(symbols, string(w.Symbol)), append(since, w.Since), append(fresh, w.Fresh), append(resumed, w.Resumed)
 	}
 	var batch pgx.Batch
 	batch.Queue(insertSeries, provider, symbols)
-	batch.Queue(takeSeries, provider, symbols, since, fresh, token.String(), schedule.Lease).Query(func(rows pgx.Rows) error {
+	batch.Queue(takeSeries, provider, symbols, since, fresh, resumed, token.String(), schedule.Lease).Query(func(rows pgx.Rows) error {
 		var symbol market.Symbol
 		var last *time.Time
 		var now time.Time
@@ -84,7 +86,7 @@ func (s *Store) tryAcquire(ctx context.Context, token uuid.UUID, provider string
 		})
 		return err
 	})
-	batch.Queue(readServed, provider, symbols, since, fresh).Query(func(rows pgx.Rows) error {
+	batch.Queue(readServed, provider, symbols, since, fresh, resumed).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			r, err := scanResult(rows)
 			if err != nil {
@@ -109,12 +111,17 @@ func (s *Store) tryAcquire(ctx context.Context, token uuid.UUID, provider string
 }
 
 const (
+	// A symbol that the provider does not know is asked for again after 1, 2, 4 … periods, but at least once a day. An outage in between
+	// does not change that.
 	writeFetched = `
 		update polling_series s
 		set attempted_at = f.began, planned = f.planned, price = f.price::numeric, observed_at = f.observed_at, code = f.code,
-		    answered_by = f.provider, lease_token = null, lease_expires_at = null
-		from unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::timestamptz[], $8::text[], $9::text[])
-			as f (symbol, began, planned, price, observed_at, code, provider)
+		    answered_by = f.provider, lease_token = null, lease_expires_at = null,
+		    unknown = case when f.code is null then 0 when f.code = 'symbol_not_found' then s.unknown + 1 else s.unknown end,
+		    ask_at = case when f.code = 'symbol_not_found'
+		        then f.planned + least(f.period_s * 2 ^ least(s.unknown, 20), 86400) * interval '1 second' end
+		from unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::timestamptz[], $8::text[], $9::text[], $10::double precision[])
+			as f (symbol, began, planned, price, observed_at, code, provider, period_s)
 		where s.provider = $1 and s.symbol = f.symbol and s.lease_token = $2::uuid`
 	releaseSeries = `
 		update polling_series
@@ -127,11 +134,12 @@ func queueFetched(batch *pgx.Batch, token uuid.UUID, provider string, all []sche
 	all = slices.SortedFunc(slices.Values(all), func(a, b schedule.Finished) int { return compareSymbols(a.Want, b.Want) })
 	var c resultColumns
 	var began, planned []time.Time
+	var periods []float64 // seconds
 	for _, f := range all {
-		began, planned = append(began, f.Began), append(planned, f.Planned)
+		began, planned, periods = append(began, f.Began), append(planned, f.Planned), append(periods, f.Period.Seconds())
 		c.add(f.Result.Result)
 	}
-	batch.Queue(writeFetched, provider, token.String(), c.symbols, began, planned, c.prices, c.observed, c.codes, c.providers)
+	batch.Queue(writeFetched, provider, token.String(), c.symbols, began, planned, c.prices, c.observed, c.codes, c.providers, periods)
 }
 
 // queueReleased ends leases of series that were not fetched.
