@@ -1,4 +1,4 @@
-// Package averages is the HTTP API of moving averages: the newest of a series, and their history.
+// Package averages is the HTTP API of moving averages: the newest of a series, their history, and a list of all series.
 package averages
 
 import (
@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/api"
 	"marketdata/shared/market"
 	"marketdata/shared/service"
@@ -19,6 +20,8 @@ type Reader interface {
 	ComputeAverage(ctx context.Context, k series.Key, window int) (series.Average, error)
 	Points(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error)
 	PointsBefore(ctx context.Context, k series.Key, r series.Range, limit int) ([]series.Point, error)
+	// Series reads the states of the series after a key; see [store.Reader.Series].
+	Series(ctx context.Context, after series.Key, limit int) (all []store.Listed, last series.Key, more bool, err error)
 	// Adjusting reports whether points of a series of bars may be in the shares of before a split.
 	Adjusting(ctx context.Context, k series.Key, first, last int64) (bool, error)
 	// Snapshot calls f with a Reader for which time stands still.
@@ -55,6 +58,7 @@ func (a *API) Routes(routes *api.API, limit service.Middleware) {
 	}
 	api.Handle(routes, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), a.latest, limit)
 	api.HandleTable(routes, op("average-history", "/averages/history", "Moving averages computed from the stored points"), a.history, a.table, limit)
+	api.Handle(routes, op("list-series", "/averages/series", "All series with their newest prices and averages"), a.list, limit)
 	routes.Document(a.describe)
 }
 

@@ -21,6 +21,7 @@ import (
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/model"
 	"marketdata/functions/compute-ma/internal/series"
+	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
@@ -32,6 +33,8 @@ type fakeReader struct {
 	history []series.Point
 	err     error
 
+	listed []store.Listed
+
 	adjusting, frozen bool
 	checked           []int64
 }
@@ -39,6 +42,19 @@ type fakeReader struct {
 func (s *fakeReader) Adjusting(_ context.Context, _ series.Key, first, last int64) (bool, error) {
 	s.checked = append(s.checked, first, last)
 	return s.adjusting && s.frozen, s.err
+}
+
+func (s *fakeReader) Series(_ context.Context, after series.Key, limit int) (all []store.Listed, last series.Key, more bool, err error) {
+	for _, l := range s.listed {
+		if l.Key.Compare(after) <= 0 {
+			continue
+		}
+		if len(all) == limit {
+			return all, last, true, s.err
+		}
+		all, last = append(all, l), l.Key
+	}
+	return all, last, false, s.err
 }
 
 func (s *fakeReader) Snapshot(_ context.Context, f func(averages.Reader) error) error {
@@ -190,7 +206,7 @@ func TestDocumentNamesBoundsAndForms(t *testing.T) {
 			}
 		}
 	}
-	require.Len(t, doc.Paths, 2)
+	require.Len(t, doc.Paths, 3)
 	require.Contains(t, setup().get("/averages/latest?symbol=-").Body.String(), "invalid_symbol", "the route's own code, not the library's")
 }
 

@@ -114,6 +114,28 @@ func TestStatesAreFoundByIndex(t *testing.T) {
 	}
 }
 
+// And a page of the list, wherever it begins.
+func TestAPageOfSeriesIsReadByIndex(t *testing.T) {
+	t.Parallel()
+	conn, err := testenv.Postgres(t).Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	exec := func(sql string) {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	exec("set plan_cache_mode = force_generic_plan")
+	exec("prepare page as " + selectSeries)
+	for _, rows := range []int{0, 20, 20_000} {
+		exec(fmt.Sprintf("insert into price_series (symbol, provider) select 'S' || i || '-%d', 'p' from generate_series(1, %d) i", rows, rows))
+		plan := explain(t, indexed(conn), "execute page ('S1', 'p', 101)")
+		require.Contains(t, plan, "Index Scan using price_series_pk", rows)
+		require.NotContains(t, plan, "Seq Scan", rows)
+		require.NotContains(t, plan, "Sort", rows)
+		exec("analyze price_series")
+	}
+}
+
 func explain(t *testing.T, db querier, sql string) string {
 	t.Helper()
 	rows, err := db.Query(t.Context(), "explain (costs off) "+sql)

@@ -39,38 +39,56 @@ func (s *Reader) states(ctx context.Context, keys []series.Key, versions []strin
 		return nil, fmt.Errorf("read states: %w", err)
 	}
 	var states []series.State
-	var unknown []int // states whose row does not hold the newest points
-	var n int64       // from 1
-	var r struct {
-		version  string
-		newest   []byte
-		windows  []int
-		averages []market.Price
-		oldest   []time.Time
-		points   int
-		asOf     time.Time
-	}
-	_, err = pgx.ForEachRow(rows, []any{&n, &r.version, &r.newest, &r.windows, &r.averages, &r.oldest, &r.points, &r.asOf}, func() error {
-		state := series.State{Key: keys[n-1], Version: r.version, AsOf: r.asOf.UnixMicro()}
-		for i, window := range r.windows {
-			state.Averages = append(state.Averages, series.Average{
-				Window: window, PointsUsed: min(window, r.points), Mean: series.NewValue(r.averages[i].Decimal()),
-				AsOf: state.AsOf, Oldest: r.oldest[i].UnixMicro(),
-			})
-		}
-		if newest, err := series.Decode(r.newest); err == nil && len(newest.Points) > 0 {
-			state.Price = newest.Points[0].Price
-		} else {
-			unknown = append(unknown, len(states))
-		}
-		states = append(states, state)
+	var n int64 // from 1
+	var r stateRow
+	_, err = pgx.ForEachRow(rows, append([]any{&n}, r.columns()...), func() error {
+		states = append(states, r.state(keys[n-1]))
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read states: %w", err)
 	}
-	for _, i := range unknown {
-		points, err := readPoints(ctx, indexed(s.pool), selectPointsDown, states[i].Key, series.Range{To: states[i].AsOf + 1}, 1)
+	return s.priced(ctx, states)
+}
+
+// stateRow is a row of price_series.
+type stateRow struct {
+	version  string
+	newest   []byte
+	windows  []int
+	averages []market.Price
+	oldest   []time.Time
+	points   int
+	asOf     time.Time
+}
+
+func (r *stateRow) columns() []any {
+	return []any{&r.version, &r.newest, &r.windows, &r.averages, &r.oldest, &r.points, &r.asOf}
+}
+
+// state returns the state of a series, without a price if the row does not hold its newest points.
+func (r *stateRow) state(k series.Key) series.State {
+	s := series.State{Key: k, Version: r.version, AsOf: r.asOf.UnixMicro()}
+	for i, window := range r.windows {
+		s.Averages = append(s.Averages, series.Average{
+			Window: window, PointsUsed: min(window, r.points), Mean: series.NewValue(r.averages[i].Decimal()),
+			AsOf: s.AsOf, Oldest: r.oldest[i].UnixMicro(),
+		})
+	}
+	if newest, err := series.Decode(r.newest); err == nil && len(newest.Points) > 0 {
+		s.Price = newest.Points[0].Price
+	}
+	return s
+}
+
+// priced reads the prices that states lack from the points, and leaves states out whose points were deleted.
+func (s *Reader) priced(ctx context.Context, states []series.State) ([]series.State, error) {
+	none := func(s series.State) bool { return s.Price == series.Value{} }
+	for i, state := range states {
+		if !none(state) {
+			continue
+		}
+		points, err := readPoints(ctx, indexed(s.pool), selectPointsDown, state.Key, series.Range{To: state.AsOf + 1}, 1)
 		if err != nil {
 			return nil, err
 		}
@@ -78,5 +96,5 @@ func (s *Reader) states(ctx context.Context, keys []series.Key, versions []strin
 			states[i].Price = points[0].Price
 		}
 	}
-	return slices.DeleteFunc(states, func(s series.State) bool { return s.Price == series.Value{} }), nil // the points were deleted
+	return slices.DeleteFunc(states, none), nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/shared/api"
 	"marketdata/shared/market"
 )
@@ -40,7 +41,7 @@ data: {"symbol":"AAPL","provider":"yfinance","price":150.25,"as_of":"2024-03-20T
 // describe adds what huma cannot derive to the OpenAPI document: the media type, and the schema of an event's data.
 func describe(doc *huma.OpenAPI) {
 	op := doc.Paths[path].Get
-	doc.Components.Schemas.Schema(reflect.TypeFor[Series](), true, "Series")
+	doc.Components.Schemas.Schema(reflect.TypeFor[averages.Series](), true, "Series")
 	op.Responses["200"] = &huma.Response{Description: "The stream", Content: map[string]*huma.MediaType{
 		"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: example},
 	}}

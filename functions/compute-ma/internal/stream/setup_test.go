@@ -111,7 +111,7 @@ func (b *bundle) metrics(t *testing.T) map[string]float64 {
 type event struct {
 	at   time.Time
 	text string // with its last line break
-	data stream.Series
+	data averages.Series
 }
 
 // client is one stream. Nothing of it is read unless the test does so.
