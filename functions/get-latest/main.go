@@ -59,7 +59,7 @@ func run(ctx context.Context) error {
 	})
 	routes := api.New(srv, "get-latest", "The latest price of an instrument.")
 	prices.Routes(routes)
-	history.New(pool, cfg.DefaultProvider).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))
+	history.New(pool, quotes, cfg.DefaultProvider).Routes(routes, limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default}))
 	routes.Document(ratelimit.Document)
 	return srv.Run(ctx, listener)
 }

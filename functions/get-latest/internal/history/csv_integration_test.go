@@ -35,7 +35,7 @@ func serveHistory(t *testing.T) (pool *pgxpool.Pool, url string) {
 	require.NoError(t, err)
 	t.Cleanup(one.Close)
 	s := service.New(service.Config{}, slog.New(slog.DiscardHandler))
-	New(one, "yfinance").Routes(api.New(s, "get-latest", ""), func(next http.Handler) http.Handler { return next })
+	(&API{&pgPoints{one}, quotesFunc(noQuote), "yfinance"}).Routes(api.New(s, "get-latest", ""), func(next http.Handler) http.Handler { return next })
 	server := httptest.NewServer(s.Handler())
 	t.Cleanup(server.Close)
 	return pool, server.URL + "/prices/history?symbol=AAPL"

@@ -14,6 +14,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/postgres"
+	"marketdata/shared/pricecache"
 	"marketdata/shared/service"
 	"marketdata/shared/timerange"
 )
@@ -23,15 +24,21 @@ type points interface {
 	read(ctx context.Context, q span, limit int) ([]point, error)
 }
 
+// quotes are the newest quotes, which know their currency; points do not. [pricecache.Cache] is one.
+type quotes interface {
+	Get(ctx context.Context, provider string, symbol market.Symbol) (e pricecache.Entry, found bool, err error)
+}
+
 // API answers queries. Safe for concurrent use.
 type API struct {
 	points          points
+	quotes          quotes
 	defaultProvider string
 }
 
 // New returns an API that reads price_points. defaultProvider is the provider of a query that names none.
-func New(pool postgres.DB, defaultProvider string) *API {
-	return &API{&pgPoints{pool}, defaultProvider}
+func New(pool postgres.DB, quotes *pricecache.Cache, defaultProvider string) *API {
+	return &API{&pgPoints{pool}, quotes, defaultProvider}
 }
 
 // Routes adds the query to the function's API, behind limit.
@@ -75,6 +82,7 @@ type historyAnswer struct{ Body historyBody }
 type historyBody struct {
 	Symbol        string      `json:"symbol" example:"AAPL"`
 	Provider      string      `json:"provider" example:"yfinance"`
+	Currency      string      `json:"currency,omitempty" doc:"As in the newest quote of the symbol from that provider, if it is still in the cache; bars have the currency of quotes"`
 	Prices        []pointBody `json:"prices"`
 	NextPageToken *string     `json:"next_page_token" nullable:"true" doc:"null on the last page"`
 }
@@ -147,7 +155,7 @@ func (a *API) history(ctx context.Context, in *historyQuery) (*historyAnswer, er
 	if err != nil {
 		return nil, err
 	}
-	body := historyBody{Symbol: string(c.symbol), Provider: c.provider}
+	body := historyBody{Symbol: string(c.symbol), Provider: c.provider, Currency: a.currency(ctx, c.span)}
 	var token string
 	if body.Prices, token, err = c.page(ctx, in.Limit); err != nil {
 		return nil, err
@@ -184,6 +192,19 @@ func (a *API) table(_ context.Context, in *historyQuery, whole bool) (*api.Table
 		},
 		Next: func() string { return next },
 	}, nil
+}
+
+// currency returns the currency of a series, "" if it is not known. The history is complete without it, so an error does not matter.
+func (a *API) currency(ctx context.Context, q span) string {
+	provider := q.provider
+	if quoted, _, ok := market.ParseBarSeries(provider); ok {
+		provider = quoted
+	}
+	e, _, err := a.quotes.Get(ctx, provider, q.symbol)
+	if err != nil {
+		return ""
+	}
+	return e.Quote.Currency
 }
 
 // span is the part of a series that a query selects.

@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"marketdata/shared/api"
 	"marketdata/shared/market"
+	"marketdata/shared/pricecache"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv/call"
 	"marketdata/shared/timerange"
@@ -29,7 +31,16 @@ func (f pointsFunc) read(_ context.Context, q span, limit int) ([]point, error) 
 	return f(q, limit)
 }
 
+type quotesFunc func(provider string, symbol market.Symbol) (pricecache.Entry, error)
+
+func (f quotesFunc) Get(_ context.Context, provider string, symbol market.Symbol) (pricecache.Entry, bool, error) {
+	e, err := f(provider, symbol)
+	return e, e != pricecache.Entry{}, err
+}
+
 var rawID = uuid.MustParse("0190f5d8-0000-7000-8000-000000000001")
+
+func noQuote(string, market.Symbol) (pricecache.Entry, error) { return pricecache.Entry{}, nil }
 
 type bundle struct {
 	api     *API
@@ -38,7 +49,7 @@ type bundle struct {
 }
 
 func setup() *bundle {
-	b := &bundle{api: &API{pointsFunc(func(span, int) ([]point, error) { return nil, nil }), "yfinance"}}
+	b := &bundle{api: &API{pointsFunc(func(span, int) ([]point, error) { return nil, nil }), quotesFunc(noQuote), "yfinance"}}
 	b.service = service.New(service.Config{}, slog.New(slog.DiscardHandler))
 	b.routes = api.New(b.service, "get-latest", "")
 	b.api.Routes(b.routes, func(next http.Handler) http.Handler { return next })
@@ -78,6 +89,33 @@ func TestDocumentDescribesTheQuery(t *testing.T) {
 	doc := setup().routes.OpenAPI()
 	require.Equal(t, market.SymbolPattern, api.Parameter(doc, "/prices/history", "symbol").Pattern)
 	require.Equal(t, market.ProviderPattern, api.Parameter(doc, "/prices/history", "provider").Pattern)
+}
+
+// The currency of a history is that of the newest quote, also for bars. Without a quote, or a cache, there is none.
+func TestCurrencyIsThatOfTheQuotes(t *testing.T) {
+	t.Parallel()
+	b := setup()
+	b.api.quotes = quotesFunc(func(provider string, symbol market.Symbol) (pricecache.Entry, error) {
+		if provider != "yfinance" {
+			return pricecache.Entry{}, nil
+		}
+		return pricecache.Entry{Quote: market.Quote{Symbol: symbol, Currency: "GBp"}}, nil
+	})
+	for provider, want := range map[string]any{"yfinance": "GBp", "yfinance-1d": "GBp", "coinbase": nil, "coinbase-1d": nil} {
+		t.Run(provider, func(t *testing.T) {
+			t.Parallel()
+			w, body := b.get(t, "/prices/history?symbol=TSCO.L&provider="+provider)
+			require.Equal(t, http.StatusOK, w.Code)
+			require.Equal(t, want, body["currency"])
+		})
+	}
+	away := setup()
+	away.api.quotes = quotesFunc(func(string, market.Symbol) (pricecache.Entry, error) {
+		return pricecache.Entry{}, errors.New("redis is away")
+	})
+	w, body := away.get(t, "/prices/history?symbol=TSCO.L&provider=yfinance")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.NotContains(t, body, "currency")
 }
 
 // For any order and page size, the pages together hold each point of the series once.
