@@ -1,11 +1,12 @@
 // Package webpage serves the product's own pages: static files from the binary, with a policy that forbids resources of other
-// sites and inline code. It also has the design tokens that all pages share ("tokens.css").
+// sites and inline code. It also has what all pages share: the design tokens ("tokens.css"), the look of text, controls and the frame
+// ("base.css"), and helpers that show hostile text as text ("dom.js").
 package webpage
 
 import (
 	"bytes"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"io/fs"
 	"net/http"
@@ -13,8 +14,8 @@ import (
 	"time"
 )
 
-//go:embed tokens.css
-var tokens []byte
+//go:embed *.css *.js
+var common embed.FS
 
 // policy is the Content-Security-Policy of every page. Pages show untrusted payloads: even if one became markup, it could neither
 // load nor run anything.
@@ -28,7 +29,8 @@ var mediaTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// Handle serves index.html at the pattern index, and the other files and tokens.css below the path dir, which ends with a slash.
+// Handle serves index.html at the pattern index, and the other files and those that all pages share below the path dir, which ends with a
+// slash.
 // The files are public: a page that shows secrets must request them with credentials.
 func Handle(mux *http.ServeMux, index, dir string, files fs.FS) {
 	mux.HandleFunc("GET "+index, func(w http.ResponseWriter, r *http.Request) { serve(w, r, files, "index.html") })
@@ -36,9 +38,9 @@ func Handle(mux *http.ServeMux, index, dir string, files fs.FS) {
 }
 
 func serve(w http.ResponseWriter, r *http.Request, files fs.FS, name string) {
-	content, err := fs.ReadFile(files, name)
-	if name == "tokens.css" {
-		content, err = tokens, nil
+	content, err := fs.ReadFile(common, name)
+	if err != nil {
+		content, err = fs.ReadFile(files, name)
 	}
 	mediaType, known := mediaTypes[path.Ext(name)]
 	if err != nil || !known {

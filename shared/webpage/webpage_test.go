@@ -26,6 +26,7 @@ func TestHandle(t *testing.T) {
 	}
 	for path, mediaType := range map[string]string{
 		"/dlq": "text/html; charset=utf-8", "/dlq/page/app.js": "text/javascript; charset=utf-8", "/dlq/page/tokens.css": "text/css; charset=utf-8",
+		"/dlq/page/base.css": "text/css; charset=utf-8", "/dlq/page/dom.js": "text/javascript; charset=utf-8",
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

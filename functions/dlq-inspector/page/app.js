@@ -2,12 +2,13 @@
 import { get, token } from "./api.js"
 import * as bulk from "./bulk.js"
 import * as causes from "./causes.js"
-import { $, count, fill, h, readOnly, refreshTimes, safe } from "./dom.js"
+import { $, count, fill, h, refreshTimes, safe } from "./dom.js"
 import { dropAll, unsent } from "./editor.js"
 import * as filters from "./filters.js"
 import * as letter from "./letter.js"
 import * as list from "./list.js"
 import * as replays from "./replays.js"
+import { readOnly } from "./role.js"
 import { go, onChange, read, selection, state } from "./state.js"
 
 let signedIn = false

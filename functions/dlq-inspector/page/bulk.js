@@ -1,9 +1,10 @@
 // The dialog of bulk work: it plans a replay or a discard of many letters, starts it and follows it. The address names the work, so that a
 // reload, a link and the back button show it again.
 import { call, get, key, pause, post } from "./api.js"
-import { $, fill, h, plural, readOnly, safe, when } from "./dom.js"
+import { $, fill, h, plural, safe, when } from "./dom.js"
 import { pill } from "./facts.js"
 import { bar, good, legend, progress, running, selected, title } from "./outcomes.js"
+import { readOnly } from "./role.js"
 import { note, state } from "./state.js"
 import { details } from "./verdicts.js"
 

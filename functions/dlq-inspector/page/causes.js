@@ -1,6 +1,7 @@
 // The overview: how many letters there are, and what caused them.
 import { get } from "./api.js"
-import { $, button, count, fill, h, plural, readOnly, safe, when } from "./dom.js"
+import { $, button, count, fill, h, plural, safe, when } from "./dom.js"
+import { readOnly } from "./role.js"
 import { address } from "./state.js"
 
 let token = null

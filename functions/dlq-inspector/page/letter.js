@@ -1,10 +1,11 @@
 // One letter beside the list: what happened, its value, and what can be done about it.
 import { get, post } from "./api.js"
-import { $, button, h, plural, readOnly, safe } from "./dom.js"
+import { $, button, h, plural, safe } from "./dom.js"
 import { draft, drop, edited, editor } from "./editor.js"
 import { facts, headers, pill, timeline } from "./facts.js"
 import { bytesOf, base64 } from "./parts.js"
 import { reader } from "./reader.js"
+import { readOnly } from "./role.js"
 import { ask } from "./worker.js"
 
 const panel = $("letter")

@@ -1,8 +1,9 @@
 // The history of bulk work: replays and discards, with their plans.
 import { call, get } from "./api.js"
-import { $, button, exactly, fill, h, readOnly, safe } from "./dom.js"
+import { $, button, exactly, fill, h, safe } from "./dom.js"
 import { pill } from "./facts.js"
 import { bar, progress, running, selected, title } from "./outcomes.js"
+import { readOnly } from "./role.js"
 import { address } from "./state.js"
 
 let list = []

@@ -1,9 +1,6 @@
-// Helpers for building the page. Whatever comes from the server goes into the document as text, never as markup.
+// Helpers for building pages. Whatever comes from the server goes into the document as text, never as markup.
 
 export const $ = (id) => document.getElementById(id)
-
-// readOnly says that the token is a reader's: what changes something is not offered.
-export const readOnly = () => !$("read-only").hidden
 
 // h makes an element. Properties: class, data (dataset), on<event> (listener), anything else is an attribute; null, undefined
 // and false leave an attribute or a child out.
