@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -163,12 +164,12 @@ func TestStopCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
 func TestOffsetsCommitTheFirstPendingOne(t *testing.T) {
 	t.Parallel()
 	o, p := newOffsets(), partition{"t", 0}
-	require.Nil(t, o.received(p, 5), "not assigned")
+	require.Nil(t, o.received(p, 5, time.Now()), "not assigned")
 	o.assign(t.Context(), p)
 	require.Empty(t, o.commitable())
-	g := o.received(p, 5)
-	o.received(p, 6)
-	o.received(p, 9) // 7 and 8 are transaction markers
+	g := o.received(p, 5, time.Now())
+	o.received(p, 6, time.Now())
+	o.received(p, 9, time.Now()) // 7 and 8 are transaction markers
 	require.Equal(t, map[partition]int64{p: 5}, o.commitable())
 	o.committed(p, 5)
 	o.done(g, 6)
@@ -191,10 +192,31 @@ func TestOffsetsKeepOnlyRecordsInFlight(t *testing.T) {
 	t.Parallel()
 	o, p := newOffsets(), partition{"t", 0}
 	o.assign(t.Context(), p)
-	o.received(p, 0)
+	o.received(p, 0, time.Now())
 	for offset := range int64(1_000_000) {
-		o.done(o.received(p, offset+1), offset+1)
+		o.done(o.received(p, offset+1, time.Now()), offset+1)
 	}
 	require.Equal(t, map[partition]int64{}, o.commitable())
 	require.Len(t, o.parts[p].pending, 1)
+}
+
+// A source is behind by what it has not done, and as late as the oldest of that.
+func TestStatusOfASource(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o, p := newOffsets(), partition{"t", 0}
+		o.assign(t.Context(), p)
+		status, next := o.status(time.Now())
+		require.Equal(t, Status{}, status)
+		require.Empty(t, next, "it has received nothing")
+		g := o.received(p, 5, time.Now().Add(-time.Second))
+		o.received(p, 6, time.Now().Add(-3*time.Second))
+		status, next = o.status(time.Now())
+		require.Equal(t, Status{Waiting: 2, Delay: 3 * time.Second}, status)
+		require.Equal(t, map[partition]int64{p: 7}, next)
+		o.done(g, 6)
+		o.done(g, 5)
+		status, _ = o.status(time.Now().Add(time.Hour))
+		require.Equal(t, Status{Delay: time.Second}, status, "of the last record, however long ago it was")
+	})
 }

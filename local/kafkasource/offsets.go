@@ -21,14 +21,15 @@ type partition struct {
 type offsets struct {
 	mu    sync.Mutex
 	parts map[partition]*progress
+	delay time.Duration // of the record that was done last
 }
 
 // progress is one assignment of a partition.
 type progress struct {
 	ctx       context.Context //nolint:containedctx // ends with the assignment, or with the source
 	end       context.CancelFunc
-	pending   map[int64]struct{} // received and not done
-	next      int64              // the offset after the newest record received; -1: none yet
+	pending   map[int64]time.Time // received and not done, with the broker's times
+	next      int64               // the offset after the newest record received; -1: none yet
 	committed int64
 }
 
@@ -38,7 +39,7 @@ func newOffsets() *offsets { return &offsets{parts: map[partition]*progress{}} }
 func (o *offsets) assign(ctx context.Context, p partition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	g := &progress{next: -1, committed: -1, pending: map[int64]struct{}{}}
+	g := &progress{next: -1, committed: -1, pending: map[int64]time.Time{}}
 	g.ctx, g.end = context.WithCancel(ctx)
 	o.parts[p] = g
 }
@@ -55,14 +56,14 @@ func (o *offsets) revoke(p partition) {
 }
 
 // received adds a record, and returns the progress to pass to done; nil if the partition is not assigned (any more).
-func (o *offsets) received(p partition, offset int64) *progress {
+func (o *offsets) received(p partition, offset int64, at time.Time) *progress {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	g := o.parts[p]
 	if g == nil {
 		return nil
 	}
-	g.pending[offset] = struct{}{}
+	g.pending[offset] = at
 	g.next = offset + 1
 	return g
 }
@@ -71,6 +72,9 @@ func (o *offsets) received(p partition, offset int64) *progress {
 func (o *offsets) done(g *progress, offset int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if at, pending := g.pending[offset]; pending {
+		o.delay = max(time.Since(at), 0)
+	}
 	delete(g.pending, offset)
 }
 
@@ -81,15 +85,63 @@ func (o *offsets) commitable() map[partition]int64 {
 	defer o.mu.Unlock()
 	out := map[partition]int64{}
 	for p, g := range o.parts {
-		first := g.next
-		for offset := range g.pending {
-			first = min(first, offset)
-		}
-		if first != g.committed && first > 0 {
+		if first := g.first(); first != g.committed && first > 0 {
 			out[p] = first
 		}
 	}
 	return out
+}
+
+// first returns the offset of the first record that is not done; -1: no record was received yet.
+func (g *progress) first() int64 {
+	first := g.next
+	for offset := range g.pending {
+		first = min(first, offset)
+	}
+	return first
+}
+
+// written returns the broker's time of a record; now if it has none.
+func written(m *kafka.Message) time.Time {
+	if m.TimestampType == kafka.TimestampNotAvailable {
+		return time.Now()
+	}
+	return m.Timestamp
+}
+
+// Status says how far a source is behind its topics.
+type Status struct {
+	Waiting int64 // records that are not done, of the partitions that it has
+	// Delay is how old the record was that was done last, or how old the oldest is that is not done, whichever is more.
+	Delay time.Duration
+}
+
+// Status returns how far the source is behind, as far as it knows from the broker's last answers.
+func (s *Source) Status() Status {
+	out, next := s.offsets.status(time.Now())
+	for p, offset := range next {
+		if _, end, err := s.consumer.GetWatermarkOffsets(p.topic, p.id); err == nil {
+			out.Waiting += max(end-offset, 0)
+		}
+	}
+	return out
+}
+
+// status returns what is received and not done, and for each partition the offset of the record that is received next.
+func (o *offsets) status(now time.Time) (out Status, next map[partition]int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out.Delay, next = o.delay, map[partition]int64{}
+	for p, g := range o.parts {
+		out.Waiting += int64(len(g.pending))
+		for _, at := range g.pending {
+			out.Delay = max(out.Delay, now.Sub(at))
+		}
+		if g.next >= 0 {
+			next[p] = g.next
+		}
+	}
+	return out, next
 }
 
 // committed records an offset that the broker has stored.

@@ -196,7 +196,7 @@ func (s *Source) receive(m *kafka.Message) (j job, ok bool) {
 	}
 	s.state.Worked()
 	p := partition{*m.TopicPartition.Topic, m.TopicPartition.Partition}
-	g := s.offsets.received(p, int64(m.TopicPartition.Offset))
+	g := s.offsets.received(p, int64(m.TopicPartition.Offset), written(m))
 	return job{p, g, record(m)}, g != nil
 }
 

@@ -33,11 +33,27 @@ type Options struct {
 
 // Sources are the running event sources.
 type Sources struct {
-	kafka    []*kafkasource.Source
+	kafka    []consumer
 	pings    []*pingsource.Source
 	sinks    []*http.Server
 	producer *kafkaclient.Producer
 	sinkURLs map[string]string
+}
+
+// consumer is a KafkaSource, or one of its replicas.
+type consumer struct {
+	*kafkasource.Source
+	sink string // name of the Service; empty if the sink is a URI
+}
+
+// Status says how far the KafkaSources are behind, by the names of their sinks.
+func (s *Sources) Status() map[string]kafkasource.Status {
+	all := map[string]kafkasource.Status{}
+	for _, k := range s.kafka {
+		one, sum := k.Status(), all[k.sink]
+		all[k.sink] = kafkasource.Status{Waiting: sum.Waiting + one.Waiting, Delay: max(sum.Delay, one.Delay)}
+	}
+	return all
 }
 
 // Start starts the sources and sinks of all manifests. After an error nothing is left running.
@@ -69,6 +85,10 @@ func (s *Sources) start(ctx context.Context, all manifests, o Options) error {
 			o.Log.Info("source skipped: its sink is not running here", "source", m.Metadata.Name)
 			continue
 		}
+		name := ""
+		if m.Spec.Sink.Ref != nil {
+			name = m.Spec.Sink.Ref.Name
+		}
 		consumers := 1
 		if m.Spec.Consumers != nil {
 			consumers = *m.Spec.Consumers
@@ -78,7 +98,7 @@ func (s *Sources) start(ctx context.Context, all manifests, o Options) error {
 			if err != nil {
 				return fmt.Errorf("KafkaSource %s: %w", m.Metadata.Name, err)
 			}
-			s.kafka = append(s.kafka, source)
+			s.kafka = append(s.kafka, consumer{source, name})
 		}
 	}
 	for _, m := range all.pingSources {
