@@ -12,6 +12,7 @@ import (
 	"marketdata/local/balance"
 	"marketdata/local/console"
 	"marketdata/local/gateway"
+	"marketdata/local/health"
 	"marketdata/local/services"
 	"marketdata/local/serving"
 	"marketdata/local/sources"
@@ -40,7 +41,7 @@ func startServices(ctx context.Context, o services.Options, topics priceevent.To
 
 // startServing runs the functions as the manifests of their Services say, with replicas only while there are requests. COPIES replaces
 // max-scale.
-func startServing(ctx context.Context, cfg config, o supervisor.Options) (map[string][]string, func() []serving.Status, stopFunc, error) {
+func startServing(ctx context.Context, cfg config, o supervisor.Options) (map[string][]string, *serving.Platform, stopFunc, error) {
 	specs, err := serving.Load(cfg.ManifestDir)
 	if err != nil {
 		return nil, nil, nil, err
@@ -67,7 +68,7 @@ func startServing(ctx context.Context, cfg config, o supervisor.Options) (map[st
 	o.Env = append(o.Env, supervisor.Addresses(urls)...)
 	platform.Run()
 	o.Out.Say(fmt.Sprintf("functions scale to zero after %v without requests", cfg.idle))
-	return urls, platform.Status, platform.Close, nil
+	return urls, platform, platform.Close, nil
 }
 
 func startReplica(ctx context.Context, o supervisor.Options, name string) (*url.URL, func(context.Context), error) {
@@ -83,19 +84,19 @@ func startReplica(ctx context.Context, o supervisor.Options, name string) (*url.
 }
 
 // startSources starts the sources of the manifests, and returns once they are ready. Their sinks are the functions.
-func startSources(ctx context.Context, o sources.Options, functions map[string][]string, out *console.Console) (stopFunc, error) {
+func startSources(ctx context.Context, o sources.Options, functions map[string][]string, out *console.Console) (*sources.Sources, stopFunc, error) {
 	var begun stops
 	o.Services, o.Log = map[string]string{}, out.Logger("sources")
 	for name, replicas := range functions {
 		url, stop, err := startBalancer(ctx, replicas)
 		if begun.add(stop); err != nil {
-			return begun.stop, err
+			return nil, begun.stop, err
 		}
 		o.Services[name] = url
 	}
 	running, err := sources.Start(ctx, o)
 	if err != nil {
-		return begun.stop, err
+		return nil, begun.stop, err
 	}
 	begun.add(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, sourcesTimeout)
@@ -104,7 +105,7 @@ func startSources(ctx context.Context, o sources.Options, functions map[string][
 			out.Say("sources: " + err.Error())
 		}
 	})
-	return begun.stop, running.Ready(ctx)
+	return running, begun.stop, running.Ready(ctx)
 }
 
 // startBalancer gives the replicas of a function one address, as a platform does.
@@ -124,10 +125,8 @@ func startBalancer(ctx context.Context, replicas []string) (string, stopFunc, er
 }
 
 // startGateway starts the gateway on a listener.
-func startGateway(
-	gate net.Listener, functions map[string][]string, scale func() []serving.Status, out *console.Console,
-) (stopFunc, error) {
-	h, err := gateway.New(functions, scale, out.Logger("gateway"))
+func startGateway(gate net.Listener, functions map[string][]string, watch health.Options, out *console.Console) (stopFunc, error) {
+	h, err := gateway.New(functions, health.New(watch), out.Logger("gateway"))
 	if err != nil {
 		return nil, err
 	}

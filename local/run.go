@@ -16,6 +16,7 @@ import (
 	"marketdata/local/console"
 	"marketdata/local/demo"
 	"marketdata/local/exchange"
+	"marketdata/local/health"
 	"marketdata/local/serving"
 	"marketdata/local/sources"
 	"marketdata/local/supervisor"
@@ -110,14 +111,18 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	}
 
 	functions := givenFunctions()
-	var scale func() []serving.Status
+	watch := health.Options{Functions: []string{"get-latest", "poll", "compute-ma", "dlq-inspector"}, Replicas: func() map[string][]string { return functions }, Token: token}
 	if only["functions"] {
 		o := supervisor.Options{
 			BinDir: cfg.binDir(), Copies: cfg.replicas, Order: functionNames, Env: functionEnv(cfg, backing, token, exchangeURL),
 			Out: out,
 		}
 		if cfg.idle > 0 {
-			functions, scale, stop, err = startServing(ctx, cfg, o)
+			var platform *serving.Platform
+			functions, platform, stop, err = startServing(ctx, cfg, o)
+			if err == nil {
+				watch.Replicas, watch.Scale = platform.Replicas, platform.Status
+			}
 		} else {
 			functions, stop, err = supervisor.Start(ctx, o)
 		}
@@ -135,12 +140,14 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	ready, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if only["sources"] {
-		stop, err = startSources(ready, sources.Options{
+		var running *sources.Sources
+		running, stop, err = startSources(ready, sources.Options{
 			ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, Topics: cfg.Topics, GroupPrefix: cfg.GroupPrefix, JitterSeed: cfg.JitterSeed,
 		}, functions, out)
 		if begun.add(stop); err != nil {
 			return err
 		}
+		watch.Sources = running.Status
 		out.Say("sources: ready")
 	}
 	if only["functions"] {
@@ -151,7 +158,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	}
 
 	if only["gateway"] {
-		stop, err = startGateway(gate, functions, scale, out)
+		stop, err = startGateway(gate, functions, watch, out)
 		if begun.add(stop); err != nil {
 			return err
 		}

@@ -189,10 +189,13 @@ func (b *browser) devtools(t *testing.T, command string, params any) {
 	b.ask(t, http.MethodPost, "/goog/cdp/execute", map[string]any{"cmd": command, "params": params})
 }
 
-// module runs a function body with a module of the page as m.
+// module runs a function body with a module as m: of the page of dead letters, or with its whole path.
 func (b *browser) module(t *testing.T, name, body string) string {
 	t.Helper()
-	script := fmt.Sprintf(`const done = arguments[0]; import("/dlq/page/%s").then(async (m) => { %s }).then(done, (e) => done("failed: " + e.message))`, name, body)
+	if !strings.HasPrefix(name, "/") {
+		name = "/dlq/page/" + name
+	}
+	script := fmt.Sprintf(`const done = arguments[0]; import("%s").then(async (m) => { %s }).then(done, (e) => done("failed: " + e.message))`, name, body)
 	var v any
 	require.NoError(t, json.Unmarshal(b.ask(t, http.MethodPost, "/execute/async", map[string]any{"script": script, "args": []any{}}), &v))
 	return fmt.Sprint(v)

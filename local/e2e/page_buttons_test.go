@@ -26,12 +26,12 @@ const watchControls = `(() => {
 	const keep = () => Object.entries({ seen, pressed, labels }).forEach(([key, set]) => sessionStorage.setItem(key, JSON.stringify([...set])))
 	const label = (e) => (e.ariaLabel || e.textContent || e.closest("label")?.textContent || e.title)
 		.replace(/…[0-9a-f]{6}/g, "…id").replace(/\d[\d,.]*/g, "N").trim()
-	const groups = { ".row": "a letter", ".cause-link": "a cause", ".sample summary": "a sample", ".letter-link": "a letter of a verdict", "#replays h3 a": "work" }
+	const groups = { ".row": "a letter", ".cause-link": "a cause", ".sample summary": "a sample", ".letter-link": "a letter of a verdict", "#replays h3 a": "work", "#rows a": "a series" }
 	const name = (e) => {
 		const group = Object.keys(groups).find((g) => e.matches(g))
 		if (group) return groups[group]
 		if (e.id || e.dataset.view) return "#" + (e.id || e.dataset.view)
-		const place = e.closest(".editor, .reader, #headers, .facts, #history, #verdict-filters, #bulk-details, dialog, section, header") ?? document.body
+		const place = e.closest(".editor, .reader, #headers, .facts, #history, #verdict-filters, #bulk-details, #panel, dialog, section, header") ?? document.body
 		return (place.id || place.className || place.tagName).toLowerCase() + ": " + (place.id === "verdict-filters" && label(e).includes("×") ? "a code" : label(e))
 	}
 	new MutationObserver(() => { document.querySelectorAll(selector).forEach((e) => seen.add(name(e))); keep() }).observe(document, { childList: true, subtree: true })

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/local/health"
 	"marketdata/local/serving"
 	"marketdata/shared/testenv"
 )
@@ -71,12 +72,12 @@ func TestFunctionsSleepAndWake(t *testing.T) {
 
 func (s *stack) functions(t *testing.T) map[string]serving.Status {
 	t.Helper()
-	_, body, _ := call(t, http.MethodGet, s.env["GATEWAY_URL"]+"/page/functions", "")
-	var list []serving.Status
-	require.NoError(t, json.Unmarshal(body, &list))
+	_, body, _ := call(t, http.MethodGet, s.env["GATEWAY_URL"]+"/page/health", "")
+	var report health.Report
+	require.NoError(t, json.Unmarshal(body, &report))
 	named := map[string]serving.Status{}
-	for _, f := range list {
-		named[f.Function] = f
+	for _, f := range report.Functions {
+		named[f.Function] = *f.Scale
 	}
 	return named
 }

@@ -5,7 +5,6 @@ package gateway
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"marketdata/local/balance"
-	"marketdata/local/serving"
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/problem"
@@ -59,9 +57,8 @@ type Gateway struct {
 // answerWait is how long a function may take to begin its response: longer than the platform allows.
 const answerWait = 50 * time.Second
 
-// New returns the gateway. targets holds the base URLs of each function's replicas. scale returns the state of functions that scale to
-// zero, for the home page; nil: they always run.
-func New(targets map[string][]string, scale func() []serving.Status, log *slog.Logger) (*Gateway, error) {
+// New returns the gateway. targets holds the base URLs of each function's replicas. health tells the page how the pipeline is.
+func New(targets map[string][]string, health http.Handler, log *slog.Logger) (*Gateway, error) {
 	g := &Gateway{mux: http.NewServeMux(), functions: map[string]*balance.Proxy{}, log: log, documents: newDocuments()}
 	for name, list := range targets {
 		if len(list) == 0 {
@@ -80,15 +77,7 @@ func New(targets map[string][]string, scale func() []serving.Status, log *slog.L
 		return nil, err
 	}
 	webpage.Handle(g.mux, "/{$}", "/page/", files)
-	g.mux.HandleFunc("GET /page/functions", func(w http.ResponseWriter, _ *http.Request) {
-		state := []serving.Status{}
-		if scale != nil {
-			state = scale()
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(state) // the client may have gone
-	})
+	g.mux.Handle("GET /page/health", health)
 	g.mux.HandleFunc("GET /openapi.json", g.openAPI)
 	api.Docs(g.mux)
 	g.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

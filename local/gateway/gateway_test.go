@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/local/gateway"
-	"marketdata/local/serving"
 )
 
 type backend struct {
@@ -50,26 +49,9 @@ func setup(t *testing.T) (http.Handler, map[string]*backend) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	targets["dlq-inspector"] = []string{gone.URL}
-	h, err := gateway.New(targets, nil, slog.New(slog.DiscardHandler))
+	h, err := gateway.New(targets, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return h, backends
-}
-
-// The page of the functions that scale to zero. A stack whose functions always run has an empty list.
-func TestFunctionsOfThePage(t *testing.T) {
-	t.Parallel()
-	for want, scale := range map[string]func() []serving.Status{
-		"[]": nil,
-		`[{"function":"poll","replicas":1,"in_flight":2,"waiting":0,"cold_starts":3,"p50_ms":61.5,"p99_ms":80}]`: func() []serving.Status {
-			return []serving.Status{{Function: "poll", Replicas: 1, InFlight: 2, ColdStarts: 3, P50: 61.5, P99: 80}}
-		},
-	} {
-		h, err := gateway.New(nil, scale, slog.New(slog.DiscardHandler))
-		require.NoError(t, err)
-		w := do(h, http.MethodGet, "/page/functions")
-		require.Equal(t, "application/json", w.Header().Get("Content-Type"))
-		require.JSONEq(t, want, w.Body.String())
-	}
 }
 
 func do(h http.Handler, method, target string, header ...string) *httptest.ResponseRecorder {
@@ -159,7 +141,7 @@ func TestPages(t *testing.T) {
 	t.Parallel()
 	h, _ := setup(t)
 	w := do(h, http.MethodGet, "/")
-	require.Contains(t, w.Body.String(), "<h1>Market data</h1>")
+	require.Contains(t, w.Body.String(), ">Market data</a></h1>")
 	require.Equal(t, http.StatusOK, do(h, http.MethodGet, "/docs/").Code)
 	require.Equal(t, http.StatusTemporaryRedirect, do(h, http.MethodGet, "/docs").Code)
 }

@@ -103,6 +103,27 @@ func (p *Platform) Status() []Status {
 	return all
 }
 
+// Replicas returns the addresses of the replicas that are ready, by function. Requests to them are not counted as load, so that who
+// watches a function neither wakes it nor keeps it awake.
+func (p *Platform) Replicas() map[string][]string {
+	all := map[string][]string{}
+	for _, r := range p.revisions {
+		all[r.name] = r.ready()
+	}
+	return all
+}
+
+func (r *revision) ready() (addresses []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.replicas {
+		if c.ready {
+			addresses = append(addresses, c.url.String())
+		}
+	}
+	return addresses
+}
+
 func (r *revision) status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
