@@ -54,7 +54,7 @@ for name in $(sed -n '/^# The local runtime/q; s/^#\([A-Z0-9_]*\)=.*/\1/p' .env.
 	case $name in
 	PORT | HOST) ;; # the platform's
 	KAFKA_SECURITY_PROTOCOL | KAFKA_SASL_MECHANISM | KAFKA_SASL_USERNAME | KAFKA_SASL_PASSWORD | KAFKA_SSL_*_PEM) ;; # below
-	*_URL | *_KEY | *_KEYS | *_TOKEN | *_TOKENS | *PASSWORD* | *SECRET*) [ -z "$value" ] || put secret "$name" "$value" ;;
+	*_URL | *_KEY | *_KEYS | *_TOKEN | *_TOKENS | *_HEADERS | *PASSWORD* | *SECRET*) [ -z "$value" ] || put secret "$name" "$value" ;;
 	*) [ -z "$value" ] || put config "$name" "$value" ;;
 	esac
 done

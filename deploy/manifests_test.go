@@ -75,6 +75,11 @@ func TestEnvExampleMatchesTheConfigs(t *testing.T) {
 			seen[strings.ToUpper(l.Name)+setting] = setting != "_API_KEY" || l.Key
 		}
 	}
+	for _, name := range []string{ // OpenTelemetry's SDK reads them itself; tests of shared/trace set each
+		"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
+	} {
+		seen[name] = true
+	}
 	for name := range known {
 		if strings.HasPrefix(name, "KAFKA_") { // librdkafka's properties, whatever their names
 			continue

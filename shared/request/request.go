@@ -11,12 +11,14 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"marketdata/shared/trace"
 )
 
 // State is the state of one request. One goroutine at a time may use it.
 type State struct {
 	ID          string      // the client's X-Request-ID if it is usable, otherwise a new one
-	Traceparent string      // W3C trace context; empty if the request had none
+	Traceparent string      // W3C trace context of the request's header; empty if it had none
 	EventID     string      // of an event, cut to 200 bytes; empty for other requests
 	Notes       []slog.Attr // for the log line
 	Err         error       // for the log line: callers see no causes, logs do
@@ -27,7 +29,7 @@ type stateKey struct{}
 // Begin returns the request with a state in its context.
 func Begin(r *http.Request) (*http.Request, *State) {
 	s := &State{ID: idOf(r)}
-	if t := r.Header.Get("Traceparent"); usableTrace(t) {
+	if t := r.Header.Get("Traceparent"); trace.Usable(t) {
 		s.Traceparent = t
 	}
 	return r.WithContext(context.WithValue(r.Context(), stateKey{}, s)), s
@@ -46,12 +48,27 @@ func ID(ctx context.Context) string {
 	return ""
 }
 
-// Traceparent returns the request's W3C trace context header, empty if it had none. Events carry it on.
+// Traceparent returns the W3C trace context that events carry on: that of the current span or, without tracing, the request's own header.
 func Traceparent(ctx context.Context) string {
+	if header := trace.Header(ctx); header != "" {
+		return header
+	}
 	if s := stateOf(ctx); s != nil {
 		return s.Traceparent
 	}
 	return ""
+}
+
+// TraceIDs returns the IDs of the trace and of the span that ctx belongs to. The first is empty if the request has no trace, the second
+// if no span is recorded.
+func TraceIDs(ctx context.Context) (traceID, spanID string) {
+	if traceID, spanID = trace.IDs(ctx); traceID != "" {
+		return traceID, spanID
+	}
+	if s := stateOf(ctx); s != nil {
+		return trace.IDOf(s.Traceparent), ""
+	}
+	return "", ""
 }
 
 // NoteError keeps err for the request's log line.
@@ -110,22 +127,6 @@ func newID() string {
 	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	return id.String()
-}
-
-// traceForm is the form of a traceparent of version 00 (W3C Trace Context, section 3.2.2); x is a hex digit.
-const traceForm = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx"
-
-func usableTrace(header string) bool {
-	if len(header) != len(traceForm) {
-		return false
-	}
-	for i := range len(header) {
-		c := header[i]
-		if digit := '0' <= c && c <= '9' || 'a' <= c && c <= 'f'; digit != (traceForm[i] == 'x') || !digit && c != '-' {
-			return false
-		}
-	}
-	return true
 }
 
 // Cut shortens text to at most n bytes, with an ellipsis if it was longer. Bytes that are not UTF-8 are replaced.
