@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string) error {
 	log := service.NewLogger("compute-ma", cfg.LogLevel)
 	service.TuneGC(200) // 200 deliveries at once keep a good deal alive
 	srv := service.New(cfg.Config, log)
+	defer srv.Trace("compute-ma")()
 	clients, err := backing.Open(srv, cfg.Backing)
 	if err != nil {
 		return err

@@ -44,6 +44,7 @@ func run(ctx context.Context) error {
 	log := service.NewLogger("dlq-inspector", cfg.LogLevel)
 	service.LimitMemory() // a flood of letters leaves much garbage and little live memory
 	srv := service.New(cfg.Config, log)
+	defer srv.Trace("dlq-inspector")()
 	clients, err := backing.Open(srv, cfg.Backing)
 	if err != nil {
 		return err

@@ -37,6 +37,7 @@ func run(ctx context.Context) error {
 	log := service.NewLogger("get-latest", cfg.LogLevel)
 	service.LimitMemory()
 	srv := service.New(cfg.Config, log)
+	defer srv.Trace("get-latest")()
 	clients, err := backing.Open(srv, cfg.Backing)
 	if err != nil {
 		return err

@@ -41,6 +41,7 @@ func run(ctx context.Context) error {
 	log := service.NewLogger("poll", cfg.LogLevel)
 	service.LimitMemory()
 	srv := service.New(cfg.Config, log)
+	defer srv.Trace("poll")()
 	clients, err := backing.Open(srv, cfg.Backing)
 	if err != nil {
 		return err

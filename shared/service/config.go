@@ -16,6 +16,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 
 	"marketdata/shared/request"
+	"marketdata/shared/trace"
 )
 
 // Config has the settings that every function reads from the environment. Functions embed it in their own.
@@ -27,6 +28,7 @@ type Config struct {
 	// ShutdownDelay keeps serving after SIGTERM, while /readyz says stopping: 0 on Knative, healthcheck_interval under OpenFaaS.
 	ShutdownDelay time.Duration `envconfig:"SHUTDOWN_DELAY" default:"0s"`
 	CORSOrigins   string        `envconfig:"CORS_ORIGINS"` // whose pages may read through a browser, see [ParseOrigins]; empty: none
+	Tracing       trace.Config
 }
 
 // longest bounds settings that are durations; a longer one is a mistake.
@@ -37,7 +39,7 @@ func (c Config) Validate() error {
 	_, badOrigins := ParseOrigins(c.CORSOrigins)
 	return errors.Join(
 		Within("PORT", c.Port, 0, 65535), Within("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, time.Millisecond, longest),
-		Within("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest), badOrigins,
+		Within("SHUTDOWN_DELAY", c.ShutdownDelay, 0, longest), badOrigins, c.Tracing.Validate(),
 	)
 }
 

@@ -15,6 +15,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/problem"
 	"marketdata/shared/request"
+	"marketdata/shared/trace"
 )
 
 // observer wraps the mux: it adds request id, a log line and metrics to each request, and answers for routes and methods that do not
@@ -24,7 +25,8 @@ type observer struct {
 	log     *slog.Logger
 	metrics *metrics.Set
 	routine summaries
-	counts  sync.Map // routeStatus to routeMetrics, to avoid building a metric's name for each request
+	tracing *trace.Tracing // nil: none
+	counts  sync.Map       // routeStatus to routeMetrics, to avoid building a metric's name for each request
 }
 
 type routeStatus struct {
@@ -61,6 +63,7 @@ var quiet = map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /met
 func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	r, state := request.Begin(r)
+	r, span := o.trace(r, state)
 	header := w.Header() // canonical names need no conversion
 	header["X-Request-Id"] = []string{state.ID}
 	header["X-Content-Type-Options"] = nosniff
@@ -78,6 +81,7 @@ func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		o.record(r, state, rec.status, time.Since(start))
+		endSpan(span, r, state, rec.status)
 	}()
 	o.mux.ServeHTTP(rec, r)
 	if rec.byMux() {

@@ -37,7 +37,7 @@ type Service struct {
 // would read the system's time zones. Call it once, first.
 func NewLogger(function string, level slog.Level) *slog.Logger {
 	time.Local = time.UTC
-	return slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level})).With("function", function)
+	return slog.New(traced{slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level})}).With("function", function)
 }
 
 // New returns a server with /healthz, /readyz, /metrics, and OpenFaaS' /_/health and /_/ready.
