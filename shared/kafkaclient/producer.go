@@ -13,6 +13,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/trace"
 )
 
 // MaxMessageBytes is the largest record that the producer sends: more than any event with our headers, and the limit of our topics.
@@ -138,7 +139,12 @@ func (p *Producer) failed(producer *kafka.Producer, err kafka.Error) {
 // Produce writes r and returns once the broker has acknowledged it, or ctx ends. After an error the record may still arrive;
 // consumers are idempotent. Errors: Invalid "message_too_large" if the record is larger than the topic allows, otherwise
 // Unavailable "broker_unavailable".
-func (p *Producer) Produce(ctx context.Context, r Record) error {
+func (p *Producer) Produce(ctx context.Context, r Record) (err error) {
+	ctx, span := trace.Start(ctx, trace.Producer, "send", r.Topic)
+	defer func() { span.End(err) }()
+	span.Text("messaging.system", "kafka")
+	span.Text("messaging.operation.type", "send")
+	span.Text("messaging.destination.name", r.Topic)
 	producer, err := p.open()
 	if err != nil {
 		return unavailable(err)

@@ -43,6 +43,7 @@ func parse(url string) (*pgxpool.Config, error) {
 		config.MaxConns = maxConns
 	}
 	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	config.ConnConfig.Tracer = tracer{}
 	dropReadOnly(config)
 	suitPoolers(config)
 	return config, nil

@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"marketdata/shared/coalesce"
+	"marketdata/shared/trace"
 )
 
 // Batcher sends the commands of concurrent callers as one pipeline: under load, most of the cost of a command, here and in Redis,
@@ -43,7 +44,13 @@ func NewBatcher(client *redis.Client, timeout time.Duration) *Batcher {
 // flight. queue may be called by another goroutine, and returns before Do does. It is called again if the commands of the first
 // call were not sent.
 func (b *Batcher) Do(ctx context.Context, queue func(redis.Pipeliner)) {
-	if _, err := b.coalescer.Do(context.WithoutCancel(ctx), batched{ctx, queue}); err != nil {
+	// The pipeline of all callers is one span in the trace of each.
+	ctx, span := trace.Start(ctx, trace.Client, "PIPELINE", "")
+	span.Text("db.system.name", "redis")
+	span.Text("db.operation.name", "PIPELINE")
+	_, err := b.coalescer.Do(context.WithoutCancel(ctx), batched{ctx, queue})
+	span.End(err)
+	if err != nil {
 		Fail(b.client, queue, err)
 	}
 }

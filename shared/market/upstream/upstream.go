@@ -12,12 +12,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/secret"
+	"marketdata/shared/trace"
 )
 
 const (
@@ -147,7 +149,7 @@ func (c *Client) send(ctx context.Context, target string) (*http.Response, error
 		if err := c.authorize(req); err != nil {
 			return nil, err
 		}
-		resp, err := c.transport.RoundTrip(req) // not http.Client, which follows redirects
+		resp, err := c.call(req)
 		if err == nil {
 			return resp, nil
 		}
@@ -155,6 +157,26 @@ func (c *Client) send(ctx context.Context, target string) (*http.Response, error
 			return nil, c.transportError(err)
 		}
 	}
+}
+
+// call makes one attempt. Its span has host and path alone: the query may hold the key. No traceparent is sent: traces are no business of
+// a provider's.
+func (c *Client) call(req *http.Request) (*http.Response, error) {
+	_, span := trace.Start(req.Context(), trace.Client, req.Method, "")
+	span.Text("http.request.method", req.Method)
+	span.Text("server.address", req.URL.Hostname())
+	span.Text("url.path", req.URL.Path)
+	resp, err := c.transport.RoundTrip(req) // not http.Client, which follows redirects
+	if err != nil {
+		span.End(c.transportError(err))
+		return nil, err
+	}
+	span.Int("http.response.status_code", resp.StatusCode)
+	if resp.StatusCode >= http.StatusBadRequest {
+		span.Fail(strconv.Itoa(resp.StatusCode))
+	}
+	span.End(nil)
+	return resp, nil
 }
 
 // transportError classifies an error of net/http or of the connection.

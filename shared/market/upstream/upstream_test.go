@@ -18,6 +18,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/secret"
+	"marketdata/shared/testenv/collector"
 )
 
 const key = "Kq7/x+Z9==secret&1"
@@ -234,4 +235,33 @@ func TestDecode(t *testing.T) {
 	var v struct{ A int }
 	require.NoError(t, Answer{Response: market.Response{Body: []byte(`{"a":1,"b":{}}`)}}.Decode(&v))
 	require.Equal(t, 1, v.A)
+}
+
+// The span of a call has host and path: the query may hold the key, and a provider must not learn of our traces.
+func TestSpansHoldNoKey(t *testing.T) {
+	t.Parallel()
+	ctx, spans := collector.Record(t.Context())
+	status, told := http.StatusOK, ""
+	c := serve(t, KeyPlace{Query: "apikey"}, key, func(w http.ResponseWriter, r *http.Request) {
+		told += r.Header.Get("Traceparent")
+		w.WriteHeader(status)
+	})
+	_, err := c.Get(ctx, "/query/price", url.Values{"symbol": {"AAPL"}})
+	require.NoError(t, err)
+	status = http.StatusServiceUnavailable
+	_, err = c.Get(ctx, "/query/price", nil)
+	require.NoError(t, err)
+	require.Empty(t, told)
+	c.baseURL = "http://127.0.0.1:1"
+	_, err = c.Get(ctx, "/query/price", nil)
+	require.Error(t, err)
+	var outcomes []string
+	for _, span := range spans() {
+		require.Equal(t, "GET", span.Name)
+		require.NotContains(t, fmt.Sprint(span), "secret")
+		require.NotContains(t, fmt.Sprint(span), "apikey")
+		require.Contains(t, fmt.Sprint(span.Attributes), "/query/price")
+		outcomes = append(outcomes, span.Status.Description)
+	}
+	require.Equal(t, []string{"", "503", "provider_unavailable", "provider_unavailable"}, outcomes, "each attempt has one")
 }
