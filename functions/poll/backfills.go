@@ -34,7 +34,7 @@ type backfills struct {
 	known           func(provider string) bool
 	historian       func(provider string) market.Historian // nil if the provider has no history
 	defaultProvider string
-	kick            func() // starts with a new backfill, if the replica lives; ticks do the rest
+	kick            func(context.Context) // starts with a new backfill, if the replica lives; ticks do the rest
 	now             func() time.Time
 }
 
@@ -105,7 +105,7 @@ func (h *backfills) create(ctx context.Context, in *backfillRequest) (*backfillC
 	if err != nil {
 		return nil, err
 	}
-	h.kick()
+	h.kick(ctx)
 	out := &backfillCreated{Location: "/prices/backfill/" + id}
 	out.Body.BackfillID, out.Body.Status, out.Body.Config = id, "accepted", configOf(c)
 	return out, nil

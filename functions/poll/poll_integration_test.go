@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -67,7 +68,7 @@ func setupOn(t *testing.T, tables polltest.Tables) bundle {
 	}
 	h := &handler{
 		store: polls, known: known, defaultProvider: "yfinance", chain: b.tick.Fetcher.Chain, tick: b.tick.Run,
-		backfills: &backfills{store: polls, known: known, historian: historian, defaultProvider: "yfinance", kick: func() { *b.kicks++ }, now: time.Now},
+		backfills: &backfills{store: polls, known: known, historian: historian, defaultProvider: "yfinance", kick: func(context.Context) { *b.kicks++ }, now: time.Now},
 	}
 	client, prefix := testenv.Redis(t)
 	limits := ratelimit.Config{Timeout: time.Minute, MaxCopies: 1, APIKeys: ratelimit.Keys(apiKey("alice") + "," + apiKey("bob"))}

@@ -8,6 +8,7 @@ import (
 
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/trace"
 )
 
 // form limits how much of an event its dead letter holds, in bytes. What fits on the topic is whole. Of anything larger the letter
@@ -106,6 +107,10 @@ type producer interface {
 // Write produces d, whole if the topic accepts it, and returns once the broker has acknowledged it. Errors are those of
 // [kafkaclient.Producer.Produce].
 func (w Writer) Write(ctx context.Context, d Letter) error {
+	if header := trace.Header(ctx); header != "" { // with tracing, the letter comes after the function in its trace
+		d.Header = d.Header.Clone()
+		d.Header.Set("Traceparent", header)
+	}
 	var err error
 	for _, f := range forms {
 		r := d.record(w.Topic, f)

@@ -15,6 +15,7 @@ import (
 	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
+	"marketdata/shared/trace"
 )
 
 const (
@@ -65,7 +66,12 @@ func (in *Ingester) FetchBars(
 // back, and is returned unchanged if it is a fault. The other errors are provider_malformed (Unavailable; nothing is stored) and
 // storage_unavailable (Unavailable; the commit may have happened). StoreBars returns once every event is on its way, or ctx ends: the
 // sweep publishes what is left.
-func (in *Ingester) StoreBars(ctx context.Context, b Bars, progress func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) error {
+func (in *Ingester) StoreBars(ctx context.Context, b Bars, progress func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (err error) {
+	ctx, span := trace.Start(ctx, trace.Internal, "store bars", "")
+	defer func() { span.End(err) }()
+	span.Text("marketdata.symbol", string(b.Symbol))
+	span.Text("marketdata.series", b.Series)
+	span.Int("marketdata.items", len(b.Bars))
 	now := in.now()
 	for _, bar := range b.Bars {
 		if err := b.observation(bar, uuid.Nil).Validate(now); err != nil {
@@ -74,7 +80,7 @@ func (in *Ingester) StoreBars(ctx context.Context, b Bars, progress func(ctx con
 	}
 	var id uuid.UUID
 	var rowIDs []int64
-	err := postgres.Retry(ctx, func() error {
+	err = postgres.Retry(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, storeBarsWait)
 		defer cancel()
 		rowIDs = rowIDs[:0]

@@ -26,6 +26,7 @@ import (
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/request"
+	"marketdata/shared/trace"
 )
 
 const (
@@ -135,11 +136,14 @@ func (in *Ingester) Reserve(ctx context.Context, provider string) error {
 
 // FetchReserved is Fetch for a reserved call. A quote without a time of the provider counts as observed at the planned time, so
 // that a plan that is carried out twice makes one point. Zero means no planned time.
-func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (Result, error) {
+func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provider string, symbol market.Symbol) (result Result, err error) {
 	p := in.providers[provider]
 	if p == nil {
 		return Result{}, fault.New(fault.Invalid, fault.CodeUnknownProvider, "unknown provider %q", provider)
 	}
+	ctx, span := trace.Start(ctx, trace.Internal, "fetch", provider)
+	defer func() { span.End(err) }()
+	span.Text("marketdata.symbol", string(symbol))
 	quote, resp, err := p.Latest(ctx, symbol)
 	in.called(provider, err)
 	if err != nil {
@@ -169,7 +173,7 @@ func (in *Ingester) FetchReserved(ctx context.Context, planned time.Time, provid
 	if err != nil {
 		return Result{}, err
 	}
-	rowID, err := in.store(ctx, stored{o, resp, record})
+	rowID, err := in.store(ctx, stored{o, resp, record, trace.Current(ctx)})
 	if err != nil {
 		return Result{}, err
 	}

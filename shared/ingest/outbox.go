@@ -12,6 +12,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
+	"marketdata/shared/trace"
 )
 
 type outboxRow struct {
@@ -116,8 +117,10 @@ func (in *Ingester) claim(ctx context.Context, limit int) ([]outboxRow, error) {
 }
 
 // sweepRow publishes one claimed row. After an error it reschedules the row; if that fails too, the row is due when its lease ends.
-func (in *Ingester) sweepRow(ctx context.Context, row outboxRow) error {
-	err := in.produce(ctx, sweepWait, kafkaclient.Record{
+func (in *Ingester) sweepRow(ctx context.Context, row outboxRow) (err error) {
+	ctx, span := trace.Continue(ctx, row.Headers["traceparent"], trace.Internal, "sweep", row.Topic)
+	defer func() { span.End(err) }()
+	err = in.produce(ctx, sweepWait, kafkaclient.Record{
 		Topic: row.Topic, Key: row.Key, Value: row.Value, Headers: sortedHeaders(row.Headers),
 	})
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
+	"marketdata/shared/trace"
 )
 
 // Options of the shared transactions. Half the cost of a small transaction is fixed (plan, commit, sync), so under load they
@@ -37,6 +38,7 @@ type stored struct {
 	observation priceevent.Observation
 	response    market.Response
 	record      kafkaclient.Record
+	span        trace.Span // of the fetch
 }
 
 // store writes raw response and outbox row in one transaction, and returns the outbox row's id. The row is due for a sweep after
@@ -68,7 +70,9 @@ const storeQuery = `
 	from unnest($7::text[], $8::bytea[], $9::bytea[], $10::text[]) as o (topic, key, value, headers)
 	returning id, headers->>'ce_id'`
 
-func (in *Ingester) storeAll(ctx context.Context, items []stored) ([]int64, error) {
+func (in *Ingester) storeAll(ctx context.Context, items []stored) (rowIDs []int64, err error) {
+	ctx, span := trace.StartBatch(ctx, "store quotes", items, func(s *stored) trace.Span { return s.span })
+	defer func() { span.End(err) }()
 	n := len(items)
 	ids, providers, symbols, statuses := make([]string, n), make([]string, n), make([]string, n), make([]int32, n)
 	bodies, received := make([][]byte, n), make([]time.Time, n)

@@ -19,6 +19,7 @@ import (
 	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/testenv"
+	"marketdata/shared/trace"
 )
 
 // item returns the item that one fetch stores.
@@ -30,7 +31,7 @@ func item(t *testing.T, in *Ingester, symbol market.Symbol, body []byte) stored 
 	o := priceevent.Observation{Symbol: symbol, Provider: "fake", Price: q.Price, ObservedAt: q.ObservedAt.Truncate(time.Microsecond), RawResponseID: id}
 	r, err := in.record(t.Context(), o)
 	require.NoError(t, err)
-	return stored{o, market.Response{Status: 200, Body: body, ReceivedAt: time.Now()}, r}
+	return stored{o, market.Response{Status: 200, Body: body, ReceivedAt: time.Now()}, r, trace.Span{}}
 }
 
 // hold locks the outbox until release is called.

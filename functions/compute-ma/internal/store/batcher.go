@@ -9,6 +9,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
+	"marketdata/shared/trace"
 )
 
 // Limits of one replica. Events beyond them are refused as Unavailable, and the platform delivers them again.
@@ -21,7 +22,12 @@ const (
 
 // Batcher commits the events that are in flight at the same time in one transaction. Safe for concurrent use.
 type Batcher struct {
-	coalescer *coalesce.Coalescer[priceevent.Observation, Effect]
+	coalescer *coalesce.Coalescer[event, Effect]
+}
+
+type event struct {
+	observation priceevent.Observation
+	span        trace.Span
 }
 
 type applier interface {
@@ -30,9 +36,15 @@ type applier interface {
 
 // NewBatcher returns a Batcher for s. It calls observe after each transaction with the number of events and the time taken.
 func NewBatcher(s applier, observe func(events int, took time.Duration)) *Batcher {
-	commit := func(ctx context.Context, all []priceevent.Observation) ([]Effect, error) {
+	commit := func(ctx context.Context, events []event) ([]Effect, error) {
+		ctx, span := trace.StartBatch(ctx, "commit", events, func(e *event) trace.Span { return e.span })
+		all := make([]priceevent.Observation, len(events))
+		for i, e := range events {
+			all[i] = e.observation
+		}
 		began := time.Now()
 		effects, err := s.Apply(ctx, all)
+		span.End(postgres.Classify(err))
 		observe(len(all), time.Since(began))
 		return effects, err
 	}
@@ -55,7 +67,7 @@ func spoilsBatch(err error) bool {
 // Commit returns once the effect of o is committed; it is never Held. Errors are faults: storage_refused and panic (Invalid) if
 // o alone fails so; overloaded, shutting_down, cancelled and storage_unavailable (Unavailable).
 func (b *Batcher) Commit(ctx context.Context, o priceevent.Observation) (Effect, error) {
-	effect, err := b.coalescer.Do(ctx, o)
+	effect, err := b.coalescer.Do(ctx, event{o, trace.Current(ctx)})
 	if err != nil {
 		return Effect{}, classify(ctx, err)
 	}

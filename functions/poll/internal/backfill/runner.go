@@ -90,9 +90,9 @@ const kickTime = 10 * time.Second
 
 // Kick runs what is due in the background, so that a new backfill does not wait for the next tick. If the replica ends before, or is
 // given no CPU between requests, the next tick does it.
-func (r *Runner) Kick() {
+func (r *Runner) Kick(ctx context.Context) {
 	r.kicks.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), kickTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), kickTime)
 		defer cancel()
 		calls, stop := context.WithCancel(ctx)
 		defer stop()
