@@ -19,6 +19,7 @@ import (
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/postgres"
 	"marketdata/shared/problem"
+	"marketdata/shared/trace"
 )
 
 // Limits of one replica. Deliveries beyond them wait, and after a while they are refused as Unavailable.
@@ -57,16 +58,30 @@ type Config struct {
 // Intake stores letters. Letters in flight at the same time share a transaction. Safe for concurrent use.
 type Intake struct {
 	Config
-	saves     *coalesce.Coalescer[letter.Arrival, error]
+	saves     *coalesce.Coalescer[arrival, error]
 	room      *semaphore.Weighted // bytes of deliveries
 	originals *semaphore.Weighted // bytes of originals; acquired while room is held, never the other way round
 }
 
+type arrival struct {
+	letter letter.Arrival
+	span   trace.Span
+}
+
 // New returns an Intake. Close it.
 func New(c Config) *Intake {
+	save := func(ctx context.Context, arrivals []arrival) (refused []error, err error) {
+		ctx, span := trace.StartBatch(ctx, "save letters", arrivals, func(a *arrival) trace.Span { return a.span })
+		defer func() { span.End(err) }()
+		all := make([]letter.Arrival, len(arrivals))
+		for i, a := range arrivals {
+			all[i] = a.letter
+		}
+		return c.Store.Save(ctx, all)
+	}
 	return &Intake{
 		Config: c, room: semaphore.NewWeighted(bodyBytes), originals: semaphore.NewWeighted(originalMost),
-		saves: coalesce.New(c.Store.Save, coalesce.Options{MaxBatch: saveBatch, MaxQueue: saveQueue, Timeout: saveTimeout, Split: spoilsBatch}),
+		saves: coalesce.New(save, coalesce.Options{MaxBatch: saveBatch, MaxQueue: saveQueue, Timeout: saveTimeout, Split: spoilsBatch}),
 	}
 }
 
@@ -142,7 +157,7 @@ func (in *Intake) Receive(ctx context.Context, d ingress.Delivery) error {
 		return err
 	}
 	a.Complete()
-	refused, err := in.saves.Do(ctx, a)
+	refused, err := in.saves.Do(ctx, arrival{a, trace.Current(ctx)})
 	if err = errors.Join(err, refused); err != nil {
 		return fault.Wrap(err, fault.Unavailable, fault.CodeStorageUnavailable, "the letter could not be stored").After(time.Second)
 	}

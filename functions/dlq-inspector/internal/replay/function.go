@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/trace"
 )
 
 // NewClient returns a client for requests to the function. It keeps enough connections for a bulk replay.
@@ -32,9 +33,23 @@ const (
 	codeHTTP413 = "http_413"
 )
 
-// deliver posts the event once and returns the verdict.
-func (r *Replayer) deliver(ctx context.Context, l letter.Stored, token uuid.UUID, by *edit) letter.Verdict {
+// deliver posts the event once and returns the verdict. It continues the letter's trace, so that an event has one trace from its price to
+// its average, whatever happened to it in between; each replay links to the request that asked for it. The other way round, a bulk replay
+// would be one trace of thousands of events.
+func (r *Replayer) deliver(ctx context.Context, l letter.Stored, token uuid.UUID, by *edit) (v letter.Verdict) {
+	origin := letter.Text(letter.KafkaHeaders(l.Headers), "traceparent")
+	ctx, span := trace.Continue(ctx, origin, trace.Internal, "replay", "")
+	defer func() {
+		if v.Outcome != letter.OutcomeResolved {
+			span.Fail(v.Code)
+		}
+		span.End(nil)
+	}()
+	span.Text("marketdata.letter_id", l.ID.String())
 	header, value := outgoing(l, token, by)
+	if trace.Usable(origin) {
+		header.Set("Traceparent", origin)
+	}
 	status, body, err := r.post(ctx, "/", header, value)
 	if err != nil {
 		return unreachable()
@@ -122,17 +137,26 @@ func (r *Replayer) ready(ctx context.Context) bool {
 }
 
 // post sends the event to a path of the function and returns status and body of the answer. An error means that there is no answer.
-func (r *Replayer) post(ctx context.Context, path string, header http.Header, value []byte) (int, []byte, error) {
+func (r *Replayer) post(ctx context.Context, path string, header http.Header, value []byte) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(r.Function, "/")+path, bytes.NewReader(value))
 	if err != nil {
 		return 0, nil, fmt.Errorf("make request: %w", err)
+	}
+	ctx, span := trace.Start(ctx, trace.Client, req.Method, "")
+	defer func() { span.End(err) }()
+	span.Text("http.request.method", req.Method)
+	span.Text("server.address", req.URL.Hostname())
+	span.Text("url.path", req.URL.Path)
+	if traceparent := trace.Header(ctx); traceparent != "" {
+		header.Set("Traceparent", traceparent)
 	}
 	req.Header = header
 	resp, err := r.Client.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer resp.Body.Close()                                    //nolint:errcheck // read below
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // no field that is read lies beyond
+	span.Int("http.response.status_code", resp.StatusCode)
+	defer resp.Body.Close()                                   //nolint:errcheck // read below
+	body, err = io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // no field that is read lies beyond
 	return resp.StatusCode, body, err
 }

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"marketdata/functions/dlq-inspector/internal/lettertest"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/testenv/collector"
 )
 
 func TestOutgoingHeaders(t *testing.T) {
@@ -151,4 +153,37 @@ func TestAnyMetadataIsDelivered(t *testing.T) {
 		require.Equal(t, lettertest.GoodEvent, got.Event.Data())
 		require.Equal(t, l.ID.String(), got.Header.Get("Ce-Replayid"))
 	}
+}
+
+// A replay continues the letter's trace, with tracing and without. A letter without a usable one has that of the request.
+func TestAReplayContinuesTheLettersTrace(t *testing.T) {
+	t.Parallel()
+	const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
+	const traceparent = "00-" + traceID + "-00f067aa0ba902b7-01"
+	var got string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("Traceparent")
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(server.Close)
+	r := New(Config{Function: server.URL, Client: server.Client()})
+	deliver := func(ctx context.Context, header string) {
+		l := letter.Stored{Attributes: lettertest.Event(), Headers: letter.HeadersOf([]kafkaclient.Header{{Name: "traceparent", Value: []byte(header)}})}
+		require.Equal(t, letter.OutcomeResolved, r.deliver(ctx, l, uuid.New(), nil).Outcome)
+	}
+	deliver(t.Context(), traceparent)
+	require.Equal(t, traceparent, got)
+	deliver(t.Context(), "rubbish\n")
+	require.Empty(t, got)
+
+	ctx, spans := collector.Record(t.Context())
+	deliver(ctx, traceparent)
+	require.Len(t, spans(), 2)
+	replay, post := spans()[1], spans()[0]
+	require.Equal(t, "00-"+traceID+"-"+post.SpanContext.SpanID().String()+"-01", got)
+	require.Equal(t, replay.SpanContext.SpanID(), post.Parent.SpanID())
+	require.Equal(t, "00f067aa0ba902b7", replay.Parent.SpanID().String())
+	require.Len(t, replay.Links, 1)
+	deliver(ctx, "rubbish")
+	require.Equal(t, replay.Links[0].SpanContext.TraceID(), spans()[3].SpanContext.TraceID())
 }
