@@ -16,6 +16,7 @@ import (
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
+	"marketdata/shared/trace"
 )
 
 // functionNames lists the functions in the order in which they start.
@@ -43,6 +44,7 @@ type config struct {
 	RedisURL     string             `envconfig:"REDIS_URL" secret:"true"`
 	Kafka        kafkaclient.Config // an existing broker
 	Topics       priceevent.Topics
+	Tracing      trace.Config
 	GroupPrefix  string `envconfig:"CONSUMER_GROUP_PREFIX"`    // of the manifests' consumer groups, for a broker that others use, too
 	Broker       string `envconfig:"KAFKA" default:"embedded"` // the broker to start: embedded, apache or apache-secure
 	Pooler       bool   `envconfig:"PGBOUNCER"`                // put PgBouncer in front of the Postgres that is started
@@ -95,7 +97,7 @@ func (c *config) Validate() error {
 	if !slices.Contains(brokers, c.Broker) {
 		return fmt.Errorf("KAFKA: unknown broker %q (one of %s)", c.Broker, strings.Join(brokers, ", "))
 	}
-	if err := c.Topics.Validate(); err != nil {
+	if err := errors.Join(c.Topics.Validate(), c.Tracing.Validate()); err != nil {
 		return err
 	}
 	if c.LocalStack == "" && c.Kafka.Servers() != "" {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"marketdata/local/balance"
 	"marketdata/local/console"
@@ -21,6 +22,7 @@ import (
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
+	"marketdata/shared/trace"
 )
 
 // startServices starts the services that the environment does not name, creates the topics, and migrates the schema.
@@ -83,10 +85,17 @@ func startReplica(ctx context.Context, o supervisor.Options, name string) (*url.
 	return &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, p.Stop, nil
 }
 
+// flushTime is for the export of the last spans of the sources.
+const flushTime = time.Second
+
 // startSources starts the sources of the manifests, and returns once they are ready. Their sinks are the functions.
-func startSources(ctx context.Context, o sources.Options, functions map[string][]string, out *console.Console) (*sources.Sources, stopFunc, error) {
+func startSources(
+	ctx context.Context, o sources.Options, tracing trace.Config, functions map[string][]string, out *console.Console,
+) (*sources.Sources, stopFunc, error) {
 	var begun stops
 	o.Services, o.Log = map[string]string{}, out.Logger("sources")
+	o.Tracing = trace.Open("sources", tracing, o.Log)
+	begun.add(func(context.Context) { o.Tracing.Close(flushTime) })
 	for name, replicas := range functions {
 		url, stop, err := startBalancer(ctx, replicas)
 		if begun.add(stop); err != nil {

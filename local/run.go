@@ -143,7 +143,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 		var running *sources.Sources
 		running, stop, err = startSources(ready, sources.Options{
 			ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, Topics: cfg.Topics, GroupPrefix: cfg.GroupPrefix, JitterSeed: cfg.JitterSeed,
-		}, functions, out)
+		}, cfg.Tracing, functions, out)
 		if begun.add(stop); err != nil {
 			return err
 		}

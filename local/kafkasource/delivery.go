@@ -5,10 +5,13 @@ import (
 	"encoding/base64"
 	"log/slog"
 	"maps"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"marketdata/shared/trace"
 )
 
 // Delivery is spec.delivery as the control plane resolves it.
@@ -84,6 +87,7 @@ func (s *sender) deliver(ctx context.Context, ev Event, sink string, d Delivery)
 	if err != nil || last.ok {
 		return err
 	}
+	trace.Current(ctx).Fail(strconv.Itoa(last.status))
 	if d.DeadLetterSink == "" {
 		s.log.ErrorContext(ctx, "event lost: there is no dead letter sink", "event_id", shown(ev.Attributes["id"]), "status", last.status)
 		return nil
@@ -120,7 +124,7 @@ func enriched(ev Event, sink string, last outcome) Event {
 
 func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delivery) (outcome, error) {
 	for n := 0; ; {
-		last := s.post(ev, target, d.Timeout)
+		last := s.post(ctx, n, ev, target, d.Timeout)
 		if !last.ok && ctx.Err() != nil {
 			return last, context.Cause(ctx)
 		}
@@ -137,19 +141,33 @@ func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delive
 	}
 }
 
-// post makes one request. A revoked partition does not cancel it: the data plane lets requests in flight finish, too.
-func (s *sender) post(ev Event, target string, timeout time.Duration) outcome {
+// post makes one request, after n others. A revoked partition does not cancel it: the data plane lets requests in flight finish, too.
+func (s *sender) post(ctx context.Context, n int, ev Event, target string, timeout time.Duration) outcome {
 	to, err := url.Parse(target)
 	if err != nil {
 		return outcome{}
 	}
+	ctx, span := trace.Start(ctx, trace.Client, http.MethodPost, "")
+	defer span.End(nil)
+	if header := trace.Header(ctx); header != "" { // the data plane, too, puts its own span in the place of the record's
+		ev.Traceparent = header
+	}
+	span.Text("http.request.method", http.MethodPost)
+	span.Text("server.address", to.Hostname())
+	span.Text("url.path", to.Path)
+	if n > 0 {
+		span.Int("http.request.resend_count", n)
+	}
 	got, err := s.connections.post(to, requestHeader(ev, s.namespace), ev.Data, timeout)
+	span.Int("http.response.status_code", got.status)
 	switch {
 	case err != nil:
+		span.Fail("no_response")
 		return outcome{}
 	case got.status < 300:
 		return outcome{ok: true, status: got.status}
 	}
+	span.Fail(strconv.Itoa(got.status))
 	out := outcome{status: got.status, body: got.body, kne: map[string]string{}}
 	for name, values := range got.header {
 		if rest, found := strings.CutPrefix(strings.ToLower(name), "kne-"); found && len(values) > 0 {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/testenv/collector"
 )
 
 // sink answers with the given statuses, repeating the last one, and records its requests.
@@ -219,4 +221,28 @@ func TestStatusOfASource(t *testing.T) {
 		status, _ = o.status(time.Now().Add(time.Hour))
 		require.Equal(t, Status{Delay: time.Second}, status, "of the last record, however long ago it was")
 	})
+}
+
+// Each attempt has a span, which takes the place of the record's in the traceparent. Without tracing the record's passes.
+func TestAttemptsHaveSpans(t *testing.T) {
+	t.Parallel()
+	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	target := &sink{statuses: []int{503, 200, 200}}
+	url := target.open(t)
+	var waits []time.Duration
+	carried := ev
+	carried.Traceparent = traceparent
+	ctx, spans := collector.Record(t.Context())
+	once := Delivery{Retry: 1, BackoffDelay: time.Second, Timeout: 5 * time.Second}
+	require.NoError(t, testSender(&waits).deliver(ctx, carried, url, once))
+	require.NoError(t, testSender(&waits).deliver(t.Context(), carried, url, once))
+	require.Len(t, target.got, 3)
+	require.Len(t, spans(), 2)
+	for i, span := range spans() {
+		require.Equal(t, "POST", span.Name)
+		require.Equal(t, "00-"+span.SpanContext.TraceID().String()+"-"+span.SpanContext.SpanID().String()+"-01", target.got[i].Header.Get("Traceparent"))
+	}
+	require.Equal(t, "503", spans()[0].Status.Description)
+	require.Empty(t, spans()[1].Status.Description)
+	require.Equal(t, traceparent, target.got[2].Header.Get("Traceparent"))
 }

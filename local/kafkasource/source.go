@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/trace"
 )
 
 // Spec is a KafkaSource with its references resolved.
@@ -30,6 +32,7 @@ type Spec struct {
 	Sink            string            // URL
 	Delivery        Delivery
 	CommitInterval  time.Duration // 0: 5 s, as in the data plane
+	Tracing         *trace.Tracing
 }
 
 // A batch of records is what one poll of the data plane's consumer returns at most. A batch of large records ends earlier, so that
@@ -287,9 +290,26 @@ func (s *Source) deliver(j job) {
 		s.log.WarnContext(j.progress.ctx, "a KafkaSource on a cluster would lose this record: an attribute has control characters",
 			"attribute", shown(name), "partition", j.part.id, "offset", j.record.Offset)
 	}
-	if err := s.sender.deliver(j.progress.ctx, ev, s.spec.Sink, s.spec.Delivery); err == nil {
+	ctx, span := s.trace(j, ev)
+	err := s.sender.deliver(ctx, ev, s.spec.Sink, s.spec.Delivery)
+	if span.End(err); err == nil {
 		s.offsets.done(j.progress, j.record.Offset)
 	}
+}
+
+// trace begins the span of a delivery. As in the data plane, a record without a trace begins none.
+func (s *Source) trace(j job, ev Event) (context.Context, trace.Span) {
+	if s.spec.Tracing == nil || !trace.Usable(ev.Traceparent) {
+		return j.progress.ctx, trace.Span{}
+	}
+	ctx, span := s.spec.Tracing.Start(j.progress.ctx, trace.Consumer, ev.Traceparent, "process", j.part.topic)
+	span.Text("messaging.system", "kafka")
+	span.Text("messaging.operation.type", "process")
+	span.Text("messaging.destination.name", j.part.topic)
+	span.Text("messaging.destination.partition.id", strconv.Itoa(int(j.part.id)))
+	span.Int("messaging.kafka.offset", int(j.record.Offset))
+	span.Text("messaging.consumer.group.name", s.spec.ConsumerGroup)
+	return ctx, span
 }
 
 func (s *Source) pause(parts ...kafka.TopicPartition) {

@@ -11,12 +11,15 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/robfig/cron/v3"
+
+	"marketdata/shared/trace"
 )
 
 // Spec is a PingSource with its references resolved.
@@ -29,6 +32,7 @@ type Spec struct {
 	Extensions      map[string]string
 	Sink            string // URL
 	JitterSeed      uint64 // of the delays of 0 to 499 ms before each send; the same seed gives the same delays. 0: no delays
+	Tracing         *trace.Tracing
 }
 
 // parser accepts the same fields as Knative's adapter.
@@ -130,6 +134,11 @@ func (s *Source) tick(ctx context.Context, delay time.Duration) {
 	for name, value := range s.spec.Extensions {
 		header.Set("Ce-"+name, value)
 	}
+	ctx, span := s.spec.Tracing.Start(ctx, trace.Producer, "", s.spec.Name, "")
+	defer span.End(nil)
+	if traceparent := trace.Header(ctx); traceparent != "" {
+		header.Set("Traceparent", traceparent)
+	}
 	// As in sdk-go: up to five retries after 100, 200, … 1600 ms, with the same id.
 	for pause := 100 * time.Millisecond; ; pause *= 2 {
 		status := s.post(header)
@@ -140,6 +149,7 @@ func (s *Source) tick(ctx context.Context, delay time.Duration) {
 			return
 		}
 		if !retryable(status) || pause > 1600*time.Millisecond {
+			span.Fail(strconv.Itoa(status))
 			s.log.WarnContext(ctx, "tick lost", "status", status)
 			return
 		}

@@ -18,6 +18,7 @@ import (
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/priceevent"
+	"marketdata/shared/trace"
 )
 
 // Options says where the manifests are and how to resolve their references.
@@ -29,6 +30,7 @@ type Options struct {
 	Services    map[string]string  // URLs of Knative Services by name; sources of others are skipped
 	JitterSeed  uint64             // of the delays of the PingSources' ticks; 0: no delays
 	Log         *slog.Logger
+	Tracing     *trace.Tracing
 }
 
 // Sources are the running event sources.
@@ -160,6 +162,7 @@ func (s *Sources) kafkaSpec(m kafkaSource, o Options) (spec kafkasource.Spec, sk
 		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), Kafka: o.Kafka, Topics: m.Spec.Topics,
 		ConsumerGroup: m.Spec.ConsumerGroup, InitialOffset: offset, Ordered: m.Spec.Ordering != "unordered",
 		KeyType: m.Metadata.Labels["kafkasources.sources.knative.dev/key-type"], Sink: sink, Delivery: d,
+		Tracing: o.Tracing,
 	}
 	if m.Spec.CEOverrides != nil {
 		spec.Extensions = m.Spec.CEOverrides.Extensions
@@ -183,6 +186,7 @@ func (s *Sources) startPing(m pingSource, o Options) error {
 	spec := pingsource.Spec{
 		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), Schedule: m.Spec.Schedule, Timezone: m.Spec.Timezone,
 		ContentType: m.Spec.ContentType, Data: data, Sink: sink, JitterSeed: o.JitterSeed,
+		Tracing: o.Tracing,
 	}
 	if spec.Schedule == "" {
 		spec.Schedule = "* * * * *" // ping_defaults.go
