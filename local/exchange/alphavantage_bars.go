@@ -14,10 +14,13 @@ const alphaCompact = 100
 // alphaDaily answers as TIME_SERIES_DAILY does: newest first, and as traded, without a word about splits. Today's bar is there from
 // the open on. outputsize=full works: the fault not_entitled refuses it as for a free key.
 func alphaDaily(q quote) any {
-	bars := q.history.bars(oneDay, time.Time{}, q.at.Add(oneDay))
-	size := "Full size"
+	size, from := "Full size", time.Time{}
 	if q.query.Get("outputsize") != "full" {
-		size, bars = "Compact", bars[max(len(bars)-alphaCompact, 0):]
+		size, from = "Compact", q.at.Add(-2*alphaCompact*oneDay)
+	}
+	bars := kept(q.history.bars(oneDay, from, q.at.Add(oneDay)))
+	if size == "Compact" {
+		bars = bars[max(len(bars)-alphaCompact, 0):]
 	}
 	var refreshed string
 	var series strings.Builder

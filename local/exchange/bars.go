@@ -18,7 +18,7 @@ type bar struct {
 	end   time.Time // of the interval, or of the session if that ends sooner
 	cents int64     // in shares of now, or as traded
 	final bool
-	lost  bool // the venue has no close for it
+	lost  bool // the venue has no close for it, or not yet
 }
 
 // history is what the venue of a call has of one instrument.
@@ -66,10 +66,10 @@ func (h history) bars(interval time.Duration, from, to time.Time) []bar {
 }
 
 func (h history) bar(interval time.Duration, start, open, end time.Time) bar {
-	return bar{
+	return h.drafted(interval, bar{
 		start, open, end, h.at(min(end.Unix()-1, h.now.Unix())), !end.After(h.now),
 		h.venue.lossy && h.e.noise(h.instrument, int(interval/time.Minute), start.Unix())%50 == 0,
-	}
+	})
 }
 
 // at returns the price of a second as the venue's history has it: in shares of now, or as traded.

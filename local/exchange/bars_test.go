@@ -144,6 +144,57 @@ func TestSplits(t *testing.T) {
 	}
 }
 
+// A bar may come late, or with another close at first; every provider says so in its own format.
+func TestDrafts(t *testing.T) {
+	t.Parallel()
+	for provider, target := range map[string]string{
+		"yfinance":      "/yfinance/v8/finance/chart/AAPL?interval=1d&period1=1773273600&period2=1773446400",
+		"alpha_vantage": "/alpha_vantage/query?function=TIME_SERIES_DAILY&symbol=AAPL&apikey=k",
+		"twelve_data":   "/twelve_data/time_series?symbol=AAPL&interval=1day&apikey=k&start_date=2026-03-11&end_date=2026-03-13",
+		"binance":       "/binance/api/v3/klines?symbol=BTCUSDT&interval=1d&startTime=1773273600000",
+		"coinbase":      "/coinbase/products/BTC-USD/candles?granularity=86400&start=2026-03-12T00:00:00Z&end=2026-03-13T00:00:00Z",
+	} {
+		t.Run(provider, func(t *testing.T) {
+			t.Parallel()
+			e, now := at(time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC))
+			symbol := map[string]string{"binance": "BTCUSDT", "coinbase": "BTC-USD"}[provider]
+			if symbol == "" {
+				symbol = "AAPL"
+			}
+			day := date(2026, 3, 12)
+			draft := func(change int) string {
+				return fmt.Sprintf(`{"provider":%q,"symbol":%q,"interval":"1d","start":"2026-03-12T00:00:00Z","until":"2026-03-14T13:00:00Z","change":%d}`,
+					provider, symbol, change)
+			}
+			_, before := ask(e, http.MethodGet, target, "")
+			status, _ := ask(e, http.MethodPut, "/_admin/bars", draft(7))
+			require.Equal(t, http.StatusNoContent, status)
+			_, corrected := ask(e, http.MethodGet, target, "")
+			require.NotEqual(t, before, corrected)
+			status, _ = ask(e, http.MethodPut, "/_admin/bars", draft(0))
+			require.Equal(t, http.StatusNoContent, status)
+			_, late := ask(e, http.MethodGet, target, "")
+			require.NotEqual(t, corrected, late)
+			query := fmt.Sprintf("/_admin/bars?provider=%s&symbol=%s&interval=1d&start=%d&end=%d", provider, symbol, day.Unix(), day.Unix()+1)
+			_, list := ask(e, http.MethodGet, query, "")
+			require.JSONEq(t, `{"bars":[]}`, list)
+			*now = now.Add(time.Hour)
+			_, list = ask(e, http.MethodGet, query, "")
+			require.Contains(t, list, `"final":true`)
+		})
+	}
+	e, _ := at(date(2026, 3, 14))
+	for _, text := range []string{
+		``, `{}`, `{"provider":"yfinance","symbol":"NOPE","interval":"1d","start":"2026-03-12T00:00:00Z","until":"2026-03-14T13:00:00Z"}`,
+		`{"provider":"nope","symbol":"AAPL","interval":"1d","start":"2026-03-12T00:00:00Z","until":"2026-03-14T13:00:00Z"}`,
+		`{"provider":"yfinance","symbol":"AAPL","interval":"2d","start":"2026-03-12T00:00:00Z","until":"2026-03-14T13:00:00Z"}`,
+		`{"provider":"yfinance","symbol":"AAPL","interval":"1d","until":"2026-03-14T13:00:00Z"}`,
+	} {
+		status, _ := ask(e, http.MethodPut, "/_admin/bars", text)
+		require.Equal(t, http.StatusBadRequest, status, text)
+	}
+}
+
 // The limits are the providers': an adapter that ignores them fails here, too.
 func TestLimitsOfHistories(t *testing.T) {
 	t.Parallel()

@@ -39,7 +39,7 @@ func binanceKlines(q quote) any {
 		}
 	}
 	rows := [][]any{}
-	for _, b := range q.history.bars(interval, from, to.Add(time.Millisecond)) { // endTime is included
+	for _, b := range kept(q.history.bars(interval, from, to.Add(time.Millisecond))) { // endTime is included
 		if len(rows) == limit {
 			break
 		}

@@ -5,7 +5,7 @@
 // <provider>_bars.go. Quotes are for sale around the clock, but the bars of stocks keep to the sessions of New York (calendar.go).
 //
 // /_admin/faults makes calls fail and /_admin/calls counts them (admin.go), /_admin/splits splits a stock (splits.go), and
-// /_admin/bars lists the bars that an adapter should find (bars.go).
+// /_admin/bars lists the bars that an adapter should find (bars.go), and makes some late or different at first (drafts.go).
 package exchange
 
 import (
@@ -29,6 +29,7 @@ type Exchange struct {
 	mu     sync.Mutex
 	faults []*fault
 	splits []split
+	drafts []draft
 	calls  map[caller]int
 }
 
@@ -99,6 +100,7 @@ func New(seed uint64, now func() time.Time) *Exchange {
 	e.mux.HandleFunc("PUT /_admin/splits", e.addSplit)
 	e.mux.HandleFunc("DELETE /_admin/splits", e.clearSplits)
 	e.mux.HandleFunc("GET /_admin/bars", e.listBars)
+	e.mux.HandleFunc("PUT /_admin/bars", e.addDraft)
 	for _, v := range venues() {
 		for path, body := range v.routes {
 			e.mux.HandleFunc("GET /"+v.name+path, e.serve(v, body))
