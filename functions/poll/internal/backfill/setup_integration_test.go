@@ -90,7 +90,7 @@ func setup(t *testing.T) *bundle {
 func (b *bundle) replica(t *testing.T, p ingest.Publisher) (*ingest.Ingester, *backfill.Runner) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	in := ingest.New(b.Pool, p, "price-events", map[string]market.Provider{provider: b.market}, log).Within(b.budget)
+	in := ingest.New(b.Pool, p, "price-events", map[string]market.Provider{b.market.Called: b.market}, log).Within(b.budget)
 	t.Cleanup(in.Close)
 	return in, backfill.New(backfill.RunnerConfig{
 		Store: b.store, Ingest: in, Log: log, Count: func(string, string, int) {}, Behind: func(int) {},
@@ -100,7 +100,7 @@ func (b *bundle) replica(t *testing.T, p ingest.Publisher) (*ingest.Ingester, *b
 // create makes a backfill of daily bars; a zero end follows.
 func (b *bundle) create(t *testing.T, start, end time.Time, symbols ...market.Symbol) string {
 	t.Helper()
-	c := backfill.Config{Symbols: symbols, Provider: provider, Interval: market.Day, Start: start}
+	c := backfill.Config{Symbols: symbols, Provider: b.market.Called, Interval: market.Day, Start: start}
 	if !end.IsZero() {
 		c.End = &end
 	}

@@ -3,6 +3,7 @@
 package backfill_test
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"testing"
@@ -198,6 +199,26 @@ func TestBackfillsOfOneSeriesAreInTheSameShares(t *testing.T) {
 	require.True(t, b.mixed(t, "AAPL"), "nobody fetches the older closes again")
 	require.Zero(t, b.Count(t, "select count(*) from bar_series where adjusting"), "but averages of the newer ones are right")
 	require.Equal(t, market.Symbol("AAPL"), b.series(t, b.only(t)).Symbol)
+}
+
+// Coins have no splits to look for: a second backfill leaves the first one alone, which would otherwise be due for a check for good.
+func TestBackfillsOfACoin(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.market.Called = "coinbase"
+	b.ingest, b.Runner = b.replica(t, b.broker)
+	b.create(t, polltest.Day(300), time.Time{}, "BTC-USD")
+	b.tick(t)
+	b.create(t, polltest.Day(200), time.Time{}, "BTC-USD")
+	calls, stop := context.WithCancel(t.Context())
+	defer stop()
+	b.market.During = func(_ market.Symbol, n int) {
+		if n == 10 {
+			stop()
+		}
+	}
+	require.NoError(t, b.Run(t.Context(), calls))
+	require.Equal(t, 2, b.market.Calls(), "one for each backfill")
 }
 
 func (b *bundle) only(t *testing.T) (id string) {

@@ -76,12 +76,14 @@ func addSeriesTx(ctx context.Context, tx pgx.Tx, id string, c backfill.Config) e
 	if err := lockBarsTx(ctx, tx, series, symbols); err != nil {
 		return err
 	}
-	const checkOthers = `
-		update backfill_series
-		set check_at = now(), not_before = least(not_before, now()), done = false
-		where series = $1 and symbol = any($2::text[]) and complete`
-	if _, err := tx.Exec(ctx, checkOthers, series, symbols); err != nil {
-		return err
+	if market.Adjusts(c.Provider) {
+		const checkOthers = `
+			update backfill_series
+			set check_at = now(), not_before = least(not_before, now()), done = false
+			where series = $1 and symbol = any($2::text[]) and complete`
+		if _, err := tx.Exec(ctx, checkOthers, series, symbols); err != nil {
+			return err
+		}
 	}
 	const add = `
 		insert into backfill_series (backfill_id, symbol, provider, series, next_from)
