@@ -34,6 +34,8 @@ type Config struct {
 	Key     secret.Value     // empty: no key
 	Timeout time.Duration    // of one whole call
 	Now     func() time.Time // our clock; nil: time.Now
+	// Dial opens connections for http URLs; nil: over TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // KeyPlace is the part of the request that carries the key. The zero KeyPlace means that the provider needs no key.
@@ -59,8 +61,12 @@ func New(c Config, place KeyPlace) *Client {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	transport := newTransport(nil)
+	if c.Dial != nil {
+		transport.DialContext = counting(c.Dial)
+	}
 	return &Client{
-		baseURL: strings.TrimRight(c.BaseURL, "/"), timeout: c.Timeout, transport: newTransport(nil),
+		baseURL: strings.TrimRight(c.BaseURL, "/"), timeout: c.Timeout, transport: transport,
 		authorize: authorizer(string(c.Key), place), mask: newMask(string(c.Key)), now: c.Now,
 	}
 }
