@@ -40,7 +40,7 @@ endef
 export PROGRESS
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-unit race lint fmt bench load fuzz cover incident images manifests-check vuln clean-local verify check tools layout
+.PHONY: help run build test test-unit race lint fmt bench load sim fuzz cover incident images manifests-check vuln clean-local verify check tools layout
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,10 @@ bench: build ## run the benchmarks (BENCH=regexp, PKG=folders, BENCH_LARGE=1: al
 ROWS ?=
 load: build ## load-test the whole system, with references from the same run (SHORT=1, ROWS="backlog poll")
 	@exec $(BIN)/local load $(if $(SHORT),-short) $(ROWS)
+
+sim: build ## play 60 days of followed histories, with all that may go wrong, on a simulated clock (SIM_SEEDS=100, SIM_SEED=17)
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) SIM_SEEDS=$(or $(SIM_SEEDS),100) SIM_SEED=$(SIM_SEED) \
+		go test -tags integration -count=1 -timeout 24h -run TestHistoriesHeal -v ./functions/poll/internal/simulation
 
 fuzz: tools ## fuzz every decoder, each for FUZZTIME
 	@for file in $$(grep -l --include='*_test.go' -r '^func Fuzz' functions shared local); do \
