@@ -252,6 +252,8 @@ func TestEveryControlOfTheHomePageIsPressed(t *testing.T) {
 	b.script(t, `const e = document.getElementById("window"); e.value = "5"; e.dispatchEvent(new Event("change", { bubbles: true }))`)
 	address("window=5")
 	b.shows(t, "#average-head", "SMA 5")
+	// A row that is shown stays until the filter changes, so AAPL must have its five quotes before.
+	b.holds(t, `!document.querySelector("#rows .pill")`)
 	b.click(t, "#attention")
 	address("attention=1")
 	b.shows(t, "#nothing", "No series matches")
