@@ -15,6 +15,7 @@ import (
 	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
+	"marketdata/shared/market"
 	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/problem"
@@ -63,7 +64,8 @@ func (h *receiver) receive(ctx context.Context, d ingress.Delivery) error {
 		return h.refuse(ctx, d, err)
 	}
 	h.metrics.applied(effect)
-	if effect.Outcome == store.Corrected || effect.Late {
+	// The bars of a history are late or corrected by the thousand: in any order, and all again after a split.
+	if _, _, bar := market.ParseBarSeries(o.Provider); !bar && (effect.Outcome == store.Corrected || effect.Late) {
 		request.Note(ctx, slog.String("outcome", string(effect.Outcome)), slog.Bool("late", effect.Late))
 	}
 	return nil

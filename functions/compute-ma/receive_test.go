@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -70,8 +71,12 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
+	return setupWith(t, slog.New(slog.DiscardHandler))
+}
+
+func setupWith(t *testing.T, log *slog.Logger) bundle {
+	t.Helper()
 	b := bundle{store: &fakeStore{effect: store.Effect{Outcome: store.Inserted}}, dlq: &fakeDLQ{}}
-	log := slog.New(slog.DiscardHandler)
 	srv := service.New(service.Config{}, log)
 	r := &receiver{
 		events: b.store, rehearsals: b.store, deadLetters: b.dlq, maxBytes: 1 << 20, log: log, metrics: newMetrics(srv.Metrics),
@@ -383,6 +388,23 @@ func TestPanicOnOneEventIsItsDeadLetter(t *testing.T) {
 type panics struct{}
 
 func (panics) Commit(context.Context, priceevent.Observation) (store.Effect, error) { panic("boom") }
+
+// A quote that is late or corrected has a log line; a history of bars, of which thousands are, has none.
+func TestBarsAreNotLoggedOneByOne(t *testing.T) {
+	t.Parallel()
+	for provider, lines := range map[string]int{"yfinance": 2, "yfinance-1d": 0} {
+		t.Run(provider, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			b := setupWith(t, slog.New(slog.NewTextHandler(&out, nil)))
+			for _, effect := range []store.Effect{{Outcome: store.Inserted, Late: true}, {Outcome: store.Corrected}, {Outcome: store.Inserted}} {
+				b.store.effect = effect
+				require.Equal(t, 204, b.post(strings.Replace(good, `"source":"yfinance"`, `"source":"`+provider+`"`, 1), ce()...))
+			}
+			require.Equal(t, lines, strings.Count(out.String(), "late="), out.String())
+		})
+	}
+}
 
 func TestOutcomesShowInTheMetrics(t *testing.T) {
 	t.Parallel()
