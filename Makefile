@@ -40,7 +40,7 @@ endef
 export PROGRESS
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-unit race lint fmt bench load sim fuzz cover incident images manifests-check vuln clean-local verify check tools layout
+.PHONY: help run build test screenshots test-unit race lint fmt bench load sim fuzz cover incident images manifests-check vuln clean-local verify check tools layout
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,15 @@ run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real pr
 # A broker in Java needs a processor of its own: then one package is tested at a time.
 test: build ## run all tests on Postgres, Redis and Kafka, which it starts and stops (BROWSER=1: also those of the pages, in Chromium; KAFKA=apache or apache-secure: on Apache Kafka, which needs Java and Maven; PGBOUNCER=1: the whole stacks behind PgBouncer)
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser)$(if $(filter apache%,$(KAFKA)),$(COMMA)apache -p 1) -count=1 -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+
+screenshots: build ## take the pictures of the README anew, and those of every view into $(LOCAL_DIR)/screenshots (needs Chromium)
+	@mkdir -p $(LOCAL_DIR)/screenshots
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) SCREENSHOTS=$(abspath $(LOCAL_DIR))/screenshots \
+		go test -tags integration,browser -count=1 -run 'View.*IsAccessible' ./local/e2e
+	@for scheme in light dark; do \
+		cp $(LOCAL_DIR)/screenshots/live-bars-1280-$$scheme.png deploy/screenshots/live-$$scheme.png; \
+		cp $(LOCAL_DIR)/screenshots/causes-1280-$$scheme.png deploy/screenshots/dead-letters-$$scheme.png; \
+	done
 
 test-unit: tools ## run the tests that need no services
 	@go test -p 4 -short -vet=off ./... # cached: vet is part of "make lint", shuffling of "make test"
