@@ -88,6 +88,7 @@ func (p *Proxy) Next() (*url.URL, bool) {
 func rewrite(r *httputil.ProxyRequest) {
 	target, _ := r.In.Context().Value(targetKey{}).(*url.URL)
 	r.SetURL(target)
+	KeepEnd(r.Out)
 	r.Out.URL.Path, r.Out.URL.RawPath = r.In.URL.Path, r.In.URL.RawPath
 	// Unchanged: the proxy drops parameters that it cannot parse, and the function would answer another request.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery

@@ -156,6 +156,7 @@ func (a activator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // forward appends the sender to X-Forwarded-For, as every proxy of the platform does.
 func forward(r *httputil.ProxyRequest) {
+	balance.KeepEnd(r.Out)
 	r.Out.URL.Scheme, r.Out.URL.RawQuery = "http", r.In.URL.RawQuery // unchanged, even what the proxy cannot parse
 	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	host := r.In.Header["X-Forwarded-Host"]
