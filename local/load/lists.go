@@ -17,8 +17,8 @@ const makeLetters = `
 		content_type, code, reason, fingerprint, symbol, first_failed_at, last_failed_at, failure_count)
 	select md5(i::text)::uuid, (array['open', 'open', 'open', 'resolved', 'resolved', 'discarded', 'sent'])[1 + i % 7], 'price-events', i % 12,
 		1000000000 + i, now(), true, '/providers/yfinance', md5('event' || i), sha256(i::text::bytea), convert_to('S' || i % 500, 'UTF8'),
-		convert_to(format('{"symbol":"S%s","price":"-%s","timestamp":"2026-01-01T00:00:00Z","provider":"yfinance","raw_response_id":"%s"}',
-			i % 500, i, md5('raw' || i)::uuid), 'UTF8'),
+		convert_to(format('{"symbol":"S%s","price":"-%s","timestamp":"2026-01-01T00:00:00Z","provider":"yfinance","raw_response_id":"%s","batch":"batch-%s"}',
+			i % 500, i, md5('raw' || i)::uuid, i / 100000), 'UTF8'),
 		'[{"name":"ce_id","value":"YWJj"},{"name":"dlq-code","value":"aW52YWxpZF9wcmljZQ=="}]',
 		'{"id":"x","source":"/providers/yfinance","type":"marketdata.price.observed.v1","time":"2026-01-01T00:00:00Z"}', 'application/json',
 		(array['invalid_price', 'invalid_json', 'invalid_timestamp', 'unknown_member'])[1 + i % 4], 'cause ' || i % 2000,
@@ -57,7 +57,7 @@ func (m *run) listLetters(ctx context.Context) error {
 		"/dlq/messages?since=" + url.QueryEscape(time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)),
 		"/dlq/messages?until=" + url.QueryEscape(time.Now().Add(-24*time.Hour).UTC().Format(time.RFC3339)),
 		"/dlq/messages?q=yfinance", "/dlq/messages?q=%22S77%22", "/dlq/messages?q=no-such-text", "/dlq/messages?q=cause+17", "/dlq/messages?q=777",
-		"/dlq/messages?q=invalid_json&status=discarded", "/dlq/messages?q=" + fmt.Sprintf("-%d%%22", m.listed/2),
+		"/dlq/messages?q=batch-0", "/dlq/messages?q=batch-7", "/dlq/messages?q=invalid_json&status=discarded", "/dlq/messages?q=" + fmt.Sprintf("-%d%%22", m.listed/2),
 		"/dlq/messages?q=00Z&symbol=S3", "/dlq/groups", "/dlq/groups?limit=1000", "/dlq/stats",
 	} {
 		took, err := m.list(ctx, target)

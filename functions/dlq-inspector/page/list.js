@@ -8,7 +8,8 @@ import { query } from "./state.js"
 const page = 100
 const box = $("list")
 let rows = [] // { letter, element }, newest first
-let token = null
+let token = null // of the next page
+let searched = null // how far back a search has looked, on a page that it did not fill
 let filter = {}
 let turn = 0 // number of the newest load; late answers of others are ignored
 let current = 0 // index of the row that has the tab stop
@@ -39,20 +40,25 @@ export async function load(next) {
     append(answer)
     $("news").hidden = true
     on.select()
+    if (rows.length === 0) await more(mine)
   } finally {
     if (mine === turn) box.removeAttribute("aria-busy")
   }
 }
 
-export async function more() {
-  if (!token) return
-  const mine = ++turn
-  const answer = await fetchPage(token)
-  if (mine === turn) append(answer)
+// more adds the next page that has letters: pages of a search may be empty although others follow.
+export async function more(mine = ++turn) {
+  const length = rows.length
+  while (token && rows.length === length) {
+    const answer = await fetchPage(token)
+    if (mine !== turn) return
+    append(answer)
+  }
 }
 
 function append(answer) {
   token = answer.next_page_token
+  searched = answer.searched_until
   const known = new Set(rows.map((r) => r.letter.id))
   for (const letter of answer.messages) {
     if (known.has(letter.id)) continue
@@ -62,7 +68,7 @@ function append(answer) {
     box.append(row.element)
   }
   $("more-letters").hidden = !token
-  $("nothing").hidden = rows.length > 0
+  $("nothing").hidden = rows.length > 0 || token !== null
   $("values-not-searched").hidden = answer.values_searched !== false
   box.hidden = rows.length === 0
   if (rows[current]) rows[current].element.tabIndex = 0
@@ -70,7 +76,10 @@ function append(answer) {
   tell()
 }
 
-const tell = () => { $("list-count").textContent = rows.length ? token ? `first ${count(rows.length)}` : plural(rows.length, "letter") : "" }
+function tell() {
+  const back = token && searched && [rows.length ? ", " : "", "searched back to ", when(searched)]
+  fill($("list-count"), rows.length > 0 && (token ? `first ${count(rows.length)}` : plural(rows.length, "letter")), back)
+}
 
 function draw(row) {
   const l = row.letter
@@ -91,7 +100,7 @@ export async function refresh() {
   if (mine !== turn) return []
   const now = new Map(answer.messages.map((l) => [l.id, l]))
   const at = (l) => Date.parse(l?.last_failed_at ?? 0)
-  const oldest = at(answer.messages.at(-1))
+  const oldest = answer.searched_until ? Date.parse(answer.searched_until) : at(answer.messages.at(-1))
   const changed = []
   for (const row of rows) {
     const l = now.get(row.letter.id)

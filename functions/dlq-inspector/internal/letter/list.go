@@ -53,6 +53,22 @@ type ListKey struct {
 	ID uuid.UUID
 }
 
+// ListPage is a page of a list.
+type ListPage struct {
+	Letters  []Listed
+	Next     *ListKey   // the next page has the letters after it; nil: this is the last page
+	Searched *time.Time // last failure of the last letter that was searched, if the page ends there, with less letters than were asked for
+	Values   bool       // whether Filter.Q was also looked for in the values
+}
+
+// PageOf returns the page of a list that was read with one letter more than limit.
+func PageOf(all []Listed, limit int, values bool) ListPage {
+	if len(all) <= limit {
+		return ListPage{Letters: all, Values: values}
+	}
+	return ListPage{Letters: all[:limit], Next: &all[limit-1].Key, Values: values}
+}
+
 // Group is the letters of one cause.
 type Group struct {
 	Fingerprint string

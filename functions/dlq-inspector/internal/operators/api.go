@@ -22,7 +22,7 @@ import (
 type Store interface {
 	replay.LetterStore
 	Letter(ctx context.Context, id uuid.UUID) (letter.Stored, []deadletter.Failure, []letter.AuditEntry, error)
-	List(ctx context.Context, f letter.Filter, after *letter.ListKey, limit int) ([]letter.Listed, bool, error)
+	List(ctx context.Context, f letter.Filter, after *letter.ListKey, limit int) (letter.ListPage, error)
 	Groups(ctx context.Context, after *letter.GroupKey, limit int) ([]letter.Group, error)
 	Stats(ctx context.Context) (map[letter.Status]int64, error)
 	CreateBulk(ctx context.Context, b replay.Bulk, key string, fingerprint []byte) (replay.Bulk, error)

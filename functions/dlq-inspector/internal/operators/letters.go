@@ -20,7 +20,7 @@ type listRequest struct {
 	Fingerprint string `query:"fingerprint" maxLength:"64"`
 	Symbol      string `query:"symbol" maxLength:"32"`
 	Topic       string `query:"topic" maxLength:"249"`
-	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source, id or value (its first 64 KiB); one of less than three letters or digits in a row is a symbol"`
+	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source, id or value (its first 64 KiB); one of less than three letters or digits in a row is a symbol. If it is in very many letters, a page can have less than limit of them, or none, although more follow: go by next_page_token"`
 	SameKeyAs   string `query:"same_key_as" format:"uuid" doc:"Letters whose record has the same key as that of this letter; a null key has none"`
 	Since       string `query:"since" format:"date-time" doc:"Last failure at or after"`
 	Until       string `query:"until" format:"date-time" doc:"Last failure before"`
@@ -34,8 +34,9 @@ func (in listRequest) query() api.Query {
 
 type listAnswer struct {
 	Body struct {
-		Messages       []Summary `json:"messages"`
-		ValuesSearched *bool     `json:"values_searched,omitempty" doc:"With q: false if the database lacks the extension pg_trgm, so that values were not searched"`
+		Messages       []Summary  `json:"messages"`
+		ValuesSearched *bool      `json:"values_searched,omitempty" doc:"With q: false if the database lacks the extension pg_trgm, so that values were not searched"`
+		SearchedUntil  *time.Time `json:"searched_until,omitempty" doc:"With q, on a page that has less than limit letters although more pages follow: it has all letters that match and failed after this time"`
 		api.Next
 	}
 }
@@ -75,17 +76,21 @@ func (a *API) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, values, err := a.Store.List(ctx, f, after, in.Limit+1)
+	page, err := a.Store.List(ctx, f, after, in.Limit)
 	if err != nil {
 		return nil, err
 	}
 	out := &listAnswer{}
+	out.Body.SearchedUntil = page.Searched
 	if f.Q != "" {
-		out.Body.ValuesSearched = &values
+		out.Body.ValuesSearched = &page.Values
+	}
+	if page.Next != nil {
+		token := api.Token(in.query(), *page.Next)
+		out.Body.NextPageToken = &token
 	}
 	out.Body.Messages = []Summary{}
-	all, out.Body.Next = api.Page(in.query(), all, in.Limit, func(l letter.Listed) letter.ListKey { return l.Key })
-	for _, l := range all {
+	for _, l := range page.Letters {
 		out.Body.Messages = append(out.Body.Messages, summaryOf(l.Stored))
 	}
 	return out, nil

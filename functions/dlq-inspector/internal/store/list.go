@@ -52,6 +52,26 @@ func (q *listing) add(set bool, term string, value any) {
 	}
 }
 
+// filter adds what f selects, but for its text if that is searched for, after a key; nil: from the first letter on.
+func (q *listing) filter(f letter.Filter, after *letter.ListKey) {
+	q.add(f.Fingerprint != "", "l.fingerprint = ?", f.Fingerprint)
+	q.add(f.Symbol != "", "l.symbol = ?", strings.ToUpper(f.Symbol)) // symbols are stored in upper case
+	q.add(f.Short(), "l.symbol = ?", strings.ToUpper(f.Q))
+	q.add(f.Topic != "", "l.topic = ?", f.Topic)
+	q.add(f.SameKeyAs != nil, "sha256(l.key) = (select sha256(key) from dead_letters where id = ?)", f.SameKeyAs)
+	q.add(f.Since != nil, "l.last_failed_at >= ?", f.Since)
+	q.add(f.Until != nil, "l.last_failed_at < ?", f.Until)
+	q.add(f.Status != "", "l.status = ?", f.Status)
+	if after != nil {
+		q.terms.WriteString(" and (l.last_failed_at, l.id) < " + q.key(*after))
+	}
+}
+
+// key adds the parameters of a key.
+func (q *listing) key(k letter.ListKey) string {
+	return "(" + q.arg(timeOf(k)) + ", " + q.arg(k.ID) + ")"
+}
+
 // arg adds a parameter.
 func (q *listing) arg(value any) string {
 	q.args = append(q.args, value)
@@ -72,20 +92,13 @@ const (
 	ownText = "lower(concat_ws(' ', l.code, l.reason, l.symbol, l.event_source, l.event_id))"
 )
 
-// listed returns the query of a page of the letters that f selects. Each of its parts reads one range of one index, newest first. With
-// newest above 0, only that many of the letters that the other members of f select are searched for f.Q.
-func listed(f letter.Filter, after *letter.ListKey, limit, newest int, values bool) (query string, args []any) {
+// listed returns the query of a page of the letters that f selects. Each of its parts reads one range of one index, newest first. With a
+// last, no letter behind it is looked at: then a search looks through the letters, and not into the index of their texts.
+func listed(f letter.Filter, after, last *letter.ListKey, limit int, values bool) (query string, args []any) {
 	q := &listing{}
-	q.add(f.Fingerprint != "", "l.fingerprint = ?", f.Fingerprint)
-	q.add(f.Symbol != "", "l.symbol = ?", strings.ToUpper(f.Symbol)) // symbols are stored in upper case
-	q.add(f.Short(), "l.symbol = ?", strings.ToUpper(f.Q))
-	q.add(f.Topic != "", "l.topic = ?", f.Topic)
-	q.add(f.SameKeyAs != nil, "sha256(l.key) = (select sha256(key) from dead_letters where id = ?)", f.SameKeyAs)
-	q.add(f.Since != nil, "l.last_failed_at >= ?", f.Since)
-	q.add(f.Until != nil, "l.last_failed_at < ?", f.Until)
-	q.add(f.Status != "", "l.status = ?", f.Status)
-	if after != nil {
-		q.terms.WriteString(" and (l.last_failed_at, l.id) < (" + q.arg(timeOf(*after)) + ", " + q.arg(after.ID) + ")")
+	q.filter(f, after)
+	if last != nil {
+		q.terms.WriteString(" and (l.last_failed_at, l.id) >= " + q.key(*last))
 	}
 	most := q.arg(limit)
 	part := func(from, condition string) string {
@@ -96,18 +109,13 @@ func listed(f letter.Filter, after *letter.ListKey, limit, newest int, values bo
 	case f.Q != "" && !f.Short() && values:
 		one, other := patterns(f.Q)
 		one, other = q.arg(one), q.arg(other)
-		texts := "dead_letter_texts t join dead_letters l on l.id = t.letter_id"
-		if newest > 0 {
-			first := newestFirst + q.arg(newest) + ")"
-			var all []string
-			for _, s := range ranges(f) {
-				all = append(all, "(select * from dead_letters l where "+s+q.terms.String()+first)
-			}
-			texts = "(select * from (" + strings.Join(all, " union all ") + ") l" + first + " l " + textOf
+		parts = []string{part(waiting, like(letterText, one, other))}
+		if last == nil {
+			parts = append(parts, part("dead_letter_texts t join dead_letters l on l.id = t.letter_id", like("t.text", one, other)))
+			break
 		}
-		parts = []string{
-			part(texts, like("t.text", one, other)),
-			part(waiting, like(letterText, one, other)),
+		for _, s := range ranges(f) {
+			parts = append(parts, part("dead_letters l "+textOf, s+" and "+like("t.text", one, other)))
 		}
 	case f.Q != "" && !f.Short():
 		one, other := patterns(f.Q)
@@ -119,6 +127,18 @@ func listed(f letter.Filter, after *letter.ListKey, limit, newest int, values bo
 	}
 	// A letter that waits to be indexed again is in both parts of a search.
 	return "select * from (" + strings.Join(parts, " union ") + ") l" + newestFirst + most, q.args
+}
+
+// nth returns the query of the key of the n-th letter after a key, of those that f selects without its text.
+func nth(f letter.Filter, after *letter.ListKey, n int) (query string, args []any) {
+	q := &listing{}
+	q.filter(f, after)
+	most := q.arg(n)
+	var parts []string
+	for _, s := range ranges(f) {
+		parts = append(parts, "(select last_failed_at, id from dead_letters l where "+s+q.terms.String()+newestFirst+most+")")
+	}
+	return "select * from (" + strings.Join(parts, " union all ") + ") l" + newestFirst + "1 offset " + most + " - 1", q.args
 }
 
 // ranges returns a condition for each range of an index that has letters which f selects: all indexes but that of the keys have the status
@@ -158,41 +178,105 @@ func like(text, one, other string) string {
 	return "(" + text + " like lower(" + one + ") or " + text + " like lower(" + other + "))"
 }
 
-// lookedThrough is how many of the newest letters a search looks through before it uses the index of texts: that would sort all letters with
-// a common text to find the newest of them.
-const lookedThrough = 5_000
+const (
+	// lookedThrough is how many letters a search looks through, newest first (about 10 us each), and how many it samples.
+	lookedThrough = 3_000
+	// sorted is how many letters the index of texts may find. It has no order, so all that it finds are read and sorted for one page of
+	// them (about 30 us each).
+	sorted = 1_000
+)
 
-// List returns letters without their contents, newest failure first, after the given key; nil: from the first on. values says whether
-// Filter.Q was also looked for in the values.
-func (s *Store) List(ctx context.Context, f letter.Filter, after *letter.ListKey, limit int) (all []letter.Listed, values bool, err error) {
-	if f.Q != "" {
-		if err := s.pool.QueryRow(ctx, hasSearch).Scan(&values); err != nil {
-			return nil, false, postgres.Classify(err)
+// List returns letters without their contents, newest failure first, after the given key; nil: from the first on.
+//
+// A search whose text is in many letters, but not in enough of the next ones, has a page that is shorter than limit, or empty, although
+// more pages follow: nothing finds the next letters with it fast. The next page goes on from the last letter that was looked at.
+func (s *Store) List(ctx context.Context, f letter.Filter, after *letter.ListKey, limit int) (letter.ListPage, error) {
+	values, texts, err := s.searchable(ctx, f)
+	if err != nil {
+		return letter.ListPage{}, err
+	}
+	if texts > 0 {
+		page, enough, err := s.lookThrough(ctx, f, after, limit, texts)
+		if err != nil || enough {
+			return page, err
 		}
 	}
-	if values && !f.Short() {
-		all, err = s.list(ctx, f, after, limit, lookedThrough, values)
-		if err != nil || len(all) == limit {
-			return all, values, err
-		}
-	}
-	all, err = s.list(ctx, f, after, limit, 0, values)
-	return all, values, err
+	all, err := s.list(ctx, f, after, nil, limit+1, values)
+	return letter.PageOf(all, limit, values), err
 }
 
-func (s *Store) list(ctx context.Context, f letter.Filter, after *letter.ListKey, limit, newest int, values bool) ([]letter.Listed, error) {
-	query, args := listed(f, after, limit, newest, values)
+// searchable reports whether values can be searched for the text of f, and how many texts Postgres takes the index to have; 0 if it is not
+// needed.
+func (s *Store) searchable(ctx context.Context, f letter.Filter) (values bool, texts float64, err error) {
+	if f.Q == "" || f.Short() {
+		return true, 0, nil
+	}
+	const q = hasSearch + ", coalesce((select reltuples from pg_class where oid = to_regclass('dead_letter_texts')), 0)::float8"
+	if err := s.pool.QueryRow(ctx, q).Scan(&values, &texts); err != nil {
+		return false, 0, postgres.Classify(err)
+	}
+	if !values {
+		texts = 0
+	}
+	return values, texts, nil
+}
+
+// lookThrough looks through the next letters. enough is false if the index of texts can do better.
+func (s *Store) lookThrough(ctx context.Context, f letter.Filter, after *letter.ListKey, limit int, texts float64) (page letter.ListPage, enough bool, err error) {
+	last, err := s.nth(ctx, f, after, lookedThrough)
+	if err != nil {
+		return letter.ListPage{}, false, err
+	}
+	to := last
+	if to == nil {
+		to = &letter.ListKey{At: math.MinInt64} // all that are left
+	}
+	all, err := s.list(ctx, f, after, to, limit+1, true)
+	if err != nil || len(all) > limit || last == nil {
+		return letter.PageOf(all, limit, true), true, err
+	}
+	one, other := patterns(f.Q)
+	share := min(1, lookedThrough/texts)
+	var found int
+	if err := s.pool.QueryRow(ctx, sample, 100*share, one, other).Scan(&found); err != nil {
+		return letter.ListPage{}, false, postgres.Classify(err)
+	}
+	searched := shown(timeOf(*last))
+	return letter.ListPage{Letters: all, Next: last, Searched: &searched, Values: true}, float64(found)/share >= sorted, nil
+}
+
+func (s *Store) list(ctx context.Context, f letter.Filter, after, last *letter.ListKey, limit int, values bool) ([]letter.Listed, error) {
+	query, args := listed(f, after, last, limit, values)
 	// The index of texts has no order: what it finds is sorted.
 	db := querier(s.pool)
-	if f.Q == "" || f.Short() || newest > 0 {
+	if f.Q == "" || f.Short() || last != nil {
 		db = postgres.NewIndexed(s.pool, 0)
 	}
 	rows, err := db.Query(ctx, query, args...)
 	return collect(rows, err, scanListed)
 }
 
+// nth returns nil if there are fewer letters.
+func (s *Store) nth(ctx context.Context, f letter.Filter, after *letter.ListKey, n int) (*letter.ListKey, error) {
+	query, args := nth(f, after, n)
+	rows, err := postgres.NewIndexed(s.pool, 0).Query(ctx, query, args...)
+	all, err := collect(rows, err, func(row pgx.CollectableRow) (letter.ListKey, error) {
+		var at pgtype.Timestamptz
+		var id uuid.UUID
+		err := row.Scan(&at, &id)
+		return keyOf(at, id), err
+	})
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return &all[0], nil
+}
+
 // hasSearch says whether the index of the search is there.
 const hasSearch = "select to_regclass('dead_letter_texts_search') is not null"
+
+// sample counts the texts like one of two patterns, in some per cent of all, taken anywhere.
+var sample = "select count(*) from dead_letter_texts t tablesample system ($1) where " + like("t.text", "$2", "$3")
 
 func scanListed(row pgx.CollectableRow) (l letter.Listed, err error) {
 	var origin place

@@ -7,13 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -152,11 +153,11 @@ func TestSearch(t *testing.T) {
 			"日本": {"BTC-USD"}, "GRüßE": {"BTC-USD"}, "100%_D": {"BTC-USD"}, "100%xd": nil, `\ wrong`: {"BTC-USD"}, "k2": {"K2"}, "k3": nil, "no such text": nil,
 			"/PROVIDERS": {"AAPL", "BTC-USD", "K2"},
 		} {
-			all, values, err := s.List(t.Context(), letter.Filter{Q: q}, nil, 10)
+			page, err := s.List(t.Context(), letter.Filter{Q: q}, nil, 10)
 			require.NoError(t, err)
-			require.True(t, values)
+			require.True(t, page.Values)
 			var got []string
-			for _, l := range all {
+			for _, l := range page.Letters {
 				got = append(got, *l.Symbol)
 			}
 			require.ElementsMatch(t, want, got, "%s, %q", when, q)
@@ -169,17 +170,17 @@ func TestSearch(t *testing.T) {
 
 	lettertest.Exec(t, pool, "update dead_letters set reason = 'another one' where symbol = 'K2'")
 	for range 2 {
-		all, _, err := s.List(t.Context(), letter.Filter{Q: "another"}, nil, 10)
+		page, err := s.List(t.Context(), letter.Filter{Q: "another"}, nil, 10)
 		require.NoError(t, err)
-		require.Len(t, all, 1, "the new failure is found, before and after it is indexed")
+		require.Len(t, page.Letters, 1, "the new failure is found, before and after it is indexed")
 		require.NoError(t, s.IndexTexts(t.Context()))
 	}
 
 	lettertest.Exec(t, pool, "drop index dead_letter_texts_search")
-	all, values, err := s.List(t.Context(), letter.Filter{Q: "another"}, nil, 10)
+	page, err := s.List(t.Context(), letter.Filter{Q: "another"}, nil, 10)
 	require.NoError(t, err)
-	require.Len(t, all, 1)
-	require.False(t, values, "without the extension the values are not searched")
+	require.Len(t, page.Letters, 1)
+	require.False(t, page.Values, "without the extension the values are not searched")
 	for q, want := range map[string]int64{"price\":-1": 0, "another": 1} {
 		b, err := s.CreateBulk(t.Context(), replay.Bulk{Who: "me", Filter: letter.Filter{Q: q}, Target: replay.ToFunction, Action: replay.ActionReplay, DryRun: true, Rate: 1}, "", nil)
 		require.NoError(t, err)
@@ -203,10 +204,10 @@ func TestLettersWithTheSameKey(t *testing.T) {
 			values ($1, true, $2, sha256($3::text::bytea), 'x', '[]', '{}', 'c', 'r', 'f', now(), now())`, id, key, strconv.Itoa(i))
 	}
 	for name, same := range ids {
-		all, _, err := s.List(t.Context(), letter.Filter{SameKeyAs: &same[0]}, nil, 10)
+		page, err := s.List(t.Context(), letter.Filter{SameKeyAs: &same[0]}, nil, 10)
 		require.NoError(t, err)
 		var got []uuid.UUID
-		for _, l := range all {
+		for _, l := range page.Letters {
 			got = append(got, l.ID)
 		}
 		if name == "true" { // null
@@ -233,59 +234,98 @@ func TestPages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var after *letter.ListKey
 			seen := map[uuid.UUID]bool{}
 			last := time.Now().Add(time.Hour)
-			for {
-				page, _, err := s.List(t.Context(), f, after, 17)
-				require.NoError(t, err)
-				if len(page) == 0 {
-					break
-				}
-				for _, l := range page {
+			for page := range pages(t, s, f, 17) {
+				for _, l := range page.Letters {
 					require.False(t, seen[l.ID])
 					require.False(t, l.LastFailedAt.After(last))
 					seen[l.ID], last = true, l.LastFailedAt
 				}
-				after = &page[len(page)-1].Key
 			}
-			all, _, err := s.List(t.Context(), f, nil, 1000)
+			all, err := s.List(t.Context(), f, nil, 1000)
 			require.NoError(t, err)
-			require.Len(t, seen, len(all))
-			require.NotEmpty(t, all, fmt.Sprint(f))
+			require.Nil(t, all.Next)
+			require.Len(t, seen, len(all.Letters))
+			require.NotEmpty(t, all.Letters, fmt.Sprint(f))
 		})
 	}
 }
 
-// A search finds letters in order, whether or not they are among the newest that it looks through first.
+// pages lists page by page, until the last.
+func pages(t *testing.T, s *store.Store, f letter.Filter, limit int) iter.Seq[letter.ListPage] {
+	t.Helper()
+	return func(yield func(letter.ListPage) bool) {
+		var after *letter.ListKey
+		for {
+			page, err := s.List(t.Context(), f, after, limit)
+			require.NoError(t, err)
+			if !yield(page) || page.Next == nil {
+				return
+			}
+			after = page.Next
+		}
+	}
+}
+
+// A search finds each letter once and in order, wherever it is: pages are full if its text is in most of the newest letters, or in few
+// letters at all, and short or empty if too many would have to be sorted.
 func TestSearchGoesBeyondTheNewest(t *testing.T) {
 	t.Parallel()
 	s, pool := open(t)
-	const letters, rare = 5_040, 50 // the last 50 are the oldest, and 10 of them are among the newest 5,000
+	const letters = 40_000
 	lettertest.Exec(t, pool, `
-		insert into dead_letters (id, exact, value_sha256, value, headers, attributes, code, reason, fingerprint, first_failed_at, last_failed_at)
-		select lpad(i::text, 32, '0')::uuid, true, sha256(i::text::bytea), convert_to(case when i > $1 then 'rare' else 'common' end, 'UTF8'), '[]', '{}', 'c', 'r', 'f',
-			now(), now() - i * interval '1 s'
-		from generate_series(1, $2::int) i`, letters-rare, letters)
-	lettertest.Exec(t, pool, `
-		with taken as (delete from dead_letters_to_index returning letter_id)
-		insert into dead_letter_texts
-		select id, dead_letter_text(code, reason, symbol, event_source, event_id, value) from dead_letters join taken on letter_id = id`)
-	for text, want := range map[string]int{"rare": letters - rare + 1, "common": 1} {
+		insert into dead_letters (id, status, exact, value_sha256, value, headers, attributes, code, reason, fingerprint, first_failed_at, last_failed_at)
+		select lpad(i::text, 32, '0')::uuid, case when i % 2 = 0 then 'open' else 'resolved' end, true, sha256(i::text::bytea), convert_to(concat_ws(' ',
+				'common',
+				case when i % 20 = 0 then 'some' end,
+				case when i % 3000 = 0 then 'rare' end,
+				case when i > 30000 then 'earlier' end,
+				case when i > $1 - 25 then 'oldest' end,
+				case when i in (5, 6, $1) then 'apart' end), 'UTF8'), '[]', '{}', 'c', 'r', 'f',
+			now(), now() - i / 7 * interval '1 s' -- seven letters at a time, as batches fail
+		from generate_series(1, $1::int) i`, letters)
+	index := func(where string) {
+		lettertest.Exec(t, pool, `
+			with taken as (delete from dead_letters_to_index where `+where+` returning letter_id)
+			insert into dead_letter_texts
+			select id, dead_letter_text(code, reason, symbol, event_source, event_id, value) from dead_letters join taken on letter_id = id`)
+	}
+	index("right(letter_id::text, 2) <> '30'") // others wait, among them every tenth that has "some"
+	lettertest.Exec(t, pool, "analyze dead_letter_texts")
+	for text, want := range map[string]struct{ found, short, empty int }{
+		"common": {found: letters}, "rare": {found: letters / 3000}, "oldest": {found: 25}, "apart": {found: 3}, "none": {},
+		"some":    {found: letters / 20, short: letters / 3000}, // 150 of each 3,000
+		"earlier": {found: 10_000, empty: 9, short: 1},          // 30,000 letters are newer
+	} {
 		t.Run(text, func(t *testing.T) {
 			t.Parallel()
-			var after *letter.ListKey
-			for range rare / 10 {
-				page, values, err := s.List(t.Context(), letter.Filter{Q: text}, after, 10)
-				require.NoError(t, err)
-				require.True(t, values)
-				require.Len(t, page, 10)
-				for _, l := range page {
-					require.Equal(t, fmt.Sprintf("%032d", want), strings.ReplaceAll(l.ID.String(), "-", ""))
-					want++
+			const limit = 170
+			got, short, empty := []string{}, 0, 0
+			for page := range pages(t, s, letter.Filter{Q: text}, limit) {
+				require.True(t, page.Values)
+				require.LessOrEqual(t, len(page.Letters), limit)
+				require.Equal(t, page.Next != nil && len(page.Letters) < limit, page.Searched != nil)
+				switch {
+				case page.Searched != nil && len(page.Letters) == 0:
+					empty++
+				case page.Searched != nil:
+					short++
 				}
-				after = &page[9].Key
+				for _, l := range page.Letters {
+					require.False(t, page.Searched != nil && l.LastFailedAt.Before(*page.Searched))
+					got = append(got, l.ID.String())
+				}
 			}
+			require.Equal(t, want.short, short)
+			require.Equal(t, want.empty, empty)
+			rows, err := pool.Query(t.Context(), `
+				select id::text from dead_letters where convert_from(value, 'UTF8') like '%' || $1 || '%' order by last_failed_at desc, id desc`, text)
+			require.NoError(t, err)
+			wanted, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			require.NoError(t, err)
+			require.Len(t, wanted, want.found)
+			require.Equal(t, wanted, got)
 		})
 	}
 }

@@ -36,17 +36,19 @@ func TestLettersAreFoundByIndex(t *testing.T) {
 		args []any
 		by   string
 	}
-	list := func(f letter.Filter, newest int, by string) query {
-		sql, args := listed(f, nil, 50, newest, true)
+	list := func(f letter.Filter, last *letter.ListKey, by string) query {
+		sql, args := listed(f, nil, last, 50, true)
 		return query{indexed, sql, args, by}
 	}
+	bound, boundArgs := nth(letter.Filter{}, nil, lookedThrough)
 	settle := []any{uuid.Nil, uuid.Nil}
 	settle = append(settle, resultColumns([]replay.Result{{Letter: letter.Stored{State: letter.State{Token: &uuid.UUID{}}}}})...)
 	for name, q := range map[string]query{
-		"all":                   list(letter.Filter{}, 0, "dead_letters_by_status_time"),
-		"by status":             list(letter.Filter{Status: letter.Open}, 0, "dead_letters_by_status_time"),
-		"by symbol":             list(letter.Filter{Symbol: "A"}, 0, "dead_letters_by_symbol"),
-		"searched":              list(letter.Filter{Q: "cause"}, lookedThrough, "dead_letters_by_status_time"),
+		"all":                   list(letter.Filter{}, nil, "dead_letters_by_status_time"),
+		"by status":             list(letter.Filter{Status: letter.Open}, nil, "dead_letters_by_status_time"),
+		"by symbol":             list(letter.Filter{Symbol: "A"}, nil, "dead_letters_by_symbol"),
+		"searched":              list(letter.Filter{Q: "cause"}, &letter.ListKey{}, "dead_letters_by_status_time"),
+		"looked through":        {indexed, bound, boundArgs, "dead_letters_by_status_time"},
 		"replayed":              {indexed, selectAfterID[false], selectArgs(letter.Filter{Topic: "price-events"}, uuid.Nil), "dead_letters_by_status"},
 		"replayed to its topic": {indexed, selectAfterOrigin[false], selectArgs(letter.Filter{}, "price-events", 0, int64(math.MaxInt64)), "dead_letters_by_place"},
 		"settled":               {pool, settleLetters, settle, "dead_letters_pk"},

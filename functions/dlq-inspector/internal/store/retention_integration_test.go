@@ -120,9 +120,9 @@ func TestOnlyLettersThatWereSettledLongAgoAreRemoved(t *testing.T) {
 	require.Equal(t, int64(left), groups[0].Letters)
 	require.Equal(t, left, lettertest.Count(t, pool, "select count(*) from dead_letter_failures"))
 	require.Equal(t, left, lettertest.Count(t, pool, "select count(*) from dead_letter_texts"))
-	found, _, err := s.List(t.Context(), letter.Filter{Q: "negative"}, nil, 100)
+	found, err := s.List(t.Context(), letter.Filter{Q: "negative"}, nil, 100)
 	require.NoError(t, err)
-	require.Len(t, found, left)
+	require.Len(t, found.Letters, left)
 }
 
 // The trail says of a letter that is gone which one it was, what was done with it, and that it was removed.
@@ -130,9 +130,9 @@ func TestAuditTrailOutlivesItsLetter(t *testing.T) {
 	t.Parallel()
 	s, pool := open(t)
 	save(t, s, arrivals(1)...)
-	all, _, err := s.List(t.Context(), letter.Filter{}, nil, 1)
+	page, err := s.List(t.Context(), letter.Filter{}, nil, 1)
 	require.NoError(t, err)
-	id := all[0].ID
+	id := page.Letters[0].ID
 	_, err = s.Transition(t.Context(), id, letter.Change{
 		Who: "anna", Action: letter.ActionDiscard, Reason: "known", Apply: func(l letter.Stored) (letter.State, error) { return l.Discard() },
 	})

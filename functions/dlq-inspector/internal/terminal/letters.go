@@ -88,13 +88,19 @@ func list(ctx context.Context, c *command, args []string) error {
 		Messages []operators.Summary
 		Next     *string `json:"next_page_token"`
 	}
-	body, err := c.api.get(ctx, "/dlq/messages", q, &answer)
-	if err != nil {
-		return err
-	}
-	if c.json {
-		c.raw(body)
-		return nil
+	for {
+		body, err := c.api.get(ctx, "/dlq/messages", q, &answer)
+		if err != nil {
+			return err
+		}
+		if c.json {
+			c.raw(body)
+			return nil
+		}
+		if len(answer.Messages) > 0 || answer.Next == nil {
+			break
+		}
+		q.Set("page_token", *answer.Next) // pages of a search may be empty although others follow
 	}
 	t := newTable("ID", "LAST (UTC)", "STATUS", "SYMBOL", "WHY")
 	for _, l := range answer.Messages {

@@ -102,7 +102,13 @@ type row struct {
 var rows = map[string]row{
 	"list":                      {args: "list", answers: map[string][]string{"GET /dlq/messages": {"list.json"}}, golden: "list.txt", err: "--page-token abc"},
 	"list on a narrow terminal": {args: "list --limit 2", answers: map[string][]string{"GET /dlq/messages": {"list.json"}}, width: 80, golden: "list-80.txt", err: "--page-token abc"},
-	"list as JSON":              {args: "list --json", answers: map[string][]string{"GET /dlq/messages": {"list.json"}}, golden: "list.json"},
+	"list of a search whose first pages are empty": {
+		args:    "list --q x",
+		answers: map[string][]string{"GET /dlq/messages": {`{"messages":[],"next_page_token":"a"}`, `{"messages":[],"next_page_token":"b"}`, "list.json"}},
+		golden:  "list.txt", err: "--page-token abc",
+		requests: []string{"GET /dlq/messages?limit=100&q=x", "GET /dlq/messages?limit=100&page_token=a&q=x", "GET /dlq/messages?limit=100&page_token=b&q=x"},
+	},
+	"list as JSON": {args: "list --json", answers: map[string][]string{"GET /dlq/messages": {"list.json"}}, golden: "list.json"},
 	"list with all filters": {
 		args:    "list --status open --symbol AAPL --cause f --topic t --q a&b --since 2024-01-01T00:00:00Z --until 2025-01-01T00:00:00Z --limit 5 --page-token x",
 		answers: map[string][]string{"GET /dlq/messages": {`{"messages":[]}`}}, out: "ID  LAST (UTC)  STATUS  SYMBOL  WHY\n",
