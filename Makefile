@@ -55,8 +55,8 @@ build: tools ## build the functions and the local runtime into $(LOCAL_DIR)/bin
 	@{ $(LINK) -v -o $(BIN)/ $(PROGRAMS) 2>&1; echo "exit $$?"; } | sh -c "$$PROGRESS" progress "$$(go list -deps $(PROGRAMS) | wc -l)"
 	@echo "built into $(BIN)"
 
-run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real providers)
-	@exec env $(if $(LIVE),LIVE=$(LIVE)) $(if $(DEMO),DEMO=$(DEMO)) $(if $(COPIES),COPIES=$(COPIES)) $(BIN)/local
+run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real providers, TRACES=1: traces at /traces)
+	@exec env $(if $(LIVE),LIVE=$(LIVE)) $(if $(DEMO),DEMO=$(DEMO)) $(if $(COPIES),COPIES=$(COPIES)) $(if $(TRACES),TRACES=$(TRACES)) $(BIN)/local
 
 # A broker in Java needs a processor of its own: then one package is tested at a time.
 test: build ## run all tests on Postgres, Redis and Kafka, which it starts and stops (BROWSER=1: also those of the pages, in Chromium; KAFKA=apache or apache-secure: on Apache Kafka, which needs Java and Maven; PGBOUNCER=1: the whole stacks behind PgBouncer)

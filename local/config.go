@@ -45,6 +45,7 @@ type config struct {
 	Kafka        kafkaclient.Config // an existing broker
 	Topics       priceevent.Topics
 	Tracing      trace.Config
+	Traces       bool   `envconfig:"TRACES"`                   // take the traces of this stack, and show them at /traces
 	GroupPrefix  string `envconfig:"CONSUMER_GROUP_PREFIX"`    // of the manifests' consumer groups, for a broker that others use, too
 	Broker       string `envconfig:"KAFKA" default:"embedded"` // the broker to start: embedded, apache or apache-secure
 	Pooler       bool   `envconfig:"PGBOUNCER"`                // put PgBouncer in front of the Postgres that is started
@@ -99,6 +100,9 @@ func (c *config) Validate() error {
 	}
 	if err := errors.Join(c.Topics.Validate(), c.Tracing.Validate()); err != nil {
 		return err
+	}
+	if c.Traces && c.Tracing.Endpoint+c.Tracing.TracesEndpoint != "" {
+		return errors.New("TRACES and OTEL_EXPORTER_OTLP_ENDPOINT are set: traces go to one place")
 	}
 	if c.LocalStack == "" && c.Kafka.Servers() != "" {
 		return c.Kafka.Validate()

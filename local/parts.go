@@ -18,6 +18,7 @@ import (
 	"marketdata/local/serving"
 	"marketdata/local/sources"
 	"marketdata/local/supervisor"
+	"marketdata/local/traces"
 	"marketdata/shared/freeport"
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/priceevent"
@@ -133,11 +134,30 @@ func startBalancer(ctx context.Context, replicas []string) (string, stopFunc, er
 	return url, func(ctx context.Context) { stop(ctx); proxy.Close() }, nil
 }
 
-// startGateway starts the gateway on a listener.
-func startGateway(gate net.Listener, functions map[string][]string, watch health.Options, out *console.Console) (stopFunc, error) {
+// startTraces takes the traces of this stack if cfg says so, and tells the sources where. url is for the functions.
+func startTraces(ctx context.Context, cfg *config) (url string, spans *traces.Store, stop stopFunc, err error) {
+	if !cfg.Traces {
+		return "", nil, nil, nil
+	}
+	spans = &traces.Store{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/traces", spans.Receive)
+	if url, stop, err = serveOn(ctx, "127.0.0.1:0", mux); err != nil {
+		return "", nil, nil, fmt.Errorf("start traces: %w", err)
+	}
+	cfg.Tracing.Endpoint = url
+	return url, spans, stop, nil
+}
+
+// startGateway starts the gateway on a listener. spans may be nil.
+func startGateway(gate net.Listener, functions map[string][]string, watch health.Options, spans *traces.Store, out *console.Console) (stopFunc, error) {
 	h, err := gateway.New(functions, health.New(watch), out.Logger("gateway"))
 	if err != nil {
 		return nil, err
+	}
+	if spans != nil {
+		h.HandleFunc("GET /traces", spans.List)
+		h.HandleFunc("GET /traces/{id}", spans.Show)
 	}
 	stop := serve(gate, h)
 	return func(ctx context.Context) { stop(ctx); h.Close() }, nil

@@ -110,11 +110,16 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 		out.Say("exchange: fake price providers on " + exchangeURL)
 	}
 
+	tracesURL, spans, stop, err := startTraces(ctx, &cfg)
+	if begun.add(stop); err != nil {
+		return err
+	}
+
 	functions := givenFunctions()
 	watch := health.Options{Functions: []string{"get-latest", "poll", "compute-ma", "dlq-inspector"}, Replicas: func() map[string][]string { return functions }, Token: token}
 	if only["functions"] {
 		o := supervisor.Options{
-			BinDir: cfg.binDir(), Copies: cfg.replicas, Order: functionNames, Env: functionEnv(cfg, backing, token, exchangeURL),
+			BinDir: cfg.binDir(), Copies: cfg.replicas, Order: functionNames, Env: functionEnv(cfg, backing, token, exchangeURL, tracesURL),
 			Out: out,
 		}
 		if cfg.idle > 0 {
@@ -158,7 +163,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	}
 
 	if only["gateway"] {
-		stop, err = startGateway(gate, functions, watch, out)
+		stop, err = startGateway(gate, functions, watch, spans, out)
 		if begun.add(stop); err != nil {
 			return err
 		}

@@ -123,9 +123,12 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 
 // functionEnv returns the environment of the functions: our own, with the addresses of this stack. The exchange replaces the providers
 // unless cfg says otherwise; "": there is none.
-func functionEnv(cfg config, backing services.Addresses, token, exchangeURL string) []string {
+func functionEnv(cfg config, backing services.Addresses, token, exchangeURL, tracesURL string) []string {
 	own := append(withoutKafka(os.Environ()), withoutFiles...)
 	addresses := append(backing.Environ(), "DLQ_TOKEN="+token)
+	if tracesURL != "" {
+		addresses = append(addresses, "OTEL_EXPORTER_OTLP_ENDPOINT="+tracesURL)
+	}
 	if exchangeURL == "" || cfg.Live {
 		return append(own, addresses...)
 	}

@@ -25,7 +25,7 @@ func TestSecretsFromFilesReachTheFunctions(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"secret of DATABASE_URL", "secret of REDIS_URL", "secret of DLQ_TOKEN"}, []string{cfg.DatabaseURL, cfg.RedisURL, cfg.DLQToken})
 	last := map[string]string{}
-	for _, v := range functionEnv(cfg, services.Addresses{DatabaseURL: cfg.DatabaseURL}, cfg.DLQToken, "") {
+	for _, v := range functionEnv(cfg, services.Addresses{DatabaseURL: cfg.DatabaseURL}, cfg.DLQToken, "", "") {
 		name, value, _ := strings.Cut(v, "=")
 		last[name] = value // the last one counts
 	}

@@ -84,6 +84,9 @@ func New(targets map[string][]string, health http.Handler, log *slog.Logger) (*G
 	return g, nil
 }
 
+// HandleFunc adds a route, before the first request.
+func (g *Gateway) HandleFunc(pattern string, h http.HandlerFunc) { g.mux.HandleFunc(pattern, h) }
+
 // ServeHTTP answers a request of a client.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mux.ServeHTTP(w, request.Identify(r))

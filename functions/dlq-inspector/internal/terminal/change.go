@@ -56,6 +56,7 @@ type change struct {
 	path string         // of the route of many
 	body map[string]any // without the choice of letters
 	rate int            // of many; 0: it has none
+	jq   string         // the transform of many; empty: it has none
 }
 
 // make makes a change. One letter gets its own answer, which says more than that of many.
@@ -71,12 +72,15 @@ func (c *command) make(ctx context.Context, ch choice, x change) error {
 	if x.rate > 0 {
 		many["rate_per_second"] = x.rate
 	}
+	if x.jq != "" {
+		many["transform"] = x.jq
+	}
 	if !ch.yes {
 		if goOn, err := c.planned(ctx, ch.plan, x, many); !goOn {
 			return err
 		}
 	}
-	if len(c.args) == 1 {
+	if len(c.args) == 1 && x.jq == "" {
 		return c.one(ctx, x)
 	}
 	b, answer, err := c.follow(ctx, x.path, many)
@@ -221,6 +225,7 @@ func replay(ctx context.Context, c *command, args []string) error {
 	force := c.flags.Bool("force", false, "go on although most letters are refused, and replay letters that have used up their replays")
 	target := c.flags.String("target", "function", "function, or topic: exact copies to the original topics")
 	rate := c.flags.Int("rate", 200, "letters a second, at most")
+	jq := c.flags.String("transform", "", "jq program that makes the data of each event, such as '.price |= tonumber'")
 	c.flags.StringVar(&ch.reason, "reason", "", "for the audit trail")
 	if err := ch.parse(c, args, synopsis); err != nil {
 		return err
@@ -228,7 +233,7 @@ func replay(ctx context.Context, c *command, args []string) error {
 	if !ch.yes && !ch.plan && !c.Asks {
 		return usageError{"nobody can be asked here: --yes replays without a question, --dry-run only plans"}
 	}
-	return c.make(ctx, ch, change{name: "replay", path: "/dlq/replays", body: map[string]any{"target": *target, "force": *force}, rate: *rate})
+	return c.make(ctx, ch, change{name: "replay", path: "/dlq/replays", body: map[string]any{"target": *target, "force": *force}, rate: *rate, jq: *jq})
 }
 
 // discard plans and asks only where a filter chooses the letters.

@@ -168,6 +168,11 @@ var rows = map[string]row{
 			"GET /dlq/replays/" + run1,
 		},
 	},
+	"replay with a transform": {
+		args: "replay " + id1 + " --yes --transform .price|=tonumber", answers: map[string][]string{"POST /dlq/replays": {bulk("replay", "completed", false, `{"resolved":2,"refused":1}`)}},
+		code: exitFailed, golden: "replay-ids.txt",
+		requests: []string{`POST /dlq/replays {"force":false,"ids":["` + id1 + `"],"rate_per_second":200,"target":"function","transform":".price|=tonumber"}`},
+	},
 	"replay of all, as JSON": {
 		args: "replay --all --yes --json", answers: map[string][]string{"POST /dlq/replays": {bulk("replay", "completed", false, `{"resolved":2}`) + "\n"}},
 		out:      bulk("replay", "completed", false, `{"resolved":2}`) + "\n",
