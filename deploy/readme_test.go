@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -65,6 +66,37 @@ func TestFunctionsImportNoFunction(t *testing.T) {
 		function := strings.Join(strings.Split(paths[0], "/")[:3], "/")
 		require.True(t, strings.HasPrefix(paths[1], function+"/"), line)
 	}
+}
+
+// Every test that the README calls a proof exists.
+func TestEveryGuaranteeHasItsTest(t *testing.T) {
+	t.Parallel()
+	_, section, found := strings.Cut(read(t, "../README.md"), "\n## Guarantees\n")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n## ")
+	tests := ""
+	for _, folder := range []string{"functions", "shared", "local"} {
+		require.NoError(t, filepath.WalkDir("../"+folder, func(path string, _ fs.DirEntry, err error) error {
+			if strings.HasSuffix(path, "_test.go") {
+				tests += read(t, path)
+			}
+			return err
+		}))
+	}
+	rows := 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 || strings.Contains(line, "---") || strings.Contains(line, "| test |") {
+			continue
+		}
+		rows++
+		proofs := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(cells[2], -1)
+		require.NotEmpty(t, proofs, line)
+		for _, proof := range proofs {
+			require.Contains(t, tests, "\nfunc "+proof[1]+"(", "the proof of: %s", line)
+		}
+	}
+	require.Greater(t, rows, 5)
 }
 
 // functions/README.md names the owner of every table.
