@@ -27,8 +27,8 @@ const (
 // Store holds series and the leases on them. Its clock is the only one that counts. Errors are faults; ErrLost means that the token no
 // longer holds the series. [store.Store] is one.
 type Store interface {
-	// DueProviders returns the providers of series that are due.
-	DueProviders(ctx context.Context) ([]string, error)
+	// DueSeries counts the series that are due, by provider.
+	DueSeries(ctx context.Context) (map[string]int, error)
 	// ClaimSeries leases the series of the provider that is due for the longest time; ok is false if there is none.
 	ClaimSeries(ctx context.Context, provider string, token uuid.UUID) (c Claim, ok bool, err error)
 	// KeepTx writes a series, ends its lease, and returns the id for the raw response of its bars: greater than all before in this series of
@@ -115,17 +115,17 @@ func (r *Runner) Wait() { r.kicks.Wait() }
 // Run fetches answers for the series that are due, of each provider on its own, until none is left or calls ends. What is in flight then
 // is written until ctx ends. A provider that fails is left alone until the next run. An error means that the database does not answer.
 func (r *Runner) Run(ctx, calls context.Context) error {
-	providers, err := r.Store.DueProviders(ctx)
+	due, err := r.Store.DueSeries(ctx)
 	if err != nil || calls.Err() != nil {
 		return err
 	}
-	errs := make(chan error, lanes*len(providers)+1)
+	errs := make(chan error, lanes*len(due)+1)
 	var wg sync.WaitGroup
-	for _, provider := range providers {
+	for provider, series := range due {
 		calls, stop := context.WithCancel(calls)
 		defer stop()
 		slots := r.slots(provider)
-		for range lanes {
+		for range min(series, lanes) {
 			wg.Go(func() {
 				select {
 				case slots <- struct{}{}:

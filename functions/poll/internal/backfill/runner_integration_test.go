@@ -5,6 +5,7 @@ package backfill_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +106,40 @@ func TestADeathBetweenCommitAndPublish(t *testing.T) {
 		return b.Count(t, "select count(*) from outbox") == 0
 	}, 10*time.Second, time.Millisecond)
 	require.Equal(t, b.market.Closes("AAPL", start), b.closes("AAPL", start))
+}
+
+// counted counts the claims of a runner.
+type counted struct {
+	backfill.Store
+	claims atomic.Int64
+}
+
+func (c *counted) ClaimSeries(ctx context.Context, provider string, token uuid.UUID) (backfill.Claim, bool, error) {
+	c.claims.Add(1)
+	return c.Store.ClaimSeries(ctx, provider, token)
+}
+
+// A claim costs a connection and a plan, so there are no more lanes than series: each claims what is due, and then nothing.
+func TestFewClaims(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ series, claims int }{
+		"none":                {0, 0},
+		"one series":          {1, 1 + 1},
+		"three series":        {3, 3 + 3},
+		"more than at a time": {7, 7 + 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			if c.series > 0 {
+				b.create(t, polltest.Day(100), time.Time{}, polltest.Symbols(c.series)...)
+			}
+			store := &counted{Store: b.store}
+			b.Runner.Store = store
+			b.tick(t)
+			require.EqualValues(t, c.claims, store.claims.Load())
+		})
+	}
 }
 
 // Two replicas share the work: no answer is fetched twice. One that is slower than its lease stores nothing.

@@ -47,14 +47,17 @@ func scanSeries(row pgx.Row, more ...any) (s backfill.Series, err error) {
 // dueSeries says that a row of backfill_series f is due and nobody holds it.
 const dueSeries = `not f.done and not f.paused and f.not_before <= now() and (f.lease_expires_at is null or f.lease_expires_at <= now())`
 
-// DueProviders returns the providers of series that are due.
-func (s *Store) DueProviders(ctx context.Context) ([]string, error) {
-	rows, err := s.pool.Query(ctx, "select distinct f.provider from backfill_series f where "+dueSeries)
+// DueSeries counts the series that are due, by provider.
+func (s *Store) DueSeries(ctx context.Context) (map[string]int, error) {
+	rows, err := s.pool.Query(ctx, "select f.provider, count(*) from backfill_series f where "+dueSeries+" group by f.provider")
 	if err != nil {
 		return nil, postgres.Classify(fmt.Errorf("find due histories: %w", err))
 	}
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return all, postgres.Classify(err)
+	due := map[string]int{}
+	var provider string
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&provider, &n}, func() error { due[provider] = n; return nil })
+	return due, postgres.Classify(err)
 }
 
 // ClaimSeries leases the series that is due for the longest time to the holder of token. It skips those that others claim or hold.
