@@ -75,10 +75,12 @@ func (h history) bar(interval time.Duration, start, open, end time.Time) bar {
 // at returns the price of a second as the venue's history has it: in shares of now, or as traded.
 func (h history) at(second int64) int64 {
 	cents, _ := h.e.price(h.instrument, second)
-	if h.venue.asTraded {
-		return h.e.inShares(h.instrument, cents, second)
+	for _, s := range h.e.splitsOf(h.instrument, h.now.Unix()) {
+		if asTraded := h.venue.asTraded || s.Known.After(h.now); !asTraded || s.At.Unix() <= second {
+			cents = s.convert(cents)
+		}
 	}
-	return h.e.inShares(h.instrument, cents, h.now.Unix())
+	return cents
 }
 
 // kept returns the bars that the venue has a close for.

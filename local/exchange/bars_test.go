@@ -144,6 +144,34 @@ func TestSplits(t *testing.T) {
 	}
 }
 
+// A split that is known late changes the closes of before it late, and no others.
+func TestASplitThatIsKnownLate(t *testing.T) {
+	t.Parallel()
+	e, now := at(date(2026, 3, 14))
+	closes := func(v venue) (cents []int64) {
+		for _, b := range e.historyOf(v, "AAPL").bars(oneDay, date(2026, 3, 9), date(2026, 3, 12)) {
+			cents = append(cents, b.cents)
+		}
+		return cents
+	}
+	listed := func() string {
+		_, text := ask(e, http.MethodGet, "/yfinance/v8/finance/chart/AAPL?interval=1d&events=split&period1=1772500000&period2=1773200000", "")
+		return text
+	}
+	old := closes(yfinance)
+	body := `{"symbol":"AAPL","at":"2026-03-10T13:30:00Z","known":"2026-03-20T00:00:00Z","numerator":4,"denominator":1}`
+	status, _ := ask(e, http.MethodPut, "/_admin/splits", body)
+	require.Equal(t, http.StatusNoContent, status)
+	split := split{Numerator: 4, Denominator: 1}
+	traded := []int64{old[0], split.convert(old[1]), split.convert(old[2])}
+	require.Equal(t, traded, closes(yfinance))
+	require.NotContains(t, listed(), "splitRatio")
+	*now = date(2026, 3, 20)
+	require.Equal(t, []int64{split.convert(old[0]), traded[1], traded[2]}, closes(yfinance))
+	require.Contains(t, listed(), `"splitRatio":"4:1"`)
+	require.Equal(t, traded, closes(alphaVantage), "as traded for ever")
+}
+
 // A bar may come late, or with another close at first; every provider says so in its own format.
 func TestDrafts(t *testing.T) {
 	t.Parallel()

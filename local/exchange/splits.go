@@ -9,13 +9,18 @@ import (
 )
 
 // split replaces Denominator shares of a stock by Numerator new ones. From At on, quotes are in new shares, and so are all closes,
-// except of alpha_vantage, whose closes are as traded.
+// except of alpha_vantage, whose closes are as traded. If Known is later than At, nobody lists the split before, and closes are as traded
+// until then: the closes of before At change late, and no others.
 type split struct {
 	Symbol      string    `json:"symbol"`
 	At          time.Time `json:"at"`
+	Known       time.Time `json:"known"` // zero: at once
 	Numerator   int64     `json:"numerator"`
 	Denominator int64     `json:"denominator"`
 }
+
+// convert converts a price to new shares, rounded to cents.
+func (s split) convert(cents int64) int64 { return max((cents*s.Denominator+s.Numerator/2)/s.Numerator, 1) }
 
 func (e *Exchange) addSplit(w http.ResponseWriter, r *http.Request) {
 	var s split
@@ -51,10 +56,10 @@ func (e *Exchange) splitsOf(instrument string, second int64) []split {
 	return slices.DeleteFunc(slices.Clone(e.splits), func(s split) bool { return s.Symbol != instrument || s.At.Unix() > second })
 }
 
-// inShares converts a price to the shares of a second, rounded to cents.
+// inShares converts a price to the shares of a second.
 func (e *Exchange) inShares(instrument string, cents, second int64) int64 {
 	for _, s := range e.splitsOf(instrument, second) {
-		cents = max((cents*s.Denominator+s.Numerator/2)/s.Numerator, 1)
+		cents = s.convert(cents)
 	}
 	return cents
 }

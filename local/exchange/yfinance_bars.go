@@ -116,7 +116,7 @@ type chartSplit struct {
 func yahooSplits(h history, from, to time.Time) *chartSplits {
 	splits := map[string]chartSplit{}
 	for _, s := range h.e.splitsOf(h.instrument, h.now.Unix()) {
-		if s.At.Before(from) || !s.At.Before(to) {
+		if s.At.Before(from) || !s.At.Before(to) || s.Known.After(h.now) {
 			continue
 		}
 		decimal := func(n int64) json.Number { return json.Number(strconv.FormatInt(n, 10) + ".0") }
