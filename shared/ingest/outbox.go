@@ -96,11 +96,12 @@ func fill(slots chan struct{}) {
 	}
 }
 
+// An array is made once. A subquery in IN may be executed again for each row, and then claims more rows than the limit.
 const claimQuery = `
 	update outbox
 	set attempts = attempts + 1, next_attempt_at = now() + $2::interval
-	where id in (
-		select id from outbox where next_attempt_at <= now() order by next_attempt_at, id limit $1 for update skip locked)
+	where id = any (array(
+		select id from outbox where next_attempt_at <= now() order by next_attempt_at, id limit $1 for update skip locked))
 	returning id, topic, key, value, headers, attempts`
 
 // claim leases rows that are due, the longest due first.

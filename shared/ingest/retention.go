@@ -14,13 +14,13 @@ func (in *Ingester) DropBodies(ctx context.Context, age time.Duration, limit int
 	const q = `
 		update raw_responses
 		set body = null
-		where id in (
+		where id = any (array(
 			select id
 			from raw_responses
 			where body is not null and received_at < now() - $1::interval
 			order by received_at
 			limit $2
-			for update skip locked)`
+			for update skip locked))`
 	tag, err := in.pool.Exec(ctx, q, age, limit)
 	if err != nil {
 		return 0, postgres.Classify(fmt.Errorf("drop raw bodies: %w", err))

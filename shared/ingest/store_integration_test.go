@@ -163,3 +163,31 @@ func TestStoreInEveryExecMode(t *testing.T) {
 		})
 	}
 }
+
+// A sweep claims no more rows than it has slots for: of more, the last would wait for ever. A table that had one row when it was last
+// analyzed makes Postgres execute a subquery in IN once for every row.
+func TestLimitsHoldInEveryPlan(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	fill := func(rows int) {
+		for _, q := range []string{
+			"insert into outbox (topic, key, value, headers) select 'x', 'x', 'x', '{}' from generate_series(1, $1::int)",
+			`insert into raw_responses (id, provider, symbol, status, body, received_at)
+			select gen_random_uuid(), 'fake', 'AAPL', 200, 'x', now() - interval '1 day' from generate_series(1, $1::int)`,
+		} {
+			_, err := b.pool.Exec(t.Context(), q, rows)
+			require.NoError(t, err)
+		}
+	}
+	fill(1)
+	_, err := b.pool.Exec(t.Context(), "analyze outbox, raw_responses")
+	require.NoError(t, err)
+	fill(50)
+	const limit = 3
+	claimed, err := b.in.claim(t.Context(), limit)
+	require.NoError(t, err)
+	require.Len(t, claimed, limit)
+	dropped, err := b.in.DropBodies(t.Context(), time.Hour, limit)
+	require.NoError(t, err)
+	require.EqualValues(t, limit, dropped)
+}
