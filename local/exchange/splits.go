@@ -20,7 +20,9 @@ type split struct {
 }
 
 // convert converts a price to new shares, rounded to cents.
-func (s split) convert(cents int64) int64 { return max((cents*s.Denominator+s.Numerator/2)/s.Numerator, 1) }
+func (s split) convert(cents int64) int64 {
+	return max((cents*s.Denominator+s.Numerator/2)/s.Numerator, 1)
+}
 
 func (e *Exchange) addSplit(w http.ResponseWriter, r *http.Request) {
 	var s split
