@@ -78,9 +78,9 @@ func newPlan(rng *rand.Rand) plan {
 	}
 
 	at := some()
-	p.busy = []span{{p.begin, p.begin.Add(10 * time.Minute)}, {change.Add(14 * time.Hour), change.Add(15 * time.Hour)}, {at, at.Add(time.Hour)}}
+	p.busy = []span{{p.begin, p.begin.Add(10 * time.Minute)}, {change.Add(14 * time.Hour), change.Add(14*time.Hour + 20*time.Minute)}, {at, at.Add(20 * time.Minute)}}
 	p.series = slices.Clone(menu[:2])
-	for _, i := range rng.Perm(len(menu) - 2)[:1+rng.IntN(3)] {
+	for _, i := range rng.Perm(len(menu) - 2)[:rng.IntN(2)] {
 		p.series = append(p.series, menu[2+i])
 	}
 	for i := range p.series {
@@ -163,8 +163,9 @@ func draft(rng *rand.Rand, s series, begin, calm time.Time) string {
 		s.provider, s.symbol, s.interval, start.Format(time.RFC3339), shown.Format(time.RFC3339), change)
 }
 
-// addSplit splits a stock that is followed: announced before, on the day, or long after. Some are taken back. Not IBM, whose closes are as
-// traded: a split that is announced late or taken back would change closes that no provider changes.
+// addSplit splits a stock that is followed: announced before, or after with all closes changed, or known only long after it took effect.
+// Some are taken back. Not IBM, whose closes are as traded: a split that is announced late or taken back would change closes that no
+// provider changes.
 func addSplit(rng *rand.Rand, p *plan, announced time.Time, until func(time.Time, time.Duration) time.Time) {
 	var stocks []string
 	for _, s := range p.series {
@@ -174,12 +175,15 @@ func addSplit(rng *rand.Rand, p *plan, announced time.Time, until func(time.Time
 	}
 	symbol := stocks[rng.IntN(len(stocks))]
 	ratio := [][2]int{{2, 1}, {3, 2}, {1, 10}, {11, 10}, {20, 1}}[rng.IntN(5)]
-	at := until(announced, time.Duration(rng.Int64N(int64(5*day))))
-	if rng.IntN(2) == 0 {
-		at = announced.Add(-time.Duration(rng.Int64N(int64(60 * day))))
+	at, known := until(announced, time.Duration(rng.Int64N(int64(5*day)))), announced
+	switch before := time.Duration(rng.Int64N(int64(60 * day))); rng.IntN(3) {
+	case 0:
+		at = announced.Add(-before)
+	case 1:
+		at = announced.Add(-before)
+		announced = later(at, p.begin)
 	}
-	at = at.Truncate(day).Add(13*time.Hour + 30*time.Minute)
-	body := fmt.Sprintf(`{"symbol":%q,"at":%q,"numerator":%d,"denominator":%d}`, symbol, at.Format(time.RFC3339), ratio[0], ratio[1])
+	body := splitOf(symbol, at.Truncate(day).Add(13*time.Hour+30*time.Minute), known, ratio)
 	p.happenings = append(p.happenings, happening{announced, "split " + body, func(w *world) { w.admin(http.MethodPut, "/_admin/splits", body) }})
 	if rng.IntN(3) == 0 {
 		back := until(announced, time.Duration(rng.Int64N(int64(10*day))))
@@ -187,4 +191,15 @@ func addSplit(rng *rand.Rand, p *plan, announced time.Time, until func(time.Time
 			w.admin(http.MethodDelete, "/_admin/splits?symbol="+symbol, "")
 		}})
 	}
+}
+
+func splitOf(symbol string, at, known time.Time, ratio [2]int) string {
+	return fmt.Sprintf(`{"symbol":%q,"at":%q,"known":%q,"numerator":%d,"denominator":%d}`, symbol, at.Format(time.RFC3339), known.Format(time.RFC3339), ratio[0], ratio[1])
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

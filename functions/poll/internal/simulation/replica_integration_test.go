@@ -132,7 +132,7 @@ func (w *world) newPool(r *replica) *pgxpool.Pool {
 	c, err := pgxpool.ParseConfig(w.stage.url)
 	require.NoError(w.t, err)
 	const forever = 10 * 365 * 24 * time.Hour
-	c.MaxConns, c.MaxConnLifetime, c.MaxConnIdleTime, c.HealthCheckPeriod = 4, forever, forever, forever
+	c.MaxConns, c.MaxConnLifetime, c.MaxConnIdleTime, c.HealthCheckPeriod = 2, forever, forever, forever
 	c.ConnConfig.DialFunc = r.mortally((&net.Dialer{}).DialContext)
 	c.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
 		const key = "simulated.time"

@@ -3,13 +3,15 @@
 // Package simulation_test plays the life of followed histories: 60 days in seconds, with downtimes, kills, outages, late and
 // corrected bars, splits, and the clocks put forward or back.
 //
-// What runs is poll as its main puts it together, on a real Postgres, and the built compute-ma. Not real are the time, the exchange
-// (local/exchange, over HTTP in memory), Redis (miniredis), and Kafka, in whose place compute-ma gets the events in any order, some twice.
+// What runs is poll as its main puts it together, on a real Postgres, and the built compute-ma; both are killed. Not real are the time, the
+// exchange (local/exchange, over HTTP in memory), Redis (miniredis), and Kafka, in whose place compute-ma gets the events in any order, some
+// twice.
 // simulate (world_integration_test.go) is where to start; newPlan has what happens, and compare what must be stored.
 package simulation_test
 
 import (
 	"fmt"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -17,8 +19,8 @@ import (
 )
 
 // Every final bar is stored once and is the exchange's, averages follow from them, and no budget is exceeded. SIM_SEEDS is how many
-// simulations are played (few by default: one takes about ten seconds of a processor), SIM_SEED the only one. A seed has one plan, but
-// calls that run at the same time may overtake each other.
+// simulations are played (one takes about three seconds of a processor), SIM_SEED the only one. A seed has one plan, but calls that run at
+// the same time may overtake each other.
 func TestHistoriesHeal(t *testing.T) {
 	t.Parallel()
 	const together = 2
@@ -26,10 +28,11 @@ func TestHistoriesHeal(t *testing.T) {
 	for range together {
 		stages <- newStage(t)
 	}
-	first, seeds := 1, testenv.Size(t, "SIM_SEEDS", 5)
+	first, seeds := 1, testenv.Size(t, "SIM_SEEDS", 50)
 	if only := testenv.Size(t, "SIM_SEED", 0); only > 0 {
 		first, seeds = only, 1
 	}
+	debug.SetGCPercent(400) // most of what a simulation allocates lives briefly
 	began := time.Now()
 	t.Cleanup(func() { t.Logf("%d simulations took %s", seeds, time.Since(began).Round(time.Millisecond)) })
 	for i := range seeds {
