@@ -28,7 +28,7 @@ func traceID(text string) string { return hex.EncodeToString(id(text, 16)) }
 
 // spanOf makes a span that begins after some milliseconds and takes ten.
 func spanOf(trace, name, parent string, after int, change ...func(*otlp.Span)) *otlp.Span {
-	at := uint64(began.Add(time.Duration(after) * time.Millisecond).UnixNano()) //nolint:gosec // after 1970
+	at := uint64(began.Add(time.Duration(after) * time.Millisecond).UnixNano())
 	s := &otlp.Span{TraceId: id(trace, 16), SpanId: id(name, 8), Name: name, StartTimeUnixNano: at, EndTimeUnixNano: at + 10_000_000}
 	if parent != "" {
 		s.ParentSpanId = id(parent, 8)
@@ -59,7 +59,7 @@ func start(t *testing.T) server {
 
 func (s server) post(t *testing.T, body []byte) int {
 	t.Helper()
-	resp, err := http.Post(s.URL+"/v1/traces", "application/x-protobuf", bytes.NewReader(body)) //nolint:noctx // of a test server
+	resp, err := http.Post(s.URL+"/v1/traces", "application/x-protobuf", bytes.NewReader(body))
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	return resp.StatusCode
@@ -76,7 +76,7 @@ func (s server) export(t *testing.T, service string, spans ...*otlp.Span) {
 
 func (s server) get(t *testing.T, path string) (int, []string) {
 	t.Helper()
-	resp, err := http.Get(s.URL + path) //nolint:noctx // of a test server
+	resp, err := http.Get(s.URL + path)
 	require.NoError(t, err)
 	defer resp.Body.Close() //nolint:errcheck // read
 	body, err := io.ReadAll(resp.Body)
