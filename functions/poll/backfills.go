@@ -40,24 +40,22 @@ type backfills struct {
 
 func (h *backfills) routes(routes *api.API, createLimit, limit service.Middleware) {
 	const one = "/prices/backfill/{backfill_id}"
-	op := func(id, method, path, summary string, status int, errs ...int) huma.Operation {
-		return huma.Operation{
-			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"backfill"}, DefaultStatus: status,
-			Errors: append([]int{400, 429, 500, 503}, errs...),
-		}
+	op := func(id, method, path, summary string, status int) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{api.TagBackfills}, DefaultStatus: status}
 	}
-	api.Handle(routes, op("create-backfill", http.MethodPost, "/prices/backfill", "Fetch the bars of a range, and without an end each new one", http.StatusAccepted, 409, 413, 415), h.create, createLimit)
+	api.Handle(routes, op("create-backfill", http.MethodPost, "/prices/backfill", "Fetch the bars of a range, and without an end each new one", http.StatusAccepted), h.create, createLimit)
 	api.Handle(routes, op("list-backfills", http.MethodGet, "/prices/backfill", "List backfills", http.StatusOK), h.list, limit)
-	api.Handle(routes, op("show-backfill", http.MethodGet, one, "Show a backfill with the progress of its symbols", http.StatusOK, 404), h.show, limit)
-	api.Handle(routes, op("pause-backfill", http.MethodPost, one+"/pause", "Pause a backfill", http.StatusOK, 404), h.pause(true), limit)
-	api.Handle(routes, op("resume-backfill", http.MethodPost, one+"/resume", "Resume a backfill: it fetches what it has missed", http.StatusOK, 404), h.pause(false), limit)
-	api.Handle(routes, op("delete-backfill", http.MethodDelete, one, "Delete a backfill; its prices stay", http.StatusNoContent, 404), h.remove, limit)
+	api.Handle(routes, op("show-backfill", http.MethodGet, one, "Show a backfill with the progress of its symbols", http.StatusOK), h.show, limit)
+	api.Handle(routes, op("pause-backfill", http.MethodPost, one+"/pause", "Pause a backfill", http.StatusOK), h.pause(true), limit)
+	api.Handle(routes, op("resume-backfill", http.MethodPost, one+"/resume", "Resume a backfill: it fetches what it has missed", http.StatusOK), h.pause(false), limit)
+	api.Handle(routes, op("delete-backfill", http.MethodDelete, one, "Delete a backfill; its prices stay", http.StatusNoContent), h.remove, limit)
+	explainBackfills(routes)
 }
 
 type backfillRequest struct {
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Repeats with the same key return the same backfill for 24 hours"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Repeats with the same key return the same backfill for 24 hours" example:"history-2024-03-20"`
 	Body           struct {
-		Symbols  []string `json:"symbols" minItems:"1" maxItems:"100" doc:"Instruments; repeated ones are dropped"`
+		Symbols  []string `json:"symbols" minItems:"1" maxItems:"100" doc:"Instruments; repeated ones are dropped" example:"[\"AAPL\",\"MSFT\"]"`
 		Provider string   `json:"provider,omitempty" maxLength:"32" doc:"DEFAULT_PROVIDER if absent"`
 		Interval string   `json:"interval" enum:"1m,5m,15m,1h,1d" doc:"Length of a bar. The series is named after provider and interval: yfinance-1d"`
 		Start    string   `json:"start" maxLength:"64" doc:"Start of the range, inclusive: RFC 3339, a date, or milliseconds since 1970"`
@@ -66,7 +64,7 @@ type backfillRequest struct {
 }
 
 type backfillCreated struct {
-	Location string `header:"Location" doc:"Path of the backfill"`
+	Location string `header:"Location" doc:"Path of the backfill" example:"/prices/backfill/bf_0190f5d800007000800000000000abcd"`
 	Body     struct {
 		BackfillID string         `json:"backfill_id" example:"bf_0190f5d800007000800000000000abcd"`
 		Status     string         `json:"status" enum:"accepted"`
@@ -198,7 +196,7 @@ func orNull(t time.Time) *time.Time {
 }
 
 type backfillPath struct {
-	ID string `path:"backfill_id" maxLength:"64"`
+	ID string `path:"backfill_id" maxLength:"64" doc:"The backfill_id of the answer that created the backfill" example:"bf_0190f5d800007000800000000000abcd"`
 }
 
 type backfillAnswer struct{ Body backfillBody }

@@ -43,20 +43,19 @@ const maxTickBytes = 64 << 10
 
 func (h *handler) routes(mux *http.ServeMux, routes *api.API, createLimit, limit service.Middleware) {
 	mux.Handle("POST /{$}", ingress.Handler{MaxBytes: maxTickBytes, Handle: h.event})
-	op := func(id, method, path, summary string, status int, errs ...int) huma.Operation {
-		return huma.Operation{
-			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"polling"}, DefaultStatus: status,
-			Errors: append([]int{400, 429, 500, 503}, errs...),
-		}
+	op := func(id, method, path, summary string, status int) huma.Operation {
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{api.TagPolling}, DefaultStatus: status}
 	}
-	api.Handle(routes, op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted, 409, 413, 415), h.create, createLimit)
+	api.Handle(routes, op("create-job", http.MethodPost, "/prices/poll", "Create a polling job", http.StatusAccepted), h.create, createLimit)
 	api.Handle(routes, op("list-jobs", http.MethodGet, "/prices/poll", "List polling jobs", http.StatusOK), h.list, limit)
-	api.Handle(routes, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK, 404), h.show, limit)
-	api.Handle(routes, op("list-runs", http.MethodGet, "/prices/poll/{job_id}/runs", "List the runs of a polling job, newest first", http.StatusOK, 404), h.listRuns, limit)
-	api.Handle(routes, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK, 404), h.setStatus(jobs.Paused), limit)
-	api.Handle(routes, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK, 404), h.setStatus(jobs.Active), limit)
-	api.Handle(routes, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent, 404), h.remove, limit)
+	api.Handle(routes, op("show-job", http.MethodGet, "/prices/poll/{job_id}", "Show a polling job", http.StatusOK), h.show, limit)
+	api.Handle(routes, op("list-runs", http.MethodGet, "/prices/poll/{job_id}/runs", "List the runs of a polling job, newest first", http.StatusOK), h.listRuns, limit)
+	api.Handle(routes, op("pause-job", http.MethodPost, "/prices/poll/{job_id}/pause", "Pause a polling job", http.StatusOK), h.setStatus(jobs.Paused), limit)
+	api.Handle(routes, op("resume-job", http.MethodPost, "/prices/poll/{job_id}/resume", "Resume a polling job", http.StatusOK), h.setStatus(jobs.Active), limit)
+	api.Handle(routes, op("delete-job", http.MethodDelete, "/prices/poll/{job_id}", "Delete a polling job", http.StatusNoContent), h.remove, limit)
+	explain(routes)
 	h.backfills.routes(routes, createLimit, limit)
+	routes.Document(describe(h.backfills.historian))
 }
 
 // event handles ticks. PingSource retries after 503, but not after 500.
@@ -68,16 +67,16 @@ func (h *handler) event(ctx context.Context, d ingress.Delivery) error {
 }
 
 type createRequest struct {
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Repeats with the same key return the same job for 24 hours"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"Repeats with the same key return the same job for 24 hours" example:"nightly-2024-03-20"`
 	Body           struct {
-		Symbols  []string `json:"symbols" minItems:"1" maxItems:"100" doc:"Instruments; repeated ones are dropped"`
+		Symbols  []string `json:"symbols" minItems:"1" maxItems:"100" doc:"Instruments; repeated ones are dropped" example:"[\"AAPL\",\"MSFT\"]"`
 		Interval int      `json:"interval,omitempty" minimum:"5" maximum:"86400" default:"60" doc:"Seconds between two fetches"`
 		Provider string   `json:"provider,omitempty" maxLength:"32" doc:"DEFAULT_PROVIDER if absent; auto: the first of PROVIDER_CHAIN that answers"`
 	}
 }
 
 type createAnswer struct {
-	Location string `header:"Location" doc:"Path of the job"`
+	Location string `header:"Location" doc:"Path of the job" example:"/prices/poll/poll_0190f5d800007000800000000000abcd"`
 	Body     createBody
 }
 
@@ -88,9 +87,9 @@ type createBody struct {
 }
 
 type configBody struct {
-	Symbols  []market.Symbol `json:"symbols"`
-	Interval int             `json:"interval" doc:"Seconds"`
-	Provider string          `json:"provider"`
+	Symbols  []market.Symbol `json:"symbols" doc:"Instruments, in upper case"`
+	Interval int             `json:"interval" doc:"Seconds between two fetches"`
+	Provider string          `json:"provider" doc:"Provider, or auto"`
 }
 
 func (h *handler) create(ctx context.Context, in *createRequest) (*createAnswer, error) {
@@ -123,8 +122,8 @@ func checkKey(idempotency string) error {
 }
 
 type jobBody struct {
-	JobID        string       `json:"job_id"`
-	Status       string       `json:"status" enum:"active,paused"`
+	JobID        string       `json:"job_id" doc:"ID of the job"`
+	Status       string       `json:"status" enum:"active,paused" doc:"Whether the job runs"`
 	Config       configBody   `json:"config"`
 	CreatedAt    time.Time    `json:"created_at"`
 	NextRunAt    *time.Time   `json:"next_run_at" nullable:"true" doc:"The period that is due next; null while the job is paused"`
@@ -193,7 +192,7 @@ func utc(t *time.Time) *time.Time {
 }
 
 type jobRequest struct {
-	ID string `path:"job_id" maxLength:"64"`
+	ID string `path:"job_id" maxLength:"64" doc:"The job_id of the answer that created the job" example:"poll_0190f5d800007000800000000000abcd"`
 }
 
 type jobAnswer struct{ Body jobBody }
@@ -224,7 +223,7 @@ func (h *handler) remove(ctx context.Context, in *jobRequest) (*struct{}, error)
 }
 
 type listRequest struct {
-	Status string `query:"status" enum:"active,paused"`
+	Status string `query:"status" enum:"active,paused" doc:"Only jobs with this status" example:"active"`
 	api.Paging
 }
 
@@ -263,7 +262,7 @@ func (h *handler) list(ctx context.Context, in *listRequest) (*listAnswer, error
 }
 
 type runsRequest struct {
-	ID string `path:"job_id" maxLength:"64"`
+	ID string `path:"job_id" maxLength:"64" doc:"The job_id of the answer that created the job" example:"poll_0190f5d800007000800000000000abcd"`
 	api.Paging
 }
 

@@ -77,25 +77,36 @@ func (a *API) build(title, description string) built {
 	for _, register := range a.operations {
 		register(library)
 	}
-	describe(library.OpenAPI())
+	doc := library.OpenAPI()
+	doc.Components.Schemas = copyOf(doc.Components.Schemas)
+	doc.Components.Headers = map[string]*huma.Param{requestIDName: requestIDHeader}
+	describe(doc)
 	for _, finish := range a.document {
-		finish(library.OpenAPI())
+		finish(doc)
 	}
-	return built{library.OpenAPI(), h}
+	doc.Tags, doc.Servers = tagsOf(doc), []*huma.Server{{URL: "/", Description: "Where this document comes from"}}
+	return built{doc, h}
 }
 
 // describe adds to the document what this package adds to huma's rules. Only the document changes: huma validates with schemas of its own,
 // of which these are copies.
 func describe(doc *huma.OpenAPI) {
 	for _, path := range doc.Paths {
-		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
-			if op == nil {
-				continue
-			}
+		for _, op := range operationsOf(path) {
 			delete(op.Responses, "422") // it is 400
+			for _, r := range op.Responses {
+				for _, h := range r.Headers { // huma gives these to the schema alone
+					if h.Description = h.Schema.Description; len(h.Schema.Examples) > 0 {
+						h.Example = h.Schema.Examples[0]
+					}
+				}
+			}
 			for _, p := range op.Parameters {
 				if p.In == "query" && p.Name != "page_token" {
 					p.Schema = notEmpty(p.Schema)
+				}
+				if !p.Required { // Swagger UI would fill it in; the schema has it, too
+					p.Example = nil
 				}
 			}
 		}
@@ -211,11 +222,12 @@ func wrap(h http.Handler, around []service.Middleware) http.Handler {
 	return h
 }
 
+// problemsFirst makes huma add the schema of problems; [API.Explain] adds the other statuses.
+var problemsFirst = []int{http.StatusInternalServerError}
+
 // register returns the handler of an operation, which must be mounted.
 func register[I, O any](a *API, op huma.Operation, handler func(context.Context, *I) (*O, error)) http.Handler {
-	if op.Errors == nil {
-		op.Errors = []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
-	}
+	op.Errors = problemsFirst
 	// checkChange reads and bounds the body; huma reads it again, from memory.
 	limit := cmp.Or(op.MaxBodyBytes, defaultMaxBody)
 	op.MaxBodyBytes, op.BodyReadTimeout = -1, -1
@@ -249,6 +261,7 @@ func register[I, O any](a *API, op huma.Operation, handler func(context.Context,
 // Mount mounts a handler that reads its requests and writes its answers itself. The document has I and O, as with [Handle]; the function's
 // tests must show that the handler does what the document says.
 func Mount[I, O any](a *API, op huma.Operation, h http.Handler) {
+	op.Errors = problemsFirst
 	a.operations = append(a.operations, func(library huma.API) {
 		huma.Register(library, op, func(context.Context, *I) (*O, error) { return nil, errors.ErrUnsupported }) // no route leads there
 	})

@@ -15,4 +15,6 @@ func (n *Number) UnmarshalJSON(b []byte) error {
 }
 
 // Schema says in the OpenAPI document that it is a number.
-func (Number) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeNumber} }
+func (Number) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeNumber, Format: "double"} // what generated clients read it as, unless they are told to use decimals
+}

@@ -13,8 +13,8 @@ import (
 
 // Paging is the part of a request that asks for one page of a list. Embed it.
 type Paging struct {
-	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	PageToken string `query:"page_token" maxLength:"400" doc:"next_page_token of the page before, with the same query"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Entries per page, at most" example:"100"`
+	PageToken string `query:"page_token" maxLength:"400" doc:"next_page_token of the page before, with the same query; empty: the first page" example:"gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA"`
 }
 
 // Next is the part of a page's body that leads to the next page. Embed it last.

@@ -40,7 +40,6 @@ func HandleTable[I, O any](
 	a *API, op huma.Operation, handler func(context.Context, *I) (*O, error), rows func(ctx context.Context, in *I, whole bool) (*Table, error),
 	around ...service.Middleware,
 ) {
-	op.Errors = append(op.Errors, http.StatusNotAcceptable)
 	asJSON := register(a, op, handler)
 	hidden := op
 	hidden.Hidden, hidden.OperationID, hidden.Path = true, op.OperationID+"-csv", op.Path+".csv" // no route leads there
@@ -136,6 +135,12 @@ func describeTable(op *huma.Operation) {
 		ok.Headers = map[string]*huma.Param{}
 	}
 	text := &huma.Schema{Type: huma.TypeString}
-	ok.Headers["Link"] = &huma.Param{Schema: text, Description: "CSV with limit: the next page, with rel=\"next\"; absent on the last"}
-	ok.Headers["Content-Disposition"] = &huma.Param{Schema: text, Description: "With format=csv: the name of the file"}
+	ok.Headers["Link"] = &huma.Param{
+		Schema: text, Description: "CSV with limit: the next page, with rel=\"next\"; absent on the last",
+		Example: `<?format=csv&limit=100&page_token=gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA&symbol=AAPL>; rel="next"`,
+	}
+	ok.Headers["Content-Disposition"] = &huma.Param{
+		Schema: text, Description: "With format=csv: the name of the file", Example: `attachment; filename="prices-AAPL-yfinance.csv"`,
+	}
+	ok.Headers["Vary"] = &huma.Param{Schema: text, Description: "Accept chooses between JSON and CSV, so caches must keep them apart", Example: "Accept"}
 }

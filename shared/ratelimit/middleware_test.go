@@ -286,6 +286,7 @@ func TestHandlersKnowTheClient(t *testing.T) {
 func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
+	s.routes.Explain("post-0", api.Doc{})
 	s.routes.Document(Document)
 	op := s.routes.OpenAPI().Paths["/things"].Post
 	for _, status := range []string{"200", "400", "401", "429", "500", "503"} {

@@ -10,7 +10,6 @@ import (
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/functions/compute-ma/internal/store"
 	"marketdata/shared/api"
-	"marketdata/shared/market"
 	"marketdata/shared/service"
 )
 
@@ -50,24 +49,12 @@ func New(c Config) *API {
 
 // Routes adds the queries to the function's API, behind limit.
 func (a *API) Routes(routes *api.API, limit service.Middleware) {
-	op := func(id, path, summary string, errs ...int) huma.Operation {
-		return huma.Operation{
-			OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"averages"},
-			Errors: append([]int{400, 429, 500, 503}, errs...),
-		}
+	op := func(id, path, summary string) huma.Operation {
+		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{api.TagAverages}}
 	}
-	api.Handle(routes, op("latest-average", "/averages/latest", "The newest moving average of a series", 404), a.latest, limit)
+	api.Handle(routes, op("latest-average", "/averages/latest", "The newest moving average of a series"), a.latest, limit)
 	api.HandleTable(routes, op("average-history", "/averages/history", "Moving averages computed from the stored points"), a.history, a.table, limit)
 	api.Handle(routes, op("list-series", "/averages/series", "All series with their newest prices and averages"), a.list, limit)
-	routes.Document(a.describe)
-}
-
-// describe adds to the document what huma cannot know.
-func (a *API) describe(doc *huma.OpenAPI) {
-	longest := market.LongestName
-	for _, path := range []string{"/averages/latest", "/averages/history"} {
-		symbol, provider := api.Parameter(doc, path, "symbol"), api.Parameter(doc, path, "provider")
-		symbol.Pattern, symbol.MaxLength = market.SymbolPattern, &longest
-		provider.Pattern, provider.MaxLength = market.ProviderPattern, &longest
-	}
+	routes.Document(describe)
+	explain(routes)
 }

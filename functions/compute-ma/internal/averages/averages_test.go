@@ -25,7 +25,9 @@ import (
 	"marketdata/shared/api"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
+	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/apidoc"
 )
 
 type fakeReader struct {
@@ -91,16 +93,19 @@ func (s *fakeReader) PointsBefore(ctx context.Context, k series.Key, r series.Ra
 func unlimited(next http.Handler) http.Handler { return next }
 
 type bundle struct {
-	store *fakeReader
-	http  http.Handler
+	store  *fakeReader
+	http   http.Handler
+	routes *api.API
 }
 
 func setup() bundle {
 	b := bundle{store: &fakeReader{}}
 	srv := service.New(service.Config{}, slog.New(slog.DiscardHandler))
+	b.routes = api.New(srv, "compute-ma", "")
 	averages.New(averages.Config{
 		Reads: b.store, Windows: []int{5, 20}, DefaultProvider: "coinbase", Secret: "postgres://u:p@h/d",
-	}).Routes(api.New(srv, "compute-ma", ""), unlimited)
+	}).Routes(b.routes, unlimited)
+	b.routes.Document(ratelimit.Document)
 	b.http = srv.Handler()
 	return b
 }
@@ -207,6 +212,7 @@ func TestDocumentNamesBoundsAndForms(t *testing.T) {
 		}
 	}
 	require.Len(t, doc.Paths, 3)
+	apidoc.Check(t, setup().routes.OpenAPI())
 	require.Contains(t, setup().get("/averages/latest?symbol=-").Body.String(), "invalid_symbol", "the route's own code, not the library's")
 }
 

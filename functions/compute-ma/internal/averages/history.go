@@ -16,15 +16,15 @@ import (
 )
 
 type historyQuery struct {
-	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
-	Provider  string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
+	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL: 1 to 32 of A-Z 0-9 . - ^ = / : _ & +; lower case is converted to upper case" example:"AAPL"`
+	Provider  string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent; bars have the provider and the interval, as in yfinance-1d" example:"yfinance"`
 	Window    int    `query:"window" default:"5" minimum:"1" maximum:"500" doc:"Points in the window"`
 	Kind      kind   `query:"kind" default:"sma" enum:"sma,wma,ema" doc:"Simple (exact), weighted or exponential (both rounded to 12 places)"`
-	Start     string `query:"start" maxLength:"64" doc:"Start of the range, inclusive: RFC 3339, a date, or milliseconds since 1970"`
-	End       string `query:"end" maxLength:"64" doc:"End of the range, exclusive, in the same forms"`
+	Start     string `query:"start" maxLength:"64" doc:"Start of the range, inclusive: RFC 3339, a date, or milliseconds since 1970" example:"2024-03-01"`
+	End       string `query:"end" maxLength:"64" doc:"End of the range, exclusive, in the same forms" example:"2024-04-01T00:00:00Z"`
 	Expand    bool   `query:"expand_underlying" doc:"With the points that each average is made of"`
-	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
-	PageToken string `query:"page_token" maxLength:"500" doc:"next_page_token of the page before, with the same query"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Averages per page" example:"1000"`
+	PageToken string `query:"page_token" maxLength:"500" doc:"next_page_token of the page before, with the same query; empty: the first page" example:"gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA"`
 	api.Format
 }
 

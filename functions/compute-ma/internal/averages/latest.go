@@ -13,9 +13,9 @@ import (
 )
 
 type latestQuery struct {
-	Symbol   string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
-	Provider string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent"`
-	Window   int    `query:"window" default:"5" minimum:"1" maximum:"500" doc:"Points in the window. Averages of MA_WINDOWS are stored; others are computed from the points"`
+	Symbol   string `query:"symbol" required:"true" doc:"Instrument, such as AAPL: 1 to 32 of A-Z 0-9 . - ^ = / : _ & +; lower case is converted to upper case" example:"AAPL"`
+	Provider string `query:"provider" doc:"Provider of the series, DEFAULT_PROVIDER if absent; bars have the provider and the interval, as in yfinance-1d" example:"yfinance"`
+	Window   int    `query:"window" default:"5" minimum:"1" maximum:"500" doc:"Points in the window. Averages of MA_WINDOWS are stored; others are computed from the points" example:"5"`
 }
 
 type latestAnswer struct{ Body Average }

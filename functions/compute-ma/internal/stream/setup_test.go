@@ -81,6 +81,7 @@ func (s *states) readTimes() []time.Time {
 type bundle struct {
 	states   *states
 	srv      *service.Service
+	routes   *api.API
 	stopping chan struct{}
 	log      *bytes.Buffer
 	conns    pipes.Listener
@@ -91,12 +92,13 @@ func setup(t *testing.T, maxClients int, duration time.Duration) *bundle {
 	b := &bundle{states: &states{now: map[series.Key]series.State{}}, stopping: make(chan struct{}), log: &bytes.Buffer{}, conns: pipes.New()}
 	log := slog.New(slog.NewJSONHandler(b.log, nil))
 	b.srv = service.New(service.Config{}, log)
-	routes, unlimited := api.New(b.srv, "compute-ma", ""), func(next http.Handler) http.Handler { return next }
-	averages.New(averages.Config{}).Routes(routes, unlimited) // both have to fit into one document
+	b.routes = api.New(b.srv, "compute-ma", "")
+	unlimited := func(next http.Handler) http.Handler { return next }
+	averages.New(averages.Config{}).Routes(b.routes, unlimited) // both have to fit into one document
 	stream.New(stream.Config{
 		Reads: b.states, DefaultProvider: "yfinance", MaxClients: maxClients, Duration: duration,
 		Stopping: b.stopping, Log: log, Metrics: b.srv.Metrics,
-	}).Routes(routes, unlimited)
+	}).Routes(b.routes, unlimited)
 	server := service.NewServer(b.srv.Handler(), slog.New(slog.DiscardHandler))
 	go func() { _ = server.Serve(service.Bounded(b.conns)) }()
 	t.Cleanup(func() { close(b.conns); _ = server.Close() })

@@ -63,6 +63,7 @@ func New(c Config) *API {
 func (a *API) Routes(routes *api.API, limit service.Middleware) {
 	api.Mount[documentedQuery, struct{}](routes, operation, limit(http.HandlerFunc(a.stream)))
 	routes.Document(describe)
+	explain(routes)
 }
 
 // stream answers GET /averages/stream. Last-Event-ID is not read: the first states are always sent, so a client that connects again

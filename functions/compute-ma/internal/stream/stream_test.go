@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/testenv/apidoc"
 	"marketdata/shared/testenv/call"
 )
 
@@ -255,9 +257,12 @@ func TestRequestsOfStreams(t *testing.T) {
 
 func TestDocument(t *testing.T) {
 	t.Parallel()
-	w := call.Do(setup(t, 1, time.Minute).srv.Handler(), http.MethodGet, "/openapi.json", "")
+	b := setup(t, 1, time.Minute)
+	b.routes.Document(ratelimit.Document)
+	apidoc.Check(t, b.routes.OpenAPI())
+	w := call.Do(b.srv.Handler(), http.MethodGet, "/openapi.json", "")
 	require.Equal(t, http.StatusOK, w.Code)
-	for _, want := range []string{`"/averages/latest":{`, `"text/event-stream":{"example":"retry: 1000`, `"ComputeMaSeries":{`, `"maxItems":100`, `"503":{`} {
+	for _, want := range []string{`"/averages/latest":{`, `"text/event-stream":{"example":{`, `retry: 1000`, `"ComputeMaSeries":{`, `"maxItems":100`, `"503":{`} {
 		require.Contains(t, w.Body.String(), want)
 	}
 }

@@ -52,15 +52,13 @@ func New(c Config) *API { return &API{c} }
 // Routes mounts the API behind limit and the check of tokens. The limit comes first: it also counts guesses.
 func (a *API) Routes(routes *api.API, limit service.Middleware) {
 	routes.Document(func(doc *huma.OpenAPI) {
-		doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer"}}
+		doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {
+			Type: "http", Scheme: "bearer", Description: "An operator's token: DLQ_TOKEN, or one of DLQ_TOKENS, of which some may only read",
+		}}
 	})
-	op := func(id, method, path, summary string, errs ...int) huma.Operation {
-		if method != http.MethodGet {
-			errs = append(errs, http.StatusForbidden) // for readers
-		}
+	op := func(id, method, path, summary string) huma.Operation {
 		return huma.Operation{
-			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"dead letters"}, MaxBodyBytes: letter.MaxRequestBytes,
-			Errors:   append([]int{400, 401, 500, 503}, errs...),
+			OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{api.TagDeadLetters}, MaxBodyBytes: letter.MaxRequestBytes,
 			Security: []map[string][]string{{"operator": {}}},
 		}
 	}
@@ -71,16 +69,17 @@ func (a *API) Routes(routes *api.API, limit service.Middleware) {
 	guard := a.Access.guard
 	api.Handle(routes, op("show-me", http.MethodGet, "/dlq/me", "Show whose token it is, and what it may do"), a.me, limit, guard)
 	api.Handle(routes, op("list-letters", http.MethodGet, "/dlq/messages", "List dead letters, newest failure first"), a.list, limit, guard)
-	api.Handle(routes, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter", 404), a.show, limit, guard)
+	api.Handle(routes, op("show-letter", http.MethodGet, "/dlq/messages/{id}", "Show a dead letter"), a.show, limit, guard)
 	api.Handle(routes, op("group-letters", http.MethodGet, "/dlq/groups", "Dead letters by cause"), a.groups, limit, guard)
 	api.Handle(routes, op("count-letters", http.MethodGet, "/dlq/stats", "Dead letters by status"), a.stats, limit, guard)
-	api.Handle(routes, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it", 404, 409, 413), a.replay, limit, guard)
-	api.Handle(routes, accepted(op("replay-letters", http.MethodPost, "/dlq/replays", "Replay letters by their ids, or all open letters that a filter selects", 409, 413)), a.createReplay, limit, guard)
-	api.Handle(routes, accepted(op("discard-letters", http.MethodPost, "/dlq/discards", "Set letters aside by their ids, or all open letters that a filter selects", 409, 413)), a.createDiscard, limit, guard)
+	api.Handle(routes, op("replay-letter", http.MethodPost, "/dlq/messages/{id}/replay", "Deliver the event again to the function that refused it"), a.replay, limit, guard)
+	api.Handle(routes, accepted(op("replay-letters", http.MethodPost, "/dlq/replays", "Replay letters by their ids, or all open letters that a filter selects")), a.createReplay, limit, guard)
+	api.Handle(routes, accepted(op("discard-letters", http.MethodPost, "/dlq/discards", "Set letters aside by their ids, or all open letters that a filter selects")), a.createDiscard, limit, guard)
 	api.Handle(routes, op("list-replays", http.MethodGet, "/dlq/replays", "List replays and discards of many letters, newest first"), a.listReplays, limit, guard)
-	api.Handle(routes, op("show-replay", http.MethodGet, "/dlq/replays/{id}", "Show a replay or discard of many letters and its progress", 404), a.showReplay, limit, guard)
-	api.Handle(routes, op("list-verdicts", http.MethodGet, "/dlq/replays/{id}/verdicts", "List the verdict of a plan on each letter, or why a replay or discard skipped letters", 404), a.listVerdicts, limit, guard)
-	api.Handle(routes, op("cancel-replay", http.MethodDelete, "/dlq/replays/{id}", "Cancel a replay or discard of many letters", 404, 409), a.cancelReplay, limit, guard)
-	api.Handle(routes, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside", 404, 409), a.discard, limit, guard)
-	api.Handle(routes, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again", 404, 409), a.restore, limit, guard)
+	api.Handle(routes, op("show-replay", http.MethodGet, "/dlq/replays/{id}", "Show a replay or discard of many letters and its progress"), a.showReplay, limit, guard)
+	api.Handle(routes, op("list-verdicts", http.MethodGet, "/dlq/replays/{id}/verdicts", "List the verdict of a plan on each letter, or why a replay or discard skipped letters"), a.listVerdicts, limit, guard)
+	api.Handle(routes, op("cancel-replay", http.MethodDelete, "/dlq/replays/{id}", "Cancel a replay or discard of many letters"), a.cancelReplay, limit, guard)
+	api.Handle(routes, op("discard-letter", http.MethodPost, "/dlq/messages/{id}/discard", "Set a dead letter aside"), a.discard, limit, guard)
+	api.Handle(routes, op("restore-letter", http.MethodPost, "/dlq/messages/{id}/restore", "Open a discarded dead letter again"), a.restore, limit, guard)
+	explain(routes)
 }

@@ -53,7 +53,7 @@ func (s Selection) filter() (out letter.Filter, err error) {
 }
 
 type bulkRequest struct {
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"A repeated request with the same key returns the same replay for 24 hours"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"A repeated request with the same key returns the same replay for 24 hours" example:"replay-2024-03-20"`
 	Body           struct {
 		Selection
 		Target        string `json:"target,omitempty" enum:"function,topic" default:"function" doc:"function: the one that refused them; topic: exact copies to the original topics, in the order of their records, for other consumers"`
@@ -66,7 +66,7 @@ type bulkRequest struct {
 }
 
 type bulkDiscardRequest struct {
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"A repeated request with the same key returns the same discard for 24 hours"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"A repeated request with the same key returns the same discard for 24 hours" example:"discard-2024-03-20"`
 	Body           struct {
 		Selection
 		DryRun bool   `json:"dry_run,omitempty" doc:"Change nothing, and return the outcomes that a discard would have"`
@@ -165,7 +165,7 @@ func bulkOf(b replay.Bulk) BulkBody {
 type bulkAnswer struct{ Body BulkBody }
 
 type bulkAccepted struct {
-	Location string `header:"Location" doc:"Path of the replay"`
+	Location string `header:"Location" doc:"Path of the replay" example:"/dlq/replays/0190f5d9-11aa-7b3c-8e10-6f2d3c4b5a69"`
 	Body     BulkBody
 }
 
@@ -226,7 +226,7 @@ func (a *API) createBulk(ctx context.Context, s Selection, key string, asked any
 }
 
 type bulkIDRequest struct {
-	ID uuid.UUID `path:"id" format:"uuid"`
+	ID uuid.UUID `path:"id" format:"uuid" doc:"ID of the replay or discard" example:"0190f5d9-11aa-7b3c-8e10-6f2d3c4b5a69"`
 }
 
 func (a *API) showReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, error) {
@@ -246,9 +246,9 @@ func (a *API) showReplay(ctx context.Context, in *bulkIDRequest) (*bulkAnswer, e
 }
 
 type verdictsRequest struct {
-	ID      uuid.UUID `path:"id" format:"uuid"`
-	Verdict string    `query:"verdict" enum:"resolved,refused,sent,discarded,skipped"`
-	Code    string    `query:"code" maxLength:"200" doc:"Only verdicts with this code"`
+	ID      uuid.UUID `path:"id" format:"uuid" doc:"ID of the replay or discard" example:"0190f5d9-11aa-7b3c-8e10-6f2d3c4b5a69"`
+	Verdict string    `query:"verdict" enum:"resolved,refused,sent,discarded,skipped" doc:"Only these verdicts" example:"skipped"`
+	Code    string    `query:"code" maxLength:"200" doc:"Only verdicts with this code" example:"not_open"`
 	api.Paging
 }
 

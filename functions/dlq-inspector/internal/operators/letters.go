@@ -16,14 +16,14 @@ import (
 )
 
 type listRequest struct {
-	Status      string `query:"status" enum:"open,replaying,resolved,sent,discarded"`
-	Fingerprint string `query:"fingerprint" maxLength:"64"`
-	Symbol      string `query:"symbol" maxLength:"32"`
-	Topic       string `query:"topic" maxLength:"249"`
-	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source, id or value (its first 64 KiB); one of less than three letters or digits in a row is a symbol. If it is in very many letters, a page can have less than limit of them, or none, although more follow: go by next_page_token"`
-	SameKeyAs   string `query:"same_key_as" format:"uuid" doc:"Letters whose record has the same key as that of this letter; a null key has none"`
-	Since       string `query:"since" format:"date-time" doc:"Last failure at or after"`
-	Until       string `query:"until" format:"date-time" doc:"Last failure before"`
+	Status      string `query:"status" enum:"open,replaying,resolved,sent,discarded" doc:"Only letters with this status" example:"open"`
+	Fingerprint string `query:"fingerprint" maxLength:"64" doc:"Only letters of this group of causes, see group-letters" example:"3f1c9a40be217d5c"`
+	Symbol      string `query:"symbol" maxLength:"32" doc:"Only letters of this instrument, in any case" example:"AAPL"`
+	Topic       string `query:"topic" maxLength:"249" doc:"Only letters whose original record is of this topic" example:"price-events"`
+	Q           string `query:"q" maxLength:"200" doc:"Text in code, reason, symbol, source, id or value (its first 64 KiB); one of less than three letters or digits in a row is a symbol. If it is in very many letters, a page can have less than limit of them, or none, although more follow: go by next_page_token" example:"price must be"`
+	SameKeyAs   string `query:"same_key_as" format:"uuid" doc:"Letters whose record has the same key as that of this letter; a null key has none" example:"0190f5d8-7a1c-7c2e-9d53-5a0d1f5f7c11"`
+	Since       string `query:"since" format:"date-time" doc:"Last failure at or after" example:"2024-03-20T00:00:00Z"`
+	Until       string `query:"until" format:"date-time" doc:"Last failure before" example:"2024-03-21T00:00:00Z"`
 	api.Paging
 }
 
@@ -97,7 +97,7 @@ func (a *API) list(ctx context.Context, in *listRequest) (*listAnswer, error) {
 }
 
 type letterRequest struct {
-	ID uuid.UUID `path:"id" format:"uuid"`
+	ID uuid.UUID `path:"id" format:"uuid" doc:"ID of the letter" example:"0190f5d8-7a1c-7c2e-9d53-5a0d1f5f7c11"`
 }
 
 type letterAnswer struct{ Body LetterBody }
@@ -182,7 +182,7 @@ func (a *API) stats(ctx context.Context, _ *struct{}) (*statsAnswer, error) {
 }
 
 type replayRequest struct {
-	ID   uuid.UUID `path:"id" format:"uuid"`
+	ID   uuid.UUID `path:"id" format:"uuid" doc:"ID of the letter" example:"0190f5d8-7a1c-7c2e-9d53-5a0d1f5f7c11"`
 	Body *struct {
 		Value         *string `json:"value,omitempty" doc:"Replaces the event's value; checked against the event's schema first"`
 		ValueEncoding string  `json:"value_encoding,omitempty" enum:"text,base64"`
@@ -238,7 +238,7 @@ func (a *API) transformed(ctx context.Context, id uuid.UUID, source string) ([]b
 }
 
 type reasonRequest struct {
-	ID   uuid.UUID `path:"id" format:"uuid"`
+	ID   uuid.UUID `path:"id" format:"uuid" doc:"ID of the letter" example:"0190f5d8-7a1c-7c2e-9d53-5a0d1f5f7c11"`
 	Body *struct {
 		Reason string `json:"reason,omitempty" maxLength:"1000" doc:"For the audit trail"`
 	}

@@ -4,7 +4,6 @@ package history
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -44,36 +43,21 @@ func New(pool postgres.DB, quotes *pricecache.Cache, defaultProvider string) *AP
 // Routes adds the query to the function's API, behind limit.
 func (a *API) Routes(routes *api.API, limit service.Middleware) {
 	api.HandleTable(routes, huma.Operation{
-		OperationID: "price-history", Method: http.MethodGet, Path: "/prices/history", Tags: []string{"prices"},
+		OperationID: "price-history", Method: http.MethodGet, Path: path, Tags: []string{api.TagPrices},
 		Summary: "Stored prices of an instrument, in pages",
-		Errors:  []int{400, 429, 500, 503},
 	}, a.history, a.table, limit)
 	routes.Document(describe)
-}
-
-// describe adds to the document what huma cannot know.
-func describe(doc *huma.OpenAPI) {
-	const path = "/prices/history"
-	symbol, provider := api.Parameter(doc, path, "symbol"), api.Parameter(doc, path, "provider")
-	longest := market.LongestName
-	symbol.Pattern, symbol.MaxLength = market.SymbolPattern, &longest
-	provider.Pattern, provider.MaxLength = market.ProviderPattern, &longest
-	for status, text := range map[int]string{
-		400: "invalid_symbol, invalid_provider or invalid_parameter", 406: "not_acceptable", 429: "rate_limited", 500: "internal",
-		503: "storage_unavailable",
-	} {
-		doc.Paths[path].Get.Responses[strconv.Itoa(status)].Description = text
-	}
+	explain(routes)
 }
 
 type historyQuery struct {
-	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL"`
-	Provider  string `query:"provider" doc:"Provider of the series; DEFAULT_PROVIDER if absent"`
-	Start     string `query:"start" doc:"First instant, inclusive: RFC 3339, a date (its beginning, UTC), or milliseconds since 1970"`
-	End       string `query:"end" doc:"Last instant, exclusive: RFC 3339, a date (its beginning, UTC), or milliseconds since 1970"`
-	Order     string `query:"order" enum:"asc,desc" default:"asc" doc:"Order of the observation times"`
-	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Prices per page"`
-	PageToken string `query:"page_token" maxLength:"64" doc:"next_page_token of the previous page, with the same query"`
+	Symbol    string `query:"symbol" required:"true" doc:"Instrument, such as AAPL: 1 to 32 of A-Z 0-9 . - ^ = / : _ & +; lower case is converted to upper case" example:"AAPL"`
+	Provider  string `query:"provider" doc:"Provider of the series; DEFAULT_PROVIDER if absent; bars have the provider and the interval, as in yfinance-1d" example:"yfinance"`
+	Start     string `query:"start" doc:"First instant, inclusive: RFC 3339, a date (its beginning, UTC), or milliseconds since 1970" example:"2024-03-01"`
+	End       string `query:"end" doc:"Last instant, exclusive: RFC 3339, a date (its beginning, UTC), or milliseconds since 1970" example:"2024-04-01T00:00:00Z"`
+	Order     string `query:"order" enum:"asc,desc" default:"asc" doc:"Order of the observation times" example:"asc"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Prices per page" example:"1000"`
+	PageToken string `query:"page_token" maxLength:"64" doc:"next_page_token of the page before, with the same query; empty: the first page" example:"gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA"`
 	api.Format
 }
 

@@ -20,7 +20,9 @@ import (
 	"marketdata/shared/api"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
+	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
+	"marketdata/shared/testenv/apidoc"
 	"marketdata/shared/testenv/call"
 	"marketdata/shared/timerange"
 )
@@ -86,7 +88,10 @@ func (s series) points(t *testing.T) pointsFunc {
 
 func TestDocumentDescribesTheQuery(t *testing.T) {
 	t.Parallel()
-	doc := setup().routes.OpenAPI()
+	routes := setup().routes
+	routes.Document(ratelimit.Document)
+	doc := routes.OpenAPI()
+	apidoc.Check(t, doc)
 	require.Equal(t, market.SymbolPattern, api.Parameter(doc, "/prices/history", "symbol").Pattern)
 	require.Equal(t, market.ProviderPattern, api.Parameter(doc, "/prices/history", "provider").Pattern)
 }

@@ -8,12 +8,16 @@ import (
 
 	"marketdata/shared/api"
 	"marketdata/shared/market"
+	"marketdata/shared/ratelimit"
+	"marketdata/shared/testenv/apidoc"
 )
 
 // The OpenAPI document has every status of the route, with its codes.
 func TestDocumentNamesEveryCode(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.routes.Document(ratelimit.Document)
+	apidoc.Check(t, b.routes.OpenAPI())
 	text := ""
 	for status, r := range b.routes.OpenAPI().Paths["/prices/latest"].Get.Responses {
 		text += status + " " + r.Description + "\n"

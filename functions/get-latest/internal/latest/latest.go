@@ -51,6 +51,7 @@ func New(c Config) *API {
 func (a *API) Routes(routes *api.API) {
 	api.Mount[documentedQuery, documentedAnswer](routes, operation, http.HandlerFunc(a.latest))
 	routes.Document(describe)
+	explain(routes)
 }
 
 // latest answers GET /prices/latest. The cache is read in the round trip of the limit check, so a hit costs a single round trip.
