@@ -8,6 +8,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"marketdata/shared/api"
+	"marketdata/shared/request"
 )
 
 // document holds the parts of a function's OpenAPI document that the gateway uses.
@@ -16,6 +19,7 @@ type document struct {
 	Components struct {
 		Schemas         map[string]any `json:"schemas"`
 		SecuritySchemes map[string]any `json:"securitySchemes"`
+		Headers         map[string]any `json:"headers"`
 	} `json:"components"`
 }
 
@@ -63,7 +67,7 @@ func (d *documents) fetch(r *http.Request, target string) (doc document, err err
 // openAPI merges the functions' documents: their public paths and all schemas. Schemas of the same name (problem documents) are equal
 // in all functions. Functions are sorted by name, so that the result is stable.
 func (g *Gateway) openAPI(w http.ResponseWriter, r *http.Request) {
-	paths, schemas, security := map[string]any{}, map[string]any{}, map[string]any{}
+	paths, schemas, security, headers := map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(g.functions)) {
 		replica, _ := g.functions[name].Next() // one that is not ready still has its document
 		doc, known, err := g.documents.of(r, name, replica.String()+"/openapi.json")
@@ -80,17 +84,18 @@ func (g *Gateway) openAPI(w http.ResponseWriter, r *http.Request) {
 		}
 		maps.Copy(schemas, doc.Components.Schemas)
 		maps.Copy(security, doc.Components.SecuritySchemes)
+		maps.Copy(headers, doc.Components.Headers)
 	}
-	components := map[string]any{"schemas": schemas}
-	if len(security) > 0 {
-		components["securitySchemes"] = security
-	}
+	maps.Copy(paths, ownPaths)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("X-Request-ID", request.ID(r.Context()))
 	_ = json.NewEncoder(w).Encode(map[string]any{ // an error means that the client went away
 		"openapi":    "3.1.0",
-		"info":       map[string]any{"title": "Market data", "version": "1.0.0", "description": "Prices in, exact moving averages out."},
+		"info":       map[string]any{"title": "Market data", "version": "1.0.0", "description": introduction, "license": map[string]any{"name": "MIT", "identifier": "MIT"}},
+		"servers":    []any{map[string]any{"url": "/", "description": "The gateway that this document comes from"}},
+		"tags":       api.Tags,
 		"paths":      paths,
-		"components": components,
+		"components": map[string]any{"schemas": schemas, "securitySchemes": security, "headers": headers},
 	})
 }

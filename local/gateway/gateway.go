@@ -80,7 +80,10 @@ func New(targets map[string][]string, health http.Handler, log *slog.Logger) (*G
 	g.mux.Handle("GET /page/health", health)
 	g.mux.HandleFunc("GET /openapi.json", g.openAPI)
 	api.Docs(g.mux)
-	g.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	g.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-ID", request.ID(r.Context()))
+		_, _ = w.Write([]byte("ok\n"))
+	})
 	return g, nil
 }
 
@@ -101,6 +104,11 @@ func (g *Gateway) Close() {
 
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	name, public := functionOf(r.URL.Path)
+	if g.hasPage(r) {
+		w.Header().Set("Allow", "GET, HEAD")
+		refuse(w, r, fault.New(fault.Invalid, fault.CodeMethodNotAllowed, "this path does not support %.20s", r.Method))
+		return
+	}
 	if !public || isUnclean(r.URL.Path) {
 		refuse(w, r, fault.New(fault.NotFound, fault.CodeRouteNotFound, "there is no route for this path"))
 		return
@@ -113,6 +121,14 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request) {
 	body := &clientBody{ReadCloser: r.Body}
 	r.Body = body
 	proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
+}
+
+// hasPage reports whether the gateway itself answers GET for the path of a request, which has another method.
+func (g *Gateway) hasPage(r *http.Request) bool {
+	get := r.Clone(r.Context())
+	get.Method = http.MethodGet
+	_, pattern := g.mux.Handler(get)
+	return strings.HasPrefix(pattern, "GET ")
 }
 
 // refuse answers with a problem document. It adds a request ID, as the functions do to their own responses.

@@ -79,7 +79,7 @@ func TestRoutes(t *testing.T) {
 		require.Equal(t, http.StatusNotFound, w.Code, path)
 		require.Contains(t, w.Body.String(), `"code":"route_not_found"`)
 	}
-	require.Equal(t, http.StatusNotFound, do(h, http.MethodPost, "/").Code)
+	require.Equal(t, http.StatusMethodNotAllowed, do(h, http.MethodPost, "/").Code, "events cannot be sent through it")
 	w := do(h, http.MethodGet, "/dlq/messages")
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
 	require.Contains(t, w.Body.String(), `"code":"function_unavailable"`)
@@ -97,12 +97,14 @@ func TestMergedDocumentTakesEachPathFromItsFunction(t *testing.T) {
 	h, _ := setup(t)
 	var doc struct {
 		OpenAPI    string
-		Paths      map[string]map[string]string
+		Paths      map[string]map[string]any
 		Components struct{ Schemas map[string]any }
 	}
 	require.NoError(t, json.Unmarshal(do(h, http.MethodGet, "/openapi.json").Body.Bytes(), &doc))
 	require.Equal(t, "3.1.0", doc.OpenAPI)
-	require.Equal(t, map[string]map[string]string{"/prices/latest": {"x": "get-latest"}, "/prices/poll": {"x": "poll"}}, doc.Paths)
+	require.Equal(t, map[string]any{"x": "get-latest"}, doc.Paths["/prices/latest"])
+	require.Equal(t, map[string]any{"x": "poll"}, doc.Paths["/prices/poll"])
+	require.NotContains(t, doc.Paths, "/dry-run")
 	require.Len(t, doc.Components.Schemas, 3)
 }
 
@@ -144,6 +146,13 @@ func TestPages(t *testing.T) {
 	require.Contains(t, w.Body.String(), ">Market data</a></h1>")
 	require.Equal(t, http.StatusOK, do(h, http.MethodGet, "/docs/").Code)
 	require.Equal(t, http.StatusTemporaryRedirect, do(h, http.MethodGet, "/docs").Code)
+	for _, path := range []string{"/", "/docs/", "/healthz", "/openapi.json", "/page/app.js"} {
+		require.Equal(t, http.StatusOK, do(h, http.MethodHead, path).Code, path)
+		w := do(h, http.MethodPost, path)
+		require.Equal(t, http.StatusMethodNotAllowed, w.Code, path)
+		require.Equal(t, "GET, HEAD", w.Header().Get("Allow"), path)
+		require.Contains(t, w.Body.String(), `"code":"method_not_allowed"`, path)
+	}
 }
 
 // Errors of the gateway itself have a request ID, as all others do; functions get the client's ID.
