@@ -19,9 +19,6 @@ const exampleJobID = "poll_0190f5d800007000800000000000abcd"
 // exampleAt is the time of examples.
 var exampleAt = time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
 
-// exampleToken has the form of a page token.
-const exampleToken = "gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA"
-
 func exampleJobs() (active, waiting, paused jobBody) {
 	config := configBody{[]market.Symbol{"AAPL", "AAPPL"}, 60, "yfinance"}
 	active = jobBody{
@@ -78,7 +75,7 @@ func explain(routes *api.API) {
 		Links:   links,
 	})
 	page := listAnswer{}.Body
-	page.Jobs, page.NextPageToken = []jobBody{withoutResults(active), withoutResults(paused)}, new(exampleToken)
+	page.Jobs, page.NextPageToken = []jobBody{withoutResults(active), withoutResults(paused)}, new(api.ExampleToken)
 	last := listAnswer{}.Body
 	last.Jobs = []jobBody{withoutResults(waiting)}
 	routes.Explain("list-jobs", api.Doc{

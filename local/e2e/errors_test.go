@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -27,6 +28,7 @@ func TestEveryErrorCode(t *testing.T) {
 	t.Parallel()
 	e := &errorCodes{documented: documentedErrors(t), seen: map[string]bool{}}
 	e.stack = start(t, newDir(t), "RATE_LIMIT_LATEST=10000/1s", "PROVIDER_TIMEOUT=1s", "FINNHUB_API_KEY=a-key-of-ours")
+	e.operations = operations(t, e.env["GATEWAY_URL"])
 	for _, surface := range []struct {
 		name string
 		run  func(t *testing.T)
@@ -37,6 +39,7 @@ func TestEveryErrorCode(t *testing.T) {
 			return
 		}
 	}
+	require.Greater(t, e.explained, 20)
 	// A defect, and more histories at once than CPUs for longer than a request may take: tests of packages service and averages.
 	e.seen["internal"], e.seen["overloaded"] = true, true
 	for code := range e.documented {
@@ -48,6 +51,8 @@ type errorCodes struct {
 	*stack
 	documented map[string]string // statuses by code, from the table
 	seen       map[string]bool
+	operations []operation
+	explained  int // problems that were in the OpenAPI document
 }
 
 // documentedErrors reads the README's table. A row has one status for all of its codes, or one for each group in the same order.
@@ -76,10 +81,18 @@ func documentedErrors(t *testing.T) map[string]string {
 }
 
 // want sends a request and expects the code with its status in the table.
-func (e *errorCodes) want(t *testing.T, code, method, url, body string, header ...string) {
+func (e *errorCodes) want(t *testing.T, code, method, target, body string, header ...string) {
 	t.Helper()
-	status, answer, h := call(t, method, url, body, header...)
+	status, answer, h := call(t, method, target, body, header...)
 	e.check(t, code, status, answer, h)
+	at, err := url.Parse(target)
+	require.NoError(t, err)
+	for _, op := range e.operations {
+		if op.matches(method, at.Path) {
+			require.Contains(t, op.Responses[fmt.Sprint(status)].Content["application/problem+json"].Examples, code, "%s %s has no example of it", method, op.path)
+			e.explained++
+		}
+	}
 }
 
 func (e *errorCodes) check(t *testing.T, code string, status int, answer []byte, h http.Header) {

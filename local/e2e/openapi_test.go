@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,13 +16,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// operation holds the parts of an OpenAPI operation that hostile requests are made from.
+// operation holds the parts of an OpenAPI operation that hostile requests are made from, and the examples of its responses.
 type operation struct {
 	method, path string
 	Parameters   []parameter
 	RequestBody  *struct {
 		Content map[string]any
 	}
+	Responses map[string]struct {
+		Content map[string]struct{ Examples map[string]any }
+	}
+}
+
+// matches reports whether a request is one of the operation.
+func (op operation) matches(method, path string) bool {
+	pattern := regexp.MustCompile(`\\{[^}]*\\}`).ReplaceAllString(regexp.QuoteMeta(op.path), "[^/]+")
+	return op.method == method && regexp.MustCompile("^"+pattern+"$").MatchString(path)
 }
 
 type parameter struct {

@@ -22,6 +22,9 @@ type Next struct {
 	NextPageToken *string `json:"next_page_token" nullable:"true" doc:"null on the last page"`
 }
 
+// ExampleToken has the form of a page token, for the document.
+const ExampleToken = "gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA" //nolint:gosec // not a secret
+
 // ErrPageToken is Invalid with code "invalid_parameter".
 var ErrPageToken error = fault.New(fault.Invalid, fault.CodeInvalidParameter, "page_token is not one of this query's")
 

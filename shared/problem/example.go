@@ -33,7 +33,7 @@ var details = map[string]string{
 	fault.CodeInvalidTimestamp:     "timestamp is more than 24 hours ahead",
 	fault.CodeUndecodable:          "data is not JSON",
 	fault.CodeNoData:               "event has no data",
-	fault.CodeInvalidType:          "event type is not com.marketdata.price.observed",
+	fault.CodeInvalidType:          "event type is not marketdata.price.observed.v1",
 	fault.CodeIncompleteRequest:    "the request body is incomplete",
 	fault.CodeUnauthorized:         "send a known API key as the header X-API-Key",
 	fault.CodeForeignOrigin:        "the request comes from another site's page: it may read, but change nothing",

@@ -45,7 +45,7 @@ func explain(routes *api.API) {
 	history.Averages = []historyAverage{{AsOf: asOf.Truncate(24 * time.Hour), Average: "172.926"}, {AsOf: asOf.Truncate(24*time.Hour).AddDate(0, 0, 1), Average: "172.812"}}
 	expanded := history
 	expanded.Window, expanded.Averages = 2, []historyAverage{{AsOf: asOf, Average: "150.125", Underlying: []underlyingRow{{asOf.Add(-time.Minute), "150"}, {asOf, "150.25"}}}}
-	expanded.Provider, expanded.NextPageToken = "yfinance", new("gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA")
+	expanded.Provider, expanded.NextPageToken = "yfinance", new(api.ExampleToken)
 	routes.Explain("average-history", api.Doc{
 		Description: "Averages of the points of a range, oldest first. Only points of the range count: the first average belongs to its window-th point. " +
 			"sma is exact; wma and ema are rounded to 12 places, and an ema is seeded with the mean of the first window points. " +

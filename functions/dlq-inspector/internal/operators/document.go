@@ -15,10 +15,8 @@ import (
 var examples = struct {
 	letter, replay uuid.UUID
 	at             time.Time
-	token          string
 }{
 	uuid.MustParse("0190f5d8-7a1c-7c2e-9d53-5a0d1f5f7c11"), uuid.MustParse("0190f5d9-11aa-7b3c-8e10-6f2d3c4b5a69"), time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC),
-	"gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA",
 }
 
 // doc returns d with what all operations of dead letters have.
@@ -60,8 +58,8 @@ func exampleLetter() LetterBody {
 			Symbol: new("AAPL"), Exact: true, FirstFailedAt: at, LastFailedAt: at, FailureCount: 1,
 		}),
 		Value: new(`{"symbol":"AAPL","price":-1,"timestamp":"2024-03-20T10:30:00Z","source":"yfinance","raw_response_id":"` + examples.replay.String() + `"}`), ValueEncoding: "text",
-		Key: new("AAPL"), KeyEncoding: "text", Headers: []headerBody{{"ce_type", new("com.marketdata.price.observed"), "text"}},
-		Attributes: map[string]string{"id": "evt-1", "source": "/prices/yfinance", "type": "com.marketdata.price.observed"}, ContentType: "application/json", RecordedAt: &at,
+		Key: new("AAPL"), KeyEncoding: "text", Headers: []headerBody{{"ce_type", new("marketdata.price.observed.v1"), "text"}},
+		Attributes: map[string]string{"id": "evt-1", "source": "/prices/yfinance", "type": "marketdata.price.observed.v1"}, ContentType: "application/json", RecordedAt: &at,
 		Failures: []failureBody{{fault.CodeInvalidPrice, "price must be greater than 0", "compute-ma", at}}, Audit: []AuditBody{},
 	}
 }
@@ -83,7 +81,7 @@ func explainLetters(routes *api.API) {
 	restored.Audit = append(discarded.Audit[:1:1], entry(letter.ActionRestore, letter.Discarded, letter.Open))
 
 	page, searched := listAnswer{}.Body, listAnswer{}.Body
-	page.Messages, page.NextPageToken = []Summary{open.Summary}, new(examples.token)
+	page.Messages, page.NextPageToken = []Summary{open.Summary}, new(api.ExampleToken)
 	searched.Messages, searched.ValuesSearched = []Summary{open.Summary}, new(true)
 	routes.Explain("list-letters", doc(api.Doc{
 		Description: "All letters that the filters select together, without their contents, the newest failure first. Letters that arrive meanwhile neither shift nor repeat others. " +

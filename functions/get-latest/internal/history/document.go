@@ -30,7 +30,7 @@ func explain(routes *api.API) {
 		Prices: []pointBody{{time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC), "150.25", raw}},
 	}
 	last := page
-	page.NextPageToken = new("gR9mS0Y2b4kT1wVxqJ7nPTE3MTA5MzA2MDAwMDAwMDA")
+	page.NextPageToken = new(api.ExampleToken)
 	routes.Explain("price-history", api.Doc{
 		Description: "The points of a series by their observation time, with the digits that the provider sent. Of several responses for one instant the latest counts. " +
 			"Points that are stored between two pages neither shift nor repeat others. It is eventually consistent: a price is here once its event was processed. " +
