@@ -19,9 +19,11 @@ import (
 var notRun = map[string]string{
 	"make run TRACES=1": "it is the stack of this test",
 	"make test":         "it runs this test",
-	"docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger":                            "needs Docker; TestTraces has an endpoint of its own",
-	"make run OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318":                                  "as TestTraces does",
-	"docker compose up --build":                                                                   "needs Docker; the tests of deploy read the file",
+	"docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger":                                                                            "needs Docker; TestTraces has an endpoint of its own",
+	"make run OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318":                                                                                  "as TestTraces does",
+	"go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -generate types,client -package marketdata -o client.go openapi.json": "TestGeneratedClients",
+	"pipx run openapi-python-client==0.29.1 generate --path openapi.json --output-path market_data --meta none":                                   "TestGeneratedClients",
+	"docker compose up --build": "needs Docker; the tests of deploy read the file",
 	"docker build -f deploy/Dockerfile --build-arg PROGRAM=./functions/poll -t marketdata/poll .": "needs Docker",
 	"REGISTRY=ghcr.io/acme deploy/kn.sh TAG":                                                      "needs a cluster; 'make manifests-check' validates what it applies",
 	"faas-cli deploy -f deploy/openfaas/stack.yaml":                                               "needs OpenFaaS; the tests of deploy read the file",
@@ -68,6 +70,7 @@ curl() { command curl -sS --fail-with-body --max-time 10 "$@" || case "$*" in -N
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 	cmd.Env = append(ownEnviron(), "LOCAL_DIR="+s.dir)
+	cmd.Dir = s.dir // for the files that they write
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	answers := map[string]string{}
