@@ -315,7 +315,7 @@ func inFlight(t *testing.T, b *binary) int {
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	for _, line := range strings.Split(string(text), "\n") {
-		if value, found := strings.CutPrefix(line, "compute_ma_events_in_flight "); found {
+		if value, found := strings.CutPrefix(line, "marketdata_compute_ma_events_in_flight "); found {
 			n, err := strconv.Atoi(value)
 			require.NoError(t, err)
 			return n

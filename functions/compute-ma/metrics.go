@@ -7,6 +7,7 @@ import (
 	vm "github.com/VictoriaMetrics/metrics"
 
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/metric"
 	"marketdata/shared/priceevent"
 )
 
@@ -20,18 +21,28 @@ type metrics struct {
 	batchEvents, batchTime           *vm.PrometheusHistogram
 }
 
+var help = []metric.Help{
+	{Name: "marketdata_compute_ma_events_total", Text: "Events by outcome: inserted, corrected, duplicate, dead_letter, retry or replay_refused."},
+	{Name: "marketdata_compute_ma_late_points_total", Text: "Points inserted that are older than the newest of their series."},
+	{Name: "marketdata_compute_ma_events_in_flight", Text: "Events received and not yet answered."},
+	{Name: "marketdata_compute_ma_batch_events", Text: "Events per transaction."},
+	{Name: "marketdata_compute_ma_batch_duration_seconds", Text: "Duration of a transaction."},
+	{Name: "marketdata_compute_ma_dead_letters_total", Text: "Dead letters written, by the code of the reason."},
+}
+
 func newMetrics(set *vm.Set) metrics {
+	metric.Describe(help)
 	events := func(outcome string) *vm.Counter {
-		return set.NewCounter(fmt.Sprintf("compute_ma_events_total{outcome=%q}", outcome))
+		return set.NewCounter(fmt.Sprintf("marketdata_compute_ma_events_total{outcome=%q}", outcome))
 	}
 	m := metrics{
 		inserted: events(string(store.Inserted)), corrected: events(string(store.Corrected)), duplicate: events(string(store.Duplicate)),
 		deadLetter: events("dead_letter"), retry: events("retry"), replayRefused: events("replay_refused"),
 		set:         set,
-		late:        set.NewCounter("compute_ma_late_points_total"),
-		inFlight:    set.NewGauge("compute_ma_events_in_flight", nil),
-		batchEvents: set.NewPrometheusHistogramExt("compute_ma_batch_events", []float64{1, 2, 5, 10, 20, 50, 100, 200}),
-		batchTime:   set.NewPrometheusHistogramExt("compute_ma_batch_duration_seconds", vm.ExponentialBuckets(.0005, 2, 15)),
+		late:        set.NewCounter("marketdata_compute_ma_late_points_total"),
+		inFlight:    set.NewGauge("marketdata_compute_ma_events_in_flight", nil),
+		batchEvents: set.NewPrometheusHistogramExt("marketdata_compute_ma_batch_events", []float64{1, 2, 5, 10, 20, 50, 100, 200}),
+		batchTime:   set.NewPrometheusHistogramExt("marketdata_compute_ma_batch_duration_seconds", vm.ExponentialBuckets(.0005, 2, 15)),
 	}
 	for _, reason := range priceevent.Refusals { // an alert on an increase needs the zero before it
 		m.deadLetters(reason.Code)
@@ -41,7 +52,7 @@ func newMetrics(set *vm.Set) metrics {
 
 // deadLetters counts what was written to the dead letter topic for that reason.
 func (m metrics) deadLetters(code string) *vm.Counter {
-	return m.set.GetOrCreateCounter(fmt.Sprintf("compute_ma_dead_letters_total{code=%q}", code))
+	return m.set.GetOrCreateCounter(fmt.Sprintf("marketdata_compute_ma_dead_letters_total{code=%q}", code))
 }
 
 func (m metrics) applied(effect store.Effect) {

@@ -420,10 +420,10 @@ func TestOutcomesShowInTheMetrics(t *testing.T) {
 	require.Equal(t, 503, b.post(good, ce()...))
 	text := b.get("/metrics").Body.String()
 	for _, line := range []string{
-		`compute_ma_events_total{outcome="inserted"} 2`, `compute_ma_events_total{outcome="corrected"} 1`,
-		`compute_ma_events_total{outcome="duplicate"} 2`, `compute_ma_events_total{outcome="dead_letter"} 1`,
-		`compute_ma_events_total{outcome="retry"} 1`, `compute_ma_late_points_total 1`,
-		`compute_ma_dead_letters_total{code="undecodable"} 1`, `compute_ma_dead_letters_total{code="no_data"} 0`,
+		`marketdata_compute_ma_events_total{outcome="inserted"} 2`, `marketdata_compute_ma_events_total{outcome="corrected"} 1`,
+		`marketdata_compute_ma_events_total{outcome="duplicate"} 2`, `marketdata_compute_ma_events_total{outcome="dead_letter"} 1`,
+		`marketdata_compute_ma_events_total{outcome="retry"} 1`, `marketdata_compute_ma_late_points_total 1`,
+		`marketdata_compute_ma_dead_letters_total{code="undecodable"} 1`, `marketdata_compute_ma_dead_letters_total{code="no_data"} 0`,
 	} {
 		require.Contains(t, text, line+"\n")
 	}

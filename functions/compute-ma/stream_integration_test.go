@@ -247,13 +247,13 @@ func TestStreamUnderLoad(t *testing.T) {
 	slices.Sort(delays)
 	p99 := delays[len(delays)*99/100]
 	t.Logf("%d clients of %d series each: %.0f states/s, begin of the transaction to client p50 %v, p99 %v, max %v; RSS %d MiB before, %d MiB at most; %.0f stalled",
-		clients, watched, float64(len(delays))/took, delays[len(delays)/2], p99, delays[len(delays)-1], idle, most, after["compute_ma_stream_stalled_total"])
+		clients, watched, float64(len(delays))/took, delays[len(delays)/2], p99, delays[len(delays)-1], idle, most, after["marketdata_compute_ma_stream_stalled_total"])
 	t.Logf("CPU of the replica: %.2f s/s; reads of states: %.2f/s, mean %.2f ms", (after["process_cpu_seconds_total"]-before["process_cpu_seconds_total"])/took,
-		(after["compute_ma_stream_read_duration_seconds_count"]-before["compute_ma_stream_read_duration_seconds_count"])/took,
-		1000*after["compute_ma_stream_read_duration_seconds_sum"]/after["compute_ma_stream_read_duration_seconds_count"])
+		(after["marketdata_compute_ma_stream_read_duration_seconds_count"]-before["marketdata_compute_ma_stream_read_duration_seconds_count"])/took,
+		1000*after["marketdata_compute_ma_stream_read_duration_seconds_sum"]/after["marketdata_compute_ma_stream_read_duration_seconds_count"])
 	require.Less(t, p99, 500*time.Millisecond)
 	if seconds > 45 {
-		require.InDelta(t, clients/20, after["compute_ma_stream_stalled_total"], 0)
+		require.InDelta(t, clients/20, after["marketdata_compute_ma_stream_stalled_total"], 0)
 	}
 }
 
@@ -291,7 +291,7 @@ func TestAReplicaWithStreamsStops(t *testing.T) {
 	}
 	idle := follow(t, b, "A") // never reads
 	defer idle.conn.Close()   //nolint:errcheck // nothing depends on it
-	require.Eventually(t, func() bool { return b.metrics(t)["compute_ma_stream_states_total"] == clients+1 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return b.metrics(t)["marketdata_compute_ma_stream_states_total"] == clients+1 }, 10*time.Second, 5*time.Millisecond)
 	began := time.Now()
 	require.NoError(t, b.cmd.Process.Signal(syscall.SIGTERM))
 	for range clients {

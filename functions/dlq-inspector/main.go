@@ -68,7 +68,7 @@ func run(ctx context.Context) error {
 	})
 	defer in.Close()
 	(&receiver{
-		intake: in, upkeep: letters, retention: cfg.Retention, bulks: bulks, received: srv.Metrics.NewCounter("dead_letters_received_total"),
+		intake: in, upkeep: letters, retention: cfg.Retention, bulks: bulks, received: srv.Metrics.NewCounter("marketdata_dead_letters_received_total"),
 	}).routes(srv.Mux)
 	pages(srv.Mux)
 	routes := api.New(srv, "dlq-inspector", "Dead letters: see, replay, discard.")

@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 	in := ingest.New(pool, clients.Producer, cfg.Backing.Topics.Events, providers.New(cfg.Providers), log).Within(budgets)
 	defer srv.Close(in.Close)
 	in.Observe(srv.Metrics)
-	m := newMetrics(srv.Metrics)
+	m := newMetrics(srv.Metrics, in.Providers())
 	polls := store.New(pool)
 	histories := backfill.New(backfill.RunnerConfig{
 		Store: polls, Ingest: in, Log: log, Count: m.answered, Behind: m.seriesBehind, Stopping: srv.Stopping(),

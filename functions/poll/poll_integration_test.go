@@ -49,7 +49,7 @@ func setupOn(t *testing.T, tables polltest.Tables) bundle {
 	t.Helper()
 	b := bundle{Tables: tables, ingest: &polltest.Ingest{}, kicks: new(int)}
 	log := slog.New(slog.DiscardHandler)
-	m := newMetrics(vm.NewSet())
+	m := newMetrics(vm.NewSet(), nil)
 	polls := store.New(b.Pool)
 	b.tick = schedule.New(schedule.Config{
 		Store: polls, Outbox: b.ingest, Log: log, Recorded: m.recorded, Swept: m.swept, Troubles: m.troubles([]string{"yfinance", "slow"}),

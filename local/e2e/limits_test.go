@@ -241,7 +241,7 @@ func budgetOfReplicas(t *testing.T, s *stack, latest []string) {
 	require.JSONEq(t, `{"calls":23}`, string(body))
 	require.Equal(t, []string{"23"}, s.rows(t, "select calls::text from provider_day_counts where provider = 'yfinance'"))
 	_, metrics, _ := call(t, http.MethodGet, latest[0]+"/metrics", "")
-	require.Contains(t, string(metrics), `provider_budget_left{provider="yfinance",window="1d"} 0`)
+	require.Contains(t, string(metrics), `marketdata_provider_budget_left{provider="yfinance",window="1d"} 0`)
 }
 
 // redisServer is a Redis without persistence that belongs to one test.
@@ -330,8 +330,8 @@ func withoutRedis(t *testing.T, s *stack, latest []string) {
 	require.Equal(t, http.StatusOK, status, "Redis is optional, so the function is ready")
 	require.Contains(t, string(body), `"redis":"unavailable"`)
 	_, metrics, _ := call(t, http.MethodGet, latest[0]+"/metrics", "")
-	require.Contains(t, string(metrics), "limiter_degraded 1")
-	require.Contains(t, string(metrics), `limiter_refusals_total{policy="latest"}`)
+	require.Contains(t, string(metrics), "marketdata_limiter_degraded 1")
+	require.Contains(t, string(metrics), `marketdata_limiter_refusals_total{policy="latest"}`)
 	require.Contains(t, s.out.String(), "redis is unavailable: this replica enforces its share of the limits")
 	budgetsWithoutRedis(t, s, latest)
 }

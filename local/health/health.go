@@ -162,7 +162,7 @@ func functionOf(name string, answers []*answer, scales bool, processes int) Func
 		}
 		f.Answering++
 		for series, up := range a.metrics {
-			if dependency := label(series, "dependency_up", "dependency"); dependency != "" && up == 0 && !slices.Contains(f.Missing, dependency) {
+			if dependency := label(series, "marketdata_dependency_up", "dependency"); dependency != "" && up == 0 && !slices.Contains(f.Missing, dependency) {
 				f.Missing = append(f.Missing, dependency)
 			}
 		}
@@ -209,16 +209,16 @@ func (h *Handler) sum(r *Report, answers map[string][]*answer) {
 			}
 			for series, v := range a.metrics {
 				switch {
-				case name == "compute-ma" && strings.HasPrefix(series, "compute_ma_events_total{"):
+				case name == "compute-ma" && strings.HasPrefix(series, "marketdata_compute_ma_events_total{"):
 					r.Events.Handled += v
-				case name == "poll" && series == "outbox_rows":
+				case name == "poll" && series == "marketdata_outbox_rows":
 					r.Outbox.Rows = max(r.Outbox.Rows, v)
-				case name == "poll" && series == "outbox_oldest_seconds":
+				case name == "poll" && series == "marketdata_outbox_oldest_age_seconds":
 					r.Outbox.OldestSeconds = max(r.Outbox.OldestSeconds, v)
-				case series == "limiter_degraded" && v > 0:
+				case series == "marketdata_limiter_degraded" && v > 0:
 					*r.Limiter = "degraded"
-				case strings.HasPrefix(series, "provider_budget_left{"):
-					b := Budget{Provider: label(series, "provider_budget_left", "provider"), Window: label(series, "provider_budget_left", "window")}
+				case strings.HasPrefix(series, "marketdata_provider_budget_left{"):
+					b := Budget{Provider: label(series, "marketdata_provider_budget_left", "provider"), Window: label(series, "marketdata_provider_budget_left", "window")}
 					if left, known := budgets[b]; !known || v < left { // each replica knows its own last call
 						budgets[b] = v
 					}

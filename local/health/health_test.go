@@ -58,11 +58,11 @@ func TestReport(t *testing.T) {
 	t.Parallel()
 	replicas := map[string][]string{
 		"get-latest": {
-			replica(t, "limiter_degraded 0\nprovider_budget_left{provider=\"yfinance\",window=\"1m\"} 12\nprovider_budget_left{provider=\"binance\",window=\"1m\"} 5\n"),
-			replica(t, "limiter_degraded 1\nprovider_budget_left{provider=\"yfinance\",window=\"1m\"} 7\ndependency_up{dependency=\"redis\"} 0\ndependency_up{dependency=\"postgres\"} 1\n"),
+			replica(t, "marketdata_limiter_degraded 0\nmarketdata_provider_budget_left{provider=\"yfinance\",window=\"1m\"} 12\nmarketdata_provider_budget_left{provider=\"binance\",window=\"1m\"} 5\n"),
+			replica(t, "marketdata_limiter_degraded 1\nmarketdata_provider_budget_left{provider=\"yfinance\",window=\"1m\"} 7\nmarketdata_dependency_up{dependency=\"redis\"} 0\nmarketdata_dependency_up{dependency=\"postgres\"} 1\n"),
 		},
-		"poll":          {replica(t, "# TYPE outbox_rows gauge\noutbox_rows 3\noutbox_oldest_seconds 1.5\n")},
-		"compute-ma":    {replica(t, "compute_ma_events_total{outcome=\"inserted\"} 40\ncompute_ma_events_total{outcome=\"duplicate\"} 2\n"), replica(t, "compute_ma_events_total{outcome=\"inserted\"} 1\n")},
+		"poll":          {replica(t, "# TYPE marketdata_outbox_rows gauge\nmarketdata_outbox_rows 3\nmarketdata_outbox_oldest_age_seconds 1.5\n")},
+		"compute-ma":    {replica(t, "marketdata_compute_ma_events_total{outcome=\"inserted\"} 40\nmarketdata_compute_ma_events_total{outcome=\"duplicate\"} 2\n"), replica(t, "marketdata_compute_ma_events_total{outcome=\"inserted\"} 1\n")},
 		"dlq-inspector": {replica(t, "")},
 	}
 	waiting, delay, limiter := int64(5), 12.5, "degraded"
@@ -94,7 +94,7 @@ func TestReportWithoutFunctions(t *testing.T) {
 	t.Cleanup(func() { close(release) })
 	gone := httptest.NewServer(nil)
 	gone.Close()
-	replicas := map[string][]string{"get-latest": {hangs.URL, replica(t, "limiter_degraded 0\n")}, "poll": {gone.URL}, "dlq-inspector": {hangs.URL}}
+	replicas := map[string][]string{"get-latest": {hangs.URL, replica(t, "marketdata_limiter_degraded 0\n")}, "poll": {gone.URL}, "dlq-inspector": {hangs.URL}}
 	o := health.Options{Functions: names, Replicas: func() map[string][]string { return replicas }, Token: "secret"}
 	began := time.Now()
 	r := report(t, o)

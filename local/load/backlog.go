@@ -42,7 +42,7 @@ func (m *run) drain(ctx context.Context, n int, sinks map[string]string, count f
 // drainBacklog measures a backlog of good records from the KafkaSource to compute-ma, compared with the same to a no-op function.
 func (m *run) drainBacklog(ctx context.Context) error {
 	applied := func() (float64, error) {
-		return m.metric(ctx, "compute-ma", "compute_ma_events_total", `outcome="inserted"`)
+		return m.metric(ctx, "compute-ma", "marketdata_compute_ma_events_total", `outcome="inserted"`)
 	}
 	received := func() (float64, error) {
 		body, err := get(ctx, m.reference+"/count")
@@ -99,7 +99,7 @@ func (m *run) storeLetters(ctx context.Context) error {
 		return n, nil
 	}
 	rate, err := m.drain(ctx, m.letters, nil, func() (float64, error) {
-		received, err := m.metric(ctx, "dlq-inspector", "dead_letters_received_total")
+		received, err := m.metric(ctx, "dlq-inspector", "marketdata_dead_letters_received_total")
 		if err != nil || int(received) < m.letters {
 			return received, err
 		}

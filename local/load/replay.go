@@ -71,7 +71,7 @@ func (m *run) replayMany(ctx context.Context, set string, n int, watch func(done
 		return 0, err
 	}
 	if _, err := m.drain(ctx, n, nil, func() (float64, error) {
-		return m.metric(ctx, "dlq-inspector", "dead_letters_received_total")
+		return m.metric(ctx, "dlq-inspector", "marketdata_dead_letters_received_total")
 	}); err != nil {
 		return 0, err
 	}

@@ -42,7 +42,7 @@ func TestOpenNeedsNoServiceToAnswer(t *testing.T) {
 		require.Equal(t, "not_ready", got.Status)
 		return maps.Equal(want, got.Checks)
 	}, 10*time.Second, time.Millisecond)
-	require.Contains(t, call.Do(srv.Handler(), http.MethodGet, "/metrics", "").Body.String(), "limiter_degraded 0")
+	require.Contains(t, call.Do(srv.Handler(), http.MethodGet, "/metrics", "").Body.String(), "marketdata_limiter_degraded 0")
 }
 
 func TestOpenRefusesInvalidURLsWithoutRepeatingThem(t *testing.T) {

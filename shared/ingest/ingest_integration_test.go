@@ -5,6 +5,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -299,18 +300,22 @@ func TestMetrics(t *testing.T) {
 	b := setup(t, provider{quote: quote(t, "AAPL")})
 	set := metrics.NewSet()
 	b.in.Observe(set)
-	require.Empty(t, scrape.Values(t, set.WritePrometheus))
+	zeros := map[string]float64{}
+	for _, outcome := range outcomes {
+		zeros[fmt.Sprintf("marketdata_provider_calls_total{provider=%q,outcome=%q}", "fake", outcome)] = 0
+	}
+	require.Equal(t, zeros, scrape.Values(t, set.WritePrometheus), "nothing of an outbox that it has not swept")
 	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.NoError(t, err)
-	require.InDelta(t, 1, scrape.Values(t, set.WritePrometheus)[`upstream_calls_total{provider="fake",outcome="ok"}`], 0)
+	require.InDelta(t, 1, scrape.Values(t, set.WritePrometheus)[`marketdata_provider_calls_total{provider="fake",outcome="ok"}`], 0)
 	b.empty(t)
 	b.rows(t, "NEVER", "NEVER", "A")
 	_, err = b.pool.Exec(t.Context(), "update outbox set created_at = now() - interval '1 hour' where id = (select min(id) from outbox)")
 	require.NoError(t, err)
 	_, err = b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
-	require.InDelta(t, 2, scrape.Values(t, set.WritePrometheus)["outbox_rows"], 0)
-	require.InDelta(t, 3600, scrape.Values(t, set.WritePrometheus)["outbox_oldest_seconds"], 60)
+	require.InDelta(t, 2, scrape.Values(t, set.WritePrometheus)["marketdata_outbox_rows"], 0)
+	require.InDelta(t, 3600, scrape.Values(t, set.WritePrometheus)["marketdata_outbox_oldest_age_seconds"], 60)
 }
 
 // The cost of a sweep depends on the rows that it claims, not on the size of the backlog.

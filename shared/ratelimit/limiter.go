@@ -14,6 +14,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/redis/go-redis/v9"
 
+	"marketdata/shared/metric"
 	"marketdata/shared/redisclient"
 )
 
@@ -89,14 +90,21 @@ func New(client *redis.Client, c Config, log *slog.Logger) *Limiter {
 	l.shared = NewRedis(l.client, "limit:")
 	l.session.Store(newSession())
 	l.metrics = metrics.NewSet()
-	l.decided = l.metrics.NewCounter("limiter_degraded_decisions_total")
-	l.metrics.NewGauge("limiter_degraded", func() float64 {
+	metric.Describe(help)
+	l.decided = l.metrics.NewCounter("marketdata_limiter_degraded_decisions_total")
+	l.metrics.NewGauge("marketdata_limiter_degraded", func() float64 {
 		if l.degraded.Load() {
 			return 1
 		}
 		return 0
 	})
 	return l
+}
+
+var help = []metric.Help{
+	{Name: "marketdata_limiter_degraded", Text: "1 while this replica decides about requests without Redis, otherwise 0."},
+	{Name: "marketdata_limiter_degraded_decisions_total", Text: "Decisions made without Redis."},
+	{Name: "marketdata_limiter_refusals_total", Text: "Requests refused by a limit."},
 }
 
 // Close closes the connections. The limiter must not be used afterwards.
@@ -110,7 +118,7 @@ func (l *Limiter) Observe(set *metrics.Set) { set.RegisterMetricsWriter(l.metric
 
 // refusals returns the counter of requests that a limit refused.
 func (l *Limiter) refusals(policy string) *metrics.Counter {
-	return l.metrics.GetOrCreateCounter(fmt.Sprintf("limiter_refusals_total{policy=%q}", policy))
+	return l.metrics.GetOrCreateCounter(fmt.Sprintf("marketdata_limiter_refusals_total{policy=%q}", policy))
 }
 
 // warmTimeout is how long the readiness probe waits for Redis.

@@ -49,8 +49,8 @@ func alwaysDue() func() time.Time {
 	return func() time.Time { return start.Add(time.Duration(looks.Add(1)) * probeEvery) }
 }
 
-// metric returns the sum of the metrics of that name.
-func metric(t *testing.T, l *Limiter, name string) (sum float64) {
+// valueOf returns the sum of the metrics of that name.
+func valueOf(t *testing.T, l *Limiter, name string) (sum float64) {
 	t.Helper()
 	for series, value := range scrape.Values(t, l.metrics.WritePrometheus) {
 		if found, _, _ := strings.Cut(series, "{"); found == name {
@@ -75,8 +75,8 @@ func TestLimiterDecidesAloneWhileRedisIsUnavailable(t *testing.T) {
 		require.Equal(t, i < 2, d.Allowed, "5 divided by 2 replicas")
 	}
 	require.Equal(t, []int{0}, d.Left)
-	require.InDelta(t, 1, metric(t, l, "limiter_degraded"), 0)
-	require.InDelta(t, 4, metric(t, l, "limiter_degraded_decisions_total"), 0)
+	require.InDelta(t, 1, valueOf(t, l, "marketdata_limiter_degraded"), 0)
+	require.InDelta(t, 4, valueOf(t, l, "marketdata_limiter_degraded_decisions_total"), 0)
 	require.Equal(t, 1, strings.Count(logs.String(), "redis is unavailable: this replica enforces its share of the limits"))
 	require.NotContains(t, logs.String(), "shared again")
 	require.True(t, takeOne(t.Context(), l, "other", Limit{1, time.Minute}).Allowed, "a share is at least one")
@@ -85,7 +85,7 @@ func TestLimiterDecidesAloneWhileRedisIsUnavailable(t *testing.T) {
 	net.set(false, false)
 	d = takeOne(t.Context(), l, "c", limit)
 	require.Equal(t, Decision{Allowed: true, Left: []int{3}, Reset: time.Minute}, d, "exact again: Redis kept its data")
-	require.InDelta(t, 0, metric(t, l, "limiter_degraded"), 0)
+	require.InDelta(t, 0, valueOf(t, l, "marketdata_limiter_degraded"), 0)
 	require.Equal(t, 1, strings.Count(logs.String(), "limits are shared again"))
 	require.NotContains(t, logs.String(), "level=ERROR")
 }

@@ -110,7 +110,7 @@ func TestHeadersFollowTheDraft(t *testing.T) {
 	require.Equal(t, "50", w.Header().Get("Retry-After"), "49.9 s, rounded up")
 	require.Equal(t, `"things";r=0;t=50`, w.Header().Get("RateLimit"))
 	require.Equal(t, "50", w.Header().Get("X-RateLimit-Reset"))
-	require.InDelta(t, 1, metric(t, s.limiter, "limiter_refusals_total"), 0)
+	require.InDelta(t, 1, valueOf(t, s.limiter, "marketdata_limiter_refusals_total"), 0)
 }
 
 // Every request of a limited route counts once, whatever its response, and every response has the headers.

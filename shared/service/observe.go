@@ -13,6 +13,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/metric"
 	"marketdata/shared/problem"
 	"marketdata/shared/request"
 	"marketdata/shared/trace"
@@ -50,6 +51,12 @@ func (o *observer) metricsOf(route string, status int) routeMetrics {
 	}
 	o.counts.Store(key, m)
 	return m
+}
+
+var help = []metric.Help{
+	{Name: "http_requests_total", Text: "Requests by route and status of the response."},
+	{Name: "http_request_duration_seconds", Text: "Time to respond, by route."},
+	{Name: "marketdata_dependency_up", Text: "Whether a service that the function uses answered the last check: 1 or 0."},
 }
 
 // seconds are the buckets of http_request_duration_seconds.

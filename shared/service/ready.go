@@ -96,7 +96,7 @@ func (s *Service) Needs(checks ...Check) {
 	for _, c := range checks {
 		d := &dependency{Check: c, log: s.Log}
 		s.dependencies = append(s.dependencies, d)
-		s.Metrics.NewGauge(fmt.Sprintf("dependency_up{dependency=%q}", c.Name), func() float64 {
+		s.Metrics.NewGauge(fmt.Sprintf("marketdata_dependency_up{dependency=%q}", c.Name), func() float64 {
 			if state := d.state(); state == "ok" || state == "unknown" {
 				return 1
 			}

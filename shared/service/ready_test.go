@@ -72,7 +72,7 @@ func TestAReadOnlyDependencyIsNamed(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
 	require.JSONEq(t, `{"status":"not_ready","checks":{"postgres":"read_only","redis":"read_only"}}`, w.Body.String())
 	values := scrape.Values(t, s.Metrics.WritePrometheus)
-	require.InDelta(t, 0, values[`dependency_up{dependency="postgres"}`], 0)
+	require.InDelta(t, 0, values[`marketdata_dependency_up{dependency="postgres"}`], 0)
 }
 
 // A dependency that hangs and is not required delays nobody; one that is required makes the function wait for it, but not for long.
@@ -130,8 +130,8 @@ func TestAChangeIsLoggedOnceWithItsCause(t *testing.T) {
 				want = 0
 			}
 			values := scrape.Values(t, s.Metrics.WritePrometheus)
-			require.InDelta(t, want, values[`dependency_up{dependency="postgres"}`], 0)
-			require.InDelta(t, want, values[`dependency_up{dependency="kafka"}`], 0)
+			require.InDelta(t, want, values[`marketdata_dependency_up{dependency="postgres"}`], 0)
+			require.InDelta(t, want, values[`marketdata_dependency_up{dependency="kafka"}`], 0)
 		}
 		var warnings []string
 		for lines := json.NewDecoder(out); lines.More(); {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"marketdata/shared/metric"
 )
 
 // Middleware wraps a handler.
@@ -43,6 +45,7 @@ func NewLogger(function string, level slog.Level) *slog.Logger {
 // New returns a server with /healthz, /readyz, /metrics, and OpenFaaS' /_/health and /_/ready.
 func New(config Config, log *slog.Logger, checks ...Check) *Service {
 	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, leaving: make(chan struct{}), stopping: make(chan struct{})}
+	metric.Describe(help)
 	s.Needs(checks...)
 	s.observe = &observer{mux: s.Mux, log: log, metrics: s.Metrics, routine: summaries{log: log}}
 	alive := func(w http.ResponseWriter, _ *http.Request) {
@@ -55,9 +58,7 @@ func New(config Config, log *slog.Logger, checks ...Check) *Service {
 	s.Mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		s.askAll()
-		metrics.ExposeMetadata(true) // the types
-		s.Metrics.WritePrometheus(w)
-		metrics.WriteProcessMetrics(w)
+		_ = metric.Write(w, s.Metrics) // an error here means that the client went away
 	})
 	return s
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/metric"
 	"marketdata/shared/postgres"
 	"marketdata/shared/ratelimit"
 )
@@ -52,7 +53,11 @@ func New(c Config, maxCopies int, l *ratelimit.Limiter, pool postgres.DB, set *m
 
 func newBudgets(c Config, maxCopies int, l limiter, days dayCounts, set *metrics.Set) *Budgets {
 	b := &Budgets{limits: c.Each, shares: map[string][]ratelimit.Limit{}, limiter: l, days: days, metrics: set}
+	metric.Describe(help)
 	for provider, l := range b.limits {
+		if len(l.all) > 0 {
+			b.refusals(provider)
+		}
 		b.shares[provider] = l.shares(maxCopies)
 		for _, limit := range l.all {
 			b.left(provider, limit.WindowText()).Set(float64(limit.N))
@@ -128,9 +133,18 @@ func (b *Budgets) observe(provider string, limits Limits, d ratelimit.Decision, 
 	}
 }
 
+var help = []metric.Help{
+	{Name: "marketdata_provider_budget_left", Text: "Calls left of a provider's budget after the last call, by window."},
+	{Name: "marketdata_provider_budget_refusals_total", Text: "Calls not made because the provider's budget was spent."},
+}
+
+func (b *Budgets) refusals(provider string) *metrics.Counter {
+	return b.metrics.GetOrCreateCounter(fmt.Sprintf("marketdata_provider_budget_refusals_total{provider=%q}", provider))
+}
+
 // left returns the gauge of what was left of a provider's budget at its last call.
 func (b *Budgets) left(provider, window string) *metrics.Gauge {
-	return b.metrics.GetOrCreateGauge(fmt.Sprintf("provider_budget_left{provider=%q,window=%q}", provider, window), nil)
+	return b.metrics.GetOrCreateGauge(fmt.Sprintf("marketdata_provider_budget_left{provider=%q,window=%q}", provider, window), nil)
 }
 
 func (b *Budgets) spent(provider string, wait time.Duration) error {
@@ -139,7 +153,7 @@ func (b *Budgets) spent(provider string, wait time.Duration) error {
 
 // refuse returns the error of a call that must not be made; detail is a format for the provider's name.
 func (b *Budgets) refuse(provider string, wait time.Duration, detail string) error {
-	b.metrics.GetOrCreateCounter(fmt.Sprintf("provider_budget_refusals_total{provider=%q}", provider)).Inc()
+	b.refusals(provider).Inc()
 	return fault.New(fault.Unavailable, fault.CodeProviderRateLimited, detail, provider).After(wait)
 }
 

@@ -95,11 +95,11 @@ func TestSpareCallsLeaveAFifth(t *testing.T) {
 	require.Equal(t, []ratelimit.Limit{{N: 1, Window: time.Second}, {N: 40, Window: time.Minute}, {N: 25, Window: 24 * time.Hour}}, s.limits)
 	require.Equal(t, []ratelimit.Limit{{N: 0, Window: time.Second}, {N: 20, Window: time.Minute}, {N: 25, Window: 24 * time.Hour}}, s.shares)
 	left := scrape.Values(t, set.WritePrometheus)
-	require.InDelta(t, 13, left[`provider_budget_left{provider="alpha_vantage",window="1m"}`], 0)
-	require.InDelta(t, 25, left[`provider_budget_left{provider="alpha_vantage",window="1d"}`], 0)
+	require.InDelta(t, 13, left[`marketdata_provider_budget_left{provider="alpha_vantage",window="1m"}`], 0)
+	require.InDelta(t, 25, left[`marketdata_provider_budget_left{provider="alpha_vantage",window="1d"}`], 0)
 	s.calls = 25
 	require.Equal(t, "provider_rate_limited", fault.CodeOf(b.TakeSpare(t.Context(), "alpha_vantage")))
-	require.InDelta(t, 6, scrape.Values(t, set.WritePrometheus)[`provider_budget_left{provider="alpha_vantage",window="1d"}`], 0)
+	require.InDelta(t, 6, scrape.Values(t, set.WritePrometheus)[`marketdata_provider_budget_left{provider="alpha_vantage",window="1d"}`], 0)
 	require.NoError(t, b.TakeSpare(t.Context(), "yfinance"), "off")
 }
 
@@ -121,10 +121,11 @@ func TestMetrics(t *testing.T) {
 	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{0, 3, 20}}, calls: 9, counted: true}
 	b := newBudgets(Config{Each: map[string]Limits{"alpha_vantage": limitsOf(t, "1/1s,5/1m,25/1d")}}, 4, s, s, set)
 	left := func(window string) string {
-		return `provider_budget_left{provider="alpha_vantage",window="` + window + `"}`
+		return `marketdata_provider_budget_left{provider="alpha_vantage",window="` + window + `"}`
 	}
 	require.Equal(t, map[string]float64{
 		left("1s"): 1, left("1m"): 5, left("1d"): 25,
+		`marketdata_provider_budget_refusals_total{provider="alpha_vantage"}`: 0,
 	}, scrape.Values(t, set.WritePrometheus))
 	require.NoError(t, b.Take(t.Context(), "alpha_vantage"))
 	s.calls = 25
@@ -132,7 +133,7 @@ func TestMetrics(t *testing.T) {
 	require.Equal(t, map[string]float64{
 		left("1s"): 0, left("1m"): 3,
 		left("1d"): 0, // Postgres has counted more calls than the limiter
-		`provider_budget_refusals_total{provider="alpha_vantage"}`: 1,
+		`marketdata_provider_budget_refusals_total{provider="alpha_vantage"}`: 1,
 	}, scrape.Values(t, set.WritePrometheus))
 }
 

@@ -146,9 +146,11 @@ func (d *drive) leave(ctx context.Context, halted bool, failed error) {
 		trouble = ""
 	case failed != nil:
 		log.WarnContext(ctx, "bulk replay paused after an error", "replay_id", d.b.ID, "err", failed)
+		d.runner.metrics.paused()
 		after, trouble = time.Second, "the database does not answer"
 	case trouble != "":
 		log.WarnContext(ctx, "bulk replay paused after an error", "replay_id", d.b.ID, "reason", trouble)
+		d.runner.metrics.paused()
 		after = bulkRest
 	case !halted:
 		done := false

@@ -6,13 +6,31 @@ import (
 	vm "github.com/VictoriaMetrics/metrics"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/metric"
 )
 
 // Metrics counts replays.
 type Metrics struct{ set *vm.Set }
 
 // NewMetrics returns Metrics whose counters are in set.
-func NewMetrics(set *vm.Set) Metrics { return Metrics{set} }
+func NewMetrics(set *vm.Set) Metrics {
+	metric.Describe(help)
+	m := Metrics{set}
+	for _, status := range []string{
+		string(letter.Resolved), string(letter.Sent), string(letter.Discarded), string(letter.Open), string(letter.OutcomeRefused),
+		string(letter.OutcomeSkipped), string(letter.OutcomeNone), "error",
+	} {
+		m.counter(status)
+	}
+	m.pauses()
+	return m
+}
+
+var help = []metric.Help{
+	{Name: "marketdata_dead_letters_received_total", Text: "Records of the dead letter topic received."},
+	{Name: "marketdata_dead_letter_replays_total", Text: "Letters replayed, by their status afterwards, or by the outcome of a bulk replay."},
+	{Name: "marketdata_dead_letter_replay_pauses_total", Text: "Times that a bulk replay paused after an error."},
+}
 
 // Replayed counts replays of one letter by its status afterwards.
 func (m Metrics) Replayed(s letter.Status) { m.counter(string(s)).Inc() }
@@ -27,6 +45,13 @@ func (m Metrics) settled(outcomes map[letter.Outcome]int64) {
 	}
 }
 
+// paused counts a bulk replay that pauses after an error.
+func (m Metrics) paused() { m.pauses().Inc() }
+
+func (m Metrics) pauses() *vm.Counter {
+	return m.set.GetOrCreateCounter("marketdata_dead_letter_replay_pauses_total")
+}
+
 func (m Metrics) counter(status string) *vm.Counter {
-	return m.set.GetOrCreateCounter(fmt.Sprintf("dead_letter_replays_total{status=%q}", status))
+	return m.set.GetOrCreateCounter(fmt.Sprintf("marketdata_dead_letter_replays_total{status=%q}", status))
 }

@@ -13,6 +13,7 @@ import (
 	"marketdata/functions/get-latest/internal/flight"
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
+	"marketdata/shared/metric"
 	"marketdata/shared/pricecache"
 )
 
@@ -205,9 +206,12 @@ func mostUseful(failures []failure) error {
 // lookups counts price lookups by result.
 type lookups struct{ hit, miss, stale *metrics.Counter }
 
+var help = []metric.Help{{Name: "marketdata_price_lookups_total", Text: "Prices looked up by result: hit, miss or stale."}}
+
 func newLookups(set *metrics.Set) lookups {
+	metric.Describe(help)
 	result := func(name string) *metrics.Counter {
-		return set.NewCounter(fmt.Sprintf("price_lookups_total{result=%q}", name))
+		return set.NewCounter(fmt.Sprintf("marketdata_price_lookups_total{result=%q}", name))
 	}
 	return lookups{result("hit"), result("miss"), result("stale")}
 }

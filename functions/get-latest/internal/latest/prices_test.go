@@ -146,6 +146,6 @@ func TestLookupsAreCounted(t *testing.T) {
 	w := httptest.NewRecorder()
 	b.service.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for result, n := range map[string]int{"hit": 1, "miss": 2, "stale": 1} {
-		require.Contains(t, w.Body.String(), fmt.Sprintf("price_lookups_total{result=%q} %d\n", result, n))
+		require.Contains(t, w.Body.String(), fmt.Sprintf("marketdata_price_lookups_total{result=%q} %d\n", result, n))
 	}
 }
