@@ -12,14 +12,19 @@ export GOLANGCI_LINT_CACHE := $(abspath $(LOCAL_DIR))/cache/golangci-lint
 export GOFLAGS := -trimpath -buildvcs=false
 export CGO_ENABLED := 1
 
+# What marketdata_build_info says. It is passed to the linker alone: another commit links again, and compiles nothing.
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+STAMP = -X marketdata/shared/metric.version=$(VERSION) -X marketdata/shared/metric.revision=$(REVISION)
+
 # The programs are linked statically if the C compiler supports it: against musl, as in deploy/Dockerfile, if musl-gcc is installed
 # (Debian: musl-tools), else against glibc. Without glibc's loader and start-up a function starts a fifth sooner.
 ifneq ($(shell command -v musl-gcc),)
-LINK := CC=musl-gcc go build -tags musl -ldflags '-linkmode external -extldflags "-static"'
+LINK = CC=musl-gcc go build -tags musl -ldflags '$(STAMP) -linkmode external -extldflags "-static"'
 else ifeq ($(shell printf 'int main(void) { return 0; }' | $${CC:-cc} -static -Wl,--no-warnings -x c - -o /dev/null 2>/dev/null && echo yes),yes)
-LINK := go build -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings"'
+LINK = go build -ldflags '$(STAMP) -linkmode external -extldflags "-static -Wl,--no-warnings"'
 else
-LINK := go build
+LINK = go build -ldflags '$(STAMP)'
 endif
 
 GOLANGCI := v2.12.2
@@ -121,7 +126,7 @@ incident: build ## play an incident on the running stack: shuffled and wrong pri
 
 images: ## build the container images of all programs (REGISTRY=marketdata TAG=latest)
 	@for program in $(addprefix functions/,$(FUNCTIONS)) deploy/migrate local; do \
-		docker build -q -f deploy/Dockerfile --build-arg PROGRAM=./$$program -t $(or $(REGISTRY),marketdata)/$$(basename $$program):$(or $(TAG),latest) . || exit 1; \
+		docker build -q -f deploy/Dockerfile --build-arg PROGRAM=./$$program --build-arg VERSION=$(or $(TAG),$(VERSION)) --build-arg REVISION=$(REVISION) -t $(or $(REGISTRY),marketdata)/$$(basename $$program):$(or $(TAG),latest) . || exit 1; \
 	done
 
 # deploy/validate is a module of its own, with Knative's types: minutes to build the first time, seconds afterwards. Not cached, because

@@ -15,7 +15,7 @@ import (
 
 var (
 	helpText   = regexp.MustCompile(`\{(?:Name: )?"((?:marketdata|http)_\w+)", (?:Text: )?"([^"]+)"\}`)
-	metricMade = regexp.MustCompile("(?:Counter|Gauge|HistogramExt|Uint64|Float64|Sprintf)\\((?:w, )?[\"`]((?:marketdata|http)_\\w+)")
+	metricMade = regexp.MustCompile("(?:Counter|Gauge|Histogram|Uint64|Float64|Sprintf)(?:Ext)?\\((?:w, )?[\"`]((?:marketdata|http)_\\w+)")
 	metricName = regexp.MustCompile(`\b(?:marketdata_|http_re)[a-z_]+`)
 )
 

@@ -70,6 +70,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer srv.Close(reads.Close)
+	reads.Observe(srv.Metrics, "reads")
 	reader, limit := store.NewReader(reads), clients.Limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default})
 	routes := api.New(srv, "compute-ma", "Exact moving averages of observed prices.")
 	averages.New(averages.Config{

@@ -19,6 +19,7 @@ type metrics struct {
 	late                             *vm.Counter // inserted points that are older than their series' newest
 	inFlight                         *vm.Gauge   // taken in and not answered yet
 	batchEvents, batchTime           *vm.PrometheusHistogram
+	observed, received               *vm.PrometheusHistogram // seconds from there to the commit
 }
 
 var help = []metric.Help{
@@ -27,6 +28,8 @@ var help = []metric.Help{
 	{Name: "marketdata_compute_ma_events_in_flight", Text: "Events received and not yet answered."},
 	{Name: "marketdata_compute_ma_batch_events", Text: "Events per transaction."},
 	{Name: "marketdata_compute_ma_batch_duration_seconds", Text: "Duration of a transaction."},
+	{Name: "marketdata_compute_ma_observed_delay_seconds", Text: "Time from a quote's own time to the commit of its averages."},
+	{Name: "marketdata_compute_ma_received_delay_seconds", Text: "Time from a provider's response to the commit of its averages, for quotes and bars."},
 	{Name: "marketdata_compute_ma_dead_letters_total", Text: "Dead letters written, by the code of the reason."},
 }
 
@@ -43,6 +46,8 @@ func newMetrics(set *vm.Set) metrics {
 		inFlight:    set.NewGauge("marketdata_compute_ma_events_in_flight", nil),
 		batchEvents: set.NewPrometheusHistogramExt("marketdata_compute_ma_batch_events", []float64{1, 2, 5, 10, 20, 50, 100, 200}),
 		batchTime:   set.NewPrometheusHistogramExt("marketdata_compute_ma_batch_duration_seconds", vm.ExponentialBuckets(.0005, 2, 15)),
+		observed:    set.NewPrometheusHistogramExt("marketdata_compute_ma_observed_delay_seconds", delays),
+		received:    set.NewPrometheusHistogramExt("marketdata_compute_ma_received_delay_seconds", delays),
 	}
 	for _, reason := range priceevent.Refusals { // an alert on an increase needs the zero before it
 		m.deadLetters(reason.Code)
@@ -55,7 +60,11 @@ func (m metrics) deadLetters(code string) *vm.Counter {
 	return m.set.GetOrCreateCounter(fmt.Sprintf("marketdata_compute_ma_dead_letters_total{code=%q}", code))
 }
 
-func (m metrics) applied(effect store.Effect) {
+// delays are buckets from what a commit takes to what an outage may.
+var delays = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}
+
+// applied counts an event that is committed now.
+func (m metrics) applied(effect store.Effect, o *priceevent.Observation, isBar bool, now time.Time) {
 	switch effect.Outcome {
 	case store.Inserted:
 		m.inserted.Inc()
@@ -66,6 +75,15 @@ func (m metrics) applied(effect store.Effect) {
 	}
 	if effect.Late {
 		m.late.Inc()
+	}
+	if effect.Outcome == store.Duplicate {
+		return // the averages have it for longer
+	}
+	if o.RawResponseID.Version() == 7 { // of a producer that numbers responses as ours do, by time
+		m.received.Update(now.Sub(time.Unix(o.RawResponseID.Time().UnixTime())).Seconds())
+	}
+	if !isBar { // bars of a history are as old as it is
+		m.observed.Update(now.Sub(o.ObservedAt).Seconds())
 	}
 }
 

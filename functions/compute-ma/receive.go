@@ -63,9 +63,10 @@ func (h *receiver) receive(ctx context.Context, d ingress.Delivery) error {
 	if err != nil {
 		return h.refuse(ctx, d, err)
 	}
-	h.metrics.applied(effect)
+	_, _, bar := market.ParseBarSeries(o.Provider)
+	h.metrics.applied(effect, &o, bar, h.now())
 	// The bars of a history are late or corrected by the thousand: in any order, and all again after a split.
-	if _, _, bar := market.ParseBarSeries(o.Provider); !bar && (effect.Outcome == store.Corrected || effect.Late) {
+	if !bar && (effect.Outcome == store.Corrected || effect.Late) {
 		request.Note(ctx, slog.String("outcome", string(effect.Outcome)), slog.Bool("late", effect.Late))
 	}
 	return nil

@@ -405,26 +405,3 @@ func TestBarsAreNotLoggedOneByOne(t *testing.T) {
 		})
 	}
 }
-
-func TestOutcomesShowInTheMetrics(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	for _, effect := range []store.Effect{
-		{Outcome: store.Inserted}, {Outcome: store.Inserted, Late: true}, {Outcome: store.Corrected}, {Outcome: store.Duplicate}, {Outcome: store.Duplicate},
-	} {
-		b.store.effect = effect
-		require.Equal(t, 204, b.post(good, ce()...))
-	}
-	require.Equal(t, 204, b.post("junk", ce()...))
-	b.store.errs = []error{fault.New(fault.Unavailable, "storage_unavailable", "x")}
-	require.Equal(t, 503, b.post(good, ce()...))
-	text := b.get("/metrics").Body.String()
-	for _, line := range []string{
-		`marketdata_compute_ma_events_total{outcome="inserted"} 2`, `marketdata_compute_ma_events_total{outcome="corrected"} 1`,
-		`marketdata_compute_ma_events_total{outcome="duplicate"} 2`, `marketdata_compute_ma_events_total{outcome="dead_letter"} 1`,
-		`marketdata_compute_ma_events_total{outcome="retry"} 1`, `marketdata_compute_ma_late_points_total 1`,
-		`marketdata_compute_ma_dead_letters_total{code="undecodable"} 1`, `marketdata_compute_ma_dead_letters_total{code="no_data"} 0`,
-	} {
-		require.Contains(t, text, line+"\n")
-	}
-}

@@ -22,7 +22,7 @@ type Clients struct {
 	srv *service.Service
 }
 
-// Open returns the clients of srv, and adds Postgres and Redis to its readiness and the limiter's metrics to its own. Nothing
+// Open returns the clients of srv, and adds Postgres and Redis to its readiness and the metrics of pool and limiter to its own. Nothing
 // connects yet. Kafka's check is up to the function, which knows the topic that it needs. Close the clients after use.
 func Open(srv *service.Service, config Config) (*Clients, error) {
 	pool, err := postgres.OpenLater(string(config.DatabaseURL))
@@ -35,6 +35,7 @@ func Open(srv *service.Service, config Config) (*Clients, error) {
 	}
 	limiter := ratelimit.New(client, config.Limits, srv.Log)
 	limiter.Observe(srv.Metrics)
+	pool.Observe(srv.Metrics, "main")
 	srv.Needs(service.Check{Name: "postgres", Ping: pool.Ping, Required: !config.ServesWithoutPostgres},
 		service.Check{Name: "redis", Ping: limiter.Warm}) // without it each replica limits alone, and serves
 	return &Clients{Postgres: pool, Redis: client, Producer: kafkaclient.NewProducer(config.Kafka, srv.Log), Limiter: limiter, srv: srv}, nil

@@ -58,6 +58,7 @@ func Write(w io.Writer, set *metrics.Set) error {
 	set.WritePrometheus(&text)
 	writeBuild(&text)
 	metrics.WriteProcessMetrics(&text)
+	metrics.WriteFDMetrics(&text)
 	families, help := parse(text.Bytes()), texts()
 	var out bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(families)) {

@@ -3,12 +3,17 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"marketdata/shared/metric"
 )
 
 // DB is the subset of a pool that callers use without owning it: [*pgxpool.Pool] or [*Lazy].
@@ -25,6 +30,7 @@ type DB interface {
 type Lazy struct {
 	pool   func() *pgxpool.Pool
 	opened atomic.Bool
+	most   int32 // connections
 }
 
 // OpenLater validates url like Open, but does not create the pool yet.
@@ -39,7 +45,7 @@ func OpenSmall(url string, connections int32) (*Lazy, error) {
 	if connections > 0 {
 		config.MaxConns, config.MinConns, config.MinIdleConns = connections, 0, 0
 	}
-	l := &Lazy{}
+	l := &Lazy{most: config.MaxConns}
 	l.pool = sync.OnceValue(func() *pgxpool.Pool {
 		l.opened.Store(true)
 		pool, err := pgxpool.NewWithConfig(context.Background(), config)
@@ -84,6 +90,33 @@ func (l *Lazy) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 
 // Ping checks that the database answers and can be written, see [Ping].
 func (l *Lazy) Ping(ctx context.Context) error { return Ping(ctx, l.pool()) }
+
+var help = []metric.Help{
+	{Name: "marketdata_postgres_connections", Text: "Connections of a pool by state: acquired or idle."},
+	{Name: "marketdata_postgres_connections_max", Text: "Connections that a pool may have."},
+	{Name: "marketdata_postgres_waits_total", Text: "Times that a caller waited for a connection of a pool."},
+	{Name: "marketdata_postgres_wait_seconds_total", Text: "Time that callers waited for connections of a pool."},
+}
+
+// Observe adds the metrics of the pool to set, under the name that tells it from others of the process.
+func (l *Lazy) Observe(set *metrics.Set, pool string) {
+	metric.Describe(help)
+	set.RegisterMetricsWriter(func(w io.Writer) {
+		var acquired, idle int32
+		var waits int64
+		var waited time.Duration
+		if l.opened.Load() {
+			stat := l.pool().Stat()
+			acquired, idle, waits, waited = stat.AcquiredConns(), stat.IdleConns(), stat.EmptyAcquireCount(), stat.EmptyAcquireWaitTime()
+		}
+		label := fmt.Sprintf("{pool=%q}", pool)
+		metrics.WriteGaugeFloat64(w, fmt.Sprintf("marketdata_postgres_connections{pool=%q,state=\"acquired\"}", pool), float64(acquired))
+		metrics.WriteGaugeFloat64(w, fmt.Sprintf("marketdata_postgres_connections{pool=%q,state=\"idle\"}", pool), float64(idle))
+		metrics.WriteGaugeFloat64(w, "marketdata_postgres_connections_max"+label, float64(l.most))
+		metrics.WriteCounterFloat64(w, "marketdata_postgres_waits_total"+label, float64(waits))
+		metrics.WriteCounterFloat64(w, "marketdata_postgres_wait_seconds_total"+label, waited.Seconds())
+	})
+}
 
 // Close waits for connections in use and closes the pool, if it was created. The pool must not be used afterwards.
 func (l *Lazy) Close() {

@@ -4,10 +4,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/postgres"
+	"marketdata/shared/testenv/scrape"
 )
 
 func TestLazyPoolValidatesTheURLAndConnectsLater(t *testing.T) {
@@ -18,6 +20,13 @@ func TestLazyPoolValidatesTheURLAndConnectsLater(t *testing.T) {
 
 	unused, err := postgres.OpenLater("postgres://127.0.0.1:1/d")
 	require.NoError(t, err)
+	set := metrics.NewSet()
+	unused.Observe(set, "main")
+	require.Equal(t, map[string]float64{
+		`marketdata_postgres_connections{pool="main",state="acquired"}`: 0, `marketdata_postgres_connections{pool="main",state="idle"}`: 0,
+		`marketdata_postgres_connections_max{pool="main"}`: 4, `marketdata_postgres_waits_total{pool="main"}`: 0,
+		`marketdata_postgres_wait_seconds_total{pool="main"}`: 0,
+	}, scrape.Values(t, set.WritePrometheus))
 	unused.Close()
 
 	l, err := postgres.OpenLater("postgres://127.0.0.1:1/d")

@@ -139,6 +139,9 @@ wait:
 		status, answer = http.StatusServiceUnavailable, "stopping"
 	default:
 	}
+	if note := s.noteReady.Load(); note != nil && status == http.StatusOK {
+		(*note)()
+	}
 	writeJSON(w, status, map[string]any{"status": answer, "checks": named})
 }
 

@@ -127,7 +127,13 @@ func Listen(ctx context.Context, config Config) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	return Bounded(listener), nil
+	return opened{Bounded(listener), thisMoment()}, nil
+}
+
+// opened is the listener of a function, and when it was opened.
+type opened struct {
+	net.Listener
+	moment
 }
 
 // Run serves on listener until SIGTERM or SIGINT comes or ctx ends, then stops accepting, lets requests in flight finish, and
@@ -139,6 +145,9 @@ func (s *Service) Run(ctx context.Context, listener net.Listener) error {
 	server := NewServer(s.Handler(), s.Log)
 	server.MaxHeaderBytes = s.MaxHeaderBytes
 	server.BaseContext = func(net.Listener) context.Context { return requests }
+	if l, ok := listener.(opened); ok {
+		s.observeStart(l.moment)
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

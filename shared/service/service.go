@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -30,7 +31,8 @@ type Service struct {
 	config       Config
 	dependencies []*dependency
 	observe      *observer
-	leaving      chan struct{} // closed at SIGTERM, ShutdownDelay before stopping
+	noteReady    atomic.Pointer[func()] // when /readyz answers 200; nil: the server does not run
+	leaving      chan struct{}          // closed at SIGTERM, ShutdownDelay before stopping
 	stopping     chan struct{}
 	deadline     time.Time // of the stop; written before stopping is closed
 }
