@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"marketdata/local/console"
 	"marketdata/local/demo"
 	"marketdata/local/exchange"
@@ -115,8 +117,8 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 		return err
 	}
 
-	functions := givenFunctions()
-	watch := health.Options{Functions: []string{"get-latest", "poll", "compute-ma", "dlq-inspector"}, Replicas: func() map[string][]string { return functions }, Token: token}
+	functions, own := givenFunctions(), metrics.NewSet()
+	watch := health.Options{Functions: []string{"get-latest", "poll", "compute-ma", "dlq-inspector"}, Replicas: func() map[string][]string { return functions }, Token: token, Metrics: own}
 	if only["functions"] {
 		o := supervisor.Options{
 			BinDir: cfg.binDir(), Copies: cfg.replicas, Order: functionNames, Env: functionEnv(cfg, backing, token, exchangeURL, tracesURL),
@@ -147,7 +149,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	if only["sources"] {
 		var running *sources.Sources
 		running, stop, err = startSources(ready, sources.Options{
-			ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, Topics: cfg.Topics, GroupPrefix: cfg.GroupPrefix, JitterSeed: cfg.JitterSeed,
+			ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, Topics: cfg.Topics, GroupPrefix: cfg.GroupPrefix, JitterSeed: cfg.JitterSeed, Metrics: own,
 		}, cfg.Tracing, functions, out)
 		if begun.add(stop); err != nil {
 			return err

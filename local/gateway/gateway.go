@@ -57,7 +57,8 @@ type Gateway struct {
 // answerWait is how long a function may take to begin its response: longer than the platform allows.
 const answerWait = 50 * time.Second
 
-// New returns the gateway. targets holds the base URLs of each function's replicas. health tells the page how the pipeline is.
+// New returns the gateway. targets holds the base URLs of each function's replicas. health tells the page, and
+// Prometheus, how the pipeline is.
 func New(targets map[string][]string, health http.Handler, log *slog.Logger) (*Gateway, error) {
 	g := &Gateway{mux: http.NewServeMux(), functions: map[string]*balance.Proxy{}, log: log, documents: newDocuments()}
 	for name, list := range targets {
@@ -77,7 +78,9 @@ func New(targets map[string][]string, health http.Handler, log *slog.Logger) (*G
 		return nil, err
 	}
 	webpage.Handle(g.mux, "/{$}", "/page/", files)
-	g.mux.Handle("GET /page/health", health)
+	for _, route := range []string{"/page/health", "/metrics", "/metrics/targets"} {
+		g.mux.Handle("GET "+route, health)
+	}
 	g.mux.HandleFunc("GET /openapi.json", g.openAPI)
 	api.Docs(g.mux)
 	g.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {

@@ -1,5 +1,6 @@
 // Package health says for the page how the pipeline is: which functions answer, and what their metrics, their sources and the dead letters
-// say. It only reads, and it answers in time whatever hangs: a part that does not answer is left out.
+// say. It only reads, and it answers in time whatever hangs: a part that does not answer is left out. For Prometheus it has the metrics of
+// the local runtime, and the list of the replicas.
 package health
 
 import (
@@ -12,8 +13,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"marketdata/local/kafkasource"
 	"marketdata/local/serving"
+	"marketdata/shared/metric"
 )
 
 const (
@@ -31,6 +35,7 @@ type Options struct {
 	Sources   func() map[string]kafkasource.Status // by sink; nil: they run elsewhere
 	Token     string                               // for the counts of dead letters
 	Transport http.RoundTripper                    // nil: the default one
+	Metrics   *metrics.Set                         // of the local runtime; nil: only those of the functions' replicas
 }
 
 // Report is what the page shows. A part that is null could not be read.
@@ -86,19 +91,33 @@ type Budget struct {
 	Left     float64 `json:"left"`
 }
 
-// Handler answers with a Report. Safe for concurrent use.
+// Handler answers with a Report, and for Prometheus. Safe for concurrent use.
 type Handler struct {
 	Options
+	mux  *http.ServeMux
 	mu   sync.Mutex
 	made time.Time
 	last []byte
 }
 
 // New returns a handler.
-func New(o Options) *Handler { return &Handler{Options: o} }
+func New(o Options) *Handler {
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	h := &Handler{Options: o, mux: http.NewServeMux()}
+	metric.Describe(help)
+	h.Metrics.RegisterMetricsWriter(h.writeMetrics)
+	h.mux.HandleFunc("GET /page/health", h.answer)
+	h.mux.HandleFunc("GET /metrics", h.metrics)
+	h.mux.HandleFunc("GET /metrics/targets", h.targets)
+	return h
+}
 
-// ServeHTTP answers GET.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+// ServeHTTP answers the routes /page/health, /metrics and /metrics/targets.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+
+func (h *Handler) answer(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(h.report()) // the client may have gone

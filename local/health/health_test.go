@@ -117,6 +117,35 @@ func TestReportWithoutFunctions(t *testing.T) {
 	require.Nil(t, r.Budgets)
 }
 
+// Prometheus finds the replicas, and the metrics of the local runtime.
+func TestForPrometheus(t *testing.T) {
+	t.Parallel()
+	o := health.Options{
+		Functions: []string{"poll", "compute-ma"},
+		Replicas: func() map[string][]string {
+			return map[string][]string{"poll": {"http://127.0.0.1:1234", "http://poll:8080"}}
+		},
+		Scale: func() []serving.Status {
+			return []serving.Status{{Function: "poll", Replicas: 2, ColdStarts: 5}, {Function: "compute-ma", Waiting: 3}}
+		},
+	}
+	get := func(path string) string {
+		w := httptest.NewRecorder()
+		health.New(o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		require.Equal(t, http.StatusOK, w.Code)
+		return w.Body.String()
+	}
+	require.JSONEq(t, `[{"targets":["127.0.0.1:1234","poll:8080"],"labels":{"function":"poll"}},{"targets":[],"labels":{"function":"compute-ma"}}]`, get("/metrics/targets"))
+	text := get("/metrics")
+	for _, line := range []string{
+		`marketdata_function_replicas{function="poll"} 2`, `marketdata_function_cold_starts_total{function="poll"} 5`,
+		`marketdata_function_asleep{function="poll"} 0`, `marketdata_function_asleep{function="compute-ma"} 1`,
+		`marketdata_function_waiting_requests{function="compute-ma"} 3`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+}
+
 // However many pages ask, a replica is asked once a second.
 func TestReportsAreShared(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"marketdata/shared/trace"
@@ -49,11 +50,13 @@ type sender struct {
 	connections *connections
 	namespace   string
 	log         *slog.Logger
+	metrics     metrics
+	waits       atomic.Int64 // deliveries that wait for their next attempt
 	sleep       func(ctx context.Context, d time.Duration) error
 }
 
-func newSender(namespace string, log *slog.Logger) *sender {
-	return &sender{connections: newConnections(), namespace: namespace, log: log, sleep: sleep}
+func newSender(namespace string, log *slog.Logger, m metrics) *sender {
+	return &sender{connections: newConnections(), namespace: namespace, log: log, metrics: m, sleep: sleep}
 }
 
 // abandon closes all connections: those with requests in flight, and idle ones. A connection that was opened but never used would
@@ -84,16 +87,26 @@ func sleep(ctx context.Context, d time.Duration) error {
 // redelivered.
 func (s *sender) deliver(ctx context.Context, ev Event, sink string, d Delivery) error {
 	last, err := s.attempts(ctx, ev, sink, d)
-	if err != nil || last.ok {
+	switch {
+	case err != nil:
 		return err
+	case last.ok:
+		s.metrics.delivered.Inc()
+		return nil
 	}
 	trace.Current(ctx).Fail(strconv.Itoa(last.status))
 	if d.DeadLetterSink == "" {
+		s.metrics.lost.Inc()
 		s.log.ErrorContext(ctx, "event lost: there is no dead letter sink", "event_id", shown(ev.Attributes["id"]), "status", last.status)
 		return nil
 	}
 	dead, err := s.attempts(ctx, enriched(ev, sink, last), d.DeadLetterSink, d)
-	if err == nil && !dead.ok {
+	switch {
+	case err != nil:
+	case dead.ok:
+		s.metrics.deadLettered.Inc()
+	default:
+		s.metrics.lost.Inc()
 		s.log.ErrorContext(ctx, "event lost: the dead letter sink refused it", "event_id", shown(ev.Attributes["id"]), "status", dead.status)
 	}
 	return err
@@ -135,7 +148,10 @@ func (s *sender) attempts(ctx context.Context, ev Event, target string, d Delive
 		if n == 1 || n%10 == 0 {
 			s.log.WarnContext(ctx, "delivery failed, will retry", "event_id", shown(ev.Attributes["id"]), "status", last.status, "retry", n)
 		}
-		if err := s.sleep(ctx, d.backoff(n)); err != nil {
+		s.metrics.retried.Inc()
+		s.waits.Add(1)
+		err := s.sleep(ctx, d.backoff(n))
+		if s.waits.Add(-1); err != nil {
 			return last, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/testenv/collector"
@@ -54,7 +55,7 @@ func (s *sink) open(t *testing.T) string {
 
 // testSender returns a sender that records its waits instead of waiting.
 func testSender(waits *[]time.Duration) *sender {
-	s := newSender("ns", slog.New(slog.DiscardHandler))
+	s := newSender("ns", slog.New(slog.DiscardHandler), newMetrics(vm.NewSet(), "s"))
 	s.sleep = func(_ context.Context, d time.Duration) error {
 		*waits = append(*waits, d)
 		return nil
@@ -155,7 +156,7 @@ func TestDeadLetter(t *testing.T) {
 
 func TestStopCutsTheWaitShortAndKeepsTheRecord(t *testing.T) {
 	t.Parallel()
-	s := newSender("ns", slog.New(slog.DiscardHandler))
+	s := newSender("ns", slog.New(slog.DiscardHandler), newMetrics(vm.NewSet(), "s"))
 	ctx, cancel := context.WithCancel(t.Context())
 	target := &sink{statuses: []int{503}}
 	s.sleep = func(ctx context.Context, d time.Duration) error { cancel(); return sleep(ctx, d) }

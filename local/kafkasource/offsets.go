@@ -118,11 +118,10 @@ type Status struct {
 
 // Status returns how far the source is behind, as far as it knows from the broker's last answers.
 func (s *Source) Status() Status {
-	out, next := s.offsets.status(time.Now())
-	for p, offset := range next {
-		if _, end, err := s.consumer.GetWatermarkOffsets(p.topic, p.id); err == nil {
-			out.Waiting += max(end-offset, 0)
-		}
+	out, _ := s.offsets.status(time.Now())
+	out.Waiting = 0
+	for _, records := range s.Lag() {
+		out.Waiting += records
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"marketdata/shared/kafkaclient"
@@ -33,6 +34,7 @@ type Spec struct {
 	Delivery        Delivery
 	CommitInterval  time.Duration // 0: 5 s, as in the data plane
 	Tracing         *trace.Tracing
+	Metrics         *vm.Set // nil: nobody reads them
 }
 
 // A batch of records is what one poll of the data plane's consumer returns at most. A batch of large records ends earlier, so that
@@ -75,6 +77,7 @@ type Source struct {
 	initialized bool
 	uncommitted []kafka.TopicPartition // partitions of the first assignment whose offset is not committed yet
 
+	isPaused atomic.Bool  // some of its partitions are
 	decimals atomic.Int64 // structured events whose numbers may have lost digits
 }
 
@@ -82,6 +85,9 @@ type Source struct {
 func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	if spec.CommitInterval == 0 {
 		spec.CommitInterval = 5 * time.Second
+	}
+	if spec.Metrics == nil {
+		spec.Metrics = vm.NewSet()
 	}
 	consumer, err := kafka.NewConsumer(spec.Kafka.Map(kafka.ConfigMap{
 		"group.id": spec.ConsumerGroup,
@@ -103,7 +109,7 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Source{
-		spec: spec, log: log.With("source", spec.Name), sender: newSender(spec.Namespace, log), consumer: consumer,
+		spec: spec, log: log.With("source", spec.Name), sender: newSender(spec.Namespace, log, newMetrics(spec.Metrics, spec.Name)), consumer: consumer,
 		state:   kafkaclient.NewState(spec.Kafka, log.With("source", spec.Name)),
 		offsets: newOffsets(), ready: make(chan struct{}), ctx: ctx, cancel: cancel, stopped: make(chan struct{}),
 		lanes: map[partition]*lane{}, paused: map[partition]bool{},
@@ -170,6 +176,7 @@ func (s *Source) poll() {
 			lastCommit = time.Now()
 		}
 		s.resume()
+		s.isPaused.Store(len(s.paused) > 0)
 	}
 }
 
@@ -294,6 +301,9 @@ func (s *Source) deliver(j job) {
 	err := s.sender.deliver(ctx, ev, s.spec.Sink, s.spec.Delivery)
 	if span.End(err); err == nil {
 		s.offsets.done(j.progress, j.record.Offset)
+		if j.record.Timestamp.Unix() > 0 { // a broker may not have one
+			s.sender.metrics.delay.Update(time.Since(j.record.Timestamp).Seconds())
+		}
 	}
 }
 

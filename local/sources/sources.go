@@ -12,11 +12,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"marketdata/local/kafkasink"
 	"marketdata/local/kafkasource"
 	"marketdata/local/pingsource"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/metric"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/trace"
 )
@@ -31,6 +34,7 @@ type Options struct {
 	JitterSeed  uint64             // of the delays of the PingSources' ticks; 0: no delays
 	Log         *slog.Logger
 	Tracing     *trace.Tracing
+	Metrics     *metrics.Set // nil: nobody reads them
 }
 
 // Sources are the running event sources.
@@ -45,7 +49,9 @@ type Sources struct {
 // consumer is a KafkaSource, or one of its replicas.
 type consumer struct {
 	*kafkasource.Source
-	sink string // name of the Service; empty if the sink is a URI
+	name  string // of the KafkaSource
+	group string
+	sink  string // name of the Service; empty if the sink is a URI
 }
 
 // Status says how far the KafkaSources are behind, by the names of their sinks.
@@ -68,6 +74,10 @@ func Start(ctx context.Context, o Options) (*Sources, error) {
 	s := &Sources{producer: kafkaclient.NewProducer(o.Kafka, o.Log), sinkURLs: map[string]string{}}
 	if err := s.start(ctx, all, o); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
+	}
+	if o.Metrics != nil {
+		metric.Describe(help)
+		o.Metrics.RegisterMetricsWriter(s.writeMetrics)
 	}
 	return s, nil
 }
@@ -100,7 +110,7 @@ func (s *Sources) start(ctx context.Context, all manifests, o Options) error {
 			if err != nil {
 				return fmt.Errorf("KafkaSource %s: %w", m.Metadata.Name, err)
 			}
-			s.kafka = append(s.kafka, consumer{source, name})
+			s.kafka = append(s.kafka, consumer{source, m.Metadata.Name, spec.ConsumerGroup, name})
 		}
 	}
 	for _, m := range all.pingSources {
@@ -162,7 +172,7 @@ func (s *Sources) kafkaSpec(m kafkaSource, o Options) (spec kafkasource.Spec, sk
 		Name: m.Metadata.Name, Namespace: namespace(m.Metadata), Kafka: o.Kafka, Topics: m.Spec.Topics,
 		ConsumerGroup: m.Spec.ConsumerGroup, InitialOffset: offset, Ordered: m.Spec.Ordering != "unordered",
 		KeyType: m.Metadata.Labels["kafkasources.sources.knative.dev/key-type"], Sink: sink, Delivery: d,
-		Tracing: o.Tracing,
+		Tracing: o.Tracing, Metrics: o.Metrics,
 	}
 	if m.Spec.CEOverrides != nil {
 		spec.Extensions = m.Spec.CEOverrides.Extensions

@@ -25,6 +25,7 @@ type observer struct {
 	mux     *http.ServeMux
 	log     *slog.Logger
 	metrics *metrics.Set
+	defects *metrics.Counter
 	routine summaries
 	tracing *trace.Tracing // nil: none
 	counts  sync.Map       // routeStatus to routeMetrics, to avoid building a metric's name for each request
@@ -56,6 +57,7 @@ func (o *observer) metricsOf(route string, status int) routeMetrics {
 var help = []metric.Help{
 	{Name: "http_requests_total", Text: "Requests by route and status of the response."},
 	{Name: "http_request_duration_seconds", Text: "Time to respond, by route."},
+	{Name: "marketdata_internal_errors_total", Text: "Requests that failed because of a defect."},
 	{Name: "marketdata_dependency_up", Text: "Whether a service that the function uses answered the last check: 1 or 0."},
 }
 
@@ -114,6 +116,7 @@ func (o *observer) record(r *http.Request, state *request.State, status int, ela
 	switch {
 	case status >= 500 && state.Err != nil && fault.KindOf(state.Err) == fault.Internal:
 		level = slog.LevelError
+		o.defects.Inc()
 	case quiet[route]: // a dependency that changes has a line of its own
 		level = slog.LevelDebug
 	case status >= 500:
