@@ -166,6 +166,7 @@ func TestProductionAdmitsOneIngress(t *testing.T) {
 	t.Parallel()
 	objects := render(t, "../../knative/overlays/production")
 	require.Len(t, of[*podMonitor](objects), 1)
+	require.Len(t, of[*prometheusRule](objects), 1)
 	admitted := map[string][]string{}
 	for _, p := range of[*networkingv1.NetworkPolicy](objects) {
 		for _, from := range p.Spec.Ingress[0].From {

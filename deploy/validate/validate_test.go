@@ -37,6 +37,7 @@ func validate(document []byte) (any, error) {
 		"v1 ConfigMap": &corev1.ConfigMap{}, "v1 Namespace": &corev1.Namespace{}, "v1 Secret": &corev1.Secret{}, "batch/v1 Job": &batchv1.Job{},
 		"networking.k8s.io/v1 NetworkPolicy":      &networkingv1.NetworkPolicy{},
 		"monitoring.coreos.com/v1 PodMonitor":     &podMonitor{},
+		"monitoring.coreos.com/v1 PrometheusRule": &prometheusRule{},
 		"serving.knative.dev/v1 Service":          &servingv1.Service{},
 		"sources.knative.dev/v1 PingSource":       &sourcesv1.PingSource{},
 		"sources.knative.dev/v1 KafkaSource":      &kafkaSource{},
@@ -73,8 +74,33 @@ type podMonitor struct {
 		Selector            metav1.LabelSelector `json:"selector"`
 		PodTargetLabels     []string             `json:"podTargetLabels"`
 		PodMetricsEndpoints []struct {
-			Port string `json:"port"`
+			Port        string          `json:"port"`
+			Relabelings []relabelConfig `json:"relabelings"`
 		} `json:"podMetricsEndpoints"`
+	} `json:"spec"`
+}
+
+type relabelConfig struct {
+	SourceLabels []string `json:"sourceLabels"`
+	TargetLabel  string   `json:"targetLabel"`
+}
+
+// prometheusRule has those of a PrometheusRule. promtool checks the expressions.
+type prometheusRule struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              struct {
+		Groups []struct {
+			Name  string `json:"name"`
+			Rules []struct {
+				Record      string            `json:"record"`
+				Alert       string            `json:"alert"`
+				Expr        string            `json:"expr"`
+				For         string            `json:"for"`
+				Labels      map[string]string `json:"labels"`
+				Annotations map[string]string `json:"annotations"`
+			} `json:"rules"`
+		} `json:"groups"`
 	} `json:"spec"`
 }
 
