@@ -175,17 +175,18 @@ func addSplit(rng *rand.Rand, p *plan, announced time.Time, until func(time.Time
 	}
 	symbol := stocks[rng.IntN(len(stocks))]
 	ratio := [][2]int{{2, 1}, {3, 2}, {1, 10}, {11, 10}, {20, 1}}[rng.IntN(5)]
-	at, known := until(announced, time.Duration(rng.Int64N(int64(5*day)))), announced
+	at, known, takenBack := until(announced, time.Duration(rng.Int64N(int64(5*day)))), announced, rng.IntN(3) == 0
 	switch before := time.Duration(rng.Int64N(int64(60 * day))); rng.IntN(3) {
 	case 0:
 		at = announced.Add(-before)
-	case 1:
-		at = announced.Add(-before)
+	case 1: // known when little else happens any more: another split or a second backfill would show it, too
+		known = p.calm.Add(-time.Duration(rng.Int64N(int64(2 * day))))
+		at, takenBack = known.Add(-(overlap+4)*day-before), false
 		announced = later(at, p.begin)
 	}
 	body := splitOf(symbol, at.Truncate(day).Add(13*time.Hour+30*time.Minute), known, ratio)
 	p.happenings = append(p.happenings, happening{announced, "split " + body, func(w *world) { w.admin(http.MethodPut, "/_admin/splits", body) }})
-	if rng.IntN(3) == 0 {
+	if takenBack {
 		back := until(announced, time.Duration(rng.Int64N(int64(10*day))))
 		p.happenings = append(p.happenings, happening{back, "the splits of " + symbol + " are taken back", func(w *world) {
 			w.admin(http.MethodDelete, "/_admin/splits?symbol="+symbol, "")
