@@ -63,7 +63,7 @@ func up(ctx context.Context, tx pgx.Tx) error {
 func countLetters(ctx context.Context, conn *pgx.Conn) error {
 	const step = `
 		update dead_letters set counted = true
-		where id in (select id from dead_letters where not counted order by id limit 5000 for update skip locked)`
+		where id = any (array(select id from dead_letters where not counted order by id limit 5000 for update skip locked))`
 	const left = "select exists (select from dead_letters where not counted)"
 	for more := true; more; {
 		if _, err := conn.Exec(ctx, step); err != nil {

@@ -21,7 +21,7 @@ func (s *Store) IndexTexts(ctx context.Context) error {
 	const q = `
 		with taken as (
 			delete from dead_letters_to_index
-			where letter_id in (select letter_id from dead_letters_to_index order by letter_id limit $1 for update skip locked)
+			where letter_id = any (array(select letter_id from dead_letters_to_index order by letter_id limit $1 for update skip locked))
 			returning letter_id)
 		insert into dead_letter_texts (letter_id, text)
 		select l.id, ` + letterText + `
