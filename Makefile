@@ -66,7 +66,7 @@ run: build ## start everything on this machine; Ctrl-C stops it (LIVE=1: real pr
 
 # A broker in Java needs a processor of its own: then one package is tested at a time.
 test: build ## run all tests on Postgres, Redis and Kafka, which it starts and stops (BROWSER=1: also those of the pages, in Chromium; KAFKA=apache or apache-secure: on Apache Kafka, which needs Java and Maven; PGBOUNCER=1: the whole stacks behind PgBouncer)
-	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser)$(if $(filter apache%,$(KAFKA)),$(COMMA)apache -p 1) -count=1 -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go test -tags integration$(if $(BROWSER),$(COMMA)browser)$(if $(filter apache%,$(KAFKA)),$(COMMA)apache -p 1) -count=1 -shuffle=on -timeout 40m $(TESTFLAGS) ./...
 
 screenshots: build ## take the pictures of the README anew, and those of every view into $(LOCAL_DIR)/screenshots (needs Chromium)
 	@mkdir -p $(LOCAL_DIR)/screenshots
