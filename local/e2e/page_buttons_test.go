@@ -17,7 +17,8 @@ import (
 )
 
 // watchControls runs before each page: it notes each control that is or was in the document, shown or not, and each that was pressed.
-// A control is known by its id, or by where it is and its name, in which figures and ids of letters do not count.
+// A control is known by its id, or by where it is and its name, in which figures and ids of letters do not count. One without a name does
+// not count: the parser can rest between a control and its text, and axe finds those that stay without.
 const watchControls = `(() => {
 	if (!location.protocol.startsWith("http")) return
 	const selector = "button, a[href], summary, select, input[type=checkbox], [role=option]"
@@ -34,7 +35,7 @@ const watchControls = `(() => {
 		const place = e.closest(".editor, .reader, #headers, .facts, #history, #verdict-filters, #bulk-details, #panel, dialog, section, header") ?? document.body
 		return (place.id || place.className || place.tagName).toLowerCase() + ": " + (place.id === "verdict-filters" && label(e).includes("×") ? "a code" : label(e))
 	}
-	new MutationObserver(() => { document.querySelectorAll(selector).forEach((e) => seen.add(name(e))); keep() }).observe(document, { childList: true, subtree: true })
+	new MutationObserver(() => { document.querySelectorAll(selector).forEach((e) => { if (!name(e).endsWith(": ")) seen.add(name(e)) }); keep() }).observe(document, { childList: true, subtree: true })
 	for (const event of ["click", "change"]) document.addEventListener(event, (e) => {
 		const control = e.target.closest(selector)
 		if (!control || control.matches("select") !== (event === "change")) return
@@ -263,7 +264,7 @@ func TestEveryButtonOfThePageIsPressed(t *testing.T) {
 		step{"#verdict-filters button", "skipped", `document.querySelector(".verdict-list .skipped") && !document.querySelector(".verdict-list .resolved")`},
 		step{"#verdict-filters button", "×", `document.querySelector(".verdict-list .skipped") && !document.querySelector(".verdict-list .resolved")`},
 		step{"#verdict-filters button", "All", `document.querySelectorAll(".verdict-list li").length === 50`},
-		step{".sample:nth-of-type(2) summary", "", `document.querySelector(".sample:nth-of-type(2)").open`},
+		step{".sample:not([open]) summary", "", `document.querySelectorAll(".sample[open]").length === 2`}, // one is open from the start
 		step{".sample .letter-link", "", is(titled, "COPY")},
 	)
 	b.script(t, `history.back()`)

@@ -74,7 +74,7 @@ func TestRoutes(t *testing.T) {
 		require.Equal(t, http.StatusOK, w.Code, path)
 		require.Equal(t, want, w.Body.String(), path)
 	}
-	for _, path := range []string{"/dry-run", "/metrics", "/readyz", "/prices", "/prices/latestx", "/averagesx"} {
+	for _, path := range []string{"/dry-run", "/readyz", "/prices", "/prices/latestx", "/averagesx"} {
 		w := do(h, http.MethodPost, path)
 		require.Equal(t, http.StatusNotFound, w.Code, path)
 		require.Contains(t, w.Body.String(), `"code":"route_not_found"`)

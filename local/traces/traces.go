@@ -21,7 +21,7 @@ import (
 
 const (
 	kept     = 100_000 // spans; the oldest traces are forgotten
-	ofTrace  = 1_000   // spans of one trace: a history has one for each of its bars
+	ofTrace  = 1_000   // spans of one trace without links: a history has one for each of its bars
 	listed   = 30      // traces
 	maxBytes = 8 << 20 // of a request
 )
@@ -72,7 +72,7 @@ func (s *Store) keep(one span) {
 	_, known := t.spans[one.id]
 	switch {
 	case known:
-	case len(t.spans) == ofTrace:
+	case len(t.spans) >= ofTrace && len(one.links) == 0: // a transaction that links to other traces is a part of theirs
 		t.more++
 	default:
 		t.spans[one.id] = one
