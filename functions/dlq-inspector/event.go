@@ -14,6 +14,7 @@ import (
 	"marketdata/functions/dlq-inspector/internal/replay"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
+	"marketdata/shared/metric"
 )
 
 // tickAdvance is how long a tick stays while there is work.
@@ -27,6 +28,8 @@ type receiver struct {
 	bulks     *replay.Runner
 	received  *vm.Counter // deliveries of dead letters that were stored
 }
+
+var help = []metric.Help{{Name: "marketdata_dead_letters_received_total", Text: "Records of the dead letter topic received."}}
 
 // upkeep is the work of a tick on the tables.
 type upkeep interface {

@@ -20,6 +20,7 @@ import (
 	"marketdata/shared/backing"
 	"marketdata/shared/ingress"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/metric"
 	"marketdata/shared/ratelimit"
 	"marketdata/shared/service"
 )
@@ -67,6 +68,7 @@ func run(ctx context.Context) error {
 		Store: letters, Records: reader, Topic: cfg.Backing.Topics.DeadLetters, Topics: []string{cfg.Backing.Topics.Events, cfg.Backing.Topics.DeadLetters}, Now: time.Now,
 	})
 	defer in.Close()
+	metric.Describe(help)
 	(&receiver{
 		intake: in, upkeep: letters, retention: cfg.Retention, bulks: bulks, received: srv.Metrics.NewCounter("marketdata_dead_letters_received_total"),
 	}).routes(srv.Mux)

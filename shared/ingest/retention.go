@@ -11,6 +11,7 @@ import (
 // DropBodies deletes the bodies of up to limit raw responses that are older than age, oldest first, and returns how many. The rows
 // stay, and so do the prices read from them. Concurrent calls share the work (SKIP LOCKED).
 func (in *Ingester) DropBodies(ctx context.Context, age time.Duration, limit int) (int64, error) {
+	// An array, as in claimQuery.
 	const q = `
 		update raw_responses
 		set body = null

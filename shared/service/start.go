@@ -77,10 +77,9 @@ func (s *Service) observeStart(listening moment) {
 	metric.Describe(startHelp)
 	exec := sync.OnceValue(listening.exec)
 	s.Metrics.NewGauge("marketdata_start_listening_seconds", func() float64 { return listening.at.Sub(exec()).Seconds() })
-	ready := func() {
+	ready := sync.OnceFunc(func() {
 		at := time.Now()
 		s.Metrics.NewGauge("marketdata_start_ready_seconds", func() float64 { return at.Sub(exec()).Seconds() })
-	}
-	once := sync.OnceFunc(ready)
-	s.noteReady.Store(&once)
+	})
+	s.noteReady.Store(&ready)
 }

@@ -100,7 +100,7 @@ for (const action of ["replay", "discard"]) {
   $(action + "-selected").addEventListener("click", () => bulk.open(action, { ids: [...list.selected] }))
   $(action + "-matching").addEventListener("click", () => bulk.open(action, { filter: selection(state.filter) }))
 }
-$("more-letters").addEventListener("click", guarded(() => list.more()))
+$("more-letters").addEventListener("click", guarded(list.more))
 $("more-causes").addEventListener("click", guarded(() => causes.load({ more: true })))
 $("news").addEventListener("click", guarded(async () => { await list.load(state.filter); list.mark(state.letter); list.focus() }))
 $("back").addEventListener("click", closeLetter)

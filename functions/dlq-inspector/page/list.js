@@ -40,14 +40,16 @@ export async function load(next) {
     append(answer)
     $("news").hidden = true
     on.select()
-    if (rows.length === 0) await more(mine)
+    if (rows.length === 0) await addPage(mine)
   } finally {
     if (mine === turn) box.removeAttribute("aria-busy")
   }
 }
 
-// more adds the next page that has letters: pages of a search may be empty although others follow.
-export async function more(mine = ++turn) {
+export const more = () => addPage(++turn)
+
+// addPage adds the next page that has letters: pages of a search may be empty although others follow.
+async function addPage(mine) {
   const length = rows.length
   while (token && rows.length === length) {
     const answer = await fetchPage(token)

@@ -61,6 +61,7 @@ func up(ctx context.Context, tx pgx.Tx) error {
 // countLetters counts the dead letters that are older than the counts, a few thousand in a transaction: functions are at work. The
 // triggers of the table count a letter that becomes counted.
 func countLetters(ctx context.Context, conn *pgx.Conn) error {
+	// An array is made once; a subquery in IN may be executed again for each row, and then takes more letters than the limit.
 	const step = `
 		update dead_letters set counted = true
 		where id = any (array(select id from dead_letters where not counted order by id limit 5000 for update skip locked))`

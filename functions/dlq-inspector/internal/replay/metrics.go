@@ -27,7 +27,6 @@ func NewMetrics(set *vm.Set) Metrics {
 }
 
 var help = []metric.Help{
-	{Name: "marketdata_dead_letters_received_total", Text: "Records of the dead letter topic received."},
 	{Name: "marketdata_dead_letter_replays_total", Text: "Letters replayed, by their status afterwards, or by the outcome of a bulk replay."},
 	{Name: "marketdata_dead_letter_replay_pauses_total", Text: "Times that a bulk replay paused after an error."},
 }

@@ -18,6 +18,7 @@ const (
 // IndexTexts makes letters searchable that arrived since the last call, or whose failure has changed, for a second at most. Until then a
 // search reads them one by one.
 func (s *Store) IndexTexts(ctx context.Context) error {
+	// An array is made once; a subquery in IN may be executed again for each row, and then takes more letters than the limit.
 	const q = `
 		with taken as (
 			delete from dead_letters_to_index
