@@ -14,15 +14,12 @@ func TuneGC(percent int) {
 	}
 }
 
-// memoryLimit is for functions that keep little alive: garbage may gather to four times that, and a collection in the middle of a
-// burst finds much alive that is garbage a second later.
-const memoryLimit = 32 << 20
-
-// LimitMemory is [TuneGC] with 400 percent and a soft limit on what Go holds, unless GOMEMLIMIT in the environment has set one. It
-// is not for a function that may have to keep more alive than that: such a one would do little but collect.
-func LimitMemory() {
+// LimitMemory is [TuneGC] with 400 percent and a soft limit on what Go holds, in MiB, unless GOMEMLIMIT in the environment has set one.
+// Garbage may gather to four times what lives, and a collection in the middle of a burst finds much alive that is garbage a second
+// later; the limit bounds that. It has to leave room above what a function keeps alive under load: without, it does little but collect.
+func LimitMemory(mebibytes int64) {
 	TuneGC(400)
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(memoryLimit)
+		debug.SetMemoryLimit(mebibytes << 20)
 	}
 }

@@ -13,10 +13,10 @@ func TestTheEnvironmentOverridesLimitMemory(t *testing.T) { //nolint:paralleltes
 	before := debug.SetMemoryLimit(math.MaxInt64)
 	percent := debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })
-	LimitMemory()
-	require.EqualValues(t, memoryLimit, debug.SetMemoryLimit(-1))
+	LimitMemory(32)
+	require.EqualValues(t, 32<<20, debug.SetMemoryLimit(-1))
 	debug.SetMemoryLimit(100 << 20) // as GOMEMLIMIT does
-	LimitMemory()
+	LimitMemory(32)
 	require.EqualValues(t, 100<<20, debug.SetMemoryLimit(-1))
 	require.Equal(t, 400, debug.SetGCPercent(50)) // as GOGC does
 	TuneGC(200)
