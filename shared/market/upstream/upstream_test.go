@@ -134,6 +134,31 @@ func TestBodiesAreBounded(t *testing.T) {
 	require.Empty(t, a.Body)
 }
 
+// A response is not read beyond its limit, however much a provider sends.
+func TestReadingIsBounded(t *testing.T) {
+	t.Parallel()
+	const whole = 64 << 20
+	sent := make(chan int, 1)
+	c := serve(t, KeyPlace{}, "", func(w http.ResponseWriter, _ *http.Request) {
+		n := 0
+		for chunk := make([]byte, 1<<20); n < whole; n += len(chunk) {
+			if _, err := w.Write(chunk); err != nil {
+				break
+			}
+		}
+		sent <- n
+	})
+	_, err := c.GetHistory(t.Context(), "/", nil)
+	require.Equal(t, "provider_malformed", fault.CodeOf(err))
+	require.Less(t, <-sent, whole/2, "bytes: the limit, and what sockets buffer")
+
+	c = serve(t, KeyPlace{}, "", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Long", strings.Repeat("x", maxHeader))
+	})
+	_, err = c.Get(t.Context(), "/", nil)
+	require.Equal(t, "provider_unavailable", fault.CodeOf(err))
+}
+
 func TestTimeIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/head", "/body"} {
