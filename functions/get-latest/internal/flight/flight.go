@@ -150,8 +150,9 @@ func (g *Group) try(ctx context.Context, s series, token string) (entry pricecac
 	return pricecache.Entry{}, seen.failure != nil, seen.failure
 }
 
-// refresh fetches, puts the price into the cache and releases the lock; an empty token means no lock. If the cache cannot be
-// written, the price is returned all the same, because it is stored.
+// refresh fetches, puts the price into the cache and releases the lock; an empty token means no lock. The fetch has a time limit of its
+// own: waiting replicas get the price even if it took all of that time. If the cache cannot be written, the price is returned all the
+// same, because it is stored.
 func (g *Group) refresh(ctx context.Context, s series, token string) (pricecache.Entry, error) {
 	fetched, err := g.run(ctx, s)
 	if err != nil {

@@ -241,6 +241,32 @@ func TestFetchOutlivesACallerThatGoesAway(t *testing.T) {
 	require.EqualValues(t, 1, b.calls.Load())
 }
 
+// The lock outlives the slowest fetch, so that no other replica fetches at the same time.
+func TestLockOutlivesTheSlowestFetch(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, time.Minute)
+	b.leave(t)
+	b.server.FastForward(time.Minute)
+	require.True(t, b.server.Exists("flight:lock:yfinance:AAPL"))
+}
+
+// A price that arrives at the last moment is cached, because other replicas wait for it.
+func TestPriceThatTookAllItsTimeIsCached(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, 10*time.Millisecond)
+	b.replicas[0].fetch = func(ctx context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+		<-ctx.Done()
+		go func() { b.result <- nil }()
+		return b.fetch(context.WithoutCancel(ctx), provider, symbol)
+	}
+	for range 2 { // the first write loads the script into Redis
+		b.server.Del("price:yfinance:AAPL")
+		_, err := b.replicas[0].Do(t.Context(), "yfinance", "AAPL")
+		require.NoError(t, err)
+		require.Equal(t, []string{"price:yfinance:AAPL"}, b.server.Keys())
+	}
+}
+
 func TestWaitIsBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 1, 50*time.Millisecond)

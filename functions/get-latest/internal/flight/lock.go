@@ -89,7 +89,7 @@ func (l locks) look(ctx context.Context, s series, token string) (seen, error) {
 
 // free releases the lock and stores failure, if any, for the replicas that wait.
 func (l locks) free(ctx context.Context, s series, token string, failure error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockBudget)
+	ctx, cancel := context.WithTimeout(ctx, lockBudget)
 	defer cancel()
 	text := ""
 	if failure != nil {
@@ -101,10 +101,8 @@ func (l locks) free(ctx context.Context, s series, token string, failure error) 
 	return nil
 }
 
-// keep offers a fetched price to the cache and releases the lock in one step. It ignores ctx's deadline, so that the waiting
-// replicas get the price even if the fetch took all of its time.
+// keep offers a fetched price to the cache and releases the lock in one step.
 func (l locks) keep(ctx context.Context, s series, token string, fetched ingest.Result) (pricecache.Entry, error) {
-	ctx = context.WithoutCancel(ctx)
 	var lock pricecache.Lock
 	if token != "" {
 		lock = pricecache.Lock{Key: l.keys(s)[0], Token: token}
