@@ -36,7 +36,12 @@ func TestHistoryReadsPricePoints(t *testing.T) {
 	require.Equal(t, "12345678901234567890.123456789012345678", got[1].Price.String())
 	require.Equal(t, at(3), got[2].ObservedAt.UTC())
 	require.Equal(t, rawID, got[2].RawResponseID)
-	q.descending, q.Range = true, open
+	q.descending = true
+	got, err = store.read(t.Context(), q, 10)
+	require.NoError(t, err)
+	require.Len(t, got, 3, "the same in the other direction")
+	require.Equal(t, at(1), got[2].ObservedAt.UTC())
+	q.Range = open
 	got, err = store.read(t.Context(), q, 2)
 	require.NoError(t, err)
 	require.Len(t, got, 2)

@@ -86,16 +86,17 @@ func TestAutoReturnsTheMostUsefulError(t *testing.T) {
 	t.Parallel()
 	auth, malformed, limited, away := outage("provider_auth"), outage("provider_malformed"), outage("provider_rate_limited"), outage("provider_unavailable")
 	cases := map[string]struct {
-		errs []error
-		code string
+		errs  []error
+		code  string
+		calls int
 	}{
-		"no provider has the symbol":        {[]error{notFound, notFound, notFound}, "symbol_not_found"},
-		"a retryable error over not found":  {[]error{notFound, limited, notFound}, "provider_rate_limited"},
-		"not found over auth and malformed": {[]error{auth, notFound, malformed}, "symbol_not_found"},
-		"malformed over auth":               {[]error{auth, malformed, auth}, "provider_malformed"},
-		"the first of equals":               {[]error{away, limited, auth}, "provider_unavailable"},
-		"a storage error ends the chain":    {[]error{notFound, outage("storage_unavailable"), away}, "storage_unavailable"},
-		"an unknown error ranks no higher":  {[]error{auth, auth, errors.New("defect")}, "provider_auth"},
+		"no provider has the symbol":        {[]error{notFound, notFound, notFound}, "symbol_not_found", 3},
+		"a retryable error over not found":  {[]error{notFound, limited, notFound}, "provider_rate_limited", 3},
+		"not found over auth and malformed": {[]error{auth, notFound, malformed}, "symbol_not_found", 3},
+		"malformed over auth":               {[]error{auth, malformed, auth}, "provider_malformed", 3},
+		"the first of equals":               {[]error{away, limited, auth}, "provider_unavailable", 3},
+		"a storage error ends the chain":    {[]error{notFound, outage("storage_unavailable"), away}, "storage_unavailable", 2},
+		"an unknown error ranks no higher":  {[]error{auth, auth, errors.New("defect")}, "provider_auth", 3},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -104,8 +105,27 @@ func TestAutoReturnsTheMostUsefulError(t *testing.T) {
 			b.failing(t, map[string]error{"yfinance": c.errs[0], "finnhub": c.errs[1], "binance": c.errs[2]})
 			_, body := b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
 			require.Equal(t, c.code, body["code"])
+			require.Equal(t, c.calls, b.fetch.count("yfinance AAPL")+b.fetch.count("finnhub AAPL")+b.fetch.count("binance AAPL"))
 		})
 	}
+}
+
+// A client that goes away ends the chain: no further provider is asked.
+func TestAutoEndsWithItsClient(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, leave := context.WithCancel(t.Context())
+	answered := make(chan struct{})
+	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+		leave()
+		<-answered
+		return resultOf(t, provider, symbol, "7"), nil
+	}
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/prices/latest?symbol=AAPL&provider=auto", nil)
+	b.service.Handler().ServeHTTP(httptest.NewRecorder(), r)
+	close(answered)
+	b.api.prices.flights.Close() // waits for all of them
+	require.Equal(t, map[string]int{"yfinance AAPL": 1}, b.fetch.calls)
 }
 
 func TestBatchIsFetchedConcurrently(t *testing.T) {
