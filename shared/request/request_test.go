@@ -1,6 +1,8 @@
 package request
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -27,5 +29,17 @@ func TestWhatClientsSendIsTakenOnlyInItsForm(t *testing.T) {
 		require.Equal(t, uuid.RFC4122, parsed.Variant())
 		require.False(t, seen[id])
 		seen[id] = true
+	}
+}
+
+// Events carry the trace context of a request on, unless it has another form.
+func TestATraceContextIsCarriedOnlyInItsForm(t *testing.T) {
+	t.Parallel()
+	const good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for header, carried := range map[string]string{good: good, good[:54]: "", good + "-00": "", "x": ""} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Traceparent", header)
+		r, _ = Begin(r)
+		require.Equal(t, carried, Traceparent(r.Context()), header)
 	}
 }

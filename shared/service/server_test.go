@@ -218,6 +218,19 @@ func TestIncompleteBodiesAreRefused(t *testing.T) {
 	})
 }
 
+// A client that does not finish the head of its request is disconnected long before one that sends a body slowly.
+func TestSlowHeadersAreCutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, began := serve(t, http.NotFoundHandler())(), time.Now()
+		send(t, c, "GET / HTTP/1.1\r\nHost: h\r\n")
+		_, err := io.ReadAll(c)
+		require.NoError(t, err)
+		require.Equal(t, 5*time.Second, time.Since(began))
+		_ = c.Close()
+	})
+}
+
 // The time limit is for receiving a request, not for handling it.
 func TestAHandlerMayTakeLongerThanTheReadTimeout(t *testing.T) {
 	t.Parallel()
