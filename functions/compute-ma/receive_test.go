@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	vm "github.com/VictoriaMetrics/metrics"
@@ -55,7 +54,10 @@ type fakeDLQ struct {
 	err     error
 }
 
-func (d *fakeDLQ) Write(_ context.Context, l deadletter.Letter) error {
+func (d *fakeDLQ) Write(ctx context.Context, l deadletter.Letter) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if d.err == nil {
 		d.letters = append(d.letters, l)
 	}
@@ -240,26 +242,6 @@ func TestReplayGetsItsVerdict(t *testing.T) {
 	b.store.errs = []error{fault.New(fault.Unavailable, "storage_unavailable", "x")}
 	require.Equal(t, 503, b.post(good, ce("Ce-Replayid", "1")...))
 	require.Empty(t, b.dlq.letters)
-}
-
-// The connector acknowledges whatever is answered: the function itself retries briefly, then dead-letters.
-func TestOpenFaaSDeliveryIsRetriedHereThenDeadLettered(t *testing.T) {
-	t.Parallel()
-	header := []string{"X-Topic", "price-events", "X-Kafka-Partition", "1", "X-Kafka-Offset", "2"}
-	away := fault.New(fault.Unavailable, "storage_unavailable", "x")
-	synctest.Test(t, func(t *testing.T) {
-		b := setup(t)
-		b.store.errs = []error{away, away, nil}
-		began := time.Now()
-		require.Equal(t, 204, b.post(good, header...))
-		require.Len(t, b.store.applied, 1)
-		require.Equal(t, 750*time.Millisecond, time.Since(began))
-
-		b.store.errs = []error{away, away, away, away, away, away}
-		require.Equal(t, 204, b.post(good, header...))
-		require.Len(t, b.dlq.letters, 1)
-		require.Equal(t, "storage_unavailable", fault.CodeOf(b.dlq.letters[0].Err))
-	})
 }
 
 // Whatever a topic delivers ends as a letter: the dead letter sink could not take it. Others are told.

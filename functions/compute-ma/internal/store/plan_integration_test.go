@@ -91,6 +91,27 @@ func TestABatchFindsItsSeriesByIndex(t *testing.T) {
 	}
 }
 
+// Rows are locked in the order of the batch, whatever the plan: else two batches could each wait for a row that the other has locked.
+func TestSeriesAreLockedInOrder(t *testing.T) {
+	t.Parallel()
+	tx, err := testenv.Postgres(t).Begin(t.Context())
+	require.NoError(t, err)
+	defer tx.Rollback(t.Context()) //nolint:errcheck // nothing is kept
+	for _, sql := range []string{
+		"insert into price_series (symbol, provider) select 'S' || i, 'p' from generate_series(9, 1, -1) i",
+		"set local enable_nestloop = off", // a hash join reads the rows in the order of the table
+		"set local enable_mergejoin = off",
+	} {
+		_, err := tx.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	rows, err := tx.Query(t.Context(), "select n from ("+lockSeries+") locked", []string{"S2", "S5", "S8"}, []string{"p", "p", "p"})
+	require.NoError(t, err)
+	order, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 2, 3}, order)
+}
+
 // So does the stream, for a hundred series of many.
 func TestStatesAreFoundByIndex(t *testing.T) {
 	t.Parallel()

@@ -93,6 +93,24 @@ func TestRealClosesInAnyOrderLeaveExactMeans(t *testing.T) {
 	}
 }
 
+// A range begins with its first instant and ends before its last, in both directions.
+func TestRangesAreHalfOpen(t *testing.T) {
+	t.Parallel()
+	s := New(testenv.Postgres(t), []int{5})
+	for second := range int64(5) {
+		_, err := s.Apply(t.Context(), []priceevent.Observation{observed(t, "S", second)})
+		require.NoError(t, err)
+	}
+	reads := NewReader(s.pool)
+	for _, read := range []func(context.Context, series.Key, series.Range, int) ([]series.Point, error){reads.Points, reads.PointsBefore} {
+		points, err := read(t.Context(), key("S"), series.Range{From: 1_000_000, To: 3_000_000}, 10)
+		require.NoError(t, err)
+		require.Len(t, points, 2)
+		require.EqualValues(t, 1_000_000, points[0].At)
+		require.EqualValues(t, 2_000_000, points[1].At)
+	}
+}
+
 // A window that is not stored has the average that it would have if it were.
 func TestComputedAveragesAreExact(t *testing.T) {
 	t.Parallel()
@@ -358,4 +376,17 @@ func TestRebuildFollowsThePoints(t *testing.T) {
 	n, err = New(testenv.Postgres(t), []int{5}).Rebuild(t.Context())
 	require.NoError(t, err, "of nothing")
 	require.Zero(t, n)
+}
+
+// Postgres answers the commit of a failed transaction with ROLLBACK, and no error. Such a batch is not committed.
+func TestARollbackIsNoCommit(t *testing.T) {
+	t.Parallel()
+	conn, err := testenv.Postgres(t).Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = conn.Exec(t.Context(), "begin")
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "select 1/0")
+	require.Error(t, err)
+	require.Error(t, tx{conn.Conn()}.commit(t.Context(), nil))
 }
