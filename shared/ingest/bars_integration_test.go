@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
+	"marketdata/shared/testenv"
 )
 
 func manyBars(t *testing.T, n int) Bars {
@@ -82,4 +84,18 @@ func TestBarsThatTheBrokerDoesNotTake(t *testing.T) {
 	const n = 5000
 	require.NoError(t, b.in.StoreBars(t.Context(), manyBars(t, n), kept(uuid.New())))
 	require.Equal(t, n, b.count(t, "outbox"))
+	require.Zero(t, b.count(t, "outbox where next_attempt_at < now() + interval '5 seconds'"), "a sweep leaves them to this process at first")
+}
+
+// Events that are under way when their caller ends are published all the same.
+func TestBarsOutliveTheirCaller(t *testing.T) {
+	t.Parallel()
+	pool, pub := testenv.Postgres(t), &publisher{slow: 50 * time.Millisecond}
+	in := New(pool, pub, "price-events", nil, slog.New(slog.DiscardHandler))
+	ctx, leave := context.WithCancel(t.Context())
+	require.NoError(t, in.StoreBars(ctx, manyBars(t, 100), kept(uuid.New())))
+	leave()
+	in.Close()
+	require.Len(t, pub.records, 100)
+	require.Zero(t, bundle{pool: pool}.count(t, "outbox"))
 }

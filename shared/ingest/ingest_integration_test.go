@@ -138,14 +138,17 @@ func TestInvalidObservationIsNotStored(t *testing.T) {
 func TestSweepPublishesUnpublishedEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{quote: quote(t, "AAPL")})
-	b.pub.setError(errors.New("broker is down"))
+	down := errors.New("broker is down")
+	b.pub.setError(down)
 	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.NoError(t, err, "the quote is stored")
 	b.acknowledged(t)
 	require.Equal(t, 1, b.count(t, "outbox"))
+	b.pub.setError(nil)
 	n, err := b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
 	require.Zero(t, n, "not due: Fetch has the first 10 s to publish it")
+	b.pub.setError(down)
 	b.due(t)
 	n, err = b.in.Sweep(t.Context(), 10)
 	require.NoError(t, err)
@@ -319,7 +322,7 @@ func TestMetrics(t *testing.T) {
 }
 
 // The cost of a sweep depends on the rows that it claims, not on the size of the backlog.
-func TestSweepUsesIndexes(t *testing.T) {
+func TestUpkeepUsesIndexes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
 	_, err := b.pool.Exec(t.Context(), "insert into outbox (topic, key, value, headers) select 't', 'k', 'v', '{}' from generate_series(1, 20000)")
@@ -338,6 +341,9 @@ func TestSweepUsesIndexes(t *testing.T) {
 	require.Contains(t, claim, "Index Scan using outbox_due")
 	require.NotContains(t, claim, "Sort")
 	require.NotContains(t, claim, "Seq Scan")
+	drop := plan(dropQuery, time.Hour, 10) // by age, among those that have a body
+	require.Contains(t, drop, "Index Scan using raw_responses_with_body")
+	require.NotContains(t, drop, "Seq Scan")
 	_, err = tx.Exec(t.Context(), postgres.ByIndex(storeWait)) // as measure does
 	require.NoError(t, err)
 	require.Contains(t, plan(measureQuery), "Index Scan using outbox_pk")
@@ -448,39 +454,6 @@ func TestRetentionDropsOnlyBodies(t *testing.T) {
 	}
 	require.Equal(t, []string{"S1", "S2", "S3", "S4", "S5"}, kept())
 	require.Equal(t, 10, b.count(t, "raw_responses"))
-}
-
-func TestTwoSweepersShareTheRows(t *testing.T) {
-	t.Parallel()
-	b := setup(t, provider{})
-	keys := make([]string, 100)
-	for i := range keys {
-		keys[i] = string(rune('a'+i%26)) + time.Duration(i).String()
-	}
-	b.rows(t, keys...)
-	var wg sync.WaitGroup
-	errs := make(chan error, 2)
-	for range 2 {
-		wg.Go(func() {
-			for {
-				n, err := b.in.Sweep(context.Background(), 7)
-				if err != nil || n == 0 {
-					errs <- err
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	require.NoError(t, <-errs)
-	require.NoError(t, <-errs)
-	seen := map[string]int{}
-	for _, r := range b.pub.records {
-		seen[string(r.Key)]++
-	}
-	require.Len(t, seen, 100)
-	require.Len(t, b.pub.records, 100, "no row is published twice")
-	require.Zero(t, b.count(t, "outbox"))
 }
 
 func TestStorageErrorIsUnavailable(t *testing.T) {
