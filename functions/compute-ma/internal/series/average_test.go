@@ -2,6 +2,7 @@ package series_test
 
 import (
 	"bytes"
+	"math/big"
 	"os"
 	"strings"
 	"testing"
@@ -93,5 +94,25 @@ func TestEMAGoesOnFromItsState(t *testing.T) {
 		first := series.EMA(points[:cut], 7, nil)
 		rest := series.EMA(points[cut:], 7, &first[len(first)-1])
 		require.Equal(t, fixed(whole, series.StatePlaces), fixed(append(first, rest...), series.StatePlaces))
+	}
+}
+
+// Every shown digit is that of the exact average: what is rounded from step to step never adds up to one.
+func TestEMAIsExactInEveryShownDigit(t *testing.T) {
+	t.Parallel()
+	const window = 7
+	points := talib(t)
+	got := series.EMA(points, window, nil)
+	exact := new(big.Rat)
+	for i, p := range points {
+		price := p.Price.Decimal().Rat()
+		if i < window {
+			exact.Add(exact, price.Quo(price, big.NewRat(window, 1)))
+		} else {
+			exact.Add(exact, price.Mul(price.Sub(price, exact), big.NewRat(2, window+1)))
+		}
+		if i >= window-1 {
+			require.Equal(t, exact.FloatString(series.Places), got[i-window+1].StringFixed(series.Places), "point %d", i)
+		}
 	}
 }
