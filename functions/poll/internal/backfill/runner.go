@@ -122,7 +122,7 @@ func (r *Runner) Run(ctx, calls context.Context) error {
 	errs := make(chan error, lanes*len(due)+1)
 	var wg sync.WaitGroup
 	for provider, series := range due {
-		calls, stop := context.WithCancel(calls)
+		claims, stop := context.WithCancel(calls)
 		defer stop()
 		slots := r.slots(provider)
 		for range min(series, lanes) {
@@ -130,7 +130,7 @@ func (r *Runner) Run(ctx, calls context.Context) error {
 				select {
 				case slots <- struct{}{}:
 					defer func() { <-slots }()
-					errs <- r.lane(ctx, calls, stop, provider)
+					errs <- r.lane(ctx, calls, claims, stop, provider)
 				default: // another run of this process is at work
 				}
 			})
@@ -158,9 +158,10 @@ func (r *Runner) slots(provider string) chan struct{} {
 	return r.lanes[provider]
 }
 
-// lane takes series of a provider one after the other. It calls stop if no lane should go on.
-func (r *Runner) lane(ctx, calls context.Context, stop func(), provider string) error {
-	for calls.Err() == nil {
+// lane takes series of a provider one after the other until claims ends. It calls stop, which ends claims, if no lane should go on. Calls in
+// flight are left alone: they are paid for, and a budget with room for one call would be spent on calls that the next lane cuts off.
+func (r *Runner) lane(ctx, calls, claims context.Context, stop func(), provider string) error {
+	for claims.Err() == nil {
 		c, ok, err := r.Store.ClaimSeries(ctx, provider, uuid.New())
 		if err != nil || !ok {
 			return err
