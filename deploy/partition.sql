@@ -13,6 +13,17 @@ begin
     execute format('create table price_points_%s partition of price_points for values with (modulus 16, remainder %s)', i, i);
   end loop;
 end $$;
+do $$ -- who may use the table
+declare may record;
+begin
+  for may in
+    select privilege_type as what, case grantee when 0 then 'public' else grantee::regrole::text end as who
+    from pg_class, aclexplode(relacl)
+    where oid = 'price_points_whole'::regclass and grantee <> relowner
+  loop
+    execute format('grant %s on price_points to %s', may.what, may.who);
+  end loop;
+end $$;
 insert into price_points select * from price_points_whole;
 drop table price_points_whole;
 commit;

@@ -25,6 +25,7 @@ import (
 	"marketdata/shared/postgres"
 	"marketdata/shared/postgres/migrate"
 	"marketdata/shared/postgres/migrations"
+	"marketdata/shared/postgres/roles"
 	"marketdata/shared/priceevent"
 )
 
@@ -76,24 +77,26 @@ func Postgres(tb testing.TB) *pgxpool.Pool {
 
 var templateMutex sync.Mutex
 
-// ensureTemplate migrates a database named after the schema's hash, once per server.
+// ensureTemplate migrates a database named after the hash of the schema and the grants, once per server.
 func ensureTemplate(ctx context.Context, conn *pgx.Conn, server string) (string, error) {
 	templateMutex.Lock()
 	defer templateMutex.Unlock()
 	sum := sha256.New()
-	err := fs.WalkDir(migrations.FS, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	for _, files := range []fs.FS{migrations.FS, roles.FS} {
+		err := fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := fs.ReadFile(files, path)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(sum, "%s %d\n%s", path, len(data), data)
 			return err
-		}
-		data, err := fs.ReadFile(migrations.FS, path)
+		})
 		if err != nil {
-			return err
+			return "", err
 		}
-		_, err = fmt.Fprintf(sum, "%s %d\n%s", path, len(data), data)
-		return err
-	})
-	if err != nil {
-		return "", err
 	}
 	name := fmt.Sprintf("template_%x", sum.Sum(nil)[:8])
 	if _, err := conn.Exec(ctx, "select pg_advisory_lock(7305)"); err != nil {
@@ -115,6 +118,9 @@ func ensureTemplate(ctx context.Context, conn *pgx.Conn, server string) (string,
 		return "", err
 	}
 	if err := migrate.Up(ctx, url); err != nil {
+		return "", err
+	}
+	if _, err := roles.Grant(ctx, url); err != nil {
 		return "", err
 	}
 	_, err = conn.Exec(ctx, "alter database "+building+" rename to "+name)
