@@ -92,7 +92,7 @@ func TestEnvExampleMatchesTheConfigs(t *testing.T) {
 func TestSecretsFromFilesAreDocumented(t *testing.T) {
 	t.Parallel()
 	var secrets []string
-	tag := regexp.MustCompile("(?:service\\.Secret +`envconfig:\"([A-Z_]+)\"|`envconfig:\"([A-Z_]+)\" secret:\"true\")")
+	tag := regexp.MustCompile("(?:(?:service\\.Secret|secret\\.Value) +`envconfig:\"([A-Z_]+)\"|`envconfig:\"([A-Z_]+)\" secret:\"true\")")
 	for _, pattern := range []string{"../*/config.go", "../*/*/config.go", "../*/*/*/config.go", "migrate/main.go"} {
 		paths, err := filepath.Glob(pattern)
 		require.NoError(t, err)
@@ -102,7 +102,7 @@ func TestSecretsFromFilesAreDocumented(t *testing.T) {
 			}
 		}
 	}
-	require.Subset(t, secrets, []string{"DATABASE_URL", "REDIS_URL", "API_KEYS", "DLQ_TOKEN", "DLQ_TOKENS"})
+	require.Subset(t, secrets, []string{"DATABASE_URL", "REDIS_URL", "API_KEYS", "DLQ_TOKEN", "DLQ_TOKENS", "POLL_DATABASE_URL"})
 	for _, name := range secrets {
 		for _, path := range []string{"../.env.example", "../README.md", "README.md"} {
 			require.Contains(t, read(t, path), name+"_FILE", path)

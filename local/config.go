@@ -14,6 +14,7 @@ import (
 
 	"marketdata/local/services"
 	"marketdata/shared/kafkaclient"
+	"marketdata/shared/postgres/roles"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 	"marketdata/shared/trace"
@@ -41,6 +42,7 @@ type config struct {
 	CI           bool               `envconfig:"CI"`                                  // a disposable machine, which implies Install
 	LocalStack   string             `envconfig:"LOCAL_STACK"`                         // set in a shell that sourced .local/env
 	DatabaseURL  string             `envconfig:"DATABASE_URL" secret:"true"`
+	Users        roles.URLs         // of an existing database
 	RedisURL     string             `envconfig:"REDIS_URL" secret:"true"`
 	Kafka        kafkaclient.Config // an existing broker
 	Topics       priceevent.Topics
@@ -104,6 +106,9 @@ func (c *config) Validate() error {
 	if c.Traces && c.Tracing.Endpoint+c.Tracing.TracesEndpoint != "" {
 		return errors.New("TRACES and OTEL_EXPORTER_OTLP_ENDPOINT are set: traces go to one place")
 	}
+	if c.LocalStack == "" && c.DatabaseURL == "" && len(c.Users.ByFunction()) > 0 {
+		return errors.New("a function has a DATABASE_URL of its own, but DATABASE_URL is not set, with which the schema is migrated")
+	}
 	if c.LocalStack == "" && c.Kafka.Servers() != "" {
 		return c.Kafka.Validate()
 	}
@@ -120,7 +125,7 @@ func (c *config) envPath() string { return filepath.Join(c.Dir, "env") }
 func (c *config) services(dir string, say func(string)) services.Options {
 	o := services.Options{
 		Dir: dir, Durable: true, Say: say, Install: c.Install || c.CI || inContainer(), Broker: c.Broker, Cache: filepath.Join(c.Dir, "cache"), Pooler: c.Pooler,
-		Addresses: services.Addresses{DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL, Kafka: c.Kafka},
+		Addresses: services.Addresses{DatabaseURL: c.DatabaseURL, Users: c.Users.ByFunction(), RedisURL: c.RedisURL, Kafka: c.Kafka},
 	}
 	if c.LocalStack != "" {
 		say("LOCAL_STACK is set: DATABASE_URL, REDIS_URL and the KAFKA_ variables of that stack are ignored")

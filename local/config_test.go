@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/local/services"
+	"marketdata/shared/postgres/roles"
 	"marketdata/shared/priceevent"
 )
 
@@ -56,4 +57,20 @@ func TestScaleToZero(t *testing.T) {
 		cfg := config{ScaleToZero: value, Broker: services.Embedded, Topics: priceevent.DefaultTopics}
 		require.EqualError(t, cfg.Validate(), `SCALE_TO_ZERO: "`+value+`" is neither 1 nor a duration of 1s to 1h`)
 	}
+}
+
+// A function has the URL of its own database user, or the common one.
+func TestUsersOfFunctions(t *testing.T) {
+	t.Parallel()
+	cfg := config{Broker: services.Embedded, Topics: priceevent.DefaultTopics, Users: roles.URLs{Poll: "postgres://poll@db/m"}}
+	require.ErrorContains(t, cfg.Validate(), "DATABASE_URL is not set")
+	cfg.DatabaseURL = "postgres://owner@db/m"
+	require.NoError(t, cfg.Validate())
+	given := cfg.services(t.TempDir(), func(string) {}).Addresses
+	require.Equal(t, "postgres://poll@db/m", given.Database("poll"))
+	require.Equal(t, "postgres://owner@db/m", given.Database("get-latest"))
+
+	cfg.LocalStack, cfg.DatabaseURL = "/stack", ""
+	require.NoError(t, cfg.Validate(), "the variables of another stack do not count")
+	require.Empty(t, cfg.services(t.TempDir(), func(string) {}).Addresses)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"marketdata/local/balance"
@@ -21,6 +22,7 @@ import (
 	"marketdata/local/traces"
 	"marketdata/shared/freeport"
 	"marketdata/shared/postgres/migrate"
+	"marketdata/shared/postgres/roles"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/service"
 	"marketdata/shared/trace"
@@ -39,7 +41,24 @@ func startServices(ctx context.Context, o services.Options, topics priceevent.To
 		return backing, stop, fmt.Errorf("migrate the schema: %w", err)
 	}
 	o.Say("schema is up to date")
-	return backing, stop, nil
+	return backing, stop, makeUsers(ctx, backing, o.Say)
+}
+
+// makeUsers gives the functions' roles their privileges, and each function its user.
+func makeUsers(ctx context.Context, backing services.Addresses, say func(string)) error {
+	missing, err := roles.Grant(ctx, backing.DatabaseURL)
+	if err != nil {
+		return fmt.Errorf("roles of the functions: %w", err)
+	}
+	if len(missing) > 0 {
+		say("postgres: the user of DATABASE_URL may not create roles, so there is no " + strings.Join(missing, ", "))
+	}
+	for function, url := range backing.Users {
+		if err := roles.Login(ctx, backing.DatabaseURL, function, url); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // startServing runs the functions as the manifests of their Services say, with replicas only while there are requests. COPIES replaces

@@ -122,6 +122,7 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	if only["functions"] {
 		o := supervisor.Options{
 			BinDir: cfg.binDir(), Copies: cfg.replicas, Order: functionNames, Env: functionEnv(cfg, backing, token, exchangeURL, tracesURL),
+			Own: func(function string) []string { return []string{"DATABASE_URL=" + backing.Database(function)} },
 			Out: out,
 		}
 		if cfg.idle > 0 {

@@ -122,9 +122,9 @@ func exchangeEnv(environ []string, exchangeURL string) []string {
 }
 
 // functionEnv returns the environment of the functions: our own, with the addresses of this stack. The exchange replaces the providers
-// unless cfg says otherwise; "": there is none.
+// unless cfg says otherwise; "": there is none. A function sees no URL of the others.
 func functionEnv(cfg config, backing services.Addresses, token, exchangeURL, tracesURL string) []string {
-	own := append(withoutKafka(os.Environ()), withoutFiles...)
+	own := append(slices.DeleteFunc(withoutKafka(os.Environ()), namesUser), withoutFiles...)
 	addresses := append(backing.Environ(), "DLQ_TOKEN="+token)
 	if tracesURL != "" {
 		addresses = append(addresses, "OTEL_EXPORTER_OTLP_ENDPOINT="+tracesURL)
@@ -139,6 +139,12 @@ func functionEnv(cfg config, backing services.Addresses, token, exchangeURL, tra
 // withoutKafka returns the variables that say nothing about Kafka: a setting of another broker must not mix with those of this one.
 func withoutKafka(environ []string) []string {
 	return slices.DeleteFunc(environ, func(line string) bool { return strings.HasPrefix(line, "KAFKA_") || strings.HasPrefix(line, "KAFKA=") })
+}
+
+// namesUser reports whether a line has the URL of one function's database user, or the name of a file with it.
+func namesUser(line string) bool {
+	name, _, _ := strings.Cut(line, "=")
+	return strings.HasSuffix(strings.TrimSuffix(name, "_FILE"), "_DATABASE_URL")
 }
 
 // budgetsOff turns the providers' budgets off.

@@ -20,6 +20,7 @@ func TestSecretsFromFilesReachTheFunctions(t *testing.T) {
 		t.Setenv(name, "")
 		t.Setenv(name+"_FILE", path)
 	}
+	t.Setenv("POLL_DATABASE_URL", "secret of poll")
 	t.Setenv("LOCAL_STACK", "")
 	cfg, err := loadConfig()
 	require.NoError(t, err)
@@ -30,6 +31,7 @@ func TestSecretsFromFilesReachTheFunctions(t *testing.T) {
 		last[name] = value // the last one counts
 	}
 	require.Equal(t, "secret of DATABASE_URL", last["DATABASE_URL"])
+	require.NotContains(t, last, "POLL_DATABASE_URL", "no function gets the URL of another")
 	require.Empty(t, last["DATABASE_URL_FILE"])
 	require.Empty(t, last["REDIS_URL_FILE"])
 	require.Empty(t, last["DLQ_TOKEN_FILE"])

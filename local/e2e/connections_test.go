@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/postgres"
+	"marketdata/shared/postgres/roles"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/redisclient"
 	"marketdata/shared/testenv"
@@ -70,12 +71,22 @@ func tour(t *testing.T, s *stack) {
 // PgBouncer in transaction mode gives each transaction another session.
 func TestBehindPgBouncer(t *testing.T) {
 	t.Parallel()
-	for name, parameters := range map[string]string{"by default": "", "with a mode": "&default_query_exec_mode=simple_protocol"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			tour(t, start(t, newDir(t), "DATABASE_URL="+testenv.Pooler(t, testenv.PostgresURL(t))+parameters))
-		})
-	}
+	t.Run("with a mode, and one user for all functions", func(t *testing.T) {
+		t.Parallel()
+		tour(t, start(t, newDir(t), "DATABASE_URL="+testenv.Pooler(t, testenv.PostgresURL(t))+"&default_query_exec_mode=simple_protocol"))
+	})
+	t.Run("by default, with a user for each function", func(t *testing.T) {
+		t.Parallel()
+		direct := testenv.PostgresURL(t)
+		urls, variables := []string{direct}, []string{"DATABASE_URL"}
+		for function, own := range testenv.Users(t, direct) {
+			urls, variables = append(urls, own), append(variables, roles.Variable(function))
+		}
+		for i, pooled := range testenv.Poolers(t, urls...) {
+			variables[i] += "=" + pooled
+		}
+		tour(t, start(t, newDir(t), variables...))
+	})
 }
 
 // The services as a company runs them: Postgres and Redis with TLS and certificates of its own authority, Redis with a user of its own,
@@ -113,7 +124,13 @@ func TestServicesOfACompany(t *testing.T) {
 	redisURL := startRedisTLS(t, dir)
 
 	stackDir := newDir(t)
-	s := start(t, stackDir, append(namesIn(stackDir), "DATABASE_URL="+database.String(), "REDIS_URL="+redisURL, "SSL_CERT_DIR="+authorities)...)
+	extra := namesIn(stackDir)
+	for function, own := range users(t, services) {
+		one := *database
+		one.User = own
+		extra = append(extra, roles.Variable(function)+"="+one.String())
+	}
+	s := start(t, stackDir, append(extra, "DATABASE_URL="+database.String(), "REDIS_URL="+redisURL, "SSL_CERT_DIR="+authorities)...)
 	require.NotEqual(t, priceevent.DefaultTopics, s.topics())
 	tour(t, s)
 	services.pool.Close() // without TLS
@@ -132,6 +149,18 @@ func TestServicesOfACompany(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, refused.Close()) })
 	require.ErrorContains(t, refused.Ping(t.Context()).Err(), "WRONGPASS")
+}
+
+// users returns the users of the functions on the Postgres of a stack.
+func users(t *testing.T, s *stack) map[string]*url.Userinfo {
+	t.Helper()
+	own := map[string]*url.Userinfo{}
+	for _, function := range roles.Functions {
+		password, err := os.ReadFile(filepath.Join(s.dir, function+".password"))
+		require.NoError(t, err)
+		own[function] = url.UserPassword(strings.ReplaceAll(function, "-", "_"), strings.TrimSpace(string(password)))
+	}
+	return own
 }
 
 func owner(t *testing.T, path string) int {

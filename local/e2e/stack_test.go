@@ -89,7 +89,7 @@ func ownEnviron() (lines []string) {
 			"DATABASE_URL", "REDIS_URL", "KAFKA", "PRICE_EVENTS_TOPIC", "DEAD_LETTER_TOPIC", "CONSUMER_GROUP_PREFIX", "LOCAL_STACK", "DLQ_TOKEN",
 			"COPIES", "LIVE",
 		}, strings.TrimSuffix(name, "_FILE")):
-		case strings.HasPrefix(name, "KAFKA_"):
+		case strings.HasPrefix(name, "KAFKA_"), strings.HasSuffix(strings.TrimSuffix(name, "_FILE"), "_DATABASE_URL"):
 		default:
 			lines = append(lines, line)
 		}

@@ -105,10 +105,12 @@ func (s *system) spawn(ctx context.Context, name, localDir string, env []string,
 	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // our own programs
 	for _, v := range os.Environ() {
 		variable, _, _ := strings.Cut(v, "=")
-		switch strings.TrimSuffix(variable, "_FILE") { // the shell's own stack must not be used
+		switch variable = strings.TrimSuffix(variable, "_FILE"); variable { // the shell's own stack must not be used
 		case "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "LOCAL_STACK", "DLQ_TOKEN", "COPIES", "LIVE":
 		default:
-			cmd.Env = append(cmd.Env, v)
+			if !strings.HasSuffix(variable, "_DATABASE_URL") {
+				cmd.Env = append(cmd.Env, v)
+			}
 		}
 	}
 	cmd.Env = append(append(cmd.Env, "LOCAL_DIR="+localDir, "DEMO=0", "GATEWAY_ADDR=127.0.0.1:0"), env...)

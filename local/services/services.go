@@ -3,6 +3,7 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -33,10 +34,14 @@ type Options struct {
 
 // Addresses are where services are. They do not change while the services run.
 type Addresses struct {
-	DatabaseURL string
+	DatabaseURL string            // of the owner of the tables
+	Users       map[string]string // URLs of the functions' own users; a function without one uses DatabaseURL
 	RedisURL    string
 	Kafka       kafkaclient.Config
 }
+
+// Database returns the URL of a function.
+func (a Addresses) Database(function string) string { return cmp.Or(a.Users[function], a.DatabaseURL) }
 
 // Environ returns the variables that name the services.
 func (a Addresses) Environ() []string {
@@ -78,8 +83,8 @@ func Start(ctx context.Context, o Options) (a Addresses, stop func(context.Conte
 		}
 		*s.address = address
 	}
-	if o.Pooler && o.DatabaseURL == "" {
-		pooled, end, err := startPooler(ctx, o, a.DatabaseURL)
+	if o.DatabaseURL == "" {
+		end, err := a.addUsers(ctx, o)
 		if end != nil {
 			stops = append(stops, end)
 		}
@@ -87,7 +92,6 @@ func Start(ctx context.Context, o Options) (a Addresses, stop func(context.Conte
 			stop(context.WithoutCancel(ctx))
 			return a, nil, err
 		}
-		a.DatabaseURL = pooled
 	}
 	if a.Kafka.Servers() != "" {
 		o.Say("kafka: the brokers of KAFKA_BOOTSTRAP_SERVERS")

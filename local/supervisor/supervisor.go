@@ -22,10 +22,11 @@ import (
 
 // Options says what to run.
 type Options struct {
-	BinDir string         // folder of the functions' binaries
-	Copies map[string]int // replicas by function; functions without a binary are skipped
-	Order  []string       // order in which functions start
-	Env    []string       // NAME=value, for all functions
+	BinDir string                         // folder of the functions' binaries
+	Copies map[string]int                 // replicas by function; functions without a binary are skipped
+	Order  []string                       // order in which functions start
+	Env    []string                       // NAME=value, for all functions
+	Own    func(function string) []string // the same for one of them; these win
 	Out    *console.Console
 }
 
@@ -108,6 +109,9 @@ func (r replica) start(o Options) (*process.Process, error) {
 // Replica starts one replica of a function on a port.
 func (o Options) Replica(name, label string, port int) (*process.Process, error) {
 	env := append(append([]string{}, o.Env...), "HOST=127.0.0.1", fmt.Sprint("PORT=", port), "K_SERVICE="+name)
+	if o.Own != nil {
+		env = append(env, o.Own(name)...)
+	}
 	return process.Start(process.Options{
 		Name: label,
 		Command: func() *exec.Cmd {
