@@ -8,6 +8,9 @@
 #   REGISTRY    where the images are: ghcr.io/acme has ghcr.io/acme/poll:TAG. By default dev.local: the images are on the nodes already,
 #               and Knative looks for none of that name in a registry (nor for those of kind.local).
 #   OVERLAY     the folder with the manifests: by default knative/base, see knative/overlays. Images that it renames stay as they are.
+#   GET_LATEST_DATABASE_URL, POLL_DATABASE_URL, COMPUTE_MA_DATABASE_URL, DLQ_INSPECTOR_DATABASE_URL
+#               for one function: of a database user who may do what it needs and nothing else, see deploy/README.md. Users that do not
+#               exist are made. If all four are set, DATABASE_URL is for the migrations alone.
 #   MIGRATE_DATABASE_URL
 #               for the migrations, if DATABASE_URL is that of a pooler or of a user who may not change the schema
 #   KAFKA_SECURITY_PROTOCOL
@@ -49,10 +52,23 @@ put() { # folder, name, value
 }
 
 put migrate DATABASE_URL "${MIGRATE_DATABASE_URL:-$DATABASE_URL}"
+shared_url=
+for function in $functions; do
+	name=$(echo "$function" | tr a-z- A-Z_)_DATABASE_URL
+	eval "value=\${$name-}"
+	if [ -n "$value" ]; then
+		put migrate "$name" "$value"
+		put databases "$function" "$value"
+	else
+		shared_url=1
+	fi
+done
 for name in $(sed -n '/^# The local runtime/q; s/^#\([A-Z0-9_]*\)=.*/\1/p' .env.example); do
 	eval "value=\${$name-}"
 	case $name in
 	PORT | HOST) ;; # the platform's
+	*_DATABASE_URL) ;; # above
+	DATABASE_URL) [ -z "$shared_url" ] || put secret "$name" "$value" ;;
 	KAFKA_SECURITY_PROTOCOL | KAFKA_SASL_MECHANISM | KAFKA_SASL_USERNAME | KAFKA_SASL_PASSWORD | KAFKA_SSL_*_PEM) ;; # below
 	*_URL | *_KEY | *_KEYS | *_TOKEN | *_TOKENS | *_HEADERS | *PASSWORD* | *SECRET*) [ -z "$value" ] || put secret "$name" "$value" ;;
 	*) [ -z "$value" ] || put config "$name" "$value" ;;
@@ -100,6 +116,7 @@ namespace: marketdata
 sortOptions: {order: legacy} # ConfigMaps and Secrets before the Services that need them
 secretGenerator:
   - {name: marketdata, files: [$(cd "$dir" && printf '%s, ' secret/*)]}
+$([ ! -d "$dir/databases" ] || (cd "$dir" && printf '  - {name: databases, files: [%s]}' "$(printf '%s, ' databases/*)"))
 $([ -z "$components" ] || (cd "$dir" && printf '  - {name: kafka-auth, files: [%s]}' "$(printf '%s, ' kafka-auth/*)"))
 configMapGenerator:
   - {name: marketdata, files: [$(cd "$dir" && printf '%s, ' config/*)]}

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"marketdata/shared/market"
+	"marketdata/shared/postgres/roles"
 )
 
 func read(t *testing.T, path string) string {
@@ -178,6 +179,7 @@ func TestKnativeManifests(t *testing.T) {
 		text, err := yaml.Marshal(services["Service/"+name])
 		require.NoError(t, err)
 		require.Contains(t, string(text), "image: marketdata/"+name+":latest")
+		require.Regexp(t, `env:\s+- name: DATABASE_URL\s+valueFrom:\s+secretKeyRef:\s+key: `+name+`\s+name: databases\s+optional: true`, string(text))
 	}
 	require.Len(t, services, 4)
 	patch := read(t, "../knative/base/kustomize/function.yaml")
@@ -210,6 +212,24 @@ func TestKnativeManifests(t *testing.T) {
 	require.Equal(t, "kustomize/function.yaml", kustomization.Patches[0].Path)
 	require.Equal(t, map[string]string{"group": "serving.knative.dev", "kind": "Service"}, kustomization.Patches[0].Target, "every function")
 	require.Contains(t, documents(t, "migrate-job.yaml"), "Job/migrate-")
+}
+
+// The migration makes the database users that the functions of the compose file connect as.
+func TestComposeHasADatabaseUserForEachFunction(t *testing.T) {
+	t.Parallel()
+	var compose struct {
+		Services map[string]struct{ Environment map[string]string }
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "../docker-compose.yml")), &compose))
+	job := compose.Services["migrate"].Environment
+	require.Len(t, job, 5)
+	for _, name := range functions(t) {
+		url := compose.Services[name].Environment["DATABASE_URL"]
+		require.Equal(t, job[roles.Variable(name)], url)
+		require.Contains(t, url, "//"+strings.ReplaceAll(name, "-", "_")+":")
+	}
+	require.Contains(t, job["DATABASE_URL"], "//marketdata:")
+	require.NotContains(t, compose.Services["local"].Environment, "DATABASE_URL")
 }
 
 // A pod that stops has timeoutSeconds for queue-proxy's 30 s of draining and for SHUTDOWN_TIMEOUT; it is killed if they take longer. A

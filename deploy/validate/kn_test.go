@@ -92,9 +92,19 @@ func fake(folder, program string, args []string, out io.Writer) error {
 
 // secretFrom is what "kubectl create secret generic migrate --from-file=folder --dry-run=client -o yaml" prints.
 func secretFrom(folder string) (string, error) {
-	value, err := os.ReadFile(filepath.Join(folder, "DATABASE_URL"))
-	return fmt.Sprintf("apiVersion: v1\ndata:\n  DATABASE_URL: %s\nkind: Secret\nmetadata:\n  name: migrate\n  namespace: marketdata\n",
-		base64.StdEncoding.EncodeToString(value)), err
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		return "", err
+	}
+	text := "apiVersion: v1\ndata:\n"
+	for _, file := range files {
+		value, err := os.ReadFile(filepath.Join(folder, file.Name()))
+		if err != nil {
+			return "", err
+		}
+		text += fmt.Sprintf("  %s: %s\n", file.Name(), base64.StdEncoding.EncodeToString(value))
+	}
+	return text + "kind: Secret\nmetadata:\n  name: migrate\n  namespace: marketdata\n", nil
 }
 
 // next takes the first line out of a file.
@@ -279,11 +289,7 @@ func TestVariables(t *testing.T) {
 	i := install(t, cluster{job: []string{"Complete"}, env: map[string]string{"LOG_LEVEL": "debug", "PORT": "1", "HOST": "laptop", "GATEWAY_ADDR": "x", "FINNHUB_API_KEY": ""}})
 	require.False(t, i.failed, i.err)
 	objects := i.applied(t)
-	got := map[string]string{}
-	for name, value := range of[*corev1.Secret](objects)[0].Data {
-		got[name] = string(value)
-	}
-	require.Equal(t, secrets, got)
+	require.Equal(t, secrets, texts(of[*corev1.Secret](objects)[0]))
 	maps := of[*corev1.ConfigMap](objects)
 	require.Len(t, maps, 2)
 	for _, m := range maps {
@@ -459,7 +465,7 @@ func TestSecuredKafka(t *testing.T) {
 			}
 			for _, s := range of[*servingv1.Service](objects) {
 				variables := map[string]string{}
-				for _, v := range s.Spec.Template.Spec.Containers[0].Env {
+				for _, v := range s.Spec.Template.Spec.Containers[0].Env[1:] { // the first is the database's: see users_test.go
 					require.Equal(t, secret.Name, v.ValueFrom.SecretKeyRef.Name)
 					if value, ok := secret.Data[v.ValueFrom.SecretKeyRef.Key]; ok {
 						variables[v.Name] = string(value)
