@@ -56,5 +56,5 @@ const PauseAfter = 24 * time.Hour
 
 // PauseReason returns the code of the problem that paused a job, and what to do about it.
 func PauseReason(code Outcome) string {
-	return fmt.Sprintf("%s: every symbol failed for 24 hours; resume the job to try again", code)
+	return fmt.Sprintf("%s: every symbol failed for %.0f hours; resume the job to try again", code, PauseAfter.Hours())
 }

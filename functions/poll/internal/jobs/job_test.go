@@ -16,7 +16,7 @@ func TestParse(t *testing.T) {
 	t.Parallel()
 	c, err := Parse([]string{"msft", "AAPL", "MSFT", "aapl"}, 60, "yfinance")
 	require.NoError(t, err)
-	require.Equal(t, []market.Symbol{"MSFT", "AAPL"}, c.Symbols)
+	require.Equal(t, Config{Symbols: []market.Symbol{"MSFT", "AAPL"}, Interval: 60, Provider: "yfinance"}, c)
 	a, err := c.Fingerprint()
 	require.NoError(t, err)
 	same, err := Parse([]string{"MSFT", "AAPL"}, 60, "yfinance")
@@ -24,6 +24,11 @@ func TestParse(t *testing.T) {
 	b, err := same.Fingerprint()
 	require.NoError(t, err)
 	require.Equal(t, a, b)
+	for _, other := range []Config{{c.Symbols[:1], 60, "yfinance"}, {c.Symbols, 61, "yfinance"}, {c.Symbols, 60, Auto}} {
+		b, err := other.Fingerprint()
+		require.NoError(t, err)
+		require.NotEqual(t, a, b)
+	}
 	for name, bad := range map[string][]string{"none": nil, "empty": {""}, "a space": {"A B"}, "too long": {strings.Repeat("A", 33)}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
