@@ -224,6 +224,7 @@ func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
 		Averages []struct {
 			AsOf       string          `json:"as_of"`
 			Average    json.RawMessage `json:"average"`
+			Previous   json.RawMessage `json:"previous"`
 			Underlying []struct{ Price json.RawMessage }
 		}
 		Next *string `json:"next_page_token"`
@@ -257,6 +258,16 @@ func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
 		require.Equal(t, whole.Averages[59].Average, expanded.Averages[59].Average)
 		require.Len(t, expanded.Averages[0].Underlying, 30)
 		require.JSONEq(t, "94.625", string(expanded.Averages[0].Underlying[0].Price), "the range's first point")
+		require.Empty(t, expanded.Averages[0].Previous)
+		if second := expanded.Averages[1]; kind == "ema" {
+			require.Len(t, second.Underlying, 1, "the point since the first")
+			require.Equal(t, expanded.Averages[0].Average, second.Previous)
+		} else {
+			require.Len(t, second.Underlying, 30)
+			require.Empty(t, second.Previous)
+		}
+		first := read(query + "&expand_underlying=true&limit=1")
+		require.Equal(t, expanded.Averages[1], read(query + "&expand_underlying=true&limit=1&page_token=" + *first.Next).Averages[0])
 	}
 	exact := read("window=5")
 	require.Equal(t, "93.913", string(exact.Averages[0].Average))

@@ -169,7 +169,7 @@ func (r *reader) byte() byte {
 }
 
 func (r *reader) bytes(n uint64) []byte {
-	if n == 0 || n > math.MaxUint8 || n > uint64(len(r.rest)) {
+	if n > math.MaxUint8 || n > uint64(len(r.rest)) {
 		r.bad, r.rest = true, nil
 		return nil
 	}

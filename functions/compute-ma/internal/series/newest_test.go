@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/shopspring/decimal"
@@ -88,6 +89,35 @@ func TestEncodingIsFixed(t *testing.T) {
 	got, err := series.Decode(raw)
 	require.NoError(t, err)
 	require.Equal(t, n.Points, got.Points)
+}
+
+// Bytes that Append does not make are refused: the points are read from their table instead.
+func TestOtherBytesAreRefused(t *testing.T) {
+	t.Parallel()
+	encode := func(points ...series.Point) []byte { return series.Newest{Points: points}.Append(nil) }
+	newer, wide := point(20, "1.5"), point(10, "99999999999999999999.999999999999999999")
+	whole := encode(newer, wide)
+	many := make([]series.Point, series.MaxPoints+1)
+	for i := range many {
+		many[i] = point(int64(len(many)-i), "1")
+	}
+	refused := map[string][]byte{
+		"nothing":             {},
+		"another version":     append([]byte{2}, whole[1:]...),
+		"more behind":         append(slices.Clone(whole), 0),
+		"oldest first":        encode(wide, newer),
+		"one instant twice":   encode(newer, newer),
+		"too many points":     encode(many...),
+		"small value as wide": {1, 40, 0, 0, 1, 7},
+		"length of zero":      {1, 40, 0, 0, 0},
+	}
+	for n := len(encode(newer)) + 1; n < len(whole); n++ {
+		refused["cut at "+strconv.Itoa(n)] = whole[:n]
+	}
+	for name, b := range refused {
+		_, err := series.Decode(b)
+		require.ErrorIs(t, err, series.ErrEncoding, name)
+	}
 }
 
 func FuzzDecode(f *testing.F) {
