@@ -53,8 +53,8 @@ func sure(s series) time.Duration {
 }
 
 // compare returns the first difference between what is stored and the exchange's bars, of which those that were final when the first tick
-// came must be there.
-func (w *world) compare(first time.Time) (difference string) {
+// came must be there, and none may still be due that was when the last one came.
+func (w *world) compare(first, last time.Time) (difference string) {
 	since := map[[3]string]time.Time{}
 	for _, s := range w.followed {
 		k := [3]string{s.provider, s.interval, s.symbol}
@@ -84,7 +84,7 @@ func (w *world) compare(first time.Time) (difference string) {
 			difference = w.differInAverages(s, want)
 		}
 		if difference == "" {
-			difference = w.unsettled(s)
+			difference = w.unsettled(s, last)
 		}
 		if difference != "" {
 			return fmt.Sprintf("%s-%s %s %s", s.provider, s.interval, s.symbol, difference)
@@ -167,17 +167,21 @@ func mean(bars []bar) string {
 	return rational(json.Number(sum.FloatString(places + 12))).RatString()
 }
 
-// unsettled says what poll has not finished for a series.
-func (w *world) unsettled(s series) string {
+// unsettled says what poll has not finished for a series: after calm days nothing may fail, or still be due that was at the last tick.
+func (w *world) unsettled(s series, last time.Time) string {
 	const q = `
 		select b.adjusting, (select count(*) from price_points p where p.symbol = b.symbol and p.provider = b.provider and p.raw_response_id < b.since),
-		       (select count(*) from outbox)
+		       (select count(*) from outbox),
+		       (select count(*) from backfill_series f
+		        where f.symbol = b.symbol and f.series = b.provider and (f.not_before <= $3 or f.last_code is not null))
 		from bar_series b where b.provider = $1 and b.symbol = $2`
 	var adjusting bool
-	var old, waiting int
-	require.NoError(w.t, w.watcher.pool.QueryRow(w.t.Context(), q, s.provider+"-"+s.interval, s.symbol).Scan(&adjusting, &old, &waiting))
-	if adjusting || old > 0 || waiting > 0 {
-		return fmt.Sprintf("adjusting: %t, points from before a split: %d, events in the outbox: %d", adjusting, old, waiting)
+	var old, waiting, due int
+	row := w.watcher.pool.QueryRow(w.t.Context(), q, s.provider+"-"+s.interval, s.symbol, last)
+	require.NoError(w.t, row.Scan(&adjusting, &old, &waiting, &due))
+	if adjusting || old > 0 || waiting > 0 || due > 0 {
+		return fmt.Sprintf("adjusting: %t, points from before a split: %d, events in the outbox: %d, backfills that are due or fail: %d",
+			adjusting, old, waiting, due)
 	}
 	return ""
 }

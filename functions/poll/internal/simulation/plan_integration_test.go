@@ -17,7 +17,7 @@ type plan struct {
 	series           []series
 	drafts           []string // bars that come late, or with another close at first
 	happenings       []happening
-	busy             []span // when ticks follow each other as closely as they do in reality, if something is due
+	busy             []span // a tick comes at the beginning, and further ones as soon as they do in reality, if something is due
 }
 
 type series struct {
@@ -51,7 +51,7 @@ var menu = []series{
 	{provider: "yfinance", symbol: "AAPL", interval: "1d"},
 	{provider: "yfinance", symbol: "MSFT", interval: "1d"},
 	{provider: "yfinance", symbol: "GOOG", interval: "1h"},
-	{provider: "twelve_data", symbol: "AAPL", interval: "1d"},
+	{provider: "twelve_data", symbol: "MSFT", interval: "1d"},
 	{provider: "twelve_data", symbol: "AMZN", interval: "1h"},
 	{provider: "binance", symbol: "BTCUSDT", interval: "1d"},
 	{provider: "binance", symbol: "ETHUSDT", interval: "1h"},
@@ -78,7 +78,9 @@ func newPlan(rng *rand.Rand) plan {
 	}
 
 	at := some()
-	p.busy = []span{{p.begin, p.begin.Add(10 * time.Minute)}, {change.Add(14 * time.Hour), change.Add(14*time.Hour + 20*time.Minute)}, {at, at.Add(20 * time.Minute)}}
+	for _, from := range []time.Time{p.begin, change.Add(14 * time.Hour), at, at.Add(22 * time.Hour)} {
+		p.busy = append(p.busy, span{from, from.Add(6 * time.Minute)}) // 22 hours later, the budget of a day is still spent
+	}
 	p.series = slices.Clone(menu[:2])
 	for _, i := range rng.Perm(len(menu) - 2)[:rng.IntN(2)] {
 		p.series = append(p.series, menu[2+i])
@@ -95,8 +97,14 @@ func newPlan(rng *rand.Rand) plan {
 	}
 	again := p.series[1+rng.IntN(len(p.series)-1)]
 	again.start = again.start.Add(-within(10 * day))
-	add(some(), "another backfill of "+again.symbol+" since "+again.start.Format(time.DateTime), func(w *world) { w.follow(again) })
-	add(at, "a job spends the budget of alpha_vantage", func(w *world) { w.poll("alpha_vantage", 10*time.Minute, "IBM", "AAPL", "AMZN", "GOOG", "MSFT") })
+	unsplit := p.series[0] // alpha_vantage has no splits to look for, and only the newest 100 closes
+	unsplit.start = p.begin
+	for _, s := range []series{again, unsplit} {
+		add(some(), "another backfill of "+s.symbol+" since "+s.start.Format(time.DateTime), func(w *world) { w.follow(s) })
+	}
+	add(at, "a job spends the budget of alpha_vantage", func(w *world) {
+		w.poll("alpha_vantage", 10*time.Second, "IBM", "AAPL", "AMZN", "GOOG", "MSFT")
+	})
 	add(some(), "a job of yfinance", func(w *world) { w.poll("yfinance", time.Hour, "AAPL") })
 	add(until(at, 10*day), "the jobs end", (*world).removeJobs)
 	add(p.calm, "the jobs end", (*world).removeJobs)

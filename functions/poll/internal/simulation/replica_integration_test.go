@@ -7,10 +7,12 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
@@ -107,7 +109,7 @@ func (w *world) newReplica() *replica {
 	in := ingest.New(pool, publisher{w, r}, "price-events", w.adapters(r), log).Within(budget.New(limits, 4, limiter, pool, set))
 	r.store = store.New(pool)
 	histories := backfill.New(backfill.RunnerConfig{
-		Store: r.store, Ingest: in, Log: w.log, Behind: func(int) {},
+		Store: r.store, Ingest: stoppable{in, w, r}, Log: w.log, Behind: func(int) {},
 		Count: func(provider, outcome string, bars int) { w.note("%s answers: %s, %d bars", provider, outcome, bars) },
 	})
 	r.Ticker = schedule.New(schedule.Config{
@@ -125,6 +127,32 @@ func (w *world) newReplica() *replica {
 		pool.Close()
 	}
 	return r
+}
+
+// stoppable is the ingester of a replica whose process is sometimes stopped, and its timers with it, just before it stores new bars: until
+// its lease has ended, and another replica has done what is due. One at a time.
+type stoppable struct {
+	*ingest.Ingester
+	w *world
+	r *replica
+}
+
+func (s stoppable) StoreBars(ctx context.Context, b ingest.Bars, progress func(context.Context, pgx.Tx) (uuid.UUID, error)) error {
+	if len(b.Bars) > 0 && s.w.stopping.TryLock() {
+		if s.w.stops(b) {
+			ctx = context.WithoutCancel(ctx)
+			s.w.note("a replica is stopped with bars of %s %s", b.Series, b.Symbol)
+			time.Sleep(backfill.Lease + time.Second)
+			s.w.split()
+			others := slices.DeleteFunc(slices.Clone(s.w.replicas), func(r *replica) bool { return r == s.r })
+			if err := others[0].Run(ctx); err != nil {
+				s.w.note("a tick meanwhile fails: %v", err)
+			}
+			s.w.note("the replica goes on")
+		}
+		s.w.stopping.Unlock()
+	}
+	return s.Ingester.StoreBars(ctx, b, progress)
 }
 
 // newPool returns a pool whose sessions have the simulated time, and which keeps its connections, however much of that passes.

@@ -22,6 +22,7 @@ import (
 	"marketdata/functions/poll/internal/backfill"
 	"marketdata/functions/poll/internal/jobs"
 	"marketdata/local/exchange"
+	"marketdata/shared/ingest"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market"
 	"marketdata/shared/testenv/pipes"
@@ -47,6 +48,8 @@ type world struct {
 	replicas []*replica
 	ticks    int
 	upAt     time.Time // no ticks before
+	splits   bool      // a stock is about to be split, see splitNow
+	stopping sync.Mutex
 
 	mu         sync.Mutex
 	journal    []string
@@ -207,22 +210,45 @@ func (w *world) settle() (difference string) {
 	first := time.Now()
 	w.tick(false)
 	time.Sleep(5 * time.Second)
+	last := time.Now()
 	w.tick(false)
 	time.Sleep(time.Second) // what was published leaves the outbox
 	w.deliver()
-	return w.compare(first)
+	return w.compare(first, last)
 }
 
-// splitNow splits a stock right after its daily checks, so that it is the next answers which must show the split, and waits for these.
+// splitNow splits a stock while a replica is stopped with a new bar of it, mostly after the daily checks: so it is the next answer, to
+// another replica, which must show the split, and that of the first one must not count.
 func (w *world) splitNow() {
-	s, now := w.series[1], time.Now()
-	body := splitOf(s.symbol, now, now, [2]int{3, 2})
+	for w.splits = true; w.splits; w.tick(false) {
+		var due time.Time
+		const q = "select max(not_before) from backfill_series where symbol = $1"
+		require.NoError(w.t, w.watcher.pool.QueryRow(w.t.Context(), q, w.series[1].symbol).Scan(&due))
+		time.Sleep(time.Until(due) + time.Second)
+	}
+}
+
+// stops reports whether a replica is stopped with these bars.
+func (w *world) stops(b ingest.Bars) bool {
+	if w.splits {
+		s := w.series[1]
+		return string(b.Symbol) == s.symbol && b.Series == s.provider+"-"+s.interval
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Before(w.calm) && w.races.IntN(100) == 0
+}
+
+// split splits the stock of splitNow, if it is time.
+func (w *world) split() {
+	if !w.splits {
+		return
+	}
+	w.splits = false
+	now := time.Now()
+	body := splitOf(w.series[1].symbol, now, now, [2]int{3, 2})
 	w.note("split %s", body)
 	w.admin(http.MethodPut, "/_admin/splits", body)
-	var due time.Time
-	const q = "select max(not_before) from backfill_series where symbol = $1"
-	require.NoError(w.t, w.watcher.pool.QueryRow(w.t.Context(), q, s.symbol).Scan(&due))
-	time.Sleep(time.Until(due) + time.Second)
 }
 
 // nextTick returns when the timer calls next: when something is due, or at a random time; seldom in quick succession, because there are
@@ -243,6 +269,11 @@ func (w *world) nextTick() time.Time {
 		require.NoError(w.t, w.watcher.pool.QueryRow(w.t.Context(), q, now.Add(12*time.Hour)).Scan(&due))
 		if due.After(next) {
 			next = due
+		}
+	}
+	for _, b := range w.busy {
+		if now.Before(b.from) && next.After(b.from) {
+			next = b.from
 		}
 	}
 	next = next.Add(time.Duration(w.rng.Int64N(int64(5 * time.Second))))
