@@ -17,28 +17,24 @@ import (
 
 // Text returns the last value of a header, empty if there is none. Names are compared without case.
 func Text(headers []kafkaclient.Header, name string) string {
-	value, _ := last(headers, name)
-	return string(value)
+	return string(last(headers, name))
 }
 
-func last(headers []kafkaclient.Header, name string) (value []byte, ok bool) {
+func last(headers []kafkaclient.Header, name string) []byte {
 	if name == "" {
-		return nil, false
+		return nil
 	}
 	for i := len(headers) - 1; i >= 0; i-- {
 		if strings.EqualFold(headers[i].Name, name) {
-			return headers[i].Value, true
+			return headers[i].Value
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // number reads a header as decimal text, or as Spring writes it: a big-endian integer of 4 or 8 bytes.
 func number(headers []kafkaclient.Header, name string) (int64, bool) {
-	v, ok := last(headers, name)
-	if !ok {
-		return 0, false
-	}
+	v := last(headers, name)
 	if n, err := strconv.ParseInt(string(v), 10, 64); err == nil {
 		return n, true
 	}

@@ -73,6 +73,9 @@ func TestRecordOfAConnectorDelivery(t *testing.T) {
 	require.NotContains(t, n, "dlq-offset")
 	require.Equal(t, "internal", n["dlq-code"])
 	require.NotContains(t, n, "dlq-reason", "the text of an unknown error is not shown")
+
+	h.Del("X-Kafka-Key-Enc")
+	require.Equal(t, "AQI=", string(deadletter.Letter{Header: h, Err: errors.New("boom")}.Record("dlq").Key), "a key that is text")
 }
 
 // A replay needs the attributes, and knows them by the names that a KafkaSource's letters have.
@@ -201,6 +204,37 @@ func TestALetterThatIsTooLargeSaysWhatIsMissing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of many headers, those that tell what an event is and where it was are kept.
+func TestHeadersOfTheEventAreKeptFirst(t *testing.T) {
+	t.Parallel()
+	h := http.Header{}
+	for i := range 5000 {
+		h.Set(fmt.Sprint("Ce-A", i), "some value")
+	}
+	want := map[string]string{}
+	for _, name := range []string{
+		"content-type", "traceparent", "x-topic", "x-kafka-partition", "x-kafka-offset", "ce_specversion", "ce_id", "ce_source", "ce_type",
+		"ce_time", "ce_subject", "ce_correction", "ce_kafkatopic", "ce_knativekafkapartition", "ce_knativekafkaoffset",
+	} {
+		want[name] = "of " + name
+		h.Set(strings.Replace(name, "ce_", "Ce-", 1), want[name])
+	}
+	n := names(write(t, 64<<10, deadletter.Letter{Header: h, Body: []byte("v")}))
+	require.NotEmpty(t, n["dlq-headers-cut"])
+	for name, value := range want {
+		require.Equal(t, value, n[name])
+	}
+}
+
+// A KafkaSink must have room for the whole event, and for what the source adds to it.
+func TestFitsSink(t *testing.T) {
+	t.Parallel()
+	room := deadletter.SinkBytes - 8<<10 - deadletter.Letter{}.Record("").Bytes()
+	require.True(t, deadletter.Letter{Body: make([]byte, room)}.FitsSink())
+	require.False(t, deadletter.Letter{Body: make([]byte, room+1)}.FitsSink())
+	require.False(t, deadletter.Letter{Body: []byte("{"), Size: deadletter.SinkBytes}.FitsSink(), "only its beginning was read")
 }
 
 // Trouble with the broker is not a matter of size.
