@@ -1,6 +1,7 @@
 package priceevent_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -161,4 +162,60 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, price, o.Price)
 	})
+}
+
+// What the consumer would refuse is refused before it is stored, for the same reason.
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	good, err := priceevent.Decode([]byte(valid), 0, now)
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		change func(o *priceevent.Observation)
+		code   string // empty: valid
+	}{
+		"good":                {func(*priceevent.Observation) {}, ""},
+		"no symbol":           {func(o *priceevent.Observation) { o.Symbol = "" }, fault.CodeInvalidSymbol},
+		"provider with space": {func(o *priceevent.Observation) { o.Provider = "a b" }, fault.CodeInvalidProvider},
+		"no price":            {func(o *priceevent.Observation) { o.Price = market.Price{} }, fault.CodeInvalidPrice},
+		"1970":                {func(o *priceevent.Observation) { o.ObservedAt = time.Unix(0, 0) }, ""},
+		"before 1970":         {func(o *priceevent.Observation) { o.ObservedAt = time.Unix(0, -1000) }, fault.CodeInvalidTimestamp},
+		"a day ahead":         {func(o *priceevent.Observation) { o.ObservedAt = now.Add(24 * time.Hour) }, ""},
+		"more than a day":     {func(o *priceevent.Observation) { o.ObservedAt = now.Add(24*time.Hour + time.Microsecond) }, fault.CodeInvalidTimestamp},
+		"correction below 0":  {func(o *priceevent.Observation) { o.Correction = -1 }, fault.CodeInvalidSchema},
+	} {
+		o := good
+		c.change(&o)
+		err := o.Validate(now)
+		if c.code == "" {
+			require.NoError(t, err, name)
+			continue
+		}
+		require.Equal(t, c.code, fault.CodeOf(err), name)
+		require.True(t, fault.Permanent(err), name)
+	}
+}
+
+// Of one point's observations, correction counts before the id, and the id before the price.
+func TestRank(t *testing.T) {
+	t.Parallel()
+	o := func(correction int, id byte, price string) priceevent.Observation {
+		p, err := market.ParsePrice(price)
+		require.NoError(t, err)
+		return priceevent.Observation{Correction: correction, RawResponseID: uuid.UUID{15: id}, Price: p}
+	}
+	ascending := []priceevent.Observation{o(0, 1, "9"), o(0, 1, "10"), o(0, 2, "1"), o(1, 0, "1"), o(1, 0, "1.5"), o(2, 0, "1")}
+	for i, a := range ascending {
+		for j, b := range ascending {
+			require.Equal(t, cmp.Compare(i, j), a.CompareRank(b), "%d and %d", i, j)
+		}
+	}
+}
+
+func TestTheLastOfRepeatedNamesCounts(t *testing.T) {
+	t.Parallel()
+	o, err := priceevent.Decode([]byte(strings.Replace(valid, "{", `{"symbol":5,`, 1)), 0, now)
+	require.NoError(t, err)
+	require.EqualValues(t, "AAPL", o.Symbol)
+	_, err = priceevent.Decode([]byte(strings.Replace(valid, `"volume"`, `"symbol":5,"volume"`, 1)), 0, now)
+	require.Equal(t, fault.CodeInvalidSchema, fault.CodeOf(err))
 }
