@@ -214,11 +214,11 @@ func TestAutoSkipsASpentBudgetWhileThereIsAnotherProvider(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		limited string
-		by      string
+		asked   []string
 		took    time.Duration
 	}{
-		"first": {"first", "second", 0},
-		"last":  {"second", "second", 2 * time.Second},
+		"first": {"first", []string{"second"}, 0},
+		"last":  {"second", []string{"first", "second"}, 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -231,7 +231,9 @@ func TestAutoSkipsASpentBudgetWhileThereIsAnotherProvider(t *testing.T) {
 					}
 					return nil
 				}
+				var asked []string
 				u.ingest.Answer = func(_ context.Context, provider string, _ market.Symbol) error {
+					asked = append(asked, provider)
 					if provider == "first" {
 						return fault.New(fault.Unavailable, fault.CodeProviderUnavailable, "x")
 					}
@@ -239,7 +241,8 @@ func TestAutoSkipsASpentBudgetWhileThereIsAnotherProvider(t *testing.T) {
 				}
 				r := u.auto(t.Context(), "AAPL")["AAPL"]
 				require.Equal(t, jobs.OK, r.Outcome)
-				require.Equal(t, c.by, r.Provider)
+				require.Equal(t, "second", r.Provider)
+				require.Equal(t, c.asked, asked)
 				require.Equal(t, c.took, time.Since(began))
 			})
 		})
