@@ -102,6 +102,26 @@ func TestChangesAreConflated(t *testing.T) {
 	})
 }
 
+// A client that comes after all others have gone gets its states, too.
+func TestAClientAfterAPauseIsServed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, 10, 10*time.Second)
+		b.states.set(t, "A", 1)
+		for range 2 {
+			var symbols []string
+			each(t, b.open(t, "A"), func(e event) bool {
+				if e.data.Symbol != "" {
+					symbols = append(symbols, e.data.Symbol)
+				}
+				return true
+			})
+			require.Equal(t, []string{"A"}, symbols)
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
 // A slow database is left alone for as long as it takes to answer.
 func TestSlowReadsAreFewer(t *testing.T) {
 	t.Parallel()
