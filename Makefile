@@ -46,7 +46,7 @@ endef
 export PROGRESS
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test screenshots test-unit race lint fmt bench load sim fuzz cover incident images manifests-check vuln clean-local verify check tools layout
+.PHONY: help run build test screenshots test-unit race lint fmt bench load sim mutants fuzz cover incident images manifests-check vuln clean-local verify check tools layout
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,14 @@ load: build ## load-test the whole system, with references from the same run (SH
 sim: build ## play 60 days of followed histories, with all that may go wrong, on a simulated clock (SIM_SEEDS=100; SIM_SEED=17 plays one)
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) SIM_SEEDS=$(or $(SIM_SEEDS),$(if $(SIM_SEED),1,100)) SIM_SEED=$(SIM_SEED) \
 		go test -tags integration -count=1 -timeout 24h -run TestHistoriesHeal -v ./functions/poll/internal/simulation
+
+# The packages that make the promises of the README, and whose own tests prove them.
+PROMISES := $(addprefix ./functions/compute-ma/internal/,series store averages stream) $(addprefix ./functions/get-latest/internal/,flight latest history) \
+	$(addprefix ./functions/poll/internal/,jobs schedule fetch) \
+	$(addprefix ./shared/,ingest ratelimit ratelimit/budget deadletter priceevent timerange coalesce pricecache market fault)
+
+mutants: build ## change the code in small ways, and list the changes that its tests do not notice (PKG=packages, BUDGET=1h, SEED=1)
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go run ./shared/testenv/mutants -budget $(or $(BUDGET),1h) -seed $(or $(SEED),1) $(or $(PKG),$(PROMISES))
 
 fuzz: tools ## fuzz every decoder, each for FUZZTIME
 	@for file in $$(grep -l --include='*_test.go' -r '^func Fuzz' functions shared local); do \
