@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market"
-	"marketdata/shared/postgres"
 	"marketdata/shared/priceevent"
 	"marketdata/shared/testenv"
 	"marketdata/shared/testenv/scrape"
@@ -319,117 +317,6 @@ func TestMetrics(t *testing.T) {
 	require.NoError(t, err)
 	require.InDelta(t, 2, scrape.Values(t, set.WritePrometheus)["marketdata_outbox_rows"], 0)
 	require.InDelta(t, 3600, scrape.Values(t, set.WritePrometheus)["marketdata_outbox_oldest_age_seconds"], 60)
-}
-
-// The cost of a sweep depends on the rows that it claims, not on the size of the backlog.
-func TestUpkeepUsesIndexes(t *testing.T) {
-	t.Parallel()
-	b := setup(t, provider{})
-	_, err := b.pool.Exec(t.Context(), "insert into outbox (topic, key, value, headers) select 't', 'k', 'v', '{}' from generate_series(1, 20000)")
-	require.NoError(t, err)
-	tx, err := b.pool.Begin(t.Context())
-	require.NoError(t, err)
-	defer tx.Rollback(t.Context()) //nolint:errcheck // nothing was written
-	plan := func(query string, args ...any) string {
-		rows, err := tx.Query(t.Context(), "explain "+query, args...)
-		require.NoError(t, err)
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err)
-		return strings.Join(lines, "\n")
-	}
-	claim := plan(claimQuery, 10, sweepLease)
-	require.Contains(t, claim, "Index Scan using outbox_due")
-	require.NotContains(t, claim, "Sort")
-	require.NotContains(t, claim, "Seq Scan")
-	drop := plan(dropQuery, time.Hour, 10) // by age, among those that have a body
-	require.Contains(t, drop, "Index Scan using raw_responses_with_body")
-	require.NotContains(t, drop, "Seq Scan")
-	_, err = tx.Exec(t.Context(), postgres.ByIndex(storeWait)) // as measure does
-	require.NoError(t, err)
-	require.Contains(t, plan(measureQuery), "Index Scan using outbox_pk")
-}
-
-// Deletes do not scan the rows that were deleted since the table was last analyzed.
-func TestDeletesUseTheIndex(t *testing.T) {
-	t.Parallel()
-	b := setup(t, provider{})
-	_, err := b.pool.Exec(t.Context(), "analyze outbox") // while it is empty
-	require.NoError(t, err)
-	for range 20 {
-		var ids []int64
-		rows, err := b.pool.Query(t.Context(), "insert into outbox (topic, key, value, headers) select 't', 'k', 'v', '{}' from generate_series(1, 100) returning id")
-		require.NoError(t, err)
-		ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-		require.NoError(t, err)
-		_, err = b.in.deleteAll(t.Context(), ids)
-		require.NoError(t, err)
-	}
-	var left int
-	require.NoError(t, b.pool.QueryRow(t.Context(), "select count(*) from outbox").Scan(&left))
-	require.Zero(t, left)
-	var scans, byIndex int
-	require.Eventually(t, func() bool { // counts are flushed a moment later
-		_, err := b.pool.Exec(t.Context(), "select pg_stat_clear_snapshot()")
-		require.NoError(t, err)
-		require.NoError(t, b.pool.QueryRow(t.Context(), "select seq_tup_read, idx_scan from pg_stat_user_tables where relname = 'outbox'").Scan(&scans, &byIndex))
-		return byIndex >= 20
-	}, 30*time.Second, 100*time.Millisecond)
-	require.Zero(t, scans)
-}
-
-// A quote without a time gets the planned one, so that a plan that is carried out twice makes one point. A quote's own time is
-// kept.
-func TestUndatedQuoteIsObservedAsPlanned(t *testing.T) {
-	t.Parallel()
-	undated := quote(t, "AAPL")
-	undated.Undated = true
-	planned := time.Date(2024, 3, 20, 10, 29, 55, 123456789, time.UTC)
-	for name, c := range map[string]struct {
-		quote   market.Quote
-		planned time.Time
-		want    time.Time
-	}{
-		"undated and planned": {undated, planned, planned.Truncate(time.Microsecond)},
-		"undated, no plan":    {undated, time.Time{}, undated.ObservedAt.Truncate(time.Microsecond)},
-		"dated":               {quote(t, "AAPL"), planned, undated.ObservedAt.Truncate(time.Microsecond)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := setup(t, provider{quote: c.quote})
-			r, err := b.in.FetchReserved(t.Context(), c.planned, "fake", "AAPL")
-			require.NoError(t, err)
-			require.Equal(t, c.want, r.Quote.ObservedAt)
-			b.acknowledged(t)
-			o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
-			require.NoError(t, err)
-			require.Equal(t, c.want, o.ObservedAt)
-		})
-	}
-}
-
-// A quote from far ahead of our clock would stay the newest until then.
-func TestQuoteFromTheFutureIsObservedNow(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
-	for ahead, want := range map[time.Duration]time.Duration{
-		-time.Hour: -time.Hour, 5 * time.Minute: 5 * time.Minute, 5*time.Minute + time.Microsecond: 0, 5 * time.Hour: 0, 48 * time.Hour: 0,
-		200 * 365 * 24 * time.Hour: 0,
-	} {
-		t.Run(ahead.String(), func(t *testing.T) {
-			t.Parallel()
-			q := quote(t, "AAPL")
-			q.ObservedAt = now.Add(ahead)
-			b := setup(t, provider{quote: q})
-			b.in.now = func() time.Time { return now }
-			r, err := b.in.Fetch(t.Context(), "fake", "AAPL")
-			require.NoError(t, err)
-			require.Equal(t, now.Add(want), r.Quote.ObservedAt)
-			b.acknowledged(t)
-			o, err := priceevent.Decode(b.pub.records[0].Value, 0, now)
-			require.NoError(t, err)
-			require.Equal(t, now.Add(want), o.ObservedAt)
-		})
-	}
 }
 
 // Old bodies are deleted, a few at a time and the oldest first. The rows and newer bodies stay.

@@ -191,3 +191,58 @@ func TestLimitsHoldInEveryPlan(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, limit, dropped)
 }
+
+// A quote without a time gets the planned one, so that a plan that is carried out twice makes one point. A quote's own time is
+// kept.
+func TestUndatedQuoteIsObservedAsPlanned(t *testing.T) {
+	t.Parallel()
+	undated := quote(t, "AAPL")
+	undated.Undated = true
+	planned := time.Date(2024, 3, 20, 10, 29, 55, 123456789, time.UTC)
+	for name, c := range map[string]struct {
+		quote   market.Quote
+		planned time.Time
+		want    time.Time
+	}{
+		"undated and planned": {undated, planned, planned.Truncate(time.Microsecond)},
+		"undated, no plan":    {undated, time.Time{}, undated.ObservedAt.Truncate(time.Microsecond)},
+		"dated":               {quote(t, "AAPL"), planned, undated.ObservedAt.Truncate(time.Microsecond)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, provider{quote: c.quote})
+			r, err := b.in.FetchReserved(t.Context(), c.planned, "fake", "AAPL")
+			require.NoError(t, err)
+			require.Equal(t, c.want, r.Quote.ObservedAt)
+			b.acknowledged(t)
+			o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
+			require.NoError(t, err)
+			require.Equal(t, c.want, o.ObservedAt)
+		})
+	}
+}
+
+// A quote from far ahead of our clock would stay the newest until then.
+func TestQuoteFromTheFutureIsObservedNow(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2024, 3, 20, 10, 30, 0, 0, time.UTC)
+	for ahead, want := range map[time.Duration]time.Duration{
+		-time.Hour: -time.Hour, 5 * time.Minute: 5 * time.Minute, 5*time.Minute + time.Microsecond: 0, 5 * time.Hour: 0, 48 * time.Hour: 0,
+		200 * 365 * 24 * time.Hour: 0,
+	} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			t.Parallel()
+			q := quote(t, "AAPL")
+			q.ObservedAt = now.Add(ahead)
+			b := setup(t, provider{quote: q})
+			b.in.now = func() time.Time { return now }
+			r, err := b.in.Fetch(t.Context(), "fake", "AAPL")
+			require.NoError(t, err)
+			require.Equal(t, now.Add(want), r.Quote.ObservedAt)
+			b.acknowledged(t)
+			o, err := priceevent.Decode(b.pub.records[0].Value, 0, now)
+			require.NoError(t, err)
+			require.Equal(t, now.Add(want), o.ObservedAt)
+		})
+	}
+}
