@@ -1,8 +1,10 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -138,7 +140,7 @@ func fetchedPostgres(ctx context.Context, o Options) (string, error) {
 		err = db.Stop()
 	}
 	if version(ctx, filepath.Join(temp, "bin")) < oldestPostgres {
-		return "", fmt.Errorf("download PostgreSQL: %w", err)
+		return "", fmt.Errorf("download PostgreSQL: %w", cmp.Or(err, errors.New("its binaries do not run here")))
 	}
 	for _, folder := range []string{"cache", "first"} {
 		_ = os.RemoveAll(filepath.Join(temp, folder)) // best effort: nobody needs it
