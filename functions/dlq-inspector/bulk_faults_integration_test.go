@@ -297,7 +297,7 @@ func TestRandomFaultsLeaveOneOutcomeForEachLetter(t *testing.T) {
 	}
 	runners := []*replay.Runner{b.bulks}
 	for range 2 {
-		runners = append(runners, replay.NewRunner(b.store, b.replayer, slog.New(slog.DiscardHandler), replay.NewMetrics(vm.NewSet()), nil))
+		runners = append(runners, replay.NewRunner(uuid.NewString(), b.store, b.replayer, slog.New(slog.DiscardHandler), replay.NewMetrics(vm.NewSet()), nil))
 	}
 	v := b.replayMany(t, `{"rate_per_second":10000}`)
 	stop := make(chan struct{})

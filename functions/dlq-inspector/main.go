@@ -8,8 +8,11 @@ package main
 
 import (
 	"context"
+	"net"
 	"os"
 	"time"
+
+	"github.com/google/uuid"
 
 	"marketdata/functions/dlq-inspector/internal/intake"
 	"marketdata/functions/dlq-inspector/internal/operators"
@@ -62,7 +65,7 @@ func run(ctx context.Context) error {
 		Store: letters, Function: cfg.ComputeMAURL, Client: replay.NewClient(), Topics: []string{cfg.Backing.Topics.Events}, Producer: clients.Producer,
 		MaxReplays: cfg.MaxReplays, Now: time.Now,
 	})
-	bulks := replay.NewRunner(letters, replayer, log, metrics, srv.Stopping())
+	bulks := replay.NewRunner(holder(listener.Addr()), letters, replayer, log, metrics, srv.Stopping())
 	defer bulks.Wait(cfg.ShutdownTimeout) // letters in flight are settled before the pool closes
 	in := intake.New(intake.Config{
 		Store: letters, Records: reader, Topic: cfg.Backing.Topics.DeadLetters, Topics: []string{cfg.Backing.Topics.Events, cfg.Backing.Topics.DeadLetters}, Now: time.Now,
@@ -78,5 +81,16 @@ func run(ctx context.Context) error {
 		Store: letters, Replayer: replayer, Bulks: bulks, Access: operators.NewAccess(string(cfg.Tokens), string(cfg.Token)), Metrics: metrics, Log: log,
 	}).Routes(routes, clients.Limiter.Middleware(ratelimit.Policy{Name: "default", Limit: cfg.Backing.Limits.Default, Guarded: true}))
 	routes.Document(ratelimit.Document)
+	go bulks.Resume(ctx)
 	return srv.Run(ctx, listener)
+}
+
+// holder names this process for its leases. No other that lives has the same host (the name of its pod or container) and port, and one
+// that is started again after a crash has them again.
+func holder(address net.Addr) string {
+	host, err := os.Hostname()
+	if _, port, splitErr := net.SplitHostPort(address.String()); err == nil && splitErr == nil {
+		return net.JoinHostPort(host, port)
+	}
+	return uuid.NewString()
 }

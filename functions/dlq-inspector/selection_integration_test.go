@@ -192,7 +192,7 @@ func TestBulkDiscardIsTakenOverAndCancelled(t *testing.T) {
 	begin := func() (replay.Bulk, []uuid.UUID) {
 		_, err := b.store.CreateBulk(t.Context(), replay.Bulk{Action: replay.ActionDiscard, Who: "anna", Rate: 1}, "", nil)
 		require.NoError(t, err)
-		claimed, ok, err := b.store.ClaimBulk(t.Context())
+		claimed, ok, err := b.store.ClaimBulk(t.Context(), "another process")
 		require.NoError(t, err)
 		require.True(t, ok)
 		some, err := b.store.Selected(t.Context(), claimed, 100)

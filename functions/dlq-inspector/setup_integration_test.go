@@ -12,6 +12,7 @@ import (
 	"time"
 
 	vm "github.com/VictoriaMetrics/metrics"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"marketdata/functions/dlq-inspector/internal/intake"
@@ -67,7 +68,7 @@ func setupOn(t *testing.T, pool *pgxpool.Pool) bundle {
 	b.replayer = replay.New(replay.Config{
 		Store: b.store, Function: server.URL, Client: server.Client(), Topics: []string{b.topic}, Producer: b.producer, MaxReplays: 2, Now: time.Now,
 	})
-	b.bulks = replay.NewRunner(b.store, b.replayer, log, metrics, nil)
+	b.bulks = replay.NewRunner(uuid.NewString(), b.store, b.replayer, log, metrics, nil)
 	t.Cleanup(func() { b.bulks.Wait(time.Minute) })
 	b.intake = intake.New(intake.Config{Store: b.store, Records: records, Topic: b.dlq, Topics: []string{b.topic, b.dlq}, Now: time.Now})
 	t.Cleanup(b.intake.Close)

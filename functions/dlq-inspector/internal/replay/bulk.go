@@ -13,8 +13,8 @@ import (
 	"marketdata/shared/kafkaclient"
 )
 
-// BulkLease is how long a process holds a bulk replay that it does not renew; it renews it every second. If the process dies, the first
-// tick after that time resumes the replay.
+// BulkLease is how long a process holds a bulk replay that it does not renew; it renews it every second. If the process dies, another
+// one resumes the replay after that time, and the process that starts in its place at once.
 const BulkLease = 5 * time.Second
 
 // BulkStatus is where a bulk replay is in its life.
@@ -182,8 +182,12 @@ var ErrLost = errors.New("the replay has ended, or another process works on it")
 // BulkStore keeps bulk replays and the letters that they take. Each method is one transaction. Errors are Unavailable, or ErrLost where
 // the method says so. [store.Store] is one.
 type BulkStore interface {
-	// ClaimBulk leases the running replay that has waited longest; ok is false if no replay is due.
-	ClaimBulk(ctx context.Context) (b Bulk, ok bool, err error)
+	// ClaimBulk leases the running replay that has waited longest to a holder; ok is false if no replay is due.
+	ClaimBulk(ctx context.Context, holder string) (b Bulk, ok bool, err error)
+	// NextDue returns how long it is until a running replay is due that no process renews; ok is false if no replay is running.
+	NextDue(ctx context.Context) (after time.Duration, ok bool, err error)
+	// TakeBack ends the leases of a holder that has died.
+	TakeBack(ctx context.Context, holder string) error
 	// Renew extends the lease; ours is false if it is lost or the replay has ended.
 	Renew(ctx context.Context, b Bulk) (ours bool, err error)
 	// Rest ends the lease. The replay is due again after a while; trouble says why it is paused, if it is.

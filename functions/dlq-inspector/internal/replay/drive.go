@@ -151,7 +151,9 @@ func (d *drive) leave(ctx context.Context, halted bool, failed error) {
 	case trouble != "":
 		log.WarnContext(ctx, "bulk replay paused after an error", "replay_id", d.b.ID, "reason", trouble)
 		d.runner.metrics.paused()
-		after = bulkRest
+		if after = firstRest; d.b.Trouble != nil {
+			after = bulkRest
+		}
 	case !halted:
 		done := false
 		err := fault.Insist(context.WithoutCancel(ctx), func(ctx context.Context) (err error) { done, err = d.runner.store.Complete(ctx, d.b); return err })

@@ -2,25 +2,30 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+
+	"marketdata/shared/fault"
 )
 
 const (
 	maxDrives  = 3                // bulk replays that a process works on at a time; others wait for a turn
 	driveSlice = 15 * time.Second // of one turn; then the replay that has waited longest is next
-	bulkRest   = 5 * time.Second  // of a replay that is paused
+	firstRest  = time.Second      // of a replay that is paused: a function that was killed is back by then
+	bulkRest   = 5 * time.Second  // of a replay that is paused once more
 )
 
 // StopGrace is for letters in flight when the process stops. The platform kills it after 10 s.
 const StopGrace = 3 * time.Second
 
-// Runner works on bulk replays in the background. Progress is only in the database, so if a replica is killed or scaled down, the next
-// tick resumes its replays. Several replicas work on different replays. Safe for concurrent use.
+// Runner works on bulk replays in the background. Progress is only in the database, so if a replica is killed or scaled down, another
+// resumes its replays. Several replicas work on different replays. Safe for concurrent use.
 type Runner struct {
+	holder   string // of leases: this process, or one before it that has died
 	store    BulkStore
 	replayer *Replayer
 	log      *slog.Logger
@@ -31,25 +36,69 @@ type Runner struct {
 	workers int // each works on one replay at a time
 	drives  map[uuid.UUID]*drive
 	idle    chan struct{} // closed once no worker is left
+	alarm   *time.Timer   // at the time of a replay that is due soon; nil: none
+	rings   time.Time     // that time
 }
 
-// NewRunner returns a Runner that ends its work soon after stopping is closed.
-func NewRunner(store BulkStore, replayer *Replayer, log *slog.Logger, m Metrics, stopping <-chan struct{}) *Runner {
-	r := &Runner{store: store, replayer: replayer, log: log, metrics: m, stopping: stopping, drives: map[uuid.UUID]*drive{}, idle: make(chan struct{})}
+// NewRunner returns a Runner that ends its work soon after stopping is closed. No two processes that live at the same time may have the
+// same holder.
+func NewRunner(holder string, store BulkStore, replayer *Replayer, log *slog.Logger, m Metrics, stopping <-chan struct{}) *Runner {
+	r := &Runner{
+		holder: holder, store: store, replayer: replayer, log: log, metrics: m, stopping: stopping, drives: map[uuid.UUID]*drive{}, idle: make(chan struct{}),
+	}
 	close(r.idle)
 	return r
+}
+
+// Resume begins work on the replays that are due, and first on those that a process of this holder had when it was killed: this one runs
+// in its place. Call it when the process starts.
+func (r *Runner) Resume(ctx context.Context) {
+	err := fault.Insist(ctx, func(ctx context.Context) error { return r.store.TakeBack(ctx, r.holder) })
+	if err = errors.Join(err, r.Start(ctx)); err != nil {
+		r.log.WarnContext(ctx, "bulk replays wait for the next tick", "err", err)
+	}
 }
 
 // Start begins work on the replays that are due, as many as there is room for, and returns.
 func (r *Runner) Start(ctx context.Context) error {
 	for !r.isStopping() && r.hire() {
-		b, ok, err := r.store.ClaimBulk(ctx)
+		b, ok, err := r.store.ClaimBulk(ctx, r.holder)
+		if err == nil && !ok {
+			err = r.await(ctx)
+		}
 		if err != nil || !ok {
 			r.dismiss()
 			return err
 		}
 		go r.work(context.WithoutCancel(ctx), b)
 	}
+	return nil
+}
+
+// await sees to it that work begins once a replay that is paused is due, or one whose process has died: ticks may come once a minute.
+func (r *Runner) await(ctx context.Context) error {
+	after, ok, err := r.store.NextDue(ctx)
+	if err != nil || !ok || after > BulkLease {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := time.Now().Add(after)
+	if r.alarm != nil {
+		if !at.Before(r.rings) {
+			return nil
+		}
+		r.alarm.Stop() // if it has rung already, work begins once more than needed
+	}
+	later := context.WithoutCancel(ctx)
+	r.rings, r.alarm = at, time.AfterFunc(after, func() {
+		r.mu.Lock()
+		r.alarm = nil
+		r.mu.Unlock()
+		if err := r.Start(later); err != nil {
+			r.log.WarnContext(later, "bulk replays wait for the next tick", "err", err)
+		}
+	})
 	return nil
 }
 
@@ -90,7 +139,10 @@ func (r *Runner) work(ctx context.Context, b Bulk) {
 			return // another replica takes the next one
 		}
 		var err error
-		if b, ok, err = r.store.ClaimBulk(ctx); err != nil {
+		if b, ok, err = r.store.ClaimBulk(ctx, r.holder); err == nil && !ok {
+			err = r.await(ctx)
+		}
+		if err != nil {
 			r.log.WarnContext(ctx, "bulk replays wait for the next tick", "err", err)
 			return
 		}

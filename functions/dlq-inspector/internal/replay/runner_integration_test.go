@@ -43,7 +43,11 @@ func setup(t *testing.T) bundle {
 }
 
 func (b bundle) newRunner(stopping <-chan struct{}) *replay.Runner {
-	return replay.NewRunner(b.store, b.replayer, slog.New(slog.DiscardHandler), replay.NewMetrics(vm.NewSet()), stopping)
+	return b.runnerOf(uuid.NewString(), stopping)
+}
+
+func (b bundle) runnerOf(holder string, stopping <-chan struct{}) *replay.Runner {
+	return replay.NewRunner(holder, b.store, b.replayer, slog.New(slog.DiscardHandler), replay.NewMetrics(vm.NewSet()), stopping)
 }
 
 func (b bundle) fill(t *testing.T, n int) {
@@ -93,7 +97,7 @@ func TestBulkTakesOverLettersThatWereUnderWay(t *testing.T) {
 	b.fill(t, 30)
 	created, err := b.store.CreateBulk(t.Context(), replay.Bulk{Target: replay.ToFunction, Rate: 100}, "", nil)
 	require.NoError(t, err)
-	claimed, ok, err := b.store.ClaimBulk(t.Context())
+	claimed, ok, err := b.store.ClaimBulk(t.Context(), "another process")
 	require.NoError(t, err)
 	require.True(t, ok)
 	turn := b.runner.Turn(claimed)
@@ -113,6 +117,42 @@ func TestBulkTakesOverLettersThatWereUnderWay(t *testing.T) {
 	require.Equal(t, v, b.bulk(t, v.ID))
 }
 
+// A process that starts in the place of one that was killed resumes its replay at once; any other waits until the lease ends, but for no
+// tick.
+func TestBulkOfAKilledProcessIsResumedWithoutATick(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(t, 30)
+	created, err := b.store.CreateBulk(t.Context(), replay.Bulk{Target: replay.ToFunction, Rate: 100}, "", nil)
+	require.NoError(t, err)
+	die := func(holder string) {
+		claimed, ok, err := b.store.ClaimBulk(t.Context(), holder)
+		require.NoError(t, err)
+		require.True(t, ok)
+		_, err = b.runner.Turn(claimed).TakeSelected(t.Context())
+		require.NoError(t, err)
+	}
+	inFlight := func() int { return b.count(t, "select count(*) from dead_letters where status = 'replaying'") }
+
+	die("here:8080")
+	b.runnerOf("there:8080", nil).Resume(t.Context())
+	require.Equal(t, 10, inFlight(), "another process does not take it")
+	b.exec(t, "update dead_letter_replays set lease_expires_at = now() + interval '1 hour'")
+	stopping := make(chan struct{})
+	here := b.runnerOf("here:8080", stopping)
+	here.Resume(t.Context())
+	require.Eventually(t, func() bool { return b.target.Events() > 0 }, 10*time.Second, time.Millisecond)
+	close(stopping)
+	here.Wait(time.Minute)
+	require.Equal(t, replay.Running, b.bulk(t, created.ID).Status, "it is in the middle of it")
+
+	die("here:8080")
+	b.exec(t, "update dead_letter_replays set lease_expires_at = now() + interval '300 milliseconds'")
+	b.runnerOf("there:8080", nil).Resume(t.Context()) // once
+	require.Eventually(t, func() bool { return b.bulk(t, created.ID).Status == replay.Completed }, 10*time.Second, time.Millisecond)
+	require.EqualValues(t, 30, b.bulk(t, created.ID).Outcomes["resolved"])
+}
+
 // Letters that are in flight when a replay is cancelled and its process dies are opened again once the lease has ended.
 func TestLettersOfACancelledBulkAreOpenedAgain(t *testing.T) {
 	t.Parallel()
@@ -120,7 +160,7 @@ func TestLettersOfACancelledBulkAreOpenedAgain(t *testing.T) {
 	b.fill(t, 30)
 	created, err := b.store.CreateBulk(t.Context(), replay.Bulk{Target: replay.ToFunction, Rate: 100}, "", nil)
 	require.NoError(t, err)
-	claimed, _, err := b.store.ClaimBulk(t.Context())
+	claimed, _, err := b.store.ClaimBulk(t.Context(), "another process")
 	require.NoError(t, err)
 	_, err = b.runner.Turn(claimed).TakeSelected(t.Context())
 	require.NoError(t, err)

@@ -199,11 +199,11 @@ func (s *Store) CancelBulk(ctx context.Context, id uuid.UUID, who string) (repla
 
 // ClaimBulk leases the running replay that has waited longest and that no process works on. ok is false if there is none. Letters that
 // the process before had in flight are open again, and still marked as the replay's.
-func (s *Store) ClaimBulk(ctx context.Context) (b replay.Bulk, ok bool, err error) {
+func (s *Store) ClaimBulk(ctx context.Context, holder string) (b replay.Bulk, ok bool, err error) {
 	const q = `
 		with taken as (
 			update dead_letter_replays
-			set lease_token = gen_random_uuid(), lease_expires_at = now() + $1::interval, claims = claims + 1
+			set lease_token = gen_random_uuid(), lease_expires_at = now() + $1::interval, claims = claims + 1, holder = $2
 			where id = (
 				select id
 				from dead_letter_replays
@@ -220,11 +220,30 @@ func (s *Store) ClaimBulk(ctx context.Context) (b replay.Bulk, ok bool, err erro
 			returning l.id, l.replay_count, l.correction),
 		noted as (` + auditRecovery + `)
 		select ` + bulkColumns + ` from taken`
-	b, err = oneBulk(ctx, s.pool, q, replay.BulkLease)
+	b, err = oneBulk(ctx, s.pool, q, replay.BulkLease, holder)
 	if fault.CodeOf(err) == fault.CodeReplayNotFound {
 		return replay.Bulk{}, false, nil
 	}
 	return b, err == nil, err
+}
+
+// NextDue returns how long it is until a running replay is due, if its process does not renew the lease. ok is false if none is running.
+func (s *Store) NextDue(ctx context.Context) (after time.Duration, ok bool, err error) {
+	const q = "select greatest(lease_expires_at - clock_timestamp(), '0') from dead_letter_replays where status = 'running' order by lease_expires_at limit 1"
+	err = s.pool.QueryRow(ctx, q).Scan(&after)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	return after, err == nil, postgres.Classify(err)
+}
+
+// TakeBack ends the leases of a holder that has died.
+func (s *Store) TakeBack(ctx context.Context, holder string) error {
+	const q = `
+		update dead_letter_replays set lease_token = null, lease_expires_at = now()
+		where holder = $1 and lease_token is not null and lease_expires_at > now()`
+	_, err := s.pool.Exec(ctx, q, holder)
+	return postgres.Classify(err)
 }
 
 // Renew extends the lease of a replay. ours is false if the replay has ended, or another process works on it.

@@ -23,7 +23,7 @@ func leased(t *testing.T, s *store.Store, pool *pgxpool.Pool, n int) (replay.Bul
 	lettertest.Fill(t, pool, "price-events", "A", n)
 	_, err := s.CreateBulk(t.Context(), replay.Bulk{Target: replay.ToFunction, Rate: 100}, "", nil)
 	require.NoError(t, err)
-	b, ok, err := s.ClaimBulk(t.Context())
+	b, ok, err := s.ClaimBulk(t.Context(), "another process")
 	require.NoError(t, err)
 	require.True(t, ok)
 	letters, err := s.Selected(t.Context(), b, n)
@@ -42,7 +42,7 @@ func TestAClaimWithoutTheLeaseChangesNothing(t *testing.T) {
 		"another process has the replay": func(t *testing.T, s *store.Store, pool *pgxpool.Pool, _ uuid.UUID) {
 			t.Helper()
 			lettertest.Exec(t, pool, "update dead_letter_replays set lease_expires_at = now()")
-			_, ok, err := s.ClaimBulk(t.Context())
+			_, ok, err := s.ClaimBulk(t.Context(), "another process")
 			require.NoError(t, err)
 			require.True(t, ok)
 		},
