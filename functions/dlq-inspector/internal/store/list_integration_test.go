@@ -317,7 +317,8 @@ func TestSearchGoesBeyondTheNewest(t *testing.T) {
 					got = append(got, l.ID.String())
 				}
 			}
-			require.Equal(t, want.short, short)
+			require.LessOrEqual(t, short, want.short)
+			require.GreaterOrEqual(t, short, want.short-2, "a random sample, one in 400, makes a page full that should be short")
 			require.Equal(t, want.empty, empty)
 			rows, err := pool.Query(t.Context(), `
 				select id::text from dead_letters where convert_from(value, 'UTF8') like '%' || $1 || '%' order by last_failed_at desc, id desc`, text)
