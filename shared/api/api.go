@@ -20,6 +20,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"marketdata/shared/crowd"
 	"marketdata/shared/problem"
 	"marketdata/shared/request"
 	"marketdata/shared/service"
@@ -210,9 +211,20 @@ func requestIDOf(ctx huma.Context) string {
 }
 
 // Handle mounts an operation whose handler returns plain errors; they become problem documents by their fault kind. The first
-// middleware is the outermost.
+// middleware is the outermost. A few requests of the operation are worked on at a time; see package crowd.
 func Handle[I, O any](a *API, op huma.Operation, handler func(context.Context, *I) (*O, error), around ...service.Middleware) {
-	a.mount(op, wrap(register(a, op, handler), around))
+	turns := crowd.New(together)
+	if op.Method == http.MethodGet {
+		a.mount(op, inTurn(turns, wrap(register(a, op, handler), around)))
+		return
+	}
+	a.mount(op, wrap(register(a, op, func(ctx context.Context, in *I) (*O, error) { // the body is here: a client that sends slowly has no turn
+		if err := turns.Enter(ctx); err != nil {
+			return nil, err
+		}
+		defer turns.Leave()
+		return handler(ctx, in)
+	}), around))
 }
 
 func wrap(h http.Handler, around []service.Middleware) http.Handler {
@@ -258,7 +270,7 @@ func register[I, O any](a *API, op huma.Operation, handler func(context.Context,
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.built().handlers[pattern](w, r) })
 }
 
-// Mount mounts a handler that reads its requests and writes its answers itself. The document has I and O, as with [Handle]; the function's
+// Mount mounts a handler that reads its requests, writes its answers, and bounds its work itself. The document has I and O, as with [Handle]; the function's
 // tests must show that the handler does what the document says.
 func Mount[I, O any](a *API, op huma.Operation, h http.Handler) {
 	op.Errors = problemsFirst

@@ -100,7 +100,7 @@ func (e Examples) put(in *huma.MediaType) {
 func commonCodes(op *huma.Operation) []string {
 	codes := []string{
 		fault.CodeInvalidParameter, fault.CodeUnauthorized, fault.CodeRateLimited, fault.CodeInternal, fault.CodeLimiterUnavailable,
-		fault.CodeFunctionUnavailable,
+		fault.CodeFunctionUnavailable, fault.CodeOverloaded,
 	}
 	if op.Method != http.MethodGet {
 		codes = append(codes, fault.CodeForeignOrigin, fault.CodeIncompleteRequest, fault.CodeBodyTooLarge)

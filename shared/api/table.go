@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"marketdata/shared/crowd"
 	"marketdata/shared/problem"
 	"marketdata/shared/request"
 	"marketdata/shared/service"
@@ -59,7 +60,7 @@ func HandleTable[I, O any](
 		}}, nil
 	})
 	a.Document(func(doc *huma.OpenAPI) { describeTable(doc.Paths[op.Path].Get) })
-	a.mount(op, wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.mount(op, inTurn(crowd.New(together), wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Accept")
 		r = r.WithContext(context.WithValue(r.Context(), limitKey{}, r.URL.Query().Has("limit")))
 		switch wanted, err := wantsCSV(r); {
@@ -70,7 +71,7 @@ func HandleTable[I, O any](
 		default:
 			asJSON.ServeHTTP(w, r)
 		}
-	}), around))
+	}), around)))
 }
 
 type limitKey struct{} // context key: whether a request has a limit, which huma hides behind the default

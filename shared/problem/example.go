@@ -66,7 +66,7 @@ var details = map[string]string{
 	fault.CodeStorageUnavailable:   "the database does not answer",
 	fault.CodeLimiterUnavailable:   "the limit cannot be checked at the moment",
 	fault.CodeReplayFailed:         "there is no verdict (the function did not answer in time); the letter is open again",
-	fault.CodeOverloaded:           "too many histories are being computed",
+	fault.CodeOverloaded:           "too many requests are in flight",
 	fault.CodeFunctionUnavailable:  "no replica of the function get-latest is ready",
 	fault.CodeProviderTimeout:      "the provider did not answer in time",
 	fault.CodeInternal:             "",

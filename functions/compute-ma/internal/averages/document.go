@@ -50,7 +50,7 @@ func explain(routes *api.API) {
 		Description: "Averages of the points of a range, oldest first. Only points of the range count: the first average belongs to its window-th point. " +
 			"sma is exact; wma and ema are rounded to 12 places, and an ema is seeded with the mean of the first window points. " +
 			"The pages together equal one long answer, whatever is stored meanwhile. With expand_underlying, limit × window is at most 100000.",
-		Codes:   []string{fault.CodeInvalidSymbol, fault.CodeInvalidProvider, fault.CodeStorageUnavailable, fault.CodeOverloaded},
+		Codes:   []string{fault.CodeInvalidSymbol, fault.CodeInvalidProvider, fault.CodeStorageUnavailable},
 		Returns: "The averages, or one page of them. A series without points has an empty list",
 		Answer:  api.Examples{"averages of daily closes": history, "with the points of each average": expanded},
 		CSV:     "as_of,average,adjusting\r\n2024-03-20T00:00:00Z,172.926,false\r\n2024-03-21T00:00:00Z,172.812,false\r\n",

@@ -70,7 +70,7 @@ func explain(routes *api.API) {
 			"The response ends after STREAM_DURATION; a client that connects again gets the current state of each series first, so it misses none. " +
 			"A client that reads nothing for 30 seconds is disconnected. A replica has at most STREAM_MAX_CLIENTS streams. A stream begins like this:\n\n" +
 			"```\n" + preamble + "event: series\nid: " + exampleID + "\ndata: " + exampleData() + "\n```",
-		Codes:   []string{fault.CodeInvalidSymbol, fault.CodeInvalidProvider, fault.CodeOverloaded},
+		Codes:   []string{fault.CodeInvalidSymbol, fault.CodeInvalidProvider},
 		Details: map[string]string{fault.CodeOverloaded: "this replica already streams to 1000 clients"},
 		Returns: "The stream",
 	})

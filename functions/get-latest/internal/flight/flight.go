@@ -21,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
 
+	"marketdata/shared/crowd"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingest"
 	"marketdata/shared/market"
@@ -32,6 +33,7 @@ const (
 	lookEvery   = 20 * time.Millisecond
 	outcomeKept = 2 * time.Second // how long an error is shared
 	margin      = time.Second     // by which the lease outlives the fetch, for scheduling delays and the last round trips
+	together    = 128             // flights to one provider: if it is slow, others are not, and neither are prices in the cache
 )
 
 // Fetch gets a price from its provider and stores it. It must end when ctx does. [ingest.Ingester.Fetch] is one.
@@ -44,6 +46,7 @@ type Group struct {
 	timeout time.Duration
 	log     *slog.Logger
 	local   singleflight.Group
+	turns   sync.Map // crowd.Crowd by provider
 	running sync.WaitGroup
 	closed  context.Context // ends with Close
 	close   context.CancelFunc
@@ -69,12 +72,18 @@ func (g *Group) Close() {
 
 // Do returns a price that was fetched for this call, or for another one at the same time. Cancelling ctx ends the wait, not the
 // fetch. Errors are those of Fetch, up to 2 s old; provider_timeout if ctx's deadline passes or no fetch ends within
-// [Group.MaxWait]; client_closed if ctx is cancelled.
+// [Group.MaxWait]; client_closed if ctx is cancelled; overloaded if too many other prices of the provider are being fetched.
 func (g *Group) Do(ctx context.Context, provider string, symbol market.Symbol) (pricecache.Entry, error) {
 	done := g.local.DoChan(provider+":"+string(symbol), func() (any, error) {
 		g.running.Add(1)
 		defer g.running.Done()
 		growStack()
+		turns, _ := g.turns.LoadOrStore(provider, crowd.New(together))
+		mine := turns.(crowd.Crowd) //nolint:forcetypeassert // nothing else is stored
+		if err := mine.Enter(g.closed); err != nil {
+			return pricecache.Entry{}, err
+		}
+		defer mine.Leave()
 		return g.lead(context.WithoutCancel(ctx), provider, symbol)
 	})
 	select {

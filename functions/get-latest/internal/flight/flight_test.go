@@ -324,3 +324,36 @@ func TestFailuresOnTheWire(t *testing.T) {
 	}
 	require.Equal(t, fault.Unavailable, fault.KindOf(decodeFailure("{junk")))
 }
+
+// A provider that is slow takes turns from no other one, and its prices beyond a number are refused soon.
+func TestASlowProviderKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, time.Minute)
+	g := b.replicas[0]
+	var waiting sync.WaitGroup
+	for i := range together {
+		waiting.Go(func() {
+			if _, err := g.Do(t.Context(), "slow", market.Symbol(fmt.Sprint("S", i))); err != nil {
+				t.Error(err)
+			}
+		})
+		<-b.started
+	}
+	_, err := g.Do(t.Context(), "slow", "ONE-MORE")
+	require.Equal(t, fault.CodeOverloaded, fault.CodeOf(err))
+	require.EqualValues(t, together, b.calls.Load())
+	waiting.Go(func() {
+		if _, err := g.Do(t.Context(), "other", "AAPL"); err != nil {
+			t.Error(err)
+		}
+	})
+	<-b.started
+	for range together + 1 {
+		b.result <- nil
+	}
+	waiting.Wait()
+	waiting.Go(func() { b.result <- nil })
+	_, err = g.Do(t.Context(), "slow", "ONE-MORE")
+	require.NoError(t, err)
+	waiting.Wait()
+}

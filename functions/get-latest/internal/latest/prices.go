@@ -182,7 +182,7 @@ func usefulness(err error) int {
 	switch fault.CodeOf(err) {
 	case fault.CodeStorageUnavailable, fault.CodeClientClosed:
 		return 4 // ends the chain; no other provider can help
-	case fault.CodeProviderRateLimited, fault.CodeProviderUnavailable, fault.CodeProviderTimeout:
+	case fault.CodeProviderRateLimited, fault.CodeProviderUnavailable, fault.CodeProviderTimeout, fault.CodeOverloaded:
 		return 3 // the provider that did not answer may have the symbol that another one does not know
 	case fault.CodeSymbolNotFound:
 		return 2
