@@ -46,7 +46,7 @@ endef
 export PROGRESS
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test screenshots test-unit race lint fmt bench load sim mutants fuzz cover incident images manifests-check vuln clean-local verify check tools layout
+.PHONY: help run build test screenshots test-unit race lint fmt bench load overload sim mutants fuzz cover incident images manifests-check vuln clean-local verify check tools layout
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ bench: build ## run the benchmarks (BENCH=regexp, PKG=folders, BENCH_LARGE=1: al
 ROWS ?=
 load: build ## load-test the whole system, with references from the same run (SHORT=1, ROWS="backlog poll")
 	@exec $(BIN)/local load $(if $(SHORT),-short) $(ROWS)
+
+overload: build ## offer each route ten times what it sustains, for a minute, and 10,000 connections that send nothing
+	@exec $(BIN)/local load overload
 
 sim: build ## play 60 days of followed histories, with all that may go wrong, on a simulated clock (SIM_SEEDS=100; SIM_SEED=17 plays one)
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) SIM_SEEDS=$(or $(SIM_SEEDS),$(if $(SIM_SEED),1,100)) SIM_SEED=$(SIM_SEED) \

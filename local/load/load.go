@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,16 +36,17 @@ type sizes struct {
 	symbols  int           // symbols that the jobs share
 	interval time.Duration // of the jobs
 	periods  int           // periods to watch the jobs for
+	flooding time.Duration // of each route in the row "overload"
 }
 
 var (
 	full = sizes{
 		rounds: 5, round: 2 * time.Second, backlog: 100_000, letters: 100_000, replays: 20_000, listed: 1_000_000,
-		jobs: 10_000, symbols: 500, interval: time.Minute, periods: 3,
+		jobs: 10_000, symbols: 500, interval: time.Minute, periods: 3, flooding: time.Minute,
 	}
 	short = sizes{
 		rounds: 1, round: time.Second, backlog: 10_000, letters: 5_000, replays: 1_000, listed: 20_000,
-		jobs: 500, symbols: 50, interval: 5 * time.Second, periods: 3,
+		jobs: 500, symbols: 50, interval: 5 * time.Second, periods: 3, flooding: 5 * time.Second,
 	}
 )
 
@@ -73,26 +75,30 @@ type run struct {
 	clients   clients // shared by all rows: a client of one row may be at its limit in the next
 	noOp      float64 // records per second of the source alone, once measured
 	seed      int     // of the last backlog, so that the points of each are new
+
+	recoveries atomic.Int64
 }
 
 // row is one measurement.
 type row struct {
 	name    string
 	measure func(*run, context.Context) error
+	asked   bool // it runs only if it is asked for
 }
 
 // rows lists the measurements in order: single functions first, then whole paths, then the memory that these took.
 var rows = []row{
-	{"hit", (*run).hit},
-	{"miss", (*run).miss},
-	{"compute-ma", (*run).computeMA},
-	{"backlog", (*run).drainBacklog},
-	{"letters", (*run).storeLetters},
-	{"replay", (*run).replayLetters},
-	{"replay-kills", (*run).replayWithKills},
-	{"poll", (*run).pollJobs},
-	{"lists", (*run).listLetters},
-	{"memory", (*run).memory},
+	{name: "hit", measure: (*run).hit},
+	{name: "miss", measure: (*run).miss},
+	{name: "compute-ma", measure: (*run).computeMA},
+	{name: "backlog", measure: (*run).drainBacklog},
+	{name: "letters", measure: (*run).storeLetters},
+	{name: "replay", measure: (*run).replayLetters},
+	{name: "replay-kills", measure: (*run).replayWithKills},
+	{name: "poll", measure: (*run).pollJobs},
+	{name: "lists", measure: (*run).listLetters},
+	{name: "memory", measure: (*run).memory},
+	{name: "overload", measure: (*run).floodRoutes, asked: true},
 }
 
 // Names returns the names of the rows.
@@ -131,7 +137,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer stop()
 	for _, r := range rows {
-		if len(o.Rows) > 0 && !slices.Contains(o.Rows, r.name) {
+		if len(o.Rows) == 0 && r.asked || len(o.Rows) > 0 && !slices.Contains(o.Rows, r.name) {
 			continue
 		}
 		m.say("measuring %s", r.name)

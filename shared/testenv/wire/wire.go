@@ -41,36 +41,47 @@ func New(target string) (*Conn, error) {
 
 // Do sends a request and reads the whole response. It returns the status and the X-Cache header, and drops the body.
 func (c *Conn) Do(request []byte) (status int, cache string, err error) {
+	a, err := c.send(request)
+	return a.status, a.cache, err
+}
+
+// answer is what load generators want to know of a response.
+type answer struct {
+	status            int
+	cache, retryAfter string
+}
+
+func (c *Conn) send(request []byte) (a answer, err error) {
 	if c.conn == nil {
 		dialer := net.Dialer{Timeout: timeout}
 		if c.conn, err = dialer.DialContext(context.Background(), "tcp", c.address); err != nil {
-			return 0, "", fmt.Errorf("connect: %w", err)
+			return a, fmt.Errorf("connect: %w", err)
 		}
 		c.r = bufio.NewReader(c.conn)
 	}
-	status, cache, closes, err := c.exchange(request)
+	a, closes, err := c.exchange(request)
 	if err != nil || closes {
 		c.Close()
 	}
-	return status, cache, err
+	return a, err
 }
 
-func (c *Conn) exchange(request []byte) (status int, cache string, closes bool, err error) {
+func (c *Conn) exchange(request []byte) (a answer, closes bool, err error) {
 	if err := c.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return 0, "", true, fmt.Errorf("set deadline: %w", err)
+		return a, true, fmt.Errorf("set deadline: %w", err)
 	}
 	if _, err := c.conn.Write(request); err != nil {
-		return 0, "", true, fmt.Errorf("send: %w", err)
+		return a, true, fmt.Errorf("send: %w", err)
 	}
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		return 0, "", true, fmt.Errorf("read response: %w", err)
+		return a, true, fmt.Errorf("read response: %w", err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to the end below
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return 0, "", true, fmt.Errorf("read response: %w", err)
+		return a, true, fmt.Errorf("read response: %w", err)
 	}
-	return resp.StatusCode, resp.Header.Get("X-Cache"), resp.Close, nil
+	return answer{resp.StatusCode, resp.Header.Get("X-Cache"), resp.Header.Get("Retry-After")}, resp.Close, nil
 }
 
 // Close closes the connection; the next request opens a new one.
