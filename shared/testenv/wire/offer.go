@@ -15,6 +15,7 @@ import (
 type Offered struct {
 	Rate     float64 // of requests that were answered, per second
 	Admitted int     // answers with a status below 300
+	Hits     int     // those of them that came from a cache
 	P50, P99 time.Duration
 	Refused  int            // answers 429 and 503 that say when to come back
 	Other    map[string]int // all else, by what it was
@@ -58,6 +59,9 @@ func Offer(ctx context.Context, target string, conns int, rate float64, d time.D
 					o.Other[cause(err)]++
 				case answer.status < 300:
 					o.Admitted++
+					if answer.cache == "HIT" {
+						o.Hits++
+					}
 					took = append(took, elapsed)
 				case (answer.status == 429 || answer.status == 503) && answer.retryAfter != "":
 					o.Refused++

@@ -29,6 +29,7 @@ func TestOfferCountsWhatBecameOfRequests(t *testing.T) {
 		case 3:
 			panic(http.ErrAbortHandler)
 		default:
+			w.Header().Set("X-Cache", "HIT")
 			w.WriteHeader(http.StatusAccepted)
 		}
 	}))
@@ -37,6 +38,7 @@ func TestOfferCountsWhatBecameOfRequests(t *testing.T) {
 	require.NoError(t, err)
 	require.InDelta(t, 200, o.Rate, 60, "at most what was asked for, and not much less")
 	require.NotZero(t, o.Admitted)
+	require.Equal(t, o.Admitted, o.Hits)
 	require.NotZero(t, o.P99)
 	require.InDelta(t, 2*o.Admitted, o.Refused, 3)
 	require.NotZero(t, o.Other["status 503"])
