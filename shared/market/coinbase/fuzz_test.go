@@ -14,3 +14,5 @@ func FuzzBars(f *testing.F) {
 		return parseBars("BTC-USD", time.Minute, a)
 	})
 }
+
+func FuzzQuotes(f *testing.F) { conformance.FuzzQuotes(f, Name, parse) }

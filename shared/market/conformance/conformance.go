@@ -138,20 +138,7 @@ func (a Adapter) ask(ctx context.Context, t *testing.T, p market.Provider, symbo
 	if r.err != nil {
 		require.Zero(t, r.quote, "an error has no quote")
 		require.Zero(t, r.history, "an error has no history")
-		f, ok := fault.As(fmt.Errorf("wrapped: %w", r.err))
-		require.True(t, ok, "%v is not a fault", r.err)
-		kind := fault.Unavailable
-		if f.Code == "symbol_not_found" {
-			kind = fault.NotFound
-		}
-		require.Equal(t, kind, f.Kind, f.Code)
-		require.Contains(t, []string{
-			"symbol_not_found", "provider_malformed", "provider_auth", "provider_rate_limited", "provider_unavailable", "provider_timeout",
-		}, f.Code)
-		if f.Code == "provider_rate_limited" {
-			require.Positive(t, f.RetryAfter)
-			require.LessOrEqual(t, f.RetryAfter, 72*time.Hour)
-		}
+		checkFault(t, r.err)
 		return r
 	}
 	if a.asks != nil {
@@ -165,6 +152,25 @@ func (a Adapter) ask(ctx context.Context, t *testing.T, p market.Provider, symbo
 	require.NotEmpty(t, r.resp.Body)
 	require.Equal(t, http.StatusOK, r.resp.Status)
 	return r
+}
+
+// checkFault checks an error of a provider.
+func checkFault(t *testing.T, err error) {
+	t.Helper()
+	f, ok := fault.As(fmt.Errorf("wrapped: %w", err))
+	require.True(t, ok, "%v is not a fault", err)
+	kind := fault.Unavailable
+	if f.Code == "symbol_not_found" {
+		kind = fault.NotFound
+	}
+	require.Equal(t, kind, f.Kind, f.Code)
+	require.Contains(t, []string{
+		"symbol_not_found", "provider_malformed", "provider_auth", "provider_rate_limited", "provider_unavailable", "provider_timeout",
+	}, f.Code)
+	if f.Code == "provider_rate_limited" {
+		require.Positive(t, f.RetryAfter)
+		require.LessOrEqual(t, f.RetryAfter, 72*time.Hour)
+	}
 }
 
 // notShown checks that the key does not appear where an outcome may be printed, logged or stored.

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
+	"marketdata/shared/market"
+	"marketdata/shared/market/upstream"
 )
 
 // recording is a captured HTTP response.
@@ -68,6 +70,35 @@ func (a Adapter) recorded(t *testing.T) {
 			want.check(t, a.ask(t.Context(), t, a.serve(t, a.record(t, name).ServeHTTP), a.Symbol))
 		})
 	}
+}
+
+// FuzzQuotes fuzzes an adapter's decoder of quotes. It begins with the recorded responses.
+func FuzzQuotes(f *testing.F, provider string, decode func(market.Symbol, upstream.Answer) (market.Quote, error)) {
+	f.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "*.http"))
+	require.NoError(f, err)
+	require.NotEmpty(f, files)
+	for _, file := range files {
+		r := Adapter{}.record(f, filepath.Base(file))
+		f.Add(r.status, r.body)
+	}
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		a := upstream.Answer{Response: market.Response{Status: status, Body: body, ReceivedAt: usualTime}}
+		q, err := decode("AAPL", a)
+		if err != nil {
+			require.Zero(t, q)
+			checkFault(t, err)
+			return
+		}
+		require.Equal(t, http.StatusOK, status)
+		require.Equal(t, market.Symbol("AAPL"), q.Symbol)
+		require.Equal(t, provider, q.Provider)
+		price, err := market.ParsePrice(q.Price.String())
+		require.NoError(t, err)
+		require.Equal(t, q.Price, price)
+		require.True(t, q.ObservedAt.Unix() >= 0 && q.ObservedAt.Year() <= 9999 && q.ObservedAt.Location() == time.UTC, q.ObservedAt)
+		require.Equal(t, q.Undated, q.Undated && q.ObservedAt.Equal(usualTime))
+	})
 }
 
 // player returns a function that asks the adapter while its provider responds with a status and a body.

@@ -13,3 +13,5 @@ func FuzzBars(f *testing.F) {
 		return parseBars("AAPL", market.Day, a)
 	})
 }
+
+func FuzzQuotes(f *testing.F) { conformance.FuzzQuotes(f, Name, parse) }

@@ -15,3 +15,5 @@ func FuzzBars(f *testing.F) {
 		return h.Bars, err
 	})
 }
+
+func FuzzQuotes(f *testing.F) { conformance.FuzzQuotes(f, Name, parse) }
