@@ -98,11 +98,11 @@ func (a *attributes) check() error {
 	switch {
 	case a.version != event.CloudEventsVersionV1 && a.version != event.CloudEventsVersionV03:
 		return undecodable("the request is not a CloudEvent")
-	case a.id == "":
+	case strings.TrimSpace(a.id) == "": // binary mode has no white space around it: HTTP drops it
 		return undecodable("the CloudEvent has no id")
-	case a.source == "":
+	case strings.TrimSpace(a.source) == "":
 		return undecodable("the CloudEvent has no source")
-	case a.eventType == "":
+	case strings.TrimSpace(a.eventType) == "":
 		return undecodable("the CloudEvent has no type")
 	}
 	return nil
