@@ -75,13 +75,23 @@ func parseHeaders(text string) (http.Header, error) {
 		}
 		name, value, found := strings.Cut(pair, "=")
 		value, err := url.PathUnescape(strings.TrimSpace(value))
-		if name = strings.TrimSpace(name); !found || name == "" || err != nil || strings.ContainsAny(name+value, "\r\n\x00") {
+		if name = strings.TrimSpace(name); !found || !isToken(name) || err != nil || strings.ContainsFunc(value, isControl) {
 			return headers, errors.New("OTEL_EXPORTER_OTLP_HEADERS is not a list of name=value, separated by commas")
 		}
 		headers.Set(name, value)
 	}
 	return headers, nil
 }
+
+// isToken reports the name of a header (RFC 9110 section 5.6.2). net/http sends no request with another one.
+func isToken(s string) bool {
+	other := func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+	}
+	return s != "" && !strings.ContainsFunc(s, other)
+}
+
+func isControl(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
 
 // Tracing records and exports spans. Safe for concurrent use. nil is valid, and records nothing.
 type Tracing struct{ provider *sdktrace.TracerProvider }
