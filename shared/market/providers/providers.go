@@ -80,8 +80,8 @@ func (c Config) Validate() error {
 
 func usableBase(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
-		u.User == nil && u.RawQuery == "" && u.Fragment == ""
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+		u.User == nil && !strings.ContainsAny(text, "?#") // of an empty query, too: the path of a call would become a part of it
 }
 
 // Chain returns the providers that provider=auto tries, in order: the configured ones, or else first and then all others by name.
