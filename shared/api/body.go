@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"marketdata/shared/fault"
 	"marketdata/shared/request"
@@ -87,6 +88,10 @@ func checkBody(want *huma.RequestBody, schemas huma.Registry, header http.Header
 }
 
 func decodeBody(body []byte) (any, error) {
+	// Of two members of one name, the walk would see only the last, but huma decodes an object into the one before.
+	if err := jsontext.NewDecoder(bytes.NewReader(body)).SkipValue(); errors.Is(err, jsontext.ErrDuplicateName) {
+		return nil, fault.Wrap(err, fault.Invalid, fault.CodeInvalidParameter, "the body has a name twice in one object")
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	var value any

@@ -112,6 +112,33 @@ func requireOwnWords(t *testing.T, detail string) {
 	require.NotRegexp(t, `json:|Go |unmarshal|invalid character|unexpected end of|parsing |strconv|invalid UUID length|invalid syntax|time: |EOF|map\[`, detail)
 }
 
+// Which of two members of one name counts is up to the reader (RFC 8259 section 4), so the check might see another body than the handler.
+func TestANameIsInAnObjectOnce(t *testing.T) {
+	t.Parallel()
+	post := wishes(t)
+	for _, body := range []string{
+		`{"count":1,"count":2}`, `{"inner":{"note":"\u0000"},"inner":{}}`, `{"inner":{"note":"a","note":"b"}}`, `{"count":1,"c\u006funt":2}`,
+	} {
+		w := post(body)
+		require.Equal(t, http.StatusBadRequest, w.Code, body)
+		require.Contains(t, w.Body.String(), "the body has a name twice in one object", body)
+	}
+}
+
+// A body is bounded by its length, not by its depth.
+func TestADeepBodyIsRefused(t *testing.T) {
+	t.Parallel()
+	post := wishes(t)
+	for _, body := range []string{
+		strings.Repeat("[", 100_000), strings.Repeat(`{"inner":`, 100_000), `{"names":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`,
+	} {
+		w := post(body)
+		require.Equal(t, http.StatusBadRequest, w.Code)
+		require.Contains(t, w.Body.String(), `"code":"invalid_parameter"`)
+		require.Less(t, w.Body.Len(), 1000)
+	}
+}
+
 func TestOtherMediaTypesAndCodingsAreRefused(t *testing.T) {
 	t.Parallel()
 	post := wishes(t)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"strings"
 	"unicode/utf8"
 
 	"marketdata/shared/fault"
@@ -73,7 +74,7 @@ func ReadToken[C any](q Query, token string) (*C, error) {
 		return nil, nil //nolint:nilnil // the first page has no cursor
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(raw) < sumLength {
+	if err != nil || len(raw) < sumLength || strings.ContainsAny(token, "\r\n") { // the decoder skips line breaks
 		return nil, ErrPageToken
 	}
 	sum, text := raw[:sumLength], raw[sumLength:]
