@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // readable shortens a function's JSON log lines. Other lines are printed unchanged.
@@ -36,7 +39,8 @@ func (r *readable) Write(b []byte) (int, error) {
 			break
 		}
 		unread = rest
-		r.text = append(appendReadable(append(r.text, r.label...), line), '\n')
+		begin := len(r.text)
+		r.text = append(harmless(appendReadable(append(r.text, r.label...), line), begin), '\n')
 	}
 	r.rest = append(r.rest[:0], unread...)
 	if len(r.text) > 0 {
@@ -49,6 +53,32 @@ func (r *readable) Write(b []byte) (int, error) {
 // gather is how long lines collect in the pipe before they are read. Reading the lines of a busy function one by one costs more than
 // writing them.
 const gather = 2 * time.Millisecond
+
+// harmless escapes what is not printable in the line that begins at an index: a log holds what strangers send, such as the id of an event,
+// and that must not control the terminal, or look like another line. A line break, as in a stack, is followed by an indent.
+func harmless(text []byte, begin int) []byte {
+	line := text[begin:]
+	if bytes.IndexFunc(line, func(c rune) bool { return c != '\t' && !unicode.IsPrint(c) || c == utf8.RuneError }) < 0 {
+		return text
+	}
+	var out []byte
+	for len(line) > 0 {
+		c, n := utf8.DecodeRune(line)
+		switch {
+		case c == utf8.RuneError && n == 1:
+			out = fmt.Appendf(out, `\x%02x`, line[0])
+		case c == '\n':
+			out = append(out, "\n                "...)
+		case c == '\t', unicode.IsPrint(c):
+			out = append(out, line[:n]...)
+		default:
+			quoted := strconv.QuoteRune(c)
+			out = append(out, quoted[1:len(quoted)-1]...)
+		}
+		line = line[n:]
+	}
+	return append(text[:begin], out...)
+}
 
 // member is a member of a JSON object, with its value undecoded.
 type member struct{ name, value []byte }

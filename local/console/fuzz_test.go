@@ -1,0 +1,30 @@
+package console
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/stretchr/testify/require"
+)
+
+// FuzzReadable prints lines with any text: it cannot control the terminal, nor begin a line that looks like another one.
+func FuzzReadable(f *testing.F) {
+	f.Add("request", "\x1b[2J\x1b]0;owned\x07", `{"a":1}`)
+	f.Add("a\r\nb", "panic: x\n\tmain.go:1", "not json \x9b31m")
+	f.Add("\u202e", "\xff", `{"msg":"\u001b[0m","level":{"x":"\u0007"}}`)
+	f.Fuzz(func(t *testing.T, message, value, raw string) {
+		line, err := json.Marshal(map[string]string{"msg": message, "level": "INFO", "err": value})
+		require.NoError(t, err)
+		for _, text := range []string{string(line), strings.ReplaceAll(raw, "\n", "")} {
+			var out strings.Builder
+			_, err = newReadable(&out, "poll").Write([]byte(text + "\n"))
+			require.NoError(t, err)
+			for i, printed := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
+				require.Equal(t, i == 0, strings.HasPrefix(printed, "poll"), "%q", printed)
+				require.False(t, strings.ContainsFunc(printed, func(r rune) bool { return !unicode.IsPrint(r) && r != '\t' }), "%q", printed)
+			}
+		}
+	})
+}
