@@ -49,7 +49,7 @@ func Parse(symbols []market.Symbol, provider string, interval market.Interval, s
 		return Config{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "start must not be before 1970")
 	case !r.From.Before(now):
 		return Config{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "start must be in the past")
-	case last.Sub(r.From)/interval.Duration() > MaxBars:
+	case last.Unix()-r.From.Unix() > MaxBars*int64(interval.Duration()/time.Second): // a Duration ends after 292 years
 		return Config{}, fault.New(fault.Invalid, fault.CodeInvalidParameter, "the range has more than %d intervals of %s; choose a later start", MaxBars, interval)
 	}
 	return c, nil
