@@ -63,11 +63,11 @@ func FuzzPageToken(f *testing.F) {
 		if err == nil && c != nil {
 			require.Equal(t, token, Token(signed, *c), "only our own tokens are accepted")
 		} else if err != nil {
-			require.Equal(t, ErrPageToken, err)
+			require.ErrorIs(t, err, ErrPageToken)
 		}
 		c, err = ReadToken[cursor](open, forged(open, text))
 		if err != nil {
-			require.Equal(t, ErrPageToken, err)
+			require.ErrorIs(t, err, ErrPageToken)
 			return
 		}
 		require.True(t, json.Valid([]byte(text)))
@@ -91,7 +91,7 @@ func FuzzAccept(f *testing.F) {
 	f.Fuzz(func(t *testing.T, accept string) {
 		for _, mediaType := range []string{jsonType, csvType} {
 			q := quality([]string{accept}, mediaType)
-			require.True(t, q >= 0 && q <= 1, q)
+			require.True(t, q >= 0 && q <= 1, "%g", q)
 		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header["Accept"] = []string{accept}

@@ -244,12 +244,3 @@ func TestALetterIsNotCutForTrouble(t *testing.T) {
 	err := deadletter.Writer{Producer: p, Topic: "dlq"}.Write(t.Context(), deadletter.Letter{Err: errors.New("x")})
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 }
-
-func FuzzRecord(f *testing.F) {
-	f.Add("1", "AP8=", "9", []byte("x"))
-	f.Fuzz(func(t *testing.T, id, key, offset string, body []byte) {
-		h := http.Header{"Ce-Type": {"dev.knative.kafka.event"}, "Ce-Id": {id}, "Ce-Key": {key}, "Ce-Knativekafkaoffset": {offset}}
-		r := deadletter.Letter{Header: h, Body: body, Err: errors.New("x")}.Record("dlq")
-		require.Equal(t, string(body), string(r.Value))
-	})
-}

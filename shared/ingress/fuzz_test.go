@@ -50,6 +50,7 @@ func FuzzDecode(f *testing.F) {
 
 // binaryHeader returns the headers of an event in binary mode.
 func binaryHeader(t *testing.T, e event.Event) http.Header {
+	t.Helper()
 	h := http.Header{"Ce-Specversion": {e.SpecVersion()}, "Ce-Id": {e.ID()}, "Ce-Source": {e.Source()}, "Ce-Type": {e.Type()}}
 	if e.Source() == "" {
 		h.Set("Ce-Source", "%") // no URI, and so left out again
@@ -74,7 +75,7 @@ func requireSame(t *testing.T, want, got event.Event) {
 	require.Equal(t, want.Type(), got.Type())
 	require.Equal(t, want.Subject(), got.Subject())
 	require.Equal(t, want.DataContentType(), got.DataContentType())
-	require.Equal(t, len(want.Extensions()), len(got.Extensions()))
+	require.Len(t, got.Extensions(), len(want.Extensions()))
 	for name, value := range want.Extensions() {
 		require.Equal(t, value, got.Extensions()[name], name)
 	}
@@ -106,13 +107,14 @@ func FuzzEventsOfTheSDK(f *testing.F) {
 		got, err := ingress.Decode(binaryHeader(t, e), e.Data())
 		require.NoError(t, err)
 		requireSame(t, e, got)
+		isJSON := strings.Contains(strings.ToLower(contentType), "json")
 		body, err := json.Marshal(e)
-		if err != nil {
+		if err != nil || isJSON && !json.Valid(data) {
 			return // the data are not of the content type
 		}
 		got, err = ingress.Decode(http.Header{"Content-Type": {"application/cloudevents+json"}}, body)
 		require.NoError(t, err, "%s", body)
-		if e.DataContentType() == "application/json" {
+		if isJSON {
 			require.JSONEq(t, string(e.Data()), string(got.Data()))
 			e.DataEncoded = got.Data()
 		}

@@ -12,7 +12,7 @@ import (
 	"marketdata/shared/timerange"
 )
 
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$`)
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
 // FuzzParseRFC3339 compares with the grammar of RFC 3339, and with the library where that is right.
 func FuzzParseRFC3339(f *testing.F) {
@@ -41,17 +41,14 @@ func FuzzParseRFC3339(f *testing.F) {
 			return
 		}
 		require.Zero(t, got)
-		if rfc3339.MatchString(text) && libraryErr == nil && !leap {
-			_, offset := want.Zone()
-			require.True(t, offset <= -24*3600 || offset >= 24*3600 || strings.HasSuffix(text[:len(text)-2], ":") && text[len(text)-2:] > "59", "refused: %s", text)
-		}
+		require.False(t, rfc3339.MatchString(text) && libraryErr == nil && !leap, "refused: %s", text)
 	})
 }
 
 // FuzzParse reads any two bounds: a range that is accepted is not empty, and is in whole microseconds.
 func FuzzParse(f *testing.F) {
 	for _, pair := range [][2]string{
-		{"", ""}, {"2024-03-20", "2024-03-21T00:00:00.0000001Z"}, {"0", "1710930600123"}, {"2024", "20240320"}, {"0000-01-01", "0000-12-31"},
+		{"", ""}, {"2024-03-20", "2024-03-21T00:00:00.0000001Z"}, {"0", "1710930600123"}, {"2024", "20240320"}, {"2024-03-21", "2024-03-20"}, {"0000-01-01", "0000-12-31"},
 		{"2024-03-20T10:30:00.00000000000000000001Z", "2024-03-20T10:30:00.00000000000000000002Z"}, {"99999999999999999999", "-1"},
 	} {
 		f.Add(pair[0], pair[1])
@@ -65,7 +62,7 @@ func FuzzParse(f *testing.F) {
 		require.False(t, r.To.Before(r.From), "%s to %s", r.From, r.To)
 		for _, at := range []time.Time{r.From, r.To} {
 			require.True(t, at.Equal(at.Truncate(time.Microsecond)))
-			require.True(t, at.Year() >= -1 && at.Year() <= 10_000, at)
+			require.True(t, at.Year() >= -1 && at.Year() <= 10_000, "%s", at)
 		}
 	})
 }

@@ -96,7 +96,7 @@ func FuzzQuotes(f *testing.F, provider string, decode func(market.Symbol, upstre
 		price, err := market.ParsePrice(q.Price.String())
 		require.NoError(t, err)
 		require.Equal(t, q.Price, price)
-		require.True(t, q.ObservedAt.Unix() >= 0 && q.ObservedAt.Year() <= 9999 && q.ObservedAt.Location() == time.UTC, q.ObservedAt)
+		require.True(t, q.ObservedAt.Unix() >= 0 && q.ObservedAt.Year() <= 9999 && q.ObservedAt.Location() == time.UTC, "%s", q.ObservedAt)
 		require.Equal(t, q.Undated, q.Undated && q.ObservedAt.Equal(usualTime))
 	})
 }
