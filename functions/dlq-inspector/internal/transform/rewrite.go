@@ -78,11 +78,12 @@ func (r *rewriter) walk(v reflect.Value) {
 
 func (r *rewriter) visit(v reflect.Value) {
 	text := ""
+	var parts []string // of a text
 	switch node := v.Interface().(type) {
 	case *gojq.Query:
 		expression := *node
 		expression.FuncDefs = nil
-		text = expression.String() // before it is changed
+		text = shortened(expression.String()) // before it is changed
 		scope := map[string]bool{}
 		for _, def := range node.FuncDefs {
 			scope[fmt.Sprint(def.Name, "/", len(def.Args))] = true
@@ -97,7 +98,11 @@ func (r *rewriter) visit(v reflect.Value) {
 		r.defined = append(r.defined, scope)
 		defer func() { r.defined = r.defined[:len(r.defined)-1] }()
 	case *gojq.Term:
-		text = node.String()
+		text = shortened(node.String())
+	case *gojq.String:
+		for _, q := range node.Queries {
+			parts = append(parts, shortened(q.String()))
+		}
 	}
 	for i := range v.Elem().NumField() {
 		r.walk(v.Elem().Field(i))
@@ -108,9 +113,9 @@ func (r *rewriter) visit(v reflect.Value) {
 	case *gojq.Term:
 		r.term(node, text)
 	case *gojq.String:
-		for _, q := range node.Queries {
+		for i, q := range node.Queries {
 			if q.Term != nil && q.Term.Str == nil { // not a part of the text itself
-				*q = *sequence(q, call(fnSized, literal(q.String())))
+				*q = *sequence(q, call(fnSized, literal(parts[i])))
 			}
 		}
 	case *gojq.Index:

@@ -214,6 +214,13 @@ func TestProgramsThatDoNotCompile(t *testing.T) {
 	}
 }
 
+// The parts of a nested text must not double with each level.
+func TestANestedTextIsCompiledInItsOwnSize(t *testing.T) {
+	t.Parallel()
+	_, err := transform.Compile(strings.Repeat(`"\(`, 100) + "." + strings.Repeat(`)"`, 100))
+	require.NoError(t, err)
+}
+
 // decimals returns random JSON with random decimal numbers.
 func decimals(r *rand.Rand, depth int) string {
 	digits := func(n int) string {
