@@ -46,7 +46,7 @@ endef
 export PROGRESS
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test screenshots test-unit race lint fmt bench load overload sim mutants fuzz cover incident images manifests-check vuln clean-local verify check tools layout
+.PHONY: help run build test screenshots test-unit race lint fmt bench load overload sim chaos mutants fuzz cover incident images manifests-check vuln clean-local verify check tools layout
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ overload: build ## offer each route ten times what it sustains, for a minute, an
 sim: build ## play 60 days of followed histories, with all that may go wrong, on a simulated clock (SIM_SEEDS=100; SIM_SEED=17 plays one)
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) SIM_SEEDS=$(or $(SIM_SEEDS),$(if $(SIM_SEED),1,100)) SIM_SEED=$(SIM_SEED) \
 		go test -tags integration -count=1 -timeout 24h -run TestHistoriesHeal -v ./functions/poll/internal/simulation
+
+chaos: build ## break a system of its own in all ways, under load, and check that nothing is lost (SEED=1 SCHEDULES=1 DURATION=3m)
+	@exec $(BIN)/local chaos -seed $(or $(SEED),1) -schedules $(or $(SCHEDULES),1) -duration $(or $(DURATION),3m)
 
 # The packages that make the promises of the README, and whose own tests prove them.
 PROMISES := $(addprefix ./functions/compute-ma/internal/,series store averages stream) $(addprefix ./functions/get-latest/internal/,flight latest history) \

@@ -4,6 +4,7 @@
 //	local                          run everything until Ctrl-C
 //	local incident                 play an incident on the running stack
 //	local load [-short] [ROW…]     load-test a system of its own
+//	local chaos [-seed N] …        break a system of its own in all ways, and check that nothing is lost
 //	local exec [-durable] -- CMD   run CMD with throw-away services, and exit with its status
 package main
 
@@ -30,6 +31,8 @@ func main() {
 		err = playIncident(ctx)
 	case len(args) > 0 && args[0] == "load":
 		err = measure(ctx, args[1:])
+	case len(args) > 0 && args[0] == "chaos":
+		err = playChaos(ctx, args[1:])
 	default:
 		err = run(ctx, stop, args)
 	}
