@@ -14,13 +14,14 @@ import (
 type book struct {
 	mu        sync.Mutex
 	quotes    []quote
-	produced  []*kgo.Record     // that the broker has acknowledged
-	jobs      map[string]string // by idempotency key: the id that was answered
-	backfills map[string]string // the same
-	replays   map[string]bool   // ids that were answered
-	streamed  map[string]state  // by symbol: the last state on any stream
-	statuses  map[string]int    // requests by route and outcome
-	wrong     []string          // answers that cannot be right
+	produced  []*kgo.Record              // that the broker has acknowledged
+	jobs      map[string]string          // by idempotency key: the id that was answered
+	backfills map[string]string          // the same
+	replays   map[string]bool            // ids that were answered
+	keys      map[string]map[string]bool // idempotency keys of requests, by path, whether or not there was an answer
+	streamed  map[string]state           // by symbol: the last state on any stream
+	statuses  map[string]int             // requests by route and outcome
+	wrong     []string                   // answers that cannot be right
 }
 
 // quote is an answer of get-latest with status 200.
@@ -33,6 +34,7 @@ type quote struct {
 	Price          number
 	Timestamp      time.Time
 	Stale          bool
+	alone          bool // RateLimit-Mode: degraded
 }
 
 // state is what the stream says of a series.
@@ -51,7 +53,7 @@ type averageState struct {
 }
 
 func newBook() *book {
-	return &book{jobs: map[string]string{}, backfills: map[string]string{}, replays: map[string]bool{}, streamed: map[string]state{}, statuses: map[string]int{}}
+	return &book{jobs: map[string]string{}, backfills: map[string]string{}, replays: map[string]bool{}, keys: map[string]map[string]bool{}, streamed: map[string]state{}, statuses: map[string]int{}}
 }
 
 // note records something under the lock.

@@ -78,6 +78,7 @@ func healthy(t *testing.T) *checker {
 	}}
 	c.book.jobs["key"], c.ids["polling_jobs"] = "job", []string{"job"}
 	c.backfills["key"], c.ids["backfills"] = "bf", []string{"bf"}
+	c.keys[jobsPath], c.keys[backfillsPath], c.keys[replaysPath] = map[string]bool{"key": true}, map[string]bool{"key": true}, map[string]bool{"key": true}
 	c.replays["replay"], c.ids["dead_letter_replays"] = true, []string{"replay"}
 	c.facts.jobs = []jobRow{{id: "job", status: "active", counted: 3, recorded: 3, next: began}}
 	return c
@@ -164,12 +165,18 @@ func TestLimitsOfClientsAndProviders(t *testing.T) {
 	at := func(seconds ...float64) (all []admission) {
 		for _, s := range seconds {
 			t := began.Add(time.Duration(s * float64(time.Second)))
-			all = append(all, admission{t.Add(-100 * time.Millisecond), t})
+			all = append(all, admission{earliest: t.Add(-100 * time.Millisecond), latest: t})
 		}
 		return all
 	}
 	redis := func(kind Kind, from, to int) injected {
 		return injected{Fault{Kind: kind, Target: "redis"}, began.Add(time.Duration(from) * time.Second), began.Add(time.Duration(to) * time.Second)}
+	}
+	alone := func(all []admission) []admission {
+		for i := range all {
+			all[i].alone = true
+		}
+		return all
 	}
 	for name, c := range map[string]struct {
 		admitted []admission
@@ -180,14 +187,31 @@ func TestLimitsOfClientsAndProviders(t *testing.T) {
 		"six in a minute":                     {at(1, 2, 3, 4, 5, 60.5), nil, true},
 		"six, of which one was asked earlier": {at(1, 2, 3, 4, 5, 60.95), nil, false},
 		"ten after a loss of memory":          {at(1, 2, 3, 4, 5, 21, 22, 23, 24, 25), []injected{redis(Kill, 20, 20)}, false},
-		"more after a loss of memory":         {at(1, 2, 3, 4, 5, 21, 22, 23, 24, 25, 26, 27, 28), []injected{redis(Kill, 20, 20)}, true},
-		"a share for each replica":            {at(1, 2, 3, 4, 5, 21, 22), []injected{redis(Hang, 20, 23)}, false},
-		"more than the shares":                {at(1, 2, 3, 4, 5, 21, 22, 23), []injected{redis(Hang, 20, 23)}, true},
-		"an outage of long ago":               {at(201, 202, 203, 204, 205, 206), []injected{redis(Hang, 20, 23)}, true},
+		"more after a loss of memory":         {at(1, 2, 3, 4, 5, 21, 22, 23, 24, 25, 26), []injected{redis(Kill, 20, 20)}, true},
+		"a loss of long ago":                  {at(201, 202, 203, 204, 205, 206), []injected{redis(Kill, 20, 20)}, true},
+		"a share for each replica":            {append(at(1, 2, 3, 4, 5), alone(at(21, 22))...), nil, false},
+		"more than the shares":                {append(at(1, 2, 3, 4, 5), alone(at(21, 22, 23))...), nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := (&checker{faults: c.faults}).within("requests", c.admitted, 5, 1, []string{"get-latest"})
+			err := (&checker{faults: c.faults, book: newBook()}).within(limit{"requests", 5, 1, []string{"get-latest"}, true}, c.admitted)
+			require.Equal(t, c.exceeded, err != nil, err)
+		})
+	}
+	// Calls are not marked: with an outage the shares come on top.
+	for name, c := range map[string]struct {
+		calls    []admission
+		faults   []injected
+		exceeded bool
+	}{
+		"the shares of an outage":   {at(1, 2, 3, 4, 5, 21, 22), []injected{redis(Hang, 20, 23)}, false},
+		"more than the shares":      {at(1, 2, 3, 4, 5, 21, 22, 23), []injected{redis(Hang, 20, 23)}, true},
+		"an outage of long ago":     {at(201, 202, 203, 204, 205, 206), []injected{redis(Hang, 20, 23)}, true},
+		"more, and nothing is away": {at(1, 2, 3, 4, 5, 21), nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := (&checker{faults: c.faults, book: newBook()}).within(limit{"calls", 5, 1, []string{"poll"}, false}, c.calls)
 			require.Equal(t, c.exceeded, err != nil, err)
 		})
 	}

@@ -26,6 +26,13 @@ type load struct {
 	events *events
 }
 
+// Routes that create something.
+const (
+	jobsPath      = "/prices/poll"
+	backfillsPath = "/prices/backfill"
+	replaysPath   = "/dlq/replays"
+)
+
 // inventedSymbols is how many instruments the exchange invents.
 const inventedSymbols = 40
 
@@ -55,6 +62,12 @@ func clientAt(ip string) *http.Client {
 
 // call makes a request of at most 20 s and counts its outcome. It returns status 0 if there was no response.
 func (l *load) call(ctx context.Context, c *http.Client, method, path, body string, header ...string) (int, []byte) {
+	status, text, _ := l.callWithHeader(ctx, c, method, path, body, header...)
+	return status, text
+}
+
+// callWithHeader is call. It returns the header of the response, too.
+func (l *load) callWithHeader(ctx context.Context, c *http.Client, method, path, body string, header ...string) (int, []byte, http.Header) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, l.gateway+path, strings.NewReader(body))
@@ -68,15 +81,15 @@ func (l *load) call(ctx context.Context, c *http.Client, method, path, body stri
 		req.Header.Set(pair[0], pair[1])
 	}
 	route, _, _ := strings.Cut(method+" "+path, "?")
-	status, text := 0, []byte(nil)
+	status, text, got := 0, []byte(nil), http.Header{}
 	if resp, err := c.Do(req); err == nil {
 		if text, err = io.ReadAll(resp.Body); err == nil {
-			status = resp.StatusCode
+			status, got = resp.StatusCode, resp.Header
 		}
 		_ = resp.Body.Close() // read
 	}
 	l.note(func() { l.statuses[fmt.Sprintf("%s %d", route, status)]++ })
-	return status, text
+	return status, text, got
 }
 
 // askQuotes asks for prices: now as one of a few clients that reach their limit, now as a client that nobody has seen before.
@@ -94,11 +107,11 @@ func (l *load) askQuotes(ctx context.Context, r *rand.Rand) {
 		}
 		provider, symbol := instrument(r)
 		sent := time.Now()
-		status, text := l.call(ctx, client, http.MethodGet, "/prices/latest?symbol="+symbol+"&provider="+provider, "")
+		status, text, header := l.callWithHeader(ctx, client, http.MethodGet, "/prices/latest?symbol="+symbol+"&provider="+provider, "")
 		if status != http.StatusOK {
 			continue
 		}
-		q := quote{sent: sent, received: time.Now(), client: name, asked: [2]string{provider, symbol}}
+		q := quote{sent: sent, received: time.Now(), client: name, asked: [2]string{provider, symbol}, alone: header.Get("RateLimit-Mode") != ""}
 		if err := json.Unmarshal(text, &q); err != nil {
 			l.wrongAnswer("GET /prices/latest: 200 with %q", text)
 			continue
@@ -121,6 +134,12 @@ func instrument(r *rand.Rand) (provider, symbol string) {
 // insist makes a request again until it is accepted, with one idempotency key, and returns the id in the answer.
 func (l *load) insist(ctx context.Context, path, key, body, member string) (id string) {
 	client := clientAt(fmt.Sprintf("127.0.%d.%d", 10+len(key)%100, 1+len(body)%200))
+	l.note(func() {
+		if l.keys[path] == nil {
+			l.keys[path] = map[string]bool{}
+		}
+		l.keys[path][key] = true
+	})
 	for {
 		status, text := l.call(ctx, client, http.MethodPost, path, body, "Idempotency-Key", key, "Authorization", "Bearer "+l.token)
 		if status == http.StatusAccepted {
@@ -152,7 +171,7 @@ func (l *load) createJobs(ctx context.Context) {
 	} {
 		key := fmt.Sprint("job-", i)
 		for range 2 {
-			if id := l.insist(ctx, "/prices/poll", key, body, "job_id"); id != "" {
+			if id := l.insist(ctx, jobsPath, key, body, "job_id"); id != "" {
 				l.note(func() {
 					if other := l.jobs[key]; other != "" && other != id {
 						l.wrong = append(l.wrong, fmt.Sprintf("POST /prices/poll: key %s gave %s, then %s", key, other, id))
@@ -187,7 +206,7 @@ func (l *load) createBackfills(ctx context.Context) {
 	for i, f := range follows(l.events.began) {
 		key := fmt.Sprint("backfill-", i)
 		body := fmt.Sprintf(`{"symbols":[%q],"provider":%q,"interval":%q,"start":%q}`, f.symbol, f.provider, f.interval, f.since.Format(time.RFC3339))
-		if id := l.insist(ctx, "/prices/backfill", key, body, "backfill_id"); id != "" {
+		if id := l.insist(ctx, backfillsPath, key, body, "backfill_id"); id != "" {
 			l.note(func() { l.backfills[key] = id })
 		}
 		if !pause(ctx, 3*time.Second) {
@@ -208,7 +227,7 @@ func (l *load) replay(ctx context.Context, i int) {
 	if i%4 == 3 {
 		body = `{"filter":{"symbol":"` + hopelessSymbol + `"},"force":true}`
 	}
-	if id := l.insist(ctx, "/dlq/replays", fmt.Sprint("replay-", i), body, "id"); id != "" {
+	if id := l.insist(ctx, replaysPath, fmt.Sprint("replay-", i), body, "id"); id != "" {
 		l.note(func() { l.replays[id] = true })
 	}
 }

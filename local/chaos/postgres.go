@@ -161,17 +161,13 @@ func (pg *postgres) failOver(ctx context.Context) error {
 	if pg.next.url == "" {
 		return errNoStandby
 	}
-	pid, err := pg.pid()
-	if err != nil {
-		return err
-	}
 	u, err := url.Parse(pg.next.url)
 	if err != nil {
 		return fmt.Errorf("parse our own URL: %w", err)
 	}
 	pg.links["postgres"].redirect(u.Host) // first, so that nobody commits on the old one, which starts again
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("kill the primary: %w", err)
+	if pid, err := pg.pid(); err == nil { // else it is down already
+		_ = syscall.Kill(pid, syscall.SIGKILL) // ESRCH: it has just died
 	}
 	conn, err := pg.connect(ctx, pg.next.url)
 	if err != nil {

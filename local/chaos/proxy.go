@@ -116,13 +116,16 @@ func (p *proxy) pipe(l *link, to io.Writer, from io.Reader) {
 	}
 }
 
+// lateBy is how late each chunk is while connections are slow.
+const lateBy = 300 * time.Millisecond
+
 // fail begins a fault, and returns what ends it.
 func (p *proxy) fail(kind Kind) (end func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch kind {
 	case Slow:
-		p.delay.Store(int64(300 * time.Millisecond))
+		p.delay.Store(int64(lateBy))
 		return func() { p.delay.Store(0) }
 	case Cut:
 		p.cut = true

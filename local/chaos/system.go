@@ -160,7 +160,25 @@ func (s *system) startBroker(ctx context.Context) error {
 	if err := s.run("broker", s.dir, ownEnviron(), "local", "chaos", "-broker", addr, "-admin", admin, "-dir", filepath.Join(s.dir, "kafka")); err != nil {
 		return err
 	}
+	if err := listens(ctx, addr); err != nil {
+		return fmt.Errorf("the broker does not listen: %w", err)
+	}
 	return services.CreateTopics(ctx, kafkaclient.At(addr), priceevent.DefaultTopics)
+}
+
+// listens returns once somebody listens on an address.
+func listens(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if err == nil {
+			return conn.Close()
+		}
+		if !pause(ctx, 20*time.Millisecond) {
+			return err
+		}
+	}
 }
 
 // freeAddr returns a loopback address with a free port.
