@@ -33,8 +33,12 @@ const prelude = `
 	def fabs: abs;
 	.`
 
+// maxDepth limits how deep the tree of a program is. A program of brackets alone would take seconds to compile.
+const maxDepth = 1000
+
 // rewriter changes the tree of a program in place.
 type rewriter struct {
+	depth   int
 	defined []map[string]bool // functions of the program itself, with their parameters
 	err     error
 }
@@ -77,6 +81,13 @@ func (r *rewriter) walk(v reflect.Value) {
 }
 
 func (r *rewriter) visit(v reflect.Value) {
+	if r.depth++; r.depth > maxDepth && r.err == nil {
+		r.err = invalid("it is nested too deeply")
+	}
+	defer func() { r.depth-- }()
+	if r.err != nil {
+		return
+	}
 	text := ""
 	var parts []string // of a text
 	switch node := v.Interface().(type) {

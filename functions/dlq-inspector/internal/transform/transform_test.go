@@ -203,7 +203,9 @@ func TestProgramsThatDoNotCompile(t *testing.T) {
 		`modulemeta`:             "modulemeta/0 is not defined here",
 		`_add(1; 2)`:             "_add/2 is not defined here",
 		`{a: (. as [$x] | env)}`: "env/0 is not defined here",
-		strings.Repeat(" ", transform.MaxProgramBytes+1): "more than 10000 bytes",
+		strings.Repeat(" ", transform.MaxProgramBytes+1):              "more than 10000 bytes",
+		strings.Repeat("(", 4900) + "." + strings.Repeat(")", 4900):   "nested too deeply",
+		strings.Repeat("[1+", 2400) + "1" + strings.Repeat("]", 2400): "nested too deeply",
 	} {
 		t.Run(program[:min(len(program), 40)], func(t *testing.T) {
 			t.Parallel()
