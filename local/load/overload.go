@@ -30,6 +30,7 @@ type flooded struct {
 	name     string
 	function string
 	next     func(i int) []byte
+	prepare  func(ctx context.Context) error // nil: nothing
 	// kept returns how many of the requests that were admitted had the effect that they must have; nil: they have none.
 	kept func(ctx context.Context) (int, error)
 }
@@ -59,6 +60,11 @@ func (m *run) floodRoutes(ctx context.Context) error {
 // flood is one route's line of the table.
 func (m *run) flood(ctx context.Context, r flooded) error {
 	base := m.env[variable(r.function)]
+	if r.prepare != nil {
+		if err := r.prepare(ctx); err != nil {
+			return err
+		}
+	}
 	count := func() (n int, err error) {
 		if r.kept != nil {
 			n, err = r.kept(ctx)
@@ -163,6 +169,13 @@ func (m *run) floods() []flooded {
 	}
 	token := "Authorization: Bearer " + m.env["DLQ_TOKEN"]
 	misses := m.env[variable("get-latest")] + "/prices/latest?provider=yfinance&symbol=LOAD"
+	search := get("dlq-inspector", "search", "/dlq/messages?q=event+77", token)
+	search.prepare = func(ctx context.Context) error { // the letters before; ticks would do it
+		if _, err := m.pool.Exec(ctx, indexLetters); err != nil {
+			return fmt.Errorf("index letters: %w", err)
+		}
+		return nil
+	}
 	return []flooded{
 		post("compute-ma", "events", "/", func(n int) ([]byte, []string) { e := newEvent("FLOOD", n); return e.value, e.lines() },
 			"select count(*) from price_points where symbol like 'FLOOD%'"),
@@ -180,7 +193,7 @@ func (m *run) floods() []flooded {
 		post("dlq-inspector", "dead letters", "/", func(n int) ([]byte, []string) { return []byte("no event " + strconv.Itoa(n)), nil },
 			"select count(*) from dead_letters"),
 		get("dlq-inspector", "causes", "/dlq/groups", token),
-		get("dlq-inspector", "search", "/dlq/messages?q=event+77", token),
+		search,
 	}
 }
 

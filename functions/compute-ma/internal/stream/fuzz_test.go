@@ -20,8 +20,14 @@ import (
 // the state as its only data. Last-Event-ID changes nothing.
 func FuzzStream(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"symbols=AAPL,MSFT", "yfinance:AAPL:4711"}, {"symbols=A%0aevent:%20x", "\n"}, {"symbols=A&provider=a%0d", ""}, {"symbols=^GSPC,^gspc,EURUSD=X", "\x00"},
-		{"symbols=" + strings.Repeat("A,", 100), ""}, {"symbols=%2e%2e", ""}, {"symbol=A", ""}, {"symbols=A;B", ""},
+		{"symbols=AAPL,MSFT", "yfinance:AAPL:4711"},
+		{"symbols=A%0aevent:%20x", "\n"},
+		{"symbols=A&provider=a%0d", ""},
+		{"symbols=^GSPC,^gspc,EURUSD=X", "\x00"},
+		{"symbols=" + strings.Repeat("A,", 100), ""},
+		{"symbols=%2e%2e", ""},
+		{"symbol=A", ""},
+		{"symbols=A;B", ""},
 	} {
 		f.Add(seed[0], seed[1], int64(1710930600123456), uint32(15025))
 	}
@@ -62,6 +68,6 @@ func FuzzStream(f *testing.F) {
 		require.Len(t, fields, 3)
 		var data struct{ Symbol, Provider string }
 		require.NoError(t, json.Unmarshal([]byte(fields["data"][0]), &data))
-		require.Equal(t, keys[0], series.Key{Symbol: data.Symbol, Provider: data.Provider})
+		require.Equal(t, series.Key{Symbol: data.Symbol, Provider: data.Provider}, keys[0])
 	})
 }
