@@ -270,7 +270,10 @@ func hostileBodies(t *testing.T, s *stack) {
 			name, body, encoding string
 			status               int
 		}{
-			{"gzip", bomb, "gzip", 415}, {"deflate", bomb, "deflate", 415}, {"unnamed bomb", bomb, "", 400}, {"deep", deep, "", 400},
+			{"gzip", bomb, "gzip", 415},
+			{"deflate", bomb, "deflate", 415},
+			{"unnamed bomb", bomb, "", 400},
+			{"deep", deep, "", 400},
 			{"deep array", strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), "", 400},
 			{"repeated names", good[:len(good)-1] + "," + good[1:], "", 400},
 		} {

@@ -15,10 +15,24 @@ import (
 // mux reads the path.
 func FuzzRoute(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"GET", "/prices/latest?symbol=A"}, {"POST", "/averages/%2e%2e/dry-run"}, {"POST", "/averages/..%2fdry-run"}, {"POST", "//dry-run"}, {"POST", "/averages//../dry-run"},
-		{"CONNECT", "/averages/../dry-run"}, {"GET", "http://evil.example/averages/../metrics"}, {"GET", "http://evil.example//prices/latest"}, {"OPTIONS", "*"},
-		{"POST", "/averages/%00"}, {"GET", "/dlq%2fmessages"}, {"GET", "/dlq/..;/metrics"}, {"POST", "/averages/x/%2e%2e%2f%2e%2e/"}, {"GET", "/averages\\..\\metrics"},
-		{"POST", "/averages/latest/..%2f..%2f"}, {"GET", "/%61verages/latest"}, {"GET", "/averages/latest#/../../metrics"}, {"CONNECT", "h:80"},
+		{"GET", "/prices/latest?symbol=A"},
+		{"POST", "/averages/%2e%2e/dry-run"},
+		{"POST", "/averages/..%2fdry-run"},
+		{"POST", "//dry-run"},
+		{"POST", "/averages//../dry-run"},
+		{"CONNECT", "/averages/../dry-run"},
+		{"GET", "http://evil.example/averages/../metrics"},
+		{"GET", "http://evil.example//prices/latest"},
+		{"OPTIONS", "*"},
+		{"POST", "/averages/%00"},
+		{"GET", "/dlq%2fmessages"},
+		{"GET", "/dlq/..;/metrics"},
+		{"POST", "/averages/x/%2e%2e%2f%2e%2e/"},
+		{"GET", "/averages\\..\\metrics"},
+		{"POST", "/averages/latest/..%2f..%2f"},
+		{"GET", "/%61verages/latest"},
+		{"GET", "/averages/latest#/../../metrics"},
+		{"CONNECT", "h:80"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
