@@ -56,8 +56,8 @@ var bodiesOf = map[string]string{
 	"POST /dlq/messages/{id}/replay":  `{"value":"x","value_encoding":"text","reason":"x"}`,
 	"POST /dlq/messages/{id}/discard": `{"reason":"x"}`,
 	"POST /dlq/messages/{id}/restore": `{"reason":"x"}`,
-	"POST /dlq/replays":               `{"filter":{"fingerprint":"x","symbol":"x","topic":"x","q":"xxx"},"reason":"x","transform":".","target":"function"}`,
-	"POST /dlq/discards":              `{"filter":{"fingerprint":"x","symbol":"x","topic":"x","q":"xxx"},"reason":"x"}`,
+	"POST /dlq/replays":               `{"filter":{"fingerprint":"x","symbol":"x","topic":"x","q":"abc"},"reason":"x","transform":".","target":"function"}`,
+	"POST /dlq/discards":              `{"filter":{"fingerprint":"x","symbol":"x","topic":"x","q":"abc"},"reason":"x"}`,
 }
 
 // hostileSQL compares the answer to each text with that to a harmless one: it is the same, or the text is refused as invalid. The tables

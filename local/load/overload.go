@@ -88,7 +88,7 @@ func (m *run) flood(ctx context.Context, r flooded) error {
 	if err != nil {
 		return err
 	}
-	recovered, err := m.recover(ctx, base, r)
+	recovered, err := m.recovery(ctx, base, r)
 	if err != nil {
 		return err
 	}
@@ -122,8 +122,8 @@ func (m *run) flood(ctx context.Context, r flooded) error {
 	return wrong
 }
 
-// recover sends one request at a time until one is answered well and soon, and returns how long that took.
-func (m *run) recover(ctx context.Context, base string, r flooded) (time.Duration, error) {
+// recovery sends one request at a time until one is answered well and soon, and returns how long that took.
+func (m *run) recovery(ctx context.Context, base string, r flooded) (time.Duration, error) {
 	began := time.Now()
 	conn, err := wire.New(base)
 	if err != nil {

@@ -16,8 +16,7 @@ func TuneGC(percent int) {
 
 // LimitMemory is [TuneGC] with 400 percent and a soft limit on what Go holds, in MiB, unless GOMEMLIMIT in the environment has set one.
 // Garbage may gather to four times what lives, and a collection in the middle of a burst finds much alive that is garbage a second
-// later; the limit bounds that. It must lie well above what a function keeps alive under load;
-// otherwise the function does little but collect.
+// later; the limit bounds that. It must lie well above what a function keeps alive under load; otherwise it does little but collect.
 func LimitMemory(mebibytes int64) {
 	TuneGC(400)
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {

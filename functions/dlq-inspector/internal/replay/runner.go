@@ -62,10 +62,7 @@ func (r *Runner) Resume(ctx context.Context) {
 // Start begins work on the replays that are due, as many as there is room for, and returns.
 func (r *Runner) Start(ctx context.Context) error {
 	for !r.isStopping() && r.hire() {
-		b, ok, err := r.store.ClaimBulk(ctx, r.holder)
-		if err == nil && !ok {
-			err = r.await(ctx)
-		}
+		b, ok, err := r.claim(ctx)
 		if err != nil || !ok {
 			r.dismiss()
 			return err
@@ -73,6 +70,14 @@ func (r *Runner) Start(ctx context.Context) error {
 		go r.work(context.WithoutCancel(ctx), b)
 	}
 	return nil
+}
+
+// claim leases a replay that is due. If none is, work begins again once one is due soon.
+func (r *Runner) claim(ctx context.Context) (b Bulk, ok bool, err error) {
+	if b, ok, err = r.store.ClaimBulk(ctx, r.holder); err == nil && !ok {
+		err = r.await(ctx)
+	}
+	return b, ok, err
 }
 
 // await sees to it that work begins once a replay that is paused is due, or one whose process has died: ticks may come once a minute.
@@ -139,10 +144,7 @@ func (r *Runner) work(ctx context.Context, b Bulk) {
 			return // another replica takes the next one
 		}
 		var err error
-		if b, ok, err = r.store.ClaimBulk(ctx, r.holder); err == nil && !ok {
-			err = r.await(ctx)
-		}
-		if err != nil {
+		if b, ok, err = r.claim(ctx); err != nil {
 			r.log.WarnContext(ctx, "bulk replays wait for the next tick", "err", err)
 			return
 		}

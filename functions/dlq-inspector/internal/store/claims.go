@@ -300,10 +300,9 @@ func (s *Store) Settle(ctx context.Context, b replay.Bulk, a replay.Advance, all
 		var batch pgx.Batch
 		// The letters' counts are locked before the replay's row, as by Claim.
 		batch.Queue(settleLetters, append([]any{b.ID, b.Lease}, results...)...)
-		batch.Queue(advanceSettled, append(advanceArgs(b, a, false), results[0])...).Query(func(rows pgx.Rows) error {
-			settled = rows.Next()
-			rows.Close()
-			return rows.Err()
+		batch.Queue(advanceSettled, append(advanceArgs(b, a, false), results[0])...).QueryRow(func(row pgx.Row) error {
+			var whole int
+			return row.Scan(&settled, &whole)
 		})
 		queueVerdicts(&batch, b, a)
 		if a.Stop != "" {
@@ -312,7 +311,7 @@ func (s *Store) Settle(ctx context.Context, b replay.Bulk, a replay.Advance, all
 		return s.pool.SendBatch(ctx, &batch).Close()
 	})
 	if err != nil || settled {
-		return postgres.Classify(err)
+		return lost(err)
 	}
 	// Nothing was updated: an earlier attempt was committed, or the lease is lost.
 	const q = "select exists (select from dead_letter_replays where id = $1 and lease_token = $2)"
@@ -325,8 +324,11 @@ func (s *Store) Settle(ctx context.Context, b replay.Bulk, a replay.Advance, all
 	return nil
 }
 
-// advanceSettled is an advance if this transaction has settled the letters in $13. If an earlier one has, they were counted then.
-var advanceSettled = advance("exists (select from dead_letters where id = any ($13) and xmin = pg_current_xact_id()::xid)")
+// advanceSettled is an advance if this transaction has settled the letters in $13. If an earlier one has, they were counted then. If the
+// lease was lost since they were settled, it divides by zero, which rolls the transaction back: they would never be counted.
+var advanceSettled = "with advanced as (" + advance(settledHere) + ") select count(*) = 1, 1 / (count(*) + (not " + settledHere + ")::integer) from advanced"
+
+const settledHere = "exists (select from dead_letters where id = any ($13) and xmin = pg_current_xact_id()::xid)"
 
 // settleLetters has the parameters [resultColumns], after a replay and its lease. A letter has a token only while it is replaying. A
 // condition on the status would lead the planner to an index on it, of which only dead entries are left behind a replay.
