@@ -220,7 +220,8 @@ func (s *Store) ClaimBulk(ctx context.Context, holder string) (b replay.Bulk, ok
 			returning l.id, l.replay_count, l.correction),
 		noted as (` + auditRecovery + `)
 		select ` + bulkColumns + ` from taken`
-	b, err = oneBulk(ctx, s.pool, q, replay.BulkLease, holder)
+	// The last work of the process before may be in flight: it locks letters before the replay.
+	err = postgres.Retry(ctx, func() error { b, err = oneBulk(ctx, s.pool, q, replay.BulkLease, holder); return err })
 	if fault.CodeOf(err) == fault.CodeReplayNotFound {
 		return replay.Bulk{}, false, nil
 	}
