@@ -103,9 +103,9 @@ func TestBatchesOfAReplayAreWrittenConcurrently(t *testing.T) {
 	defer hold.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // rolled back below, unless the test fails
 	_, err = hold.Exec(t.Context(), "select from dead_letters where id in ($1, $2) for update", takes[5].ID, takes[15].ID)
 	require.NoError(t, err)
-	done := make(chan error, 2)
+	done, results := make(chan error, 2), resolved(t, first)
 	go func() {
-		done <- s.Settle(t.Context(), b, replay.Advance{Outcomes: map[letter.Outcome]int64{letter.OutcomeResolved: 10}}, resolved(t, first))
+		done <- s.Settle(t.Context(), b, replay.Advance{Outcomes: map[letter.Outcome]int64{letter.OutcomeResolved: 10}}, results)
 	}()
 	go func() {
 		_, err := s.Claim(t.Context(), b, replay.Advance{Cursor: &takes[19].ID}, takes[10:20], nil)
@@ -143,9 +143,9 @@ func TestASettlementThatLosesTheLeaseMidwayChangesNothing(t *testing.T) {
 	defer successor.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // committed below, unless the test fails
 	_, err = successor.Exec(t.Context(), "update dead_letter_replays set lease_token = null, lease_expires_at = now()")
 	require.NoError(t, err)
-	done := make(chan error, 1)
+	done, results := make(chan error, 1), resolved(t, letters)
 	go func() {
-		done <- s.Settle(t.Context(), b, replay.Advance{Outcomes: map[letter.Outcome]int64{letter.OutcomeResolved: 10}}, resolved(t, letters))
+		done <- s.Settle(t.Context(), b, replay.Advance{Outcomes: map[letter.Outcome]int64{letter.OutcomeResolved: 10}}, results)
 	}()
 	require.Eventually(t, func() bool { return lettertest.Count(t, pool, waiting) == 1 }, 10*time.Second, time.Millisecond)
 	require.NoError(t, successor.Commit(t.Context()))
