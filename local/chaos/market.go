@@ -15,10 +15,13 @@ import (
 type market struct {
 	exchange http.Handler
 
+	// faults is held for reading by each answer: whether it counts and what it is are of one time.
+	faults sync.RWMutex
+	dirty  map[string]bool // providers that answer rubbish
+
 	mu     sync.Mutex
 	link   Kind // Slow, Cut or Hang; empty: none
 	over   chan struct{}
-	dirty  map[string]bool // providers that answer rubbish
 	calls  []providerCall
 	served []answerOfProvider
 }
@@ -67,10 +70,10 @@ func (m *market) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 	}
 	answer := newRecorder()
-	m.mu.Lock()
+	m.faults.RLock()
 	clean := !m.dirty[provider]
-	m.mu.Unlock()
 	m.exchange.ServeHTTP(answer, r)
+	m.faults.RUnlock()
 	if body := answer.body.Bytes(); clean && answer.status == http.StatusOK {
 		found := map[string]bool{}
 		for _, text := range digits.FindAllString(string(body), -1) {
@@ -101,18 +104,17 @@ func (m *market) fail(kind Kind) (end func()) {
 	}
 }
 
-// spoil makes a provider fail in one of the exchange's own ways, and returns what ends it. The exchange clears all faults at once, so
-// a fault of another provider may end with it, too.
+// spoil makes a provider fail in one of the exchange's own ways, none of which waits, and returns what ends it.
 func (m *market) spoil(provider, kind string) (end func()) {
-	m.mu.Lock()
+	m.faults.Lock()
+	defer m.faults.Unlock()
 	m.dirty[provider] = true
-	m.mu.Unlock()
 	m.admin(http.MethodPut, "/_admin/faults", `{"provider":"`+provider+`","kind":"`+kind+`"}`)
 	return func() {
-		m.admin(http.MethodDelete, "/_admin/faults", "")
-		m.mu.Lock()
+		m.faults.Lock()
+		defer m.faults.Unlock()
 		delete(m.dirty, provider)
-		m.mu.Unlock()
+		m.admin(http.MethodDelete, "/_admin/faults?provider="+provider, "")
 	}
 }
 

@@ -87,10 +87,12 @@ func (e *Exchange) addFault(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (e *Exchange) clearFaults(w http.ResponseWriter, _ *http.Request) {
+// clearFaults ends the faults of one provider, or all.
+func (e *Exchange) clearFaults(w http.ResponseWriter, r *http.Request) {
+	provider := r.URL.Query().Get("provider")
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.faults = nil
+	e.faults = slices.DeleteFunc(e.faults, func(f *fault) bool { return provider == "" || f.Provider == provider })
 	w.WriteHeader(http.StatusNoContent)
 }
 

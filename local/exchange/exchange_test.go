@@ -197,11 +197,15 @@ func TestFaultsApplyToSomeCallsOfASymbol(t *testing.T) {
 		_, calls := call(t, e, http.MethodGet, "/_admin/calls?provider="+p.Name+"&symbol="+string(symbol), "")
 		require.JSONEq(t, `{"calls":6}`, calls)
 	}
-	status, _ := call(t, e, http.MethodDelete, "/_admin/faults", "")
+	status, _ := call(t, e, http.MethodDelete, "/_admin/faults?provider=yfinance", "")
 	require.Equal(t, http.StatusNoContent, status)
 	require.Equal(t, "ok", outcome("yfinance", "MSFT"))
+	require.Equal(t, "provider_malformed", outcome("coinbase", "BTC-USD"))
+	status, _ = call(t, e, http.MethodDelete, "/_admin/faults", "")
+	require.Equal(t, http.StatusNoContent, status)
+	require.Equal(t, "ok", outcome("coinbase", "BTC-USD"))
 	_, calls := call(t, e, http.MethodGet, "/_admin/calls", "")
-	require.JSONEq(t, `{"calls":43}`, calls)
+	require.JSONEq(t, `{"calls":45}`, calls)
 }
 
 func TestInvalidFaultsAreRefused(t *testing.T) {
