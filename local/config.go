@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/joho/godotenv"
 
 	"marketdata/local/services"
@@ -119,6 +120,21 @@ func (c *config) binDir() string { return filepath.Join(c.Dir, "bin") }
 
 // envPath is the file with the variables of the running stack.
 func (c *config) envPath() string { return filepath.Join(c.Dir, "env") }
+
+// clientID returns a client id for the event sources of this folder, which it keeps there. By it sources that start where others were
+// killed know the dead in their groups.
+func (c *config) clientID() (string, error) {
+	path := filepath.Join(c.Dir, "client-id")
+	text, err := os.ReadFile(path) //nolint:gosec // our own file
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(text) == 0 {
+		text = []byte(uuid.NewString())
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("client id of the event sources: %w", err)
+	}
+	return string(text), nil
+}
 
 // services returns the options of the backing services. In a shell that sourced .local/env, the three service variables name the
 // servers of that stack, so they are ignored with a message.

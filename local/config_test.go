@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -73,4 +75,21 @@ func TestUsersOfFunctions(t *testing.T) {
 	cfg.LocalStack, cfg.DatabaseURL = "/stack", ""
 	require.NoError(t, cfg.Validate(), "the variables of another stack do not count")
 	require.Empty(t, cfg.services(t.TempDir(), func(string) {}).Addresses)
+}
+
+// The event sources keep their client id as long as their folder.
+func TestClientID(t *testing.T) {
+	t.Parallel()
+	cfg := config{Dir: t.TempDir()}
+	first, err := cfg.clientID()
+	require.NoError(t, err)
+	require.Regexp(t, `^[0-9a-f-]{36}$`, first)
+	again, err := cfg.clientID()
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+
+	require.NoError(t, os.WriteFile(filepath.Join(cfg.Dir, "client-id"), nil, 0o600), "a crash left an empty file")
+	other, err := cfg.clientID()
+	require.NoError(t, err)
+	require.Regexp(t, `^[0-9a-f-]{36}$`, other)
 }

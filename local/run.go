@@ -148,9 +148,14 @@ func start(ctx context.Context, cfg config, only map[string]bool, gate net.Liste
 	ready, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if only["sources"] {
+		clientID, err := cfg.clientID()
+		if err != nil {
+			return err
+		}
 		var running *sources.Sources
 		running, stop, err = startSources(ready, sources.Options{
-			ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, Topics: cfg.Topics, GroupPrefix: cfg.GroupPrefix, JitterSeed: cfg.JitterSeed, Metrics: own,
+			ManifestDir: cfg.ManifestDir, Kafka: backing.Kafka, Topics: cfg.Topics, GroupPrefix: cfg.GroupPrefix, ClientID: clientID,
+			JitterSeed: cfg.JitterSeed, Metrics: own,
 		}, cfg.Tracing, functions, out)
 		if begun.add(stop); err != nil {
 			return err

@@ -26,6 +26,7 @@ type Spec struct {
 	Kafka           kafkaclient.Config
 	Topics          []string
 	ConsumerGroup   string
+	ClientID        string            // of this consumer alone, for good: the next one that has it removes a dead one from the group; empty: none
 	InitialOffset   string            // earliest or latest; used for partitions without a committed offset
 	Ordered         bool              // one request at a time for each partition
 	KeyType         string            // string, int, float or byte-array
@@ -89,7 +90,7 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 	if spec.Metrics == nil {
 		spec.Metrics = vm.NewSet()
 	}
-	consumer, err := kafka.NewConsumer(spec.Kafka.Map(kafka.ConfigMap{
+	config := kafka.ConfigMap{
 		"group.id": spec.ConsumerGroup,
 		// Whatever the initial offset: partitions that a topic gets later are read from their beginning
 		// (100-config-kafka-source-data-plane.yaml).
@@ -103,7 +104,12 @@ func Start(spec Spec, log *slog.Logger) (*Source, error) {
 		// Enough to keep all slots busy between two fetches. The defaults, 100,000 records of a partition and 64 MiB, would fill
 		// memory with records that a pause discards.
 		"queued.min.messages": 2_000, "queued.max.messages.kbytes": 16 << 10,
-	}))
+	}
+	if spec.ClientID != "" {
+		config["client.id"] = spec.ClientID
+		removeDead(spec, log)
+	}
+	consumer, err := kafka.NewConsumer(spec.Kafka.Map(config))
 	if err != nil {
 		return nil, fmt.Errorf("create consumer of %s: %w", spec.Name, err)
 	}

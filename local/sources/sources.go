@@ -30,6 +30,7 @@ type Options struct {
 	Kafka       kafkaclient.Config // replaces the manifests' bootstrapServers and net
 	Topics      priceevent.Topics  // replaces the manifests' names
 	GroupPrefix string             // goes before the manifests' consumer groups
+	ClientID    string             // begins those of the consumers, and is of these sources alone, for good; empty: they have none
 	Services    map[string]string  // URLs of Knative Services by name; sources of others are skipped
 	JitterSeed  uint64             // of the delays of the PingSources' ticks; 0: no delays
 	Log         *slog.Logger
@@ -105,7 +106,10 @@ func (s *Sources) start(ctx context.Context, all manifests, o Options) error {
 		if m.Spec.Consumers != nil {
 			consumers = *m.Spec.Consumers
 		}
-		for range consumers {
+		for i := range consumers {
+			if o.ClientID != "" {
+				spec.ClientID = fmt.Sprintf("%s-%s-%d", o.ClientID, spec.Name, i)
+			}
 			source, err := kafkasource.Start(spec, o.Log)
 			if err != nil {
 				return fmt.Errorf("KafkaSource %s: %w", m.Metadata.Name, err)
