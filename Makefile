@@ -159,8 +159,9 @@ clean-local: ## remove the local runtime's data and builds
 	@rm -rf $(LOCAL_DIR)
 	@echo "removed $(LOCAL_DIR)"
 
-verify: ## check that modules are tidy, and run a short load test
+verify: ## check that modules are tidy, and run a short load test and a short schedule of faults
 	@go mod tidy -diff
 	@$(MAKE) --no-print-directory load SHORT=1
+	@$(MAKE) --no-print-directory chaos DURATION=45s
 
 check: test lint verify manifests-check ## run what CI runs
