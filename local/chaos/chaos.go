@@ -140,8 +140,12 @@ func (c *checker) report(plan []Fault, restarts int64, settled time.Duration) st
 	for _, n := range c.statuses {
 		requests += n
 	}
-	return fmt.Sprintf("  %d faults (%s), %d restarts of processes\n  %d requests, of which %d prices answered; %d events, %d dead letters, %d points; settled %v after the last fault",
+	text := fmt.Sprintf("  %d faults (%s), %d restarts of processes\n  %d requests, of which %d prices answered; %d events, %d dead letters, %d points; settled %v after the last fault",
 		len(plan), strings.Join(faults, ", "), restarts, requests, len(c.quotes), len(c.events), len(c.letters), len(c.points), settled.Round(time.Second))
+	if c.healed != nil {
+		text += fmt.Sprintf("\n  healed last: %v", c.healed)
+	}
+	return text
 }
 
 // keepOnly removes everything in dir but one file.

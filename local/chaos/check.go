@@ -15,6 +15,7 @@ type checker struct {
 	starts    map[string][]time.Time // of replicas, after their first
 	follows   []followed
 	faultsEnd time.Time
+	healed    error // the last difference that went away
 
 	facts
 }
@@ -41,6 +42,7 @@ func (c *checker) settled(ctx context.Context, s *system, between func(context.C
 		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
 			return err
 		}
+		c.healed = err
 		between(ctx)
 		pause(ctx, 2*time.Second)
 	}
