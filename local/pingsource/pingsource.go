@@ -57,13 +57,14 @@ const closeGrace = time.Second
 
 // Parse parses a schedule.
 func Parse(schedule, timezone string) (cron.Schedule, error) {
-	if strings.HasPrefix(schedule, "@every") {
-		return nil, fmt.Errorf("schedule %q: @every is not allowed", schedule)
-	}
 	if timezone == "" {
 		timezone = "UTC"
 	}
-	s, err := parser.Parse("CRON_TZ=" + timezone + " " + schedule)
+	text := "CRON_TZ=" + timezone + " " + schedule
+	if strings.Contains(text, "@every") { // the parser ignores spaces before it
+		return nil, fmt.Errorf("schedule %q: @every is not allowed", schedule)
+	}
+	s, err := parser.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("schedule %q: %w", schedule, err)
 	}
@@ -103,7 +104,12 @@ func (s *Source) Close() {
 func (s *Source) run(ctx context.Context) {
 	defer close(s.done)
 	for {
-		timer := time.NewTimer(time.Until(s.schedule.Next(time.Now())))
+		next := s.schedule.Next(time.Now())
+		if next.IsZero() {
+			s.log.WarnContext(ctx, "schedule never comes", "schedule", s.spec.Schedule)
+			return
+		}
+		timer := time.NewTimer(time.Until(next))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

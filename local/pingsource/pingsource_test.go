@@ -28,7 +28,7 @@ func TestSchedules(t *testing.T) {
 	s, err := pingsource.Parse("0 9 * * *", "America/New_York")
 	require.NoError(t, err)
 	require.True(t, time.Date(2026, 1, 1, 14, 0, 0, 0, time.UTC).Equal(s.Next(at)))
-	for _, bad := range []string{"@every 5s", "", "* * *", "61 * * * * *"} {
+	for _, bad := range []string{"@every 5s", " @every 5s", "", "* * *", "61 * * * * *"} {
 		_, err := pingsource.Parse(bad, "")
 		require.Error(t, err, bad)
 	}

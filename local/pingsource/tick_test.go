@@ -131,3 +131,19 @@ func TestJitterIsThatOfItsSeed(t *testing.T) {
 	none, _ := run(t, 204, 0, "tick", 100*time.Minute)
 	require.Equal(t, make([]time.Duration, len(none)), none)
 }
+
+// never is a sink that gets no requests.
+type never struct{}
+
+func (never) RoundTrip(*http.Request) (*http.Response, error) { panic("a tick") }
+
+// A cluster accepts a schedule that never comes, such as a 30 February, and it never ticks there either.
+func TestAScheduleThatNeverComes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := start(Spec{Name: "tick", Schedule: "0 0 30 2 *"}, slog.New(slog.DiscardHandler), &http.Client{Transport: never{}})
+		require.NoError(t, err)
+		time.Sleep(24 * time.Hour)
+		s.Close()
+	})
+}
