@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"sigs.k8s.io/yaml"
 
 	"marketdata/local/kafkasource"
@@ -165,9 +166,14 @@ func (m *manifests) add(doc []byte) error {
 	return nil
 }
 
+// appendStrict decodes as the API server does: names of members in exactly their case, and a text is never a number.
 func appendStrict[T any](doc []byte, list *[]T) error {
+	text, err := yaml.YAMLToJSONStrict(doc)
+	if err != nil {
+		return err
+	}
 	var v T
-	if err := yaml.UnmarshalStrict(doc, &v); err != nil && !errors.Is(err, io.EOF) {
+	if err := jsonv2.Unmarshal(text, &v, jsonv2.RejectUnknownMembers(true)); err != nil {
 		return err
 	}
 	*list = append(*list, v)
@@ -241,7 +247,10 @@ func isoDuration(s string) (time.Duration, error) {
 			if err != nil {
 				return 0, fmt.Errorf("duration %q: %w", s, err)
 			}
-			total += time.Duration(f * float64(unit))
+			if f *= float64(unit); f >= float64(math.MaxInt64-total) {
+				return 0, fmt.Errorf("duration %q is longer than %s", s, time.Duration(math.MaxInt64))
+			}
+			total += time.Duration(f)
 		}
 	}
 	return total, nil

@@ -131,7 +131,7 @@ func TestDurations(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, d)
 	}
-	for _, bad := range []string{"", "PT", "1s", "P1D", "PT-1S"} {
+	for _, bad := range []string{"", "PT", "1s", "P1D", "PT-1S", "PT9999999999H", "PT2562047H47M17S"} {
 		_, err := isoDuration(bad)
 		require.Error(t, err, bad)
 	}
