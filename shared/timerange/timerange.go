@@ -73,7 +73,9 @@ func parseBound(name, text string, absent time.Time) (bound, error) {
 		return bound{at: day}, nil
 	}
 	if ms, err := strconv.ParseUint(text, 10, 50); err == nil && (text == "0" || len(text) >= fewestDigits && len(text) <= mostDigits) {
-		return bound{at: time.UnixMilli(int64(ms)).UTC()}, nil
+		if at := time.UnixMilli(int64(ms)).UTC(); !at.After(last) { // years have four digits in all forms
+			return bound{at: at}, nil
+		}
 	}
 	t, err := ParseRFC3339(text)
 	if err != nil {
