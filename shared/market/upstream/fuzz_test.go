@@ -48,6 +48,7 @@ func FuzzMask(f *testing.F) {
 	f.Add("Zx81KEYq7w3TopSecret", "We have detected your API key as ", " and so on")
 	f.Add("a+b/c=d\"e", `{"key":"`, `"}`)
 	f.Add("demo", "the ", " key")
+	f.Add("0000000\"", "0", "0")
 	f.Fuzz(func(t *testing.T, key, before, after string) {
 		mask := newMask(key)
 		if len(key) < shortKey || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
@@ -56,7 +57,7 @@ func FuzzMask(f *testing.F) {
 		}
 		quoted, err := json.Marshal(key)
 		require.NoError(t, err)
-		for _, echo := range []string{key, strings.ToUpper(key), url.QueryEscape(key), url.PathEscape(key), strings.Trim(string(quoted), `"`)} {
+		for _, echo := range []string{key, strings.ToUpper(key), url.QueryEscape(key), url.PathEscape(key), string(quoted[1 : len(quoted)-1])} {
 			masked := string(mask([]byte(before + echo + after)))
 			require.NotContains(t, strings.ToLower(masked), strings.ToLower(echo))
 		}
