@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // kinds lists the kinds of fault.
@@ -71,13 +73,16 @@ func (e *Exchange) called(r *http.Request, provider, symbol string) string {
 	return hit.Kind
 }
 
+// read decodes the body of a request to an admin route: one JSON object, with known members.
+func read(w http.ResponseWriter, r *http.Request, into any) error {
+	return jsonv2.UnmarshalRead(http.MaxBytesReader(w, r.Body, 1<<16), into, jsonv2.RejectUnknownMembers(true))
+}
+
 func (e *Exchange) addFault(w http.ResponseWriter, r *http.Request) {
 	var f fault
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
-	d.DisallowUnknownFields()
 	known := func(p Provider) bool { return p.Name == f.Provider }
-	if err := d.Decode(&f); err != nil || !slices.ContainsFunc(Providers(), known) || !slices.Contains(kinds, f.Kind) ||
-		f.Count < 0 || f.DelayMS < 0 {
+	if err := read(w, r, &f); err != nil || !slices.ContainsFunc(Providers(), known) || !slices.Contains(kinds, f.Kind) ||
+		f.Count < 0 || f.DelayMS < 0 || f.DelayMS > int(time.Hour/time.Millisecond) {
 		http.Error(w, "want {provider, symbol, kind, count, delay_ms}; kind is one of "+strings.Join(kinds, " "), http.StatusBadRequest)
 		return
 	}

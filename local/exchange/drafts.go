@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,9 +22,7 @@ type draft struct {
 
 func (e *Exchange) addDraft(w http.ResponseWriter, r *http.Request) {
 	var d draft
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(&d)
+	err := read(w, r, &d)
 	d.Symbol = strings.ToUpper(d.Symbol)
 	i := slices.IndexFunc(venues(), func(v venue) bool { return v.name == d.Provider })
 	if err != nil || i < 0 || e.instruments[venues()[i].instrument(d.Symbol)] == nil || !slices.Contains(market.Intervals, d.Interval) ||

@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,9 +25,7 @@ func (s split) convert(cents int64) int64 {
 
 func (e *Exchange) addSplit(w http.ResponseWriter, r *http.Request) {
 	var s split
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
-	d.DisallowUnknownFields()
-	err := d.Decode(&s)
+	err := read(w, r, &s)
 	s.Symbol = strings.ToUpper(s.Symbol)
 	const most = 10_000
 	if err != nil || e.instruments[s.Symbol] == nil || isCoin(s.Symbol) || s.At.IsZero() ||
