@@ -3,8 +3,10 @@ package api
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/csv"
 	"encoding/json"
 	"math/big"
+	"mime"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -101,6 +103,54 @@ func FuzzAccept(f *testing.F) {
 		}
 		if asCSV || err != nil {
 			require.NotEmpty(t, accept)
+		}
+	})
+}
+
+// FuzzTable writes a table of any texts: a reader of RFC 4180 gets the same cells, a client that follows the link sends the same query with
+// the token, and the name of the file has nothing that a system would refuse.
+func FuzzTable(f *testing.F) {
+	f.Add("2024-03-20T10:30:00Z", "150.25", "false", "symbol=AAPL&limit=2", "gR9m", "prices-^GSPC-yfinance-1d")
+	f.Add("a,b", "\"", "c\r\nd\re", "symbol=%5EGSPC&format=csv&page_token=old&limit=1", "t>; rel=x, <?", "sma5-A/B:C=D&E+F-p")
+	f.Add("", "", "", "format=%0d%0aX:y", "", "")
+	f.Add("é", " a ", "\x00", "%zz&a=1&a=2", "a b", "..")
+	f.Fuzz(func(t *testing.T, first, second, third, query, token, name string) {
+		rows := [][]string{{first, second, third}, {third, second, first}}
+		table := &Table{Name: name, Columns: []string{"a", "b", "c"}, Next: func() string { return token }}
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.URL.RawQuery = query
+		w := httptest.NewRecorder()
+		table.write(w, r, rows, false)
+		got, err := csv.NewReader(w.Body).ReadAll()
+		require.NoError(t, err)
+		want := [][]string{table.Columns}
+		for _, row := range rows {
+			cells := make([]string, len(row))
+			for i, cell := range row {
+				cells[i] = strings.ReplaceAll(cell, "\r", "") // part of a line end, which the reader returns as \n
+			}
+			want = append(want, cells)
+		}
+		require.Equal(t, want, got)
+
+		link := w.Header().Get("Link")
+		require.Equal(t, token != "", link != "")
+		if link != "" {
+			inner, found := strings.CutSuffix(strings.TrimPrefix(link, "<?"), `>; rel="next"`)
+			require.True(t, found && !strings.ContainsAny(inner, "<>\r\n"), link)
+			followed, err := url.ParseQuery(inner)
+			require.NoError(t, err)
+			expected := r.URL.Query()
+			expected.Set("page_token", token)
+			require.Equal(t, expected, followed)
+		}
+		disposition := w.Header().Get("Content-Disposition")
+		require.Equal(t, r.URL.Query().Get("format") != "", disposition != "")
+		if disposition != "" && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-^=/:_&+") == "" { // as of a series
+			_, params, err := mime.ParseMediaType(disposition)
+			require.NoError(t, err)
+			require.Regexp(t, `^[A-Za-z0-9._-]*\.csv$`, params["filename"])
+			require.Len(t, params["filename"], len(name+".csv"))
 		}
 	})
 }

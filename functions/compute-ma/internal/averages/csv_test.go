@@ -8,11 +8,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/fault"
+	"marketdata/shared/market"
 )
 
 func (b bundle) csv(t *testing.T, query string) [][]string {
@@ -85,4 +88,52 @@ func TestCSVSaysAdjusting(t *testing.T) {
 	w = b.get("/averages/history?symbol=TALIB&format=csv")
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
 	require.Contains(t, w.Body.String(), "storage_unavailable")
+}
+
+// FuzzHistory reads the averages of any prices at any time in both formats: CSV has the very digits of JSON, an average lies within the
+// prices, and no cell is a formula to a spreadsheet.
+func FuzzHistory(f *testing.F) {
+	f.Add("150.25,150.5,1e2,0.000000000000000001", int64(1_710_930_600_123_456), uint8(0), uint8(2))
+	f.Add("12345678901234567890.123456789012345678,1", int64(0), uint8(1), uint8(2))
+	f.Add("1,2,3,4,5,6,7", int64(-1), uint8(2), uint8(3))
+	f.Add("0.1", int64(253_402_300_799_999_999), uint8(0), uint8(1))
+	b := setup()
+	const end = 253_402_300_799_000_000 // of 9999, less what the points need
+	f.Fuzz(func(t *testing.T, prices string, at int64, kind, window uint8) {
+		b.store.history = nil
+		var lowest, highest decimal.Decimal
+		for text := range strings.SplitSeq(prices, ",") {
+			p, err := market.ParsePrice(text)
+			if err != nil || len(b.store.history) == 30 {
+				return
+			}
+			d, n := p.Decimal(), len(b.store.history)
+			if n == 0 {
+				lowest, highest = d, d
+			}
+			lowest, highest = decimal.Min(lowest, d), decimal.Max(highest, d)
+			b.store.history = append(b.store.history, series.Point{At: int64(uint64(at)%end) + int64(n), Price: series.NewValue(d)})
+		}
+		query := "window=" + strconv.Itoa(int(window)%10+1) + "&kind=" + []string{"sma", "wma", "ema"}[kind%3]
+		var page struct {
+			Averages []struct {
+				AsOf    string `json:"as_of"`
+				Average json.RawMessage
+			}
+		}
+		require.NoError(t, json.Unmarshal(b.get("/averages/history?symbol=TALIB&"+query).Body.Bytes(), &page))
+		rows := b.csv(t, query)
+		require.Len(t, rows, max(len(b.store.history)-int(window)%10, 0))
+		require.Len(t, page.Averages, len(rows))
+		for i, row := range rows {
+			require.Equal(t, []string{page.Averages[i].AsOf, string(page.Averages[i].Average), "false"}, row)
+			newest := b.store.history[i+int(window)%10]
+			require.Equal(t, time.UnixMicro(newest.At).UTC().Format(time.RFC3339Nano), row[0])
+			require.Regexp(t, `^\d+(\.\d+)?$`, row[1])
+			average, err := decimal.NewFromString(row[1])
+			require.NoError(t, err)
+			off := decimal.New(1, -series.Places) // an ema, and a wma, are rounded
+			require.True(t, average.GreaterThanOrEqual(lowest.Sub(off)) && average.LessThanOrEqual(highest.Add(off)), "%s of %s", average, prices)
+		}
+	})
 }
