@@ -29,8 +29,9 @@ func FuzzEvent(f *testing.F) {
 	} {
 		f.Add([]byte(seed.body), seed.eventType, seed.contentType, seed.correction, seed.topic)
 	}
+	b := setup(f)
 	f.Fuzz(func(t *testing.T, body []byte, eventType, contentType, correction, topic string) {
-		b := setup(t)
+		b.store.applied, b.dlq.letters = nil, nil
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(body)))
 		for name, value := range map[string]string{
 			"Ce-Type": eventType, "Content-Type": contentType, "Ce-Correction": correction, "X-Topic": topic, "Ce-Key": contentType + topic,

@@ -71,12 +71,12 @@ type bundle struct {
 	now   func() time.Time
 }
 
-func setup(t *testing.T) bundle {
+func setup(t testing.TB) bundle {
 	t.Helper()
 	return setupWith(t, slog.New(slog.DiscardHandler))
 }
 
-func setupWith(t *testing.T, log *slog.Logger) bundle {
+func setupWith(t testing.TB, log *slog.Logger) bundle {
 	t.Helper()
 	b := bundle{store: &fakeStore{effect: store.Effect{Outcome: store.Inserted}}, dlq: &fakeDLQ{}}
 	srv := service.New(service.Config{}, log)

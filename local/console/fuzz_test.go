@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"unicode"
 
 	"github.com/stretchr/testify/require"
@@ -19,8 +20,10 @@ func FuzzReadable(f *testing.F) {
 		require.NoError(t, err)
 		for _, text := range []string{string(line), strings.ReplaceAll(raw, "\n", "")} {
 			var out strings.Builder
-			_, err = newReadable(&out, "poll").Write([]byte(text + "\n"))
-			require.NoError(t, err)
+			synctest.Test(t, func(t *testing.T) { // which does not wait for more lines
+				_, err = newReadable(&out, "poll").Write([]byte(text + "\n"))
+				require.NoError(t, err)
+			})
 			for i, printed := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
 				require.Equal(t, i == 0, strings.HasPrefix(printed, "poll"), "%q", printed)
 				require.False(t, strings.ContainsFunc(printed, func(r rune) bool { return !unicode.IsPrint(r) && r != '\t' }), "%q", printed)
