@@ -126,10 +126,13 @@ PROMISES := $(addprefix ./functions/compute-ma/internal/,series store averages s
 mutants: build ## change the code in small ways, and list the changes that its tests do not notice (PKG=packages, BUDGET=1h, SEED=1)
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go run ./shared/testenv/mutants -budget $(or $(BUDGET),1h) -seed $(or $(SEED),1) $(or $(PKG),$(PROMISES))
 
-fuzz: tools ## fuzz every decoder, each for FUZZTIME (30s, or a number of executions: FUZZTIME=10000000x)
+# Without guidance, a binary is not instrumented, and ten times as fast. It goes on from what runs with guidance found.
+UNGUIDED = -timeout 0 -args -test.fuzz "^$$target$$" -test.fuzztime $(FUZZTIME) -test.fuzzcachedir "$$(go env GOCACHE)/fuzz/marketdata/$$dir"
+fuzz: tools ## fuzz every decoder, each for FUZZTIME (30s, or a number of executions: FUZZTIME=10000000x); FUZZ=unguided: after a first run, ten times as fast
 	@for file in $$(grep -l --include='*_test.go' -r '^func Fuzz' functions shared local); do \
+		dir=$$(dirname $$file); \
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
+			go test -C $$dir -run '^$$' $(if $(filter unguided,$(FUZZ)),$(UNGUIDED),-fuzz "^$$target$$" -fuzztime $(FUZZTIME)) || exit 1; \
 		done; \
 	done
 
