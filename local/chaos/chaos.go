@@ -117,7 +117,7 @@ func play(ctx context.Context, o Options, bin string, seed uint64) (err error) {
 	})
 	stopWatching()
 	loaded.Wait()
-	say("%s", c.report(plan, s.restarts.Load(), time.Since(faultsEnd)))
+	say("%s", c.report(s.restarts.Load(), time.Since(faultsEnd)))
 	if err != nil && ctx.Err() != nil {
 		return errors.Join(context.Cause(ctx), err)
 	}
@@ -125,10 +125,13 @@ func play(ctx context.Context, o Options, bin string, seed uint64) (err error) {
 }
 
 // report says what happened, in a few lines.
-func (c *checker) report(plan []Fault, restarts int64, settled time.Duration) string {
-	kinds := map[Kind]int{}
-	for _, f := range plan {
-		kinds[f.Kind]++
+func (c *checker) report(restarts int64, settled time.Duration) string {
+	kinds, done := map[Kind]int{}, 0
+	for _, f := range c.faults {
+		if !f.failed {
+			kinds[f.Kind]++
+			done++
+		}
 	}
 	var faults []string
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
@@ -141,7 +144,7 @@ func (c *checker) report(plan []Fault, restarts int64, settled time.Duration) st
 		requests += n
 	}
 	text := fmt.Sprintf("  %d faults (%s), %d restarts of processes\n  %d requests, of which %d prices answered; %d events, %d dead letters, %d points; settled %v after the last fault",
-		len(plan), strings.Join(faults, ", "), restarts, requests, len(c.quotes), len(c.events), len(c.letters), len(c.points), settled.Round(time.Second))
+		done, strings.Join(faults, ", "), restarts, requests, len(c.quotes), len(c.events), len(c.letters), len(c.points), settled.Round(time.Second))
 	if c.healed != nil {
 		text += fmt.Sprintf("\n  healed last: %v", c.healed)
 	}

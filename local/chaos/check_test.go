@@ -170,7 +170,7 @@ func TestLimitsOfClientsAndProviders(t *testing.T) {
 		return all
 	}
 	redis := func(kind Kind, from, to int) injected {
-		return injected{Fault{Kind: kind, Target: "redis"}, began.Add(time.Duration(from) * time.Second), began.Add(time.Duration(to) * time.Second)}
+		return injected{Fault: Fault{Kind: kind, Target: "redis"}, from: began.Add(time.Duration(from) * time.Second), to: began.Add(time.Duration(to) * time.Second)}
 	}
 	alone := func(all []admission) []admission {
 		for i := range all {

@@ -28,6 +28,7 @@ type injector struct {
 type injected struct {
 	Fault
 	from, to time.Time
+	failed   bool // it could not be done
 }
 
 // run applies all faults, each at its time, and returns once all are over.
@@ -41,11 +42,12 @@ func (in *injector) run(ctx context.Context, plan []Fault) {
 		all.Go(func() {
 			from := time.Now()
 			in.note("%s", f)
-			if err := in.apply(ctx, f); err != nil {
+			err := in.apply(ctx, f)
+			if err != nil {
 				in.note("         not done: %s %s: %v", f.Kind, f.Target, err)
 			}
 			in.mu.Lock()
-			in.done = append(in.done, injected{f, from, time.Now()})
+			in.done = append(in.done, injected{f, from, time.Now(), err != nil})
 			in.mu.Unlock()
 		})
 	}

@@ -21,36 +21,36 @@ import (
 	"marketdata/shared/freeport"
 )
 
-// postgres is the database: a primary on a small disk of its own, if we may mount one, and a standby that follows it synchronously.
+// postgres is the database: a primary, and a standby that follows it synchronously.
 type postgres struct {
 	*system
-	folder  string // of the primary; on its own disk if mounted
-	mounted bool
-	ownURL  string // of the present primary, not through the proxy, as the owner
-	data    string // of the present primary
 	standby *process.Process
-	next    struct{ url, data string } // of the standby; empty: none, or it has taken over
+
+	primary server // present one
+	next    server // standby; without a URL: there is none, or it has taken over
+}
+
+// server is a server of Postgres.
+type server struct {
+	folder  string
+	mounted bool   // whether folder is on a disk of its own
+	data    string // in folder
+	url     string // not through the proxy, as the owner
 }
 
 // diskSize is enough for a schedule, and little to fill.
 const diskSize = "600m"
 
 func (pg *postgres) start(ctx context.Context, given services.Addresses) (a services.Addresses, err error) {
-	if err := os.MkdirAll(pg.folder, 0o711); err != nil { //nolint:gosec // Postgres' user must be able to enter it
-		return a, fmt.Errorf("create data folder: %w", err)
+	if pg.primary, err = pg.newServer(ctx, "primary"); err != nil {
+		return a, err
 	}
-	if os.Geteuid() == 0 {
-		mount := exec.CommandContext(ctx, "mount", "-t", "tmpfs", "-o", "mode=0711,size="+diskSize, "chaos", pg.folder) //nolint:gosec // our own folder
-		if pg.mounted = mount.Run() == nil; pg.mounted {
-			pg.onStop(func() { _ = exec.Command("umount", pg.folder).Run() }) //nolint:gosec,noctx // our own folder
-		}
-	}
-	a, stop, err := services.Start(ctx, services.Options{Dir: pg.folder, Durable: true, Say: pg.say("postgres"), Addresses: given})
+	a, stop, err := services.Start(ctx, services.Options{Dir: pg.primary.folder, Durable: true, Say: pg.say("postgres"), Addresses: given})
 	if err != nil {
 		return a, err
 	}
 	pg.onStop(func() { stop(context.Background()) })
-	pg.ownURL, pg.data = a.DatabaseURL, filepath.Join(pg.folder, "postgres")
+	pg.primary.url, pg.primary.data = a.DatabaseURL, filepath.Join(pg.primary.folder, "postgres")
 	for _, setting := range []string{"max_wal_size = '128MB'", "min_wal_size = '32MB'", "wal_keep_size = '0'"} {
 		if err := pg.exec(ctx, "alter system set "+setting); err != nil {
 			return a, err
@@ -62,6 +62,21 @@ func (pg *postgres) start(ctx context.Context, given services.Addresses) (a serv
 	return a, prepareDatabase(ctx, a)
 }
 
+// newServer makes the folder of a server, on a small disk of its own if we may mount one.
+func (pg *postgres) newServer(ctx context.Context, name string) (server, error) {
+	v := server{folder: filepath.Join(pg.dir, name)}
+	if err := os.MkdirAll(v.folder, 0o711); err != nil { //nolint:gosec // Postgres' user must be able to enter it
+		return v, fmt.Errorf("create data folder: %w", err)
+	}
+	if os.Geteuid() == 0 {
+		mount := exec.CommandContext(ctx, "mount", "-t", "tmpfs", "-o", "mode=0711,size="+diskSize, "chaos", v.folder) //nolint:gosec // our own folder
+		if v.mounted = mount.Run() == nil; v.mounted {
+			pg.onStop(func() { _ = exec.Command("umount", v.folder).Run() }) //nolint:gosec,noctx // our own folder
+		}
+	}
+	return v, nil
+}
+
 func (pg *postgres) connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -69,7 +84,7 @@ func (pg *postgres) connect(ctx context.Context, url string) (*pgx.Conn, error) 
 }
 
 func (pg *postgres) exec(ctx context.Context, statement string) error {
-	conn, err := pg.connect(ctx, pg.ownURL)
+	conn, err := pg.connect(ctx, pg.primary.url)
 	if err != nil {
 		return fmt.Errorf("connect to postgres: %w", err)
 	}
@@ -80,7 +95,7 @@ func (pg *postgres) exec(ctx context.Context, statement string) error {
 
 // addStandby makes a standby that every commit waits for, so that a fail-over loses none.
 func (pg *postgres) addStandby(ctx context.Context) error {
-	conn, err := pg.connect(ctx, pg.ownURL)
+	conn, err := pg.connect(ctx, pg.primary.url)
 	if err != nil {
 		return fmt.Errorf("connect to postgres: %w", err)
 	}
@@ -93,27 +108,27 @@ func (pg *postgres) addStandby(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	u, err := url.Parse(pg.ownURL)
+	u, err := url.Parse(pg.primary.url)
 	if err != nil {
 		return fmt.Errorf("parse our own URL: %w", err)
 	}
-	owner, err := os.Stat(pg.data)
+	owner, err := os.Stat(pg.primary.data)
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	attr := &syscall.SysProcAttr{}
-	parent := filepath.Join(pg.dir, "standby")
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return fmt.Errorf("create data folder: %w", err)
+	next, err := pg.newServer(ctx, "standby")
+	if err != nil {
+		return err
 	}
 	if stat, ok := owner.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
 		attr.Credential = &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}
-		if err := os.Chown(parent, int(stat.Uid), int(stat.Gid)); err != nil {
+		if err := os.Chown(next.folder, int(stat.Uid), int(stat.Gid)); err != nil {
 			return fmt.Errorf("set owner of data folder: %w", err)
 		}
 	}
-	data := filepath.Join(parent, "data")
-	copied := exec.CommandContext(ctx, filepath.Join(bin, "pg_basebackup"), "-D", data, "-R", "-X", "stream", "-c", "fast", "-d", pg.ownURL) //nolint:gosec // our own server
+	next.data = filepath.Join(next.folder, "data")
+	copied := exec.CommandContext(ctx, filepath.Join(bin, "pg_basebackup"), "-D", next.data, "-R", "-X", "stream", "-c", "fast", "-d", pg.primary.url) //nolint:gosec // our own server
 	copied.Dir, copied.SysProcAttr = "/", attr
 	if out, err := copied.CombinedOutput(); err != nil {
 		return fmt.Errorf("pg_basebackup: %w\n%s", err, out)
@@ -122,7 +137,7 @@ func (pg *postgres) addStandby(ctx context.Context) error {
 	pg.standby, err = process.Start(process.Options{
 		Name: "standby",
 		Command: func() *exec.Cmd {
-			cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", //nolint:gosec,noctx // ended by Stop
+			cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", next.data, "-p", strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", //nolint:gosec,noctx // ended by Stop
 				"-c", "unix_socket_directories=", "-c", "max_connections=200")
 			own := *attr
 			cmd.Dir, cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = "/", &own, log, log
@@ -135,7 +150,8 @@ func (pg *postgres) addStandby(ctx context.Context) error {
 	}
 	pg.onStop(func() { pg.standby.Stop(context.Background()) })
 	u.Host = "127.0.0.1:" + strconv.Itoa(port)
-	pg.next.url, pg.next.data = u.String(), data
+	next.url = u.String()
+	pg.next = next
 	if _, err := conn.Exec(ctx, "alter system set synchronous_standby_names = '*'"); err != nil {
 		return fmt.Errorf("synchronous standby: %w", err)
 	}
@@ -179,8 +195,7 @@ func (pg *postgres) failOver(ctx context.Context) error {
 	}
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
-	pg.ownURL, pg.data, pg.mounted = pg.next.url, pg.next.data, false
-	pg.next.url, pg.next.data = "", ""
+	pg.primary, pg.next = pg.next, server{}
 	return nil
 }
 
@@ -188,12 +203,12 @@ func (pg *postgres) failOver(ctx context.Context) error {
 func (pg *postgres) url() string {
 	pg.mu.Lock()
 	defer pg.mu.Unlock()
-	return pg.ownURL
+	return pg.primary.url
 }
 
 func (pg *postgres) pid() (int, error) {
 	pg.mu.Lock()
-	data := pg.data
+	data := pg.primary.data
 	pg.mu.Unlock()
 	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid")) //nolint:gosec // of our own server
 	if err != nil {
@@ -203,16 +218,17 @@ func (pg *postgres) pid() (int, error) {
 	return strconv.Atoi(first)
 }
 
-var errNoDisk = errors.New("postgres has no disk of its own, which only root can mount, or has failed over")
+var errNoDisk = errors.New("postgres has no disk of its own, which only root can mount")
 
 // fillDisk leaves no room on the disk, and returns what makes room again.
 func (pg *postgres) fillDisk() (end func(), err error) {
-	if pg.mu.Lock(); !pg.mounted {
-		pg.mu.Unlock()
+	pg.mu.Lock()
+	primary := pg.primary
+	pg.mu.Unlock()
+	if !primary.mounted {
 		return nil, errNoDisk
 	}
-	pg.mu.Unlock()
-	ballast, err := os.Create(filepath.Join(pg.folder, "ballast"))
+	ballast, err := os.Create(filepath.Join(primary.folder, "ballast"))
 	if err != nil {
 		return nil, fmt.Errorf("fill disk: %w", err)
 	}

@@ -204,7 +204,7 @@ func (s *system) startServices(ctx context.Context, withStandby bool) (services.
 	if _, err := s.redisPID(ctx); err != nil {
 		return a, errors.New("chaos needs redis-server: an emulated one cannot be killed")
 	}
-	s.postgres = &postgres{system: s, folder: filepath.Join(s.dir, "primary")}
+	s.postgres = &postgres{system: s}
 	a, err = s.postgres.start(ctx, services.Addresses{RedisURL: a.RedisURL, Kafka: given.Kafka})
 	if err != nil {
 		return a, err
