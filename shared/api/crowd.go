@@ -11,6 +11,9 @@ import (
 // Postgres: they would only use memory, and each would take as long as all of them.
 const together = 8
 
+// inLine is how many others wait: an operation that has less than this many answers a second is slow already.
+const inLine = 256
+
 // inTurn gives requests without a body their turns. A turn is for the time until the answer begins: a client that reads slowly has none.
 func inTurn(c crowd.Crowd, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
