@@ -12,6 +12,7 @@ import (
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/functions/compute-ma/internal/store"
+	"marketdata/shared/crowd"
 	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
@@ -47,7 +48,8 @@ type receiver struct {
 
 // routes mounts the receiver. Nothing limits the rate of events.
 func (h *receiver) routes(mux *http.ServeMux) {
-	mux.Handle("POST /{$}", ingress.Handler{MaxBytes: h.maxBytes, Handle: h.receive, Refuse: h.refuse})
+	turns := crowd.New(ingress.Together, ingress.InLine)
+	mux.Handle("POST /{$}", ingress.Handler{MaxBytes: h.maxBytes, Handle: ingress.InTurn(turns, h.receive), Refuse: h.refuse})
 	mux.HandleFunc("POST /dry-run", h.dryRun)
 }
 

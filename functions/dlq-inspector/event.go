@@ -12,6 +12,7 @@ import (
 	"marketdata/functions/dlq-inspector/internal/intake"
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/replay"
+	"marketdata/shared/crowd"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/metric"
@@ -42,7 +43,10 @@ type upkeep interface {
 }
 
 func (r *receiver) routes(mux *http.ServeMux) {
-	mux.Handle("POST /{$}", r.intake.Admit(ingress.Handler{MaxBytes: letter.MaxRequestBytes, Handle: r.event, Refuse: r.unreadable}))
+	turns := crowd.New(ingress.Together, ingress.InLine)
+	take := ingress.InTurn(turns, r.take)
+	unreadable := func(ctx context.Context, d ingress.Delivery, _ error) error { return take(ctx, d) } // it is a letter, too
+	mux.Handle("POST /{$}", r.intake.Admit(ingress.Handler{MaxBytes: letter.MaxRequestBytes, Handle: ingress.InTurn(turns, r.event), Refuse: unreadable}))
 }
 
 // event handles one delivery. Its errors are all Unavailable: with any answer but 204 and 503, the platform would send the letter to the
@@ -61,11 +65,6 @@ func (r *receiver) tick(ctx context.Context) error {
 	return errors.Join(
 		r.upkeep.RecoverReplays(ctx), r.upkeep.ForgetKeys(ctx), r.upkeep.ForgetVerdicts(ctx), r.upkeep.FoldCounts(ctx),
 		r.bulks.Advance(ctx, tickAdvance), r.upkeep.RemoveSettled(ctx, r.retention), index.Wait())
-}
-
-// unreadable handles a delivery that is no event: it is a letter, too.
-func (r *receiver) unreadable(ctx context.Context, d ingress.Delivery, _ error) error {
-	return r.take(ctx, d)
 }
 
 func (r *receiver) take(ctx context.Context, d ingress.Delivery) error {

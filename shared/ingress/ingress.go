@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"marketdata/shared/crowd"
 	"marketdata/shared/fault"
 	"marketdata/shared/problem"
 	"marketdata/shared/request"
@@ -80,6 +81,28 @@ func (d Delivery) IsTick() bool {
 // Func handles one delivery. nil acknowledges it. The response to an error depends on its kind: 422 for Invalid (dead letter sink),
 // otherwise a status that the platform retries.
 type Func func(ctx context.Context, d Delivery) error
+
+// InTurn gives deliveries their turns, of which c has enough for all that platforms send at a time. Some are in no crowd: those whose sender
+// ignores the answer, because a refusal would lose them, and ticks, which others wait for.
+func InTurn(c crowd.Crowd, handle Func) Func {
+	return func(ctx context.Context, d Delivery) error {
+		if d.StatusIgnored || d.IsTick() {
+			return handle(ctx, d)
+		}
+		if err := c.Enter(ctx); err != nil {
+			return err
+		}
+		defer c.Leave()
+		return handle(ctx, d)
+	}
+}
+
+// Together is how many deliveries are worked on at a time: as many as transactions and batches take, so that more would not be faster.
+// InLine is how many others wait for their turn.
+const (
+	Together = 512
+	InLine   = 1024
+)
 
 // Handler receives events. It is used in place of the SDK's HTTP server, which does not let us set body limit, status and error
 // body, and leaks requests when a client disconnects (see the README's decisions).
