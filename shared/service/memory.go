@@ -2,7 +2,9 @@ package service
 
 import (
 	"math"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 )
 
 // TuneGC lets garbage gather to so many percent of what lives, unless the environment has GOGC: a function keeps a few megabytes
@@ -16,10 +18,34 @@ func TuneGC(percent int) {
 
 // LimitMemory is [TuneGC] with 400 percent and a soft limit on what Go holds, in MiB, unless GOMEMLIMIT in the environment has set one.
 // Garbage may gather to four times what lives, and a collection in the middle of a burst finds much alive that is garbage a second
-// later; the limit bounds that. It must lie well above what a function keeps alive under load; otherwise it does little but collect.
+// later; the limit bounds that. Whenever what lives comes near the limit, as with thousands of connections, the limit rises with it:
+// otherwise the function would do little but collect.
 func LimitMemory(mebibytes int64) {
 	TuneGC(400)
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(mebibytes << 20)
+		l := &limit{least: mebibytes << 20, now: mebibytes << 20}
+		debug.SetMemoryLimit(l.now)
+		runtime.SetFinalizer(l, follow)
 	}
 }
+
+// limit is garbage at each collection, and lives on.
+type limit struct{ least, now int64 }
+
+// follow sets the memory limit after a collection, unless somebody else has set another.
+func follow(l *limit) {
+	if debug.SetMemoryLimit(-1) != l.now {
+		return
+	}
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(samples)
+	lives := int64(samples[0].Value.Uint64() + samples[1].Value.Uint64()) //nolint:gosec // bytes in memory
+	if now := max(l.least, lives+lives/4+beside); now != l.now {
+		l.now = now
+		debug.SetMemoryLimit(now)
+	}
+	runtime.SetFinalizer(l, follow)
+}
+
+// beside is what the memory limit counts beside objects and stacks, with room to spare, in bytes.
+const beside = 16 << 20
