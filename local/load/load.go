@@ -42,7 +42,7 @@ type sizes struct {
 var (
 	full = sizes{
 		rounds: 5, round: 2 * time.Second, backlog: 100_000, letters: 100_000, replays: 20_000, listed: 1_000_000,
-		jobs: 10_000, symbols: 500, interval: time.Minute, periods: 3, flooding: time.Minute,
+		jobs: 10_000, symbols: 500, interval: time.Minute, periods: 3, flooding: 30 * time.Second,
 	}
 	short = sizes{
 		rounds: 1, round: time.Second, backlog: 10_000, letters: 5_000, replays: 1_000, listed: 20_000,
@@ -52,6 +52,9 @@ var (
 
 // missSymbols is the number of invented symbols: enough for a round of misses to ask for none twice within CACHE_TTL.
 const missSymbols = 60_000
+
+// floodSymbols is the same for the row "overload", which asks for ten times as many.
+const floodSymbols = 600_000
 
 // figure is one line of the table.
 type figure struct {
@@ -122,7 +125,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
-	s, err := startSystem(ctx, binDir, missSymbols)
+	symbols := missSymbols
+	if slices.Contains(o.Rows, "overload") {
+		symbols = floodSymbols
+	}
+	s, err := startSystem(ctx, binDir, symbols)
 	if err != nil {
 		return err
 	}

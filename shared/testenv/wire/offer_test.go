@@ -3,6 +3,7 @@ package wire_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,13 +35,45 @@ func TestOfferCountsWhatBecameOfRequests(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	o, err := wire.Offer(t.Context(), server.URL, 10, 200, time.Second, func(int) []byte { return wire.Request("GET", server.URL+"/", nil) })
+	o, err := wire.Offer(t.Context(), server.URL, 200, 200, time.Second, func(int) []byte { return wire.Request("GET", server.URL+"/", nil) })
 	require.NoError(t, err)
-	require.InDelta(t, 200, o.Rate, 60, "at most what was asked for, and not much less")
-	require.NotZero(t, o.Admitted)
-	require.Equal(t, o.Admitted, o.Hits)
-	require.NotZero(t, o.P99)
-	require.InDelta(t, 2*o.Admitted, o.Refused, 3)
-	require.NotZero(t, o.Other["status 503"])
+	require.Equal(t, 200, o.Sent)
+	require.Equal(t, 40, o.Admitted)
+	require.Equal(t, 40, o.Hits)
+	require.Equal(t, 80, o.Refused)
+	require.Equal(t, 40, o.Other["status 503"])
 	require.Len(t, o.Other, 2, "and cut connections")
+	require.NotZero(t, o.P99)
+	require.NotZero(t, o.CPU)
+	require.Zero(t, o.NotSent)
+}
+
+// Requests become due whether or not others are answered. Beyond what may be in flight they are counted, not sent.
+func TestOfferDoesNotWaitForAnswers(t *testing.T) {
+	t.Parallel()
+	const most = 10
+	var inFlight, served atomic.Int64
+	var beyond atomic.Bool
+	answer := make(chan struct{})
+	full := sync.OnceFunc(func() { time.AfterFunc(200*time.Millisecond, func() { close(answer) }) })
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		served.Add(1)
+		switch now := inFlight.Add(1); {
+		case now == most:
+			full()
+		case now > most:
+			beyond.Store(true)
+		}
+		defer inFlight.Add(-1)
+		<-answer
+	}))
+	defer server.Close()
+	o, err := wire.Offer(t.Context(), server.URL, most, 200, time.Second, func(int) []byte { return wire.Request("GET", server.URL+"/", nil) })
+	require.NoError(t, err)
+	require.False(t, beyond.Load())
+	require.Equal(t, 200, o.Sent+o.NotSent)
+	require.EqualValues(t, o.Sent, served.Load())
+	require.Equal(t, o.Sent, o.Admitted)
+	require.NotZero(t, o.NotSent)
+	require.Empty(t, o.Other)
 }
