@@ -71,13 +71,13 @@ type bundle struct {
 	now   func() time.Time
 }
 
-func setup(t testing.TB) bundle {
-	t.Helper()
-	return setupWith(t, slog.New(slog.DiscardHandler))
+func setup(tb testing.TB) bundle {
+	tb.Helper()
+	return setupWith(tb, slog.New(slog.DiscardHandler))
 }
 
-func setupWith(t testing.TB, log *slog.Logger) bundle {
-	t.Helper()
+func setupWith(tb testing.TB, log *slog.Logger) bundle {
+	tb.Helper()
 	b := bundle{store: &fakeStore{effect: store.Effect{Outcome: store.Inserted}}, dlq: &fakeDLQ{}}
 	srv := service.New(service.Config{}, log)
 	r := &receiver{
