@@ -12,8 +12,20 @@ import (
 // FuzzParse reads any schedule. What is accepted never repeats at an interval, and ticks at whole seconds that the fields name, missing none.
 func FuzzParse(f *testing.F) {
 	for _, c := range [][2]string{
-		{"*/5 * * * * *", ""}, {"0 9 * * 1-5", "America/New_York"}, {"0 0 30 2 *", ""}, {"59 23 31 1,3,5 ?", "UTC"}, {"5/20 1-9/3 * * *", "Europe/Berlin"},
-		{"@hourly", ""}, {"* * * * *", ""}, {"* * * * * *", ""}, {"@every 5s", ""}, {" @every 5s", ""}, {"", "UTC @every 5s"}, {"0 0 13 * 5", ""}, {"30 2 * mar sun", "Europe/Berlin"}, {"* * * * *", "../UTC"},
+		{"*/5 * * * * *", ""},
+		{"0 9 * * 1-5", "America/New_York"},
+		{"0 0 30 2 *", ""},
+		{"59 23 31 1,3,5 ?", "UTC"},
+		{"5/20 1-9/3 * * *", "Europe/Berlin"},
+		{"@hourly", ""},
+		{"* * * * *", ""},
+		{"* * * * * *", ""},
+		{"@every 5s", ""},
+		{" @every 5s", ""},
+		{"", "UTC @every 5s"},
+		{"0 0 13 * 5", ""},
+		{"30 2 * mar sun", "Europe/Berlin"},
+		{"* * * * *", "../UTC"},
 	} {
 		f.Add(c[0], c[1], int64(1_767_262_832_000_000_001))
 	}
