@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"marketdata/functions/dlq-inspector/internal/letter"
+	"marketdata/shared/ingress"
 )
 
 // Limits of the metadata in a request. Proxies commonly accept 60 KiB of headers.
@@ -40,7 +41,7 @@ func outgoing(l letter.Stored, token uuid.UUID, by *edit) (http.Header, []byte) 
 	if _, _, err := mime.ParseMediaType(contentType); err == nil && headerValue(contentType) == contentType {
 		h.Set("Content-Type", contentType)
 	}
-	if by == nil && isStructured(contentType) {
+	if by == nil && isEnvelope(contentType, value) {
 		return h, value
 	}
 	setAttributes(h, l, attributes)
@@ -53,8 +54,14 @@ func outgoing(l letter.Stored, token uuid.UUID, by *edit) (http.Header, []byte) 
 	return h, value
 }
 
-func isStructured(contentType string) bool {
-	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(contentType)), "application/cloudevents")
+// isEnvelope reports a CloudEvent in structured mode. The content type alone does not make it one: a KafkaSource delivers a record of that
+// type that is no CloudEvent as a plain record.
+func isEnvelope(contentType string, value []byte) bool {
+	if !strings.HasPrefix(strings.ToLower(strings.TrimSpace(contentType)), "application/cloudevents") {
+		return false
+	}
+	_, err := ingress.Decode(http.Header{"Content-Type": {contentType}}, value)
+	return err == nil
 }
 
 // notCarried reports an attribute that is set elsewhere, or that describes a delivery instead of the event: with the knativekafka
