@@ -49,6 +49,7 @@ func FuzzMask(f *testing.F) {
 	f.Add("a+b/c=d\"e", `{"key":"`, `"}`)
 	f.Add("demo", "the ", " key")
 	f.Add("0000000\"", "0", "0")
+	f.Add("d0000000", "0", "0000000")
 	f.Fuzz(func(t *testing.T, key, before, after string) {
 		mask := newMask(key)
 		if len(key) < shortKey || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
@@ -58,8 +59,9 @@ func FuzzMask(f *testing.F) {
 		quoted, err := json.Marshal(key)
 		require.NoError(t, err)
 		for _, echo := range []string{key, strings.ToUpper(key), url.QueryEscape(key), url.PathEscape(key), string(quoted[1 : len(quoted)-1])} {
-			masked := string(mask([]byte(before + echo + after)))
-			require.NotContains(t, strings.ToLower(masked), strings.ToLower(echo))
+			for part := range strings.SplitSeq(string(mask([]byte(before+echo+after))), "REDACTED") { // which may begin, or end, as the key does
+				require.NotContains(t, strings.ToLower(part), strings.ToLower(echo))
+			}
 		}
 	})
 }
