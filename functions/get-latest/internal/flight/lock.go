@@ -136,10 +136,13 @@ func encodeFailure(err error) string {
 	return string(text)
 }
 
+// longestWait is longer than any provider's ban.
+const longestWait = 100 * time.Hour
+
 func decodeFailure(text string) error {
 	var w wire
-	if err := json.Unmarshal([]byte(text), &w); err != nil {
+	if err := json.Unmarshal([]byte(text), &w); err != nil || w.Code == "" {
 		return fault.Wrap(err, fault.Unavailable, fault.CodeProviderUnavailable, "the provider failed a moment ago")
 	}
-	return fault.New(w.Kind, w.Code, "%s", w.Detail).After(time.Duration(w.RetryAfterMS) * time.Millisecond)
+	return fault.New(w.Kind, w.Code, "%s", w.Detail).After(time.Duration(min(max(w.RetryAfterMS, 0), longestWait.Milliseconds())) * time.Millisecond)
 }
