@@ -119,6 +119,7 @@ func FuzzDecode(f *testing.F) {
 			require.True(t, fault.Permanent(err))
 			return
 		}
+		require.Zero(t, o.ObservedAt.Nanosecond()%1000, "as the database has it")
 		m, err := priceevent.Encode(o)
 		require.NoError(t, err)
 		again, err := priceevent.Decode(m.Value, 0, now)
@@ -142,6 +143,9 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	f.Add([]byte(`{"symbol":"A","symbol":"B","Symbol":"C"} `))
 	f.Add([]byte(`[1]`))
 	f.Add([]byte("\"\xff\""))
+	f.Add([]byte(strings.TrimSuffix(valid, "}") + `,"symbol":null}`))
+	f.Add([]byte(valid + "1"))
+	f.Add([]byte(strings.Replace(valid, `"0190f5d8-0000-7000-8000-000000000001"`, `"x0190f5d8-0000-7000-8000-000000000001x"`, 1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, err := priceevent.Decode(data, 0, now)
 		if len(data) == 0 {
@@ -155,9 +159,19 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 		}
 		o, err := priceevent.Decode(data, 0, now)
 		require.NoError(t, err)
-		var symbol string
-		require.NoError(t, json.Unmarshal(members["symbol"], &symbol))
-		require.Equal(t, strings.ToUpper(symbol), string(o.Symbol))
+		texts := map[string]string{}
+		for _, name := range []string{"symbol", "source", "raw_response_id", "timestamp"} {
+			var text *string
+			require.NoError(t, json.Unmarshal(members[name], &text))
+			require.NotNil(t, text, name)
+			texts[name] = *text
+		}
+		require.Equal(t, []string{strings.ToUpper(texts["symbol"]), texts["source"]}, []string{string(o.Symbol), o.Provider})
+		require.NoError(t, uuid.Validate(texts["raw_response_id"]))
+		require.Equal(t, uuid.MustParse(texts["raw_response_id"]), o.RawResponseID)
+		if at, err := time.Parse(time.RFC3339Nano, texts["timestamp"]); err == nil {
+			require.True(t, at.Truncate(time.Microsecond).Equal(o.ObservedAt), "%s became %s", at, o.ObservedAt)
+		}
 		price, err := market.ParsePrice(string(members["price"]))
 		require.NoError(t, err)
 		require.Equal(t, price, o.Price)

@@ -122,6 +122,12 @@ func TestOtherBytesAreRefused(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{1})
+	f.Add(series.Newest{Points: []series.Point{point(5, "1"), point(5, "2")}}.Append(nil))
+	var many []series.Point
+	for at := range series.MaxPoints + 1 {
+		many = append([]series.Point{point(int64(at), "1")}, many...)
+	}
+	f.Add(series.Newest{Points: many}.Append(nil))
 	f.Add(series.Newest{Points: []series.Point{point(5, "1.5"), point(4, "99999999999999999999.999999999999999999")}}.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n, err := series.Decode(b)
@@ -130,6 +136,9 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		require.LessOrEqual(t, len(n.Points), series.MaxPoints)
+		for i := 1; i < len(n.Points); i++ {
+			require.Greater(t, n.Points[i-1].At, n.Points[i].At)
+		}
 		again, err := series.Decode(n.Append(nil))
 		require.NoError(t, err)
 		require.Equal(t, n, again)

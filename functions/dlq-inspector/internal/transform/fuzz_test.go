@@ -1,6 +1,7 @@
 package transform_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -34,6 +35,8 @@ func FuzzRun(f *testing.F) {
 		{`gsub("";"x")`, `"` + strings.Repeat("a", 1000) + `"`},
 		{`.a as $x | "\("\("\($x)")")"`, `{"a":1}`},
 		{"ltrimstr(1) // @sh", `"\ud800"`},
+		{"1", "1 2"},
+		{"reduce range(21) as $x (.; [., .])", "1"},
 	} {
 		f.Add(seed[0], []byte(seed[1]))
 	}
@@ -53,6 +56,7 @@ func FuzzRun(f *testing.F) {
 			return
 		}
 		require.True(t, json.Valid(out) || strings.Count(string(out), "[")+strings.Count(string(out), "{") > 10_000, "%.200s", out)
+		require.True(t, json.Valid(bytes.TrimPrefix(value, []byte("\ufeff"))), "%.200q", value)
 		require.LessOrEqual(t, len(out), transform.MaxBytes)
 		if again, err := p.Run(t.Context(), value); err == nil {
 			require.Equal(t, string(out), string(again))

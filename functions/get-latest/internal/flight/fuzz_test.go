@@ -1,9 +1,9 @@
 package flight
 
 import (
-	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,13 +17,14 @@ func FuzzFailure(f *testing.F) {
 	f.Add(`{"kind":4,"code":"x","retry_after_ms":9223372036854775807}`, "", "", 0, int64(0))
 	f.Add(`{"kind":99,"code":"x","retry_after_ms":-1}`, "a\x00b", "%s%!d", -1, int64(-1))
 	f.Add("{junk", "\u2028", "<&>", 1, int64(7))
+	f.Add("0", "\xd7", "\xb4", 5, int64(1434))
 	f.Add("null", "x", "\xff", 3, int64(1))
 	f.Fuzz(func(t *testing.T, text, code, detail string, kind int, ms int64) {
 		read, ok := fault.As(decodeFailure(text))
 		require.True(t, ok)
 		require.NotEmpty(t, read.Code)
 		require.True(t, read.RetryAfter >= 0 && read.RetryAfter <= longestWait, read.RetryAfter)
-		if kind < int(fault.Internal) || kind > int(fault.Unavailable) || ms < 0 || ms > longestWait.Milliseconds() || code == "" || strings.ToValidUTF8(code+detail, "") != code+detail {
+		if kind < int(fault.Internal) || kind > int(fault.Unavailable) || ms < 0 || ms > longestWait.Milliseconds() || code == "" || !utf8.ValidString(code) || !utf8.ValidString(detail) {
 			return
 		}
 		want := fault.New(fault.Kind(kind), code, "%s", detail).After(time.Duration(ms) * time.Millisecond)

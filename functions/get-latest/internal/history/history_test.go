@@ -233,15 +233,18 @@ func TestBoundsOfASpan(t *testing.T) {
 
 // FuzzPageToken checks that a token is either refused or one that this query could have returned, and that nothing panics.
 func FuzzPageToken(f *testing.F) {
-	open, err := timerange.Parse("", "")
+	march, err := timerange.Parse("2024-03-01", "2024-04-01")
 	require.NoError(f, err)
-	q := span{symbol: "AAPL", provider: "yfinance", Range: open}
-	f.Add(newToken(time.UnixMicro(1), q))
-	f.Add(newToken(open.To, q)) // no point can be there
+	q := span{symbol: "AAPL", provider: "yfinance", Range: march}
+	for _, at := range []time.Time{march.From.Add(-time.Microsecond), march.From, march.To.Add(-time.Microsecond), march.To} { // no point can be at the first or the last
+		f.Add(newToken(at, q))
+	}
 	f.Add(url.QueryEscape("AAAA===="))
+	f.Add("")
 	f.Fuzz(func(t *testing.T, token string) {
 		if last, err := readToken(token, q); err == nil {
 			require.Equal(t, token, newToken(last, q))
+			require.True(t, !last.Before(march.From) && last.Before(march.To))
 		}
 	})
 }
