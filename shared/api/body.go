@@ -88,8 +88,9 @@ func checkBody(want *huma.RequestBody, schemas huma.Registry, header http.Header
 }
 
 func decodeBody(body []byte) (any, error) {
-	// Of two members of one name, the walk would see only the last, but huma decodes an object into the one before.
-	if err := jsontext.NewDecoder(bytes.NewReader(body)).SkipValue(); errors.Is(err, jsontext.ErrDuplicateName) {
+	// Of two members of one name, the walk would see only the last, but huma decodes an object into the one before. A lone surrogate, which
+	// encoding/json replaces, must not end the search for them.
+	if err := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowInvalidUTF8(true)).SkipValue(); errors.Is(err, jsontext.ErrDuplicateName) {
 		return nil, fault.Wrap(err, fault.Invalid, fault.CodeInvalidParameter, "the body has a name twice in one object")
 	}
 	d := json.NewDecoder(bytes.NewReader(body))

@@ -118,6 +118,7 @@ func TestANameIsInAnObjectOnce(t *testing.T) {
 	post := wishes(t)
 	for _, body := range []string{
 		`{"count":1,"count":2}`, `{"inner":{"note":"\u0000"},"inner":{}}`, `{"inner":{"note":"a","note":"b"}}`, `{"count":1,"c\u006funt":2}`,
+		`{"names":["\ud800"],"inner":{"note":"\u0000"},"inner":{}}`,
 	} {
 		w := post(body)
 		require.Equal(t, http.StatusBadRequest, w.Code, body)
