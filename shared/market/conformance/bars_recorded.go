@@ -89,6 +89,10 @@ func FuzzBars(f *testing.F, decode func(upstream.Answer) ([]market.Bar, error)) 
 		}
 		end := func(start time.Time) time.Time { return start.Add(time.Minute) }
 		all.sound(t, market.History{Bars: upstream.Finish(bars, all.from, all.to, usualTime, end)})
+		if len(bars) > 0 {
+			requireSaid(t, body, bars[0].Close)
+			requireSaid(t, body, bars[len(bars)-1].Close)
+		}
 	})
 }
 

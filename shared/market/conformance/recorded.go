@@ -3,6 +3,7 @@ package conformance
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -96,9 +97,24 @@ func FuzzQuotes(f *testing.F, provider string, decode func(market.Symbol, upstre
 		price, err := market.ParsePrice(q.Price.String())
 		require.NoError(t, err)
 		require.Equal(t, q.Price, price)
+		requireSaid(t, body, price)
 		require.True(t, q.ObservedAt.Unix() >= 0 && q.ObservedAt.Year() <= 9999 && q.ObservedAt.Location() == time.UTC, "%s", q.ObservedAt)
 		require.Equal(t, q.Undated, q.Undated && q.ObservedAt.Equal(usualTime))
 	})
+}
+
+// requireSaid requires that a price is a number of the response, at most rounded: an adapter does not calculate.
+func requireSaid(t *testing.T, body []byte, price market.Price) {
+	t.Helper()
+	places := max(-price.Decimal().Exponent(), 0)
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	for token, err := d.Token(); err == nil; token, err = d.Token() {
+		if said, err := market.ParseRounded(fmt.Sprint(token), places); err == nil && said.Cmp(price) == 0 {
+			return
+		}
+	}
+	require.Fail(t, "no such number", "%s in %s", price, body)
 }
 
 // player returns a function that asks the adapter while its provider responds with a status and a body.
