@@ -123,8 +123,8 @@ PROMISES := $(addprefix ./functions/compute-ma/internal/,series store averages s
 	$(addprefix ./functions/poll/internal/,jobs schedule fetch) \
 	$(addprefix ./shared/,ingest ratelimit ratelimit/budget deadletter priceevent timerange coalesce pricecache market fault)
 
-mutants: build ## change the code in small ways, and list the changes that its tests do not notice (PKG=packages, BUDGET=1h, SEED=1)
-	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go run ./shared/testenv/mutants -budget $(or $(BUDGET),1h) -seed $(or $(SEED),1) $(or $(PKG),$(PROMISES))
+mutants: build ## change the code in small ways, and list the changes that its tests do not notice (PKG=packages, BUDGET=1h, SEED=1, ONLY=pattern)
+	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) go run ./shared/testenv/mutants -budget $(or $(BUDGET),1h) -seed $(or $(SEED),1) $(if $(ONLY),-only '$(ONLY)') $(or $(PKG),$(PROMISES))
 
 # Without guidance, a binary is not instrumented, and ten times as fast. It goes on from what runs with guidance found.
 UNGUIDED = -timeout 0 -args -test.fuzz "^$$target$$" -test.fuzztime $(FUZZTIME) -test.fuzzcachedir "$$(go env GOCACHE)/fuzz/marketdata/$$dir"

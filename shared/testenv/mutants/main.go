@@ -1,13 +1,12 @@
 // Mutants changes a package in one small way at a time, and runs the package's tests on each change: a comparison, a condition, a
 // constant, a statement or a field left out, a clause of a query. A change that the tests do not notice survives: either they do not
-// prove what it breaks, or it breaks nothing. Files stay as they are: the compiler reads a mutant through an overlay.
+// prove what it breaks, or it breaks nothing. Files stay as they are: the compiler reads mutants through an overlay.
 //
 // "make mutants" starts the services that the tests need. Tests of built programs do not see mutants.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -22,20 +22,25 @@ import (
 func main() {
 	budget := flag.Duration("budget", time.Hour, "time for all packages; each gets an equal part of what is left")
 	seed := flag.Uint64("seed", 1, "chooses the mutants that are tried within the budget")
+	only := flag.String("only", "", "a pattern of file:line and change, as they are printed: try these mutants alone")
 	flag.Parse()
-	if err := run(context.Background(), flag.Args(), time.Now().Add(*budget), *seed); err != nil {
+	if err := run(context.Background(), flag.Args(), time.Now().Add(*budget), *seed, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, patterns []string, end time.Time, seed uint64) error {
+func run(ctx context.Context, patterns []string, end time.Time, seed uint64, only string) error {
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "mutants")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // best effort
-	args := append([]string{"list", "-f", `{{.ImportPath}} {{.Dir}} {{join .GoFiles " "}}`}, patterns...)
+	args := append([]string{"list", "-f", `{{.ImportPath}} {{.Name}} {{.Dir}} {{join .GoFiles " "}}`}, patterns...)
 	text, err := exec.CommandContext(ctx, "go", args...).Output() //nolint:gosec // the caller's own packages
 	if err != nil {
 		return fmt.Errorf("list packages: %w", err)
@@ -45,14 +50,14 @@ func run(ctx context.Context, patterns []string, end time.Time, seed uint64) err
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	for i, line := range lines {
 		words := strings.Fields(line)
-		p := pkg{words[0], words[1], words[2:]}
-		s, err := p.try(ctx, dir, time.Now().Add(time.Until(end)/time.Duration(len(lines)-i)), rand.New(rand.NewPCG(seed, 0)))
+		p := pkg{words[0], words[1], words[2], words[3:]}
+		s, err := p.try(ctx, dir, time.Now().Add(time.Until(end)/time.Duration(len(lines)-i)), rand.New(rand.NewPCG(seed, 0)), wanted)
 		if err != nil {
 			failures = errors.Join(failures, fmt.Errorf("%s: %w", p.path, err))
 			continue
 		}
 		say("%s: %s\n\n", p.path, s)
-		total = score{total.killed + s.killed, total.survived + s.survived, total.left + s.left}
+		total = score{total.killed + s.killed, total.timedOut + s.timedOut, total.survived + s.survived, total.left + s.left}
 	}
 	say("all: %s\n", total)
 	return failures
@@ -61,20 +66,23 @@ func run(ctx context.Context, patterns []string, end time.Time, seed uint64) err
 func say(format string, values ...any) { _, _ = fmt.Fprintf(os.Stdout, format, values...) }
 
 // score counts mutants that compile; left are those that there was no time for, whether they compile or not.
-type score struct{ killed, survived, left int }
+type score struct{ killed, timedOut, survived, left int }
 
-// String begins with the share of the mutants that the tests noticed.
+// String begins with the share of the mutants that the tests noticed. A mutant that hangs is noticed, too; on a busy machine, some of
+// these were only slow.
 func (s score) String() string {
-	return fmt.Sprintf("%d%%, %d killed, %d survived, %d not tried", 100*s.killed/max(s.killed+s.survived, 1), s.killed, s.survived, s.left)
+	noticed := s.killed + s.timedOut
+	return fmt.Sprintf("%d%%, %d killed, %d timed out, %d survived, %d not tried",
+		100*noticed/max(noticed+s.survived, 1), s.killed, s.timedOut, s.survived, s.left)
 }
 
 type pkg struct {
-	path, dir string
-	files     []string
+	path, name, dir string
+	files           []string
 }
 
-// try tries the mutants of a package in random order until the end. scratch is a folder for overlays.
-func (p pkg) try(ctx context.Context, scratch string, end time.Time, random *rand.Rand) (s score, err error) {
+// try tries the wanted mutants of a package in random order until the end. scratch is a folder for overlays.
+func (p pkg) try(ctx context.Context, scratch string, end time.Time, random *rand.Rand, wanted *regexp.Regexp) (s score, err error) {
 	var all []mutation
 	for _, name := range p.files {
 		if name == "document.go" { // the text and the examples of an OpenAPI document
@@ -84,42 +92,54 @@ func (p pkg) try(ctx context.Context, scratch string, end time.Time, random *ran
 		if err != nil {
 			return s, err
 		}
-		all = append(all, found...)
+		for _, m := range found {
+			if wanted.MatchString(m.String()) {
+				all = append(all, m)
+			}
+		}
 	}
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	began := time.Now()
-	if v := p.test(ctx, "-timeout=15m"); v != survived {
-		return s, errors.New("the tests fail without a mutant")
+	program, verdicts, err := p.build(ctx, scratch, all)
+	if err != nil {
+		return s, err
 	}
-	longest := max(3*time.Since(began), 30*time.Second) // a mutant may wait for ever
+	began := time.Now()
+	output, err := p.runTests(ctx, program, 0, "-test.v", "-test.timeout=15m")
+	if v, by := verdictOf(output, err); v != survived {
+		return s, fmt.Errorf("the tests fail without a mutant: %s", by)
+	}
+	slow := slowTests(output)
+	longest := max(5*time.Since(began), 30*time.Second) // a mutant may wait for ever
 	for i, m := range all {
 		if time.Now().After(end) {
 			s.left = len(all) - i
 			break
 		}
-		overlay, err := m.write(scratch)
-		if err != nil {
-			return s, err
-		}
-		v := p.test(ctx, "-overlay="+overlay, "-failfast", "-timeout="+longest.String())
+		v := verdicts[i]
+		var by string
 		switch v {
 		case invalid:
 			continue
+		case alone:
+			if v, by, err = p.testAlone(ctx, scratch, m, longest); err != nil {
+				return s, err
+			}
+		default:
+			v, by = p.tryTests(ctx, program, i+1, slow, longest)
+		}
+		switch v {
 		case killed:
 			s.killed++
+		case timedOut:
+			s.timedOut++
 		case survived:
 			s.survived++
+		default:
+			continue
 		}
-		say("%-8s %s/%s:%d  %s\n", v, p.path, filepath.Base(m.path), m.line, m)
+		say("%-9s %s/%s  %s\n", v, p.path, m, by)
 	}
 	return s, nil
-}
-
-// write returns the overlay that makes the compiler read a mutant instead of its file.
-func (m mutation) write(dir string) (overlay string, err error) {
-	mutant, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
-	text, err := json.Marshal(map[string]any{"Replace": map[string]string{m.path: mutant}})
-	return overlay, errors.Join(err, os.WriteFile(overlay, text, 0o600), os.WriteFile(mutant, m.applied(), 0o600))
 }
 
 // verdict is what became of a mutant.
@@ -127,18 +147,68 @@ type verdict string
 
 const (
 	killed   verdict = "killed"
+	timedOut verdict = "timed out"
 	survived verdict = "SURVIVED"
 	invalid  verdict = "invalid" // it does not compile
+	alone    verdict = "alone"   // to be built alone
 )
 
-func (p pkg) test(ctx context.Context, flags ...string) verdict {
-	args := append([]string{"test", "-tags=integration", "-count=1", "-vet=off"}, append(flags, p.path)...)
+var failed = regexp.MustCompile(`--- FAIL: (\S+)`)
+
+// runTests runs a program of [pkg.build] on a mutant.
+func (p pkg) runTests(ctx context.Context, program string, mutant int, flags ...string) (output string, err error) {
+	c := exec.CommandContext(ctx, program, flags...) //nolint:gosec // our own program
+	c.Dir, c.Env = p.dir, append(os.Environ(), fmt.Sprint("MUTANT=", mutant))
+	text, err := c.CombinedOutput()
+	return string(text), err
+}
+
+// tryTests runs the tests on a mutant, and the slow ones only if the others pass. by is the first test that failed.
+func (p pkg) tryTests(ctx context.Context, program string, mutant int, slow string, longest time.Duration) (v verdict, by string) {
+	for _, which := range []string{"-test.skip=" + slow, "-test.run=" + slow} {
+		if v, by = verdictOf(p.runTests(ctx, program, mutant, which, "-test.failfast", "-test.timeout="+longest.String())); v != survived {
+			break
+		}
+	}
+	return v, by
+}
+
+var passed = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)`)
+
+// slowTests returns a pattern of the tests that take more than a second, which matches nothing if there are none.
+func slowTests(output string) string {
+	names := []string{"none"}
+	for _, match := range passed.FindAllStringSubmatch(output, -1) {
+		if took, err := time.ParseDuration(match[2]); err == nil && took > time.Second {
+			names = append(names, match[1])
+		}
+	}
+	return "^(" + strings.Join(names, "|") + ")$"
+}
+
+// testAlone runs the tests with a mutant that is not in a program of [pkg.build].
+func (p pkg) testAlone(ctx context.Context, dir string, m mutation, longest time.Duration) (v verdict, by string, err error) {
+	overlay, err := writeOverlay(dir, map[string]string{m.path: string(m.applied())})
+	if err != nil {
+		return "", "", err
+	}
+	args := []string{"test", "-tags=integration", "-count=1", "-vet=off", "-overlay=" + overlay, "-failfast", "-timeout=" + longest.String(), p.path}
 	output, err := exec.CommandContext(ctx, "go", args...).CombinedOutput() //nolint:gosec // our own arguments
+	v, by = verdictOf(string(output), err)
+	return v, by, nil
+}
+
+func verdictOf(output string, err error) (v verdict, by string) {
+	if match := failed.FindStringSubmatch(output); match != nil {
+		by = match[1]
+	}
 	switch {
 	case err == nil:
-		return survived
-	case strings.Contains(string(output), "[build failed]"):
-		return invalid
+		return survived, ""
+	case strings.Contains(output, "[build failed]"):
+		return invalid, ""
+	case strings.Contains(output, "panic: test timed out"):
+		return timedOut, by
 	}
-	return killed
+	return killed, by
 }

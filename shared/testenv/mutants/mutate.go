@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,13 +26,13 @@ func (m mutation) applied() []byte {
 	return slices.Concat(m.source[:m.from], []byte(m.text), m.source[m.to:])
 }
 
-// String shows the change on one line, and not all of it if it is long.
+// String shows the place and the change on one line, and not all of it if it is long.
 func (m mutation) String() string {
 	brief := func(text string) string {
 		runes := []rune(strings.Join(strings.Fields(text), " "))
 		return string(runes[:min(len(runes), 70)])
 	}
-	return fmt.Sprintf("`%s` → `%s`", brief(string(m.source[m.from:m.to])), brief(m.text))
+	return fmt.Sprintf("%s:%d  `%s` → `%s`", filepath.Base(m.path), m.line, brief(string(m.source[m.from:m.to])), brief(m.text))
 }
 
 var operators = map[token.Token]string{
@@ -61,8 +62,8 @@ var clauses = map[*regexp.Regexp]string{
 // passing matches functions whose first argument can stand for the call.
 var passing = regexp.MustCompile(`(^|\.)(WithoutCancel|LimitReader|min|max)$`)
 
-// silent matches calls that tests need not notice: logs, spans, and what only frees resources early.
-var silent = regexp.MustCompile(`^(defer )?([\w.]+\.)?([lL]og\.\w+|span\.\w+|cancel|Close|Stop)\(`)
+// silent matches calls that tests need not notice: logs, spans, texts of metrics, and what only frees resources early.
+var silent = regexp.MustCompile(`^(defer )?([\w.]+\.)?([lL]og\.\w+|span\.\w+|metric\.Describe|cancel|Close|Stop)\(`)
 
 // mutationsOf returns every mutation of a source file. Some of them do not compile.
 func mutationsOf(path string) (found []mutation, err error) {
@@ -106,7 +107,11 @@ func mutationsOf(path string) (found []mutation, err error) {
 			replace(s.Pos(), s.End(), "")
 		}
 	}
+	tables := tablesOf(parsed)
 	ast.Inspect(parsed, func(n ast.Node) bool {
+		if tables[n] {
+			return false
+		}
 		switch n := n.(type) {
 		case *ast.BinaryExpr:
 			if other, ok := operators[n.Op]; ok {
@@ -152,4 +157,21 @@ func mutationsOf(path string) (found []mutation, err error) {
 	// A map's order is random: the seed alone must choose.
 	slices.SortFunc(found, func(a, b mutation) int { return cmp.Or(a.from-b.from, a.to-b.to, strings.Compare(a.text, b.text)) })
 	return found, nil
+}
+
+// tablesOf returns the literals of variables that have literals as elements. They are data, such as texts of the documentation: a test
+// could only repeat them.
+func tablesOf(file *ast.File) map[ast.Node]bool {
+	tables := map[ast.Node]bool{}
+	for _, d := range file.Decls {
+		if g, ok := d.(*ast.GenDecl); ok {
+			ast.Inspect(g, func(n ast.Node) bool {
+				if table, ok := n.(*ast.CompositeLit); ok && len(table.Elts) > 0 {
+					_, tables[table] = table.Elts[0].(*ast.CompositeLit)
+				}
+				return true
+			})
+		}
+	}
+	return tables
 }
