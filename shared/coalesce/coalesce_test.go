@@ -115,6 +115,30 @@ func TestBatchesBeginAtIntervalsButAtOnceAfterAPause(t *testing.T) {
 	})
 }
 
+// The interval is between the starts of batches, so the time that a commit takes is part of it.
+func TestASlowCommitDoesNotLengthenTheInterval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var starts []time.Duration
+		takes := []time.Duration{3 * time.Millisecond, 8 * time.Millisecond, 0} // the second takes longer than the interval
+		commit := func(_ context.Context, items []int) ([]string, error) {
+			starts = append(starts, time.Since(began))
+			time.Sleep(takes[len(starts)-1])
+			return make([]string, len(items)), nil
+		}
+		o := options()
+		o.Every = 5 * time.Millisecond
+		o.MaxBatch = 1
+		c := coalesce.New(commit, o)
+		for i := range takes {
+			require.NoError(t, c.Add(i))
+		}
+		c.Close()
+		require.Equal(t, []time.Duration{0, 5 * time.Millisecond, 13 * time.Millisecond}, starts)
+	})
+}
+
 func TestAddCommitsWithoutWaiting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -159,6 +183,55 @@ func TestOneBadItemDoesNotFailTheOthers(t *testing.T) {
 				require.Equal(t, answer{result: string(rune('a' + i))}, *a)
 			}
 		}
+		c.Close()
+	})
+}
+
+// Only a batch that failed is split, and only if it has several items.
+func TestOnlyAFailedBatchIsSplit(t *testing.T) {
+	t.Parallel()
+	always := func(error) bool { return true }
+	for name, c := range map[string]struct {
+		split   func(error) bool
+		bad     int
+		items   int // that wait for the first commit
+		batches [][]int
+	}{
+		"two items":   {always, 2, 2, [][]int{{0}, {1, 2}, {1}, {2}}},
+		"a lone item": {always, 1, 1, [][]int{{0}, {1}}},
+		"no bad item": {always, -1, 2, [][]int{{0}, {1, 2}}},
+		"never":       {nil, 2, 2, [][]int{{0}, {1, 2}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := &recorder{gate: make(chan struct{}), bad: map[int]error{c.bad: errSpoilt}}
+				o := options()
+				o.Split = c.split
+				coalescer := coalesce.New(r.commit, o)
+				var last *answer
+				for i := range 1 + c.items {
+					last = ask(t.Context(), coalescer, i)
+				}
+				close(r.gate)
+				coalescer.Close()
+				synctest.Wait()
+				require.Equal(t, c.batches, r.batches)
+				require.Equal(t, c.bad == c.items, errors.Is(last.err, errSpoilt))
+			})
+		})
+	}
+}
+
+// A commit must not give one item the result of another.
+func TestCommitWithTooFewResultsFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := coalesce.New(func(context.Context, []int) ([]string, error) { return nil, nil }, options())
+		_, err := c.Do(t.Context(), 0)
+		require.ErrorContains(t, err, "0 results for 1 items")
+		_, err = c.Do(t.Context(), 1)
+		require.ErrorContains(t, err, "0 results for 1 items", "the coalescer still runs")
 		c.Close()
 	})
 }
@@ -282,6 +355,11 @@ func TestOverlapDoesNotWaitForALateCommit(t *testing.T) {
 			require.Equal(t, i, n)
 		}
 		require.Equal(t, o.Overlap, time.Since(began), "only the first waited for the late commit")
+		require.NoError(t, c.Add(0))
+		synctest.Wait() // it has a batch of its own
+		_, err := c.Do(t.Context(), 4)
+		require.NoError(t, err)
+		require.Equal(t, 2*o.Overlap, time.Since(began), "nor does a batch wait longer for a second late commit")
 		closed := make(chan struct{})
 		go func() {
 			defer close(closed)
