@@ -49,4 +49,13 @@ func TestCauseIsKeptButNotInDetail(t *testing.T) {
 	require.Equal(t, "try later", err.Detail)
 	require.NotContains(t, err.Detail, "secret")
 	require.Equal(t, time.Second, err.RetryAfter)
+	require.Equal(t, "storage_unavailable: try later: secret dsn", err.Error(), "for the log")
+}
+
+func TestWithoutACause(t *testing.T) {
+	t.Parallel()
+	err := fault.New(fault.NotFound, "symbol_not_found", "no symbol %q", "XXXX")
+	require.Equal(t, `no symbol "XXXX"`, err.Detail)
+	require.Equal(t, `symbol_not_found: no symbol "XXXX"`, err.Error())
+	require.NoError(t, err.Unwrap())
 }
