@@ -2,6 +2,7 @@ package market_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -11,21 +12,30 @@ import (
 
 func TestIntervals(t *testing.T) {
 	t.Parallel()
-	for i, interval := range market.Intervals {
-		parsed, err := market.ParseInterval(string(interval))
-		require.NoError(t, err)
-		require.Equal(t, interval, parsed)
-		require.Positive(t, interval.Duration())
-		if i > 0 {
-			require.Greater(t, interval.Duration(), market.Intervals[i-1].Duration())
-		}
+	lengths := map[string]time.Duration{
+		"1m": time.Minute, "5m": 5 * time.Minute, "15m": 15 * time.Minute, "1h": time.Hour, "1d": 24 * time.Hour,
 	}
+	require.Len(t, market.Intervals, len(lengths))
+	for text, length := range lengths {
+		interval, err := market.ParseInterval(text)
+		require.NoError(t, err)
+		require.Equal(t, text, string(interval))
+		require.Equal(t, length, interval.Duration())
+	}
+	require.IsIncreasing(t, durations(market.Intervals))
 	for _, text := range []string{"", "1M", "1d ", "2m", "60m", "-1d"} {
 		_, err := market.ParseInterval(text)
 		require.Equal(t, "invalid_parameter", fault.CodeOf(err), text)
 		require.Equal(t, fault.Invalid, fault.KindOf(err), text)
 	}
 	require.Zero(t, market.Interval("2m").Duration())
+}
+
+func durations(all []market.Interval) (lengths []time.Duration) {
+	for _, interval := range all {
+		lengths = append(lengths, interval.Duration())
+	}
+	return lengths
 }
 
 func TestBarSeries(t *testing.T) {
@@ -43,13 +53,23 @@ func TestBarSeries(t *testing.T) {
 		_, _, ok := market.ParseBarSeries(l.Name)
 		require.False(t, ok, "quotes and bars are different series")
 	}
-	provider, interval, ok := market.ParseBarSeries("my-own-1h")
-	require.True(t, ok)
-	require.Equal(t, "my-own", provider)
-	require.Equal(t, market.Hour, interval)
+	for _, own := range []string{"my-own", "x"} {
+		provider, interval, ok := market.ParseBarSeries(own + "-1h")
+		require.True(t, ok)
+		require.Equal(t, own, provider)
+		require.Equal(t, market.Hour, interval)
+	}
 	for _, name := range []string{"", "-1d", "1d", "yfinance-", "yfinance-2m", "yfinance-1d-"} {
 		_, _, ok := market.ParseBarSeries(name)
 		require.False(t, ok, name)
+	}
+}
+
+// After a split, the closes of these providers are in new shares, so that a followed history is fetched again.
+func TestProvidersThatAdjust(t *testing.T) {
+	t.Parallel()
+	for provider, adjusts := range map[string]bool{"yfinance": true, "alpha_vantage": false, "binance": false, "yfinance-1d": false, "": false} {
+		require.Equal(t, adjusts, market.Adjusts(provider), provider)
 	}
 }
 
@@ -76,6 +96,9 @@ func TestParseRounded(t *testing.T) {
 			require.Equal(t, c.want, p.String())
 		})
 	}
+	nothing, err := market.ParseRounded("0.004", 2)
+	require.NoError(t, err)
+	require.Equal(t, market.Price{}, nothing)
 	for _, text := range []string{"", "0", "-1", "NaN", "1e400", "1e-400", "123456789012345678901", "1,5", `"1"`} {
 		_, err := market.ParseRounded(text, 2)
 		require.Equal(t, "invalid_price", fault.CodeOf(err), text)

@@ -31,7 +31,7 @@ const (
 // "invalid_symbol".
 func ParseSymbol(s string) (Symbol, error) {
 	raise, named, dots := false, false, false
-	ok := s != "" && len(s) <= LongestName
+	ok := len(s) <= LongestName
 	// By bytes, and before the conversion: some letters outside ASCII have an ASCII upper case.
 	for i := 0; ok && i < len(s); i++ {
 		switch c := s[i]; {

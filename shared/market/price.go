@@ -104,7 +104,7 @@ func parseShort(text string) (decimal.Decimal, bool) {
 	return decimal.New(value, -fraction), true
 }
 
-// isJSONNumber checks the form of RFC 8259 section 6. Decimal parsers accept more ("+1", ".5", "1.").
+// isJSONNumber checks the form of RFC 8259 section 6. Decimal parsers accept more: "+1", ".5", "1.", a minus sign outside of ASCII.
 func isJSONNumber(s string) bool {
 	s = strings.TrimPrefix(s, "-")
 	mantissa, exp, hasExp := strings.Cut(strings.ToLower(s), "e")
@@ -112,11 +112,7 @@ func isJSONNumber(s string) bool {
 	if !allDigits(whole) || (len(whole) > 1 && whole[0] == '0') || (hasFrac && !allDigits(frac)) {
 		return false
 	}
-	if hasExp {
-		exp = strings.TrimPrefix(strings.TrimPrefix(exp, "+"), "-")
-		return allDigits(exp) && len(exp) <= 9
-	}
-	return true
+	return !hasExp || allDigits(strings.TrimPrefix(strings.TrimPrefix(exp, "+"), "-"))
 }
 
 func allDigits(s string) bool {
