@@ -1,6 +1,7 @@
 package pricecache
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -59,7 +60,10 @@ func TestFreshThenStaleThenGone(t *testing.T) {
 	e, _ = c.get(t)
 	require.LessOrEqual(t, e.Left, time.Duration(0))
 	require.Equal(t, 9*time.Minute, e.Usable)
-	require.Equal(t, time.Minute, e.Later(8*time.Minute).Usable)
+	later := e.Later(8 * time.Minute)
+	require.Equal(t, time.Minute, later.Usable)
+	require.Equal(t, e.Age+8*time.Minute, later.Age)
+	require.Equal(t, -8*time.Minute, later.Left)
 	c.move(9*time.Minute, 9*time.Minute)
 	_, found := c.get(t)
 	require.False(t, found)
@@ -106,7 +110,48 @@ func TestOtherJumpsOfTheClocks(t *testing.T) {
 	require.Zero(t, e.Age)
 
 	c = setup(t)
-	c.move(-2*time.Minute, -2*time.Minute)
+	c.move(-time.Minute, -time.Minute)
+	_, found = c.get(t)
+	require.True(t, found)
+	c.move(-time.Microsecond, -time.Microsecond)
 	_, found = c.get(t)
 	require.False(t, found)
+}
+
+// An entry whose age is not known is an error.
+func TestWithoutTheTimeOfRedis(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	value, err := c.server.Get("t:yfinance:AAPL")
+	require.NoError(t, err)
+	refused := errors.New("NOPERM this user has no permissions to run the 'time' command")
+	looked := &Lookup{
+		c.cache, "yfinance", []market.Symbol{"AAPL"}, []*redis.StringCmd{redis.NewStringResult(value, nil)}, redis.NewTimeCmdResult(time.Time{}, refused),
+	}
+	_, found, err := looked.Entry(0)
+	require.ErrorIs(t, err, refused)
+	require.False(t, found)
+}
+
+// A value with a byte that cannot be there is not ours, wherever the byte is.
+func TestASpoiltValueIsForeign(t *testing.T) {
+	t.Parallel()
+	const price = "150.25"
+	exact, err := market.ParsePrice(price)
+	require.NoError(t, err)
+	q := market.Quote{Price: exact, ObservedAt: time.UnixMicro(1710930600123456), Currency: "GBp"}
+	valid := rank(q, uuid.New()) + digits(time.UnixMicro(2)) + digits(time.UnixMicro(3)) + rest(q)
+	_, err = decode(valid)
+	require.NoError(t, err)
+	for i := range timesEnd + len(price) {
+		if i >= len(tag) && i < len(tag)+timeLength {
+			continue // the time of the rank is only compared
+		}
+		_, err := decode(valid[:i] + "z" + valid[i+1:])
+		require.ErrorIs(t, err, errForeign, "byte %d", i)
+	}
+	for n := range timesEnd + len(price) + 1 {
+		_, err := decode(valid[:n])
+		require.ErrorIs(t, err, errForeign, "%d bytes", n)
+	}
 }

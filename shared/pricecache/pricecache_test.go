@@ -1,6 +1,7 @@
 package pricecache_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -140,6 +141,14 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		require.Equal(t, poll.ObservedAt, b.get(t).Quote.ObservedAt, "the entry has the time of its price point")
 		require.Equal(t, "2", b.put(t, request, first).Quote.Price.String(), "in whatever order they arrive")
 	})
+	t.Run("an id without a time ranks by the observation", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		early, late := quote(t, "1", 1710930605_000000), quote(t, "2", 1710930607_000000)
+		early.Undated, late.Undated = true, true
+		b.put(t, late, uuid.MustParse("00000000-0000-4000-8000-000000000000"))
+		require.Equal(t, "2", b.put(t, early, uuid.MustParse("ff000000-0000-4000-8000-000000000000")).Quote.Price.String())
+	})
 	t.Run("a quote from the future does not keep others out", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
@@ -201,6 +210,15 @@ func suite(t *testing.T, setup func(t *testing.T) bundle) {
 		require.Equal(t, quote(t, "2", 2000), e.Quote)
 		require.Equal(t, fresh, e.Left)
 		require.Equal(t, quote(t, "2", 2000), b.get(t).Quote)
+
+		answer = b.cache.Offer(t.Context(), p, quote(t, "3", 3000), high, pricecache.Lock{})
+		_, err = p.Exec(t.Context())
+		require.NoError(t, err)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		e, err = answer(gone)
+		require.NoError(t, err, "the answer is there without another round trip")
+		require.Equal(t, quote(t, "3", 3000), e.Quote)
 	})
 	t.Run("an offer releases only the caller's lock", func(t *testing.T) {
 		t.Parallel()
