@@ -184,10 +184,7 @@ func (a *API) currency(ctx context.Context, q span) string {
 	if quoted, _, ok := market.ParseBarSeries(provider); ok {
 		provider = quoted
 	}
-	e, _, err := a.quotes.Get(ctx, provider, q.symbol)
-	if err != nil {
-		return ""
-	}
+	e, _, _ := a.quotes.Get(ctx, provider, q.symbol) // the zero Entry after an error
 	return e.Quote.Currency
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/api"
+	"marketdata/shared/fault"
 	"marketdata/shared/market"
 	"marketdata/shared/pricecache"
 	"marketdata/shared/ratelimit"
@@ -208,6 +209,20 @@ func TestHistoryRefuses(t *testing.T) {
 	}
 	w, _ := b.get(t, "/prices/history?symbol=AAPL&limit=2&page_token="+token)
 	require.Equal(t, http.StatusOK, w.Code, "the page size may change between pages")
+}
+
+// A history that cannot be read is an error in both formats, never an empty one.
+func TestHistoryThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	b := setup()
+	b.api.points = pointsFunc(func(span, int) ([]point, error) {
+		return nil, fault.New(fault.Unavailable, fault.CodeStorageUnavailable, "x")
+	})
+	for _, format := range []string{"json", "csv"} {
+		w, body := b.get(t, "/prices/history?symbol=AAPL&format="+format)
+		require.Equal(t, http.StatusServiceUnavailable, w.Code, format)
+		require.Equal(t, "storage_unavailable", body["code"], format)
+	}
 }
 
 func TestBoundsOfASpan(t *testing.T) {
