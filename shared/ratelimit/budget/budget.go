@@ -127,7 +127,7 @@ func (b *Budgets) observe(provider string, limits Limits, d ratelimit.Decision, 
 	for i, limit := range b.limits[provider].all {
 		left := d.Left[i] + limit.N - limits.all[i].N
 		if isDay(limit) {
-			left = max(min(left, limit.N-calls), 0)
+			left = min(left, limit.N-calls)
 		}
 		b.left(provider, limit.WindowText()).Set(float64(left))
 	}

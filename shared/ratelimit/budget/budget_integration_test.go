@@ -103,6 +103,9 @@ func TestWithoutRedisEachReplicaHasItsShareAndTheDayIsNotDivided(t *testing.T) {
 	f.redis.Close()
 	require.Equal(t, 5, f.take(t, 10), "3 replicas have a share of 2 each, and Postgres admits 5 per day")
 	require.Equal(t, 5, f.calls(t))
+	f = newFleet(t, 3, "1/1d")
+	f.redis.Close()
+	require.Equal(t, 1, f.take(t, 10), "not even the least limit is divided")
 }
 
 func TestWithoutPostgresNoCallIsAllowed(t *testing.T) {

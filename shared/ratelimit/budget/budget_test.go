@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -24,6 +25,7 @@ type steps struct {
 	calls    int
 	counted  bool
 	err      error // of the database
+	countErr error // of the database, once the limiter has decided
 }
 
 func (s *steps) Take(_ context.Context, key string, limits, shares []ratelimit.Limit) ratelimit.Decision {
@@ -41,7 +43,7 @@ func (s *steps) count(_ context.Context, _ string, limit int) (bool, error) {
 	if limit != 25 {
 		return false, errors.New("not the day's limit")
 	}
-	return s.counted, s.err
+	return s.counted, cmp.Or(s.err, s.countErr)
 }
 
 func limitsOf(t *testing.T, text string) Limits {
@@ -67,6 +69,7 @@ func TestOrderOfLimiterAndDayCount(t *testing.T) {
 		"the day is spent":             {steps{decision: yes, calls: 25}, "look", "provider_rate_limited", 7 * time.Hour},
 		"others spent it meanwhile":    {steps{decision: yes, calls: 24}, "look budget:alpha_vantage count", "provider_rate_limited", 7 * time.Hour},
 		"the database does not answer": {steps{decision: yes, err: down}, "look", "storage_unavailable", 0},
+		"the database goes away":       {steps{decision: yes, countErr: down}, "look budget:alpha_vantage count", "storage_unavailable", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,6 +84,9 @@ func TestOrderOfLimiterAndDayCount(t *testing.T) {
 			require.Equal(t, fault.Unavailable, fault.KindOf(err))
 			f, _ := fault.As(err)
 			require.Equal(t, c.wait, f.RetryAfter)
+			if c.code == "provider_rate_limited" {
+				require.Contains(t, f.Detail, "the budget of calls to alpha_vantage is spent")
+			}
 		})
 	}
 }
@@ -115,6 +121,14 @@ func TestBudgetsWithoutADayNeedNoDatabase(t *testing.T) {
 	require.Len(t, s.order, 1)
 }
 
+func TestADayOfOneCall(t *testing.T) {
+	t.Parallel()
+	s := &steps{decision: ratelimit.Decision{Allowed: true, Left: []int{0}}, calls: 1}
+	b := newBudgets(Config{Each: map[string]Limits{"finnhub": limitsOf(t, "1/1d")}}, 4, s, s, metrics.NewSet())
+	require.Equal(t, "provider_rate_limited", fault.CodeOf(b.Take(t.Context(), "finnhub")))
+	require.Equal(t, []string{"look"}, s.order, "the limiter is not asked once the day is spent")
+}
+
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	set := metrics.NewSet()
@@ -128,13 +142,29 @@ func TestMetrics(t *testing.T) {
 		`marketdata_provider_budget_refusals_total{provider="alpha_vantage"}`: 0,
 	}, scrape.Values(t, set.WritePrometheus))
 	require.NoError(t, b.Take(t.Context(), "alpha_vantage"))
-	s.calls = 25
+	require.InDelta(t, 15, scrape.Values(t, set.WritePrometheus)[left("1d")], 0, "Postgres has counted more calls than the limiter")
+	s.decision.Allowed, s.calls = false, 10
+	require.Error(t, b.Take(t.Context(), "alpha_vantage"))
+	require.InDelta(t, 15, scrape.Values(t, set.WritePrometheus)[left("1d")], 0, "a refused call costs nothing")
+	s.calls = 26 // the budget was larger before
 	require.Error(t, b.Take(t.Context(), "alpha_vantage"))
 	require.Equal(t, map[string]float64{
 		left("1s"): 0, left("1m"): 3,
-		left("1d"): 0, // Postgres has counted more calls than the limiter
-		`marketdata_provider_budget_refusals_total{provider="alpha_vantage"}`: 1,
+		left("1d"): 0,
+		`marketdata_provider_budget_refusals_total{provider="alpha_vantage"}`: 2,
 	}, scrape.Values(t, set.WritePrometheus))
+}
+
+// A provider has metrics from the start if it has a budget, with however many limits, and none otherwise.
+func TestMetricsAtTheStart(t *testing.T) {
+	t.Parallel()
+	set, c := metrics.NewSet(), Config{Each: map[string]Limits{"finnhub": limitsOf(t, "60/1m"), "yfinance": limitsOf(t, "off")}}
+	newBudgets(c, 4, &steps{}, &steps{}, set)
+	require.Equal(t, map[string]float64{
+		`marketdata_provider_budget_left{provider="finnhub",window="1m"}`: 60, `marketdata_provider_budget_refusals_total{provider="finnhub"}`: 0,
+	}, scrape.Values(t, set.WritePrometheus))
+	require.True(t, c.Limits("finnhub"))
+	require.False(t, c.Limits("yfinance"))
 }
 
 func TestConfig(t *testing.T) {

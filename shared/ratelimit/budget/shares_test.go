@@ -112,9 +112,11 @@ func TestWithoutRedisASpentShareDiffersFromNoShare(t *testing.T) {
 		plan   string
 		passes int
 		wait   time.Duration
+		detail string
 	}{
-		"a share":  {"17/1m,25/1d", 2, time.Minute},
-		"no share": {"1/1s,50/1m,25/1d", 0, 30 * time.Second},
+		"a share":        {"17/1m,25/1d", 2, time.Minute, "this replica's share of the budget of calls to alpha_vantage is spent"},
+		"a share of one": {"15/1m,25/1d", 1, time.Minute, "this replica's share of the budget of calls to alpha_vantage is spent"},
+		"no share":       {"1/1s,50/1m,25/1d", 0, 30 * time.Second, "calls to alpha_vantage are paused until replicas share its budget again"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -129,6 +131,7 @@ func TestWithoutRedisASpentShareDiffersFromNoShare(t *testing.T) {
 				require.Equal(t, fault.Unavailable, f.Kind)
 				require.Equal(t, "provider_rate_limited", f.Code)
 				require.Equal(t, c.wait, f.RetryAfter)
+				require.Contains(t, f.Detail, c.detail)
 				require.Equal(t, c.passes, days.calls[days.day()], "a refused call does not count against the day")
 			})
 		})
