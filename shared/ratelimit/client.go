@@ -71,9 +71,7 @@ func (p proxies) address(r *http.Request) string {
 		current = next
 	}
 	if current.Is6() {
-		if n, err := current.WithZone("").Prefix(64); err == nil {
-			return n.String()
-		}
+		return netip.PrefixFrom(current, 64).Masked().String() // without a zone
 	}
 	return current.String()
 }

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -56,6 +57,16 @@ func TestClientAddress(t *testing.T) {
 			}
 			require.Equal(t, c.want, trusted.address(r))
 		})
+	}
+}
+
+// A network of IPv6 that contains all of IPv4 trusts all of it.
+func TestMappedNetworks(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{"::ffff:0:0/90": true, "::ffff:0:0/96": true, "::ffff:0:0/97": false, "::ffff:128.0.0.0/97": true} {
+		known, err := parseProxies(text)
+		require.NoError(t, err)
+		require.Equal(t, want, known.trust(netip.MustParseAddr("203.0.113.9")), text)
 	}
 }
 

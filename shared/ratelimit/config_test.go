@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ func TestLimitText(t *testing.T) {
 	for text, want := range map[string]Limit{
 		"5/1m": {5, time.Minute}, " 5/60s ": {5, time.Minute}, "25/1d": {25, day}, "1/1s": {1, time.Second},
 		"10/250ms": {10, 250 * time.Millisecond}, "1000000/90m": {1_000_000, 90 * time.Minute}, "7/366d": {7, 366 * day},
+		"1/1ms": {1, time.Millisecond},
 	} {
 		t.Run(text, func(t *testing.T) {
 			t.Parallel()
@@ -29,9 +31,11 @@ func TestLimitText(t *testing.T) {
 	require.Equal(t, "5/1m", Limit{5, time.Minute}.String())
 	require.Equal(t, "25/1d", Limit{25, day}.String())
 	require.Equal(t, "3/90m", Limit{3, 90 * time.Minute}.String())
+	require.Equal(t, "3/2h", Limit{3, 2 * time.Hour}.String())
+	require.Equal(t, "3/250ms", Limit{3, 250 * time.Millisecond}.String())
 	for _, bad := range []string{
 		"", "5", "/", "5/", "/1m", "0/1m", "-1/1m", "5/x", "x/1m", "5/0s", "5/-1s", "5/1µs", "5/1.5ms", "5/367d", "5/d", "5/-1d", "5/9999999999d",
-		"99999999999/1m", "5/1m/1m", "5 / 1m",
+		"99999999999/1m", "1073741825/1m", "5/1m/1m", "5 / 1m",
 	} {
 		t.Run(bad, func(t *testing.T) {
 			t.Parallel()
@@ -82,10 +86,49 @@ func TestMemoryForgetsExpiredClients(t *testing.T) {
 	now := start
 	m := NewMemory(func() time.Time { return now })
 	for i := range 3 * sweepAbove {
-		m.take(fmt.Sprint(i), []Limit{{1, time.Minute}, {3, time.Hour}})
+		limits := []Limit{{1, time.Minute}, {3, time.Hour}}
+		if i%2 == 0 { // the longest window counts, wherever it is
+			slices.Reverse(limits)
+		}
+		m.take(fmt.Sprint(i), limits)
 		now = now.Add(time.Second)
 	}
 	require.LessOrEqual(t, len(m.logs), sweepAbove)
-	require.Contains(t, m.logs, fmt.Sprint(3*sweepAbove-3600), "clients of the last hour are kept")
+	m.sweepAt = 0 // sweep now
+	m.take("another", []Limit{{1, time.Minute}})
+	for _, i := range []int{3599, 3598} {
+		require.NotNil(t, m.logs[fmt.Sprint(3*sweepAbove-i)], "clients of the last hour are kept")
+	}
+	require.Equal(t, 3600, len(m.logs)) //nolint:testifylint // Len prints them
 	require.False(t, m.take(fmt.Sprint(3*sweepAbove-1), []Limit{{1, time.Minute}}).Allowed)
+}
+
+// Sweeps become rare as the number of clients grows, although none of these can be forgotten.
+func TestMemorySweepsSeldomInAFlood(t *testing.T) {
+	t.Parallel()
+	now := start
+	m := NewMemory(func() time.Time { return now })
+	sweeps, at := 0, m.sweepAt
+	for i := range 5 * sweepAbove {
+		m.take(fmt.Sprint(i), []Limit{{2, time.Hour}})
+		m.take(fmt.Sprint(i), []Limit{{2, time.Hour}})
+		if m.sweepAt != at {
+			sweeps, at = sweeps+1, m.sweepAt
+		}
+		require.LessOrEqual(t, len(m.logs), m.sweepAt, "no request sweeps for nothing")
+	}
+	require.Equal(t, 3, sweeps, "at 10,000, 20,000 and 40,000 clients")
+	require.Equal(t, 5*sweepAbove, len(m.logs)) //nolint:testifylint // Len prints them
+	require.Equal(t, 2*len(m.logs), m.held)
+	now = now.Add(time.Hour)
+	m.sweepAt = 0
+	m.take("another", []Limit{{2, time.Hour}})
+	require.Len(t, m.logs, 1)
+	require.Equal(t, 1, m.held, "what is forgotten is not held")
+	for client := range 3 { // few clients with large logs
+		for range maxLog {
+			m.take(fmt.Sprint("large ", client), []Limit{{maxLog, time.Hour}})
+		}
+	}
+	require.LessOrEqual(t, m.held, m.holdAt)
 }

@@ -81,6 +81,7 @@ func conforms(t *testing.T, open func(*testing.T) subject) {
 		"the wait in whole seconds is exact":                   testSeconds,
 		"time stands still if the clock goes back a little":    testClockBack,
 		"a clock that goes back far does not extend the wait":  testClockFarBack,
+		"a clock that goes back by a window was not wrong":     testClockBackByAWindow,
 		"a lowered limit applies at once":                      testLoweredLimit,
 		"concurrent requests get exactly the limit":            testConcurrent,
 		"clients have logs of their own":                       testKeys,
@@ -227,6 +228,19 @@ func testClockFarBack(t *testing.T, s subject) {
 	s.sameWait(t, time.Minute, d.Reset)
 	s.advance(time.Minute)
 	require.True(t, s.take(t, limit).Allowed)
+}
+
+func testClockBackByAWindow(t *testing.T, s subject) {
+	t.Helper()
+	if s.running { // it would not hit the edge
+		return
+	}
+	limit := Limit{1, time.Minute}
+	require.True(t, s.take(t, limit).Allowed)
+	s.advance(-time.Minute)
+	require.Equal(t, 2*time.Minute, s.take(t, limit).Reset, "the longest wait")
+	s.advance(-time.Microsecond)
+	require.Equal(t, time.Minute, s.take(t, Limit{1, time.Minute}).Reset)
 }
 
 func testLoweredLimit(t *testing.T, s subject) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -85,7 +86,10 @@ func TestLimiterDecidesAloneWhileRedisIsUnavailable(t *testing.T) {
 	net.set(false, false)
 	d = takeOne(t.Context(), l, "c", limit)
 	require.Equal(t, Decision{Allowed: true, Left: []int{3}, Reset: time.Minute}, d, "exact again: Redis kept its data")
-	require.InDelta(t, 0, valueOf(t, l, "marketdata_limiter_degraded"), 0)
+	set := metrics.NewSet()
+	l.Observe(set)
+	require.InDelta(t, 0, scrape.Values(t, set.WritePrometheus)["marketdata_limiter_degraded"], 0)
+	require.InDelta(t, 6, scrape.Values(t, set.WritePrometheus)["marketdata_limiter_degraded_decisions_total"], 0)
 	require.Equal(t, 1, strings.Count(logs.String(), "limits are shared again"))
 	require.NotContains(t, logs.String(), "level=ERROR")
 }
@@ -99,8 +103,9 @@ func TestLimiterDoesNotWaitLongForASlowRedis(t *testing.T) {
 	began := time.Now()
 	require.True(t, takeOne(t.Context(), l, "c", Limit{5, time.Minute}).Degraded)
 	require.GreaterOrEqual(t, time.Since(began), 50*time.Millisecond)
+	require.Len(t, net.muted, 1, "a request that a silent Redis does not answer is not sent again")
 	require.Error(t, l.Warm(t.Context()), "/readyz does not wait long either")
-	require.Less(t, time.Since(began), 5*time.Second, "with a margin for a busy machine")
+	require.Less(t, time.Since(began), 3*time.Second, "with a margin for a busy machine")
 }
 
 // While the limiter is degraded, only one of many requests waits for Redis.
@@ -138,12 +143,17 @@ func TestLimiterProbesWithOneRequestAtATime(t *testing.T) {
 
 func TestLimiterCountsACancelledRequest(t *testing.T) {
 	t.Parallel()
-	_, _, client, _ := newNetwork(t)
+	_, net, client, _ := newNetwork(t)
 	l, logs := newLimiter(t, client, forever, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Equal(t, Decision{Allowed: true, Left: []int{1}, Reset: time.Minute}, takeOne(ctx, l, "c", Limit{2, time.Minute}))
 	require.Empty(t, logs.String(), "this is not an error of Redis")
+
+	net.set(true, false)
+	require.True(t, takeOne(ctx, l, "c", Limit{2, time.Minute}).Degraded)
+	net.set(false, false)
+	require.Equal(t, Decision{Allowed: true, Left: []int{0}, Reset: time.Minute}, takeOne(ctx, l, "c", Limit{2, time.Minute}), "it finds Redis back, too")
 }
 
 // An outage of Redis admits at most replicas × share more than the limit; a loss of its data at most the limit once more.
@@ -229,7 +239,7 @@ func TestLimiterUsesTheGivenShares(t *testing.T) {
 		require.True(t, d.Degraded)
 		require.Equal(t, i < 2, d.Allowed)
 	}
-	require.Equal(t, Decision{Left: []int{0, 0}, Reset: outageWait, Degraded: true},
+	require.Equal(t, Decision{Left: []int{0, 0}, Reset: 30 * time.Second, Degraded: true},
 		l.Take(t.Context(), "none", limits, []Limit{{0, time.Minute}, {20, time.Hour}}), "a share of zero is not rounded up")
 
 	net.set(false, false)
@@ -249,4 +259,22 @@ func TestLimiterSharesCountWhatRedisAdmitted(t *testing.T) {
 	require.True(t, l.Take(t.Context(), "c", limits, shares).Allowed)
 	d := l.Take(t.Context(), "c", limits, shares)
 	require.Equal(t, Decision{Left: []int{0}, Reset: time.Minute, Degraded: true}, d)
+}
+
+// Requests that Redis refused, because other replicas used the limit up, do not count against a share.
+func TestLimiterSharesDoNotCountWhatRedisRefused(t *testing.T) {
+	t.Parallel()
+	limits, shares := []Limit{{2, time.Minute}}, []Limit{{1, time.Minute}}
+	server, net, client, _ := newNetwork(t)
+	l, _ := newLimiter(t, client, forever, 2)
+	other := NewRedis(clientOf(t, server.Addr()), "limit:") // of another replica
+	for range 2 {
+		d, err := other.Take(t.Context(), "c", limits...)
+		require.NoError(t, err)
+		require.True(t, d.Allowed)
+	}
+	require.False(t, l.Take(t.Context(), "c", limits, shares).Allowed)
+	net.set(true, false)
+	require.True(t, l.Take(t.Context(), "c", limits, shares).Allowed)
+	require.False(t, l.Take(t.Context(), "c", limits, shares).Allowed)
 }

@@ -24,6 +24,7 @@ import (
 	"marketdata/shared/ingress"
 	"marketdata/shared/service"
 	"marketdata/shared/testenv/call"
+	"marketdata/shared/testenv/scrape"
 )
 
 // site is a function with one limited route, POST /things, that reaches Redis through a network.
@@ -92,6 +93,7 @@ func (s *site) post(target, body string, header ...string) *httptest.ResponseRec
 func TestHeadersFollowTheDraft(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{}, things(Limit{2, time.Minute}))
+	require.Contains(t, scrape.Values(t, s.limiter.metrics.WritePrometheus), `marketdata_limiter_refusals_total{policy="things"}`, "from the start")
 	w := s.post("/things", `{"n":1}`)
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, `"things";q=2;w=60`, w.Header().Get("RateLimit-Policy"))

@@ -2,11 +2,13 @@ package ratelimit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +33,10 @@ type network struct {
 	slowDial time.Duration                         // time to open a connection
 	slow     func(conn, write int64) time.Duration // delay of a write; nil: none
 	opened   atomic.Int64
+	// How long the last attempt to open a connection, the last read and the last write may take.
+	dialLeft, readLeft, writeLeft atomic.Int64
+
+	breaks func() // called by a write, which then closes its connection; nil: none
 }
 
 // newNetwork starts a Redis whose clock the test controls, and returns a client that reaches it through the network.
@@ -64,10 +70,13 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if n.slowDial > 0 {
 		<-time.After(n.slowDial)
 	}
+	if at, ok := ctx.Deadline(); ok {
+		n.dialLeft.Store(int64(time.Until(at)))
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.down {
-		return nil, errors.New("connection refused")
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	inner, err := (&net.Dialer{}).DialContext(ctx, "tcp", n.addr)
 	if err != nil {
@@ -106,6 +115,16 @@ type conn struct {
 	writes int64
 }
 
+func (c *conn) SetReadDeadline(at time.Time) error {
+	c.n.readLeft.Store(int64(time.Until(at)))
+	return c.Conn.SetReadDeadline(at)
+}
+
+func (c *conn) SetWriteDeadline(at time.Time) error {
+	c.n.writeLeft.Store(int64(time.Until(at)))
+	return c.Conn.SetWriteDeadline(at)
+}
+
 func (c *conn) Write(b []byte) (int, error) {
 	c.n.writes.Add(1)
 	c.n.mu.Lock()
@@ -114,6 +133,10 @@ func (c *conn) Write(b []byte) (int, error) {
 	if mute {
 		c.n.muted <- struct{}{}
 		return len(b), nil
+	}
+	if c.n.breaks != nil {
+		c.n.breaks()
+		return 0, cmp.Or(c.Close(), io.ErrUnexpectedEOF)
 	}
 	c.writes++
 	if c.n.slow != nil {

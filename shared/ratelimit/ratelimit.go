@@ -32,9 +32,9 @@ const (
 // ParseLimit reads N/duration, with the duration in Go's notation or in whole days ("1d").
 func ParseLimit(text string) (Limit, error) {
 	bad := fmt.Errorf("%q is not of the form 5/1m", text)
-	n, window, found := strings.Cut(strings.TrimSpace(text), "/")
+	n, window, _ := strings.Cut(strings.TrimSpace(text), "/")
 	count, err := strconv.Atoi(n)
-	if !found || err != nil || count < 1 || count > maxN {
+	if err != nil || count < 1 || count > maxN {
 		return Limit{}, bad
 	}
 	d, err := parseWindow(window)
@@ -61,7 +61,7 @@ func (l *Limit) UnmarshalText(text []byte) error {
 
 // Check returns an error that names the variable if l is not a valid limit.
 func (l Limit) Check(variable string) error {
-	if l.N < 1 || l.Window <= 0 {
+	if l == (Limit{}) {
 		return fmt.Errorf("%s is not of the form 5/1m", variable)
 	}
 	return nil
@@ -76,7 +76,7 @@ func (l Limit) WindowText() string {
 		d    time.Duration
 		name string
 	}{{day, "d"}, {time.Hour, "h"}, {time.Minute, "m"}} {
-		if l.Window >= unit.d && l.Window%unit.d == 0 {
+		if l.Window%unit.d == 0 {
 			return strconv.FormatInt(int64(l.Window/unit.d), 10) + unit.name
 		}
 	}

@@ -97,6 +97,15 @@ func TestFlushedScriptIsSentAgainAlone(t *testing.T) {
 	require.Len(t, list, 2)
 }
 
+func TestAReplyOfAnotherLengthIsAnError(t *testing.T) {
+	t.Parallel()
+	reply := []any{int64(1), int64(60_000_000), int64(4), int64(19), int64(7)}
+	for n := range len(reply) + 1 {
+		_, err := decision(redis.NewCmdResult(reply[:n], nil), 2)
+		require.Equal(t, n == 4, err == nil, n)
+	}
+}
+
 func TestRedisErrorsAreErrors(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
