@@ -28,25 +28,33 @@ type fakeStore struct {
 	wrote    []Batch
 	renewed  int
 	series   map[string]int     // renewals of a series, by provider and symbol
+	claimed  []int              // claims of each call
 	writeErr error              // of every write; nil: none
 	busy     func(w *Want) bool // nil: none is
+	errs     map[string]error   // of other methods, by name
+	old      int64              // runs to drop
+	drops    int                // calls of DropRuns
 }
 
 func (f *fakeStore) Due(context.Context, time.Duration) (time.Time, []DueProvider, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return time.Now(), []DueProvider{{Provider: cmp.Or(f.provider, "yfinance"), Now: true}}, nil
+	return time.Now(), []DueProvider{{Provider: cmp.Or(f.provider, "yfinance"), Now: true}}, f.errs["Due"]
 }
 
-func (f *fakeStore) Claim(context.Context, string, uuid.UUID, time.Time, int, bool) ([]Claim, error) {
+func (f *fakeStore) Claim(_ context.Context, _ string, _ uuid.UUID, _ time.Time, limit int, _ bool) ([]Claim, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	claims := f.claims
-	f.claims = nil
-	return claims, nil
+	claims := f.claims[:min(limit, len(f.claims))]
+	f.claims = f.claims[len(claims):]
+	f.claimed = append(f.claimed, len(claims))
+	return claims, f.errs["Claim"]
 }
 
 func (f *fakeStore) Acquire(_ context.Context, _ uuid.UUID, _ string, wants []*Want) (a Acquired, err error) {
+	if err := f.errs["Acquire"]; err != nil {
+		return a, err
+	}
 	for _, w := range wants {
 		if f.busy != nil && f.busy(w) {
 			a.Busy = append(a.Busy, w)
@@ -80,15 +88,22 @@ func (f *fakeStore) Write(_ context.Context, _ uuid.UUID, b Batch) (Written, err
 	return Written{Recorded: len(b.Jobs)}, nil
 }
 
-func (f *fakeStore) Backoffs(context.Context) (map[string]jobs.Backoff, error) { return nil, nil }
-func (f *fakeStore) Probe(context.Context, string) (bool, error)               { return false, nil }
+func (f *fakeStore) Backoffs(context.Context) (map[string]jobs.Backoff, error) {
+	return nil, f.errs["Backoffs"]
+}
+func (f *fakeStore) Probe(context.Context, string) (bool, error) { return false, nil }
 func (f *fakeStore) PauseWaiting(context.Context, map[string]jobs.Backoff) ([]PausedJob, error) {
 	return nil, nil
 }
-func (f *fakeStore) Paused(context.Context) (int, error) { return 0, nil }
+func (f *fakeStore) Paused(context.Context) (int, error) { return 7, f.errs["Paused"] }
 
-func (f *fakeStore) ForgetKeys(context.Context) error                            { return nil }
-func (f *fakeStore) DropRuns(context.Context, time.Duration, int) (int64, error) { return 0, nil }
+func (f *fakeStore) ForgetKeys(context.Context) error { return f.errs["ForgetKeys"] }
+
+func (f *fakeStore) DropRuns(_ context.Context, _ time.Duration, limit int) (int64, error) {
+	dropped := min(f.old, int64(limit))
+	f.drops, f.old = f.drops+1, f.old-dropped
+	return dropped, f.errs["DropRuns"]
+}
 
 // outcomes returns what was written of each symbol.
 func (f *fakeStore) outcomes() map[market.Symbol]jobs.Outcome {
