@@ -84,7 +84,49 @@ func TestBarsThatTheBrokerDoesNotTake(t *testing.T) {
 	const n = 5000
 	require.NoError(t, b.in.StoreBars(t.Context(), manyBars(t, n), kept(uuid.New())))
 	require.Equal(t, n, b.count(t, "outbox"))
+	require.LessOrEqual(t, b.pub.asked(), publishAtOnce, "one error is enough")
 	require.Zero(t, b.count(t, "outbox where next_attempt_at < now() + interval '5 seconds'"), "a sweep leaves them to this process at first")
+}
+
+// A caller that ends does not wait for a broker that hangs. The sweep publishes what is left.
+func TestBarsDoNotHoldUpACallerThatEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	b.in.publishingBars = make(chan struct{}, 3)
+	hanging := manyBars(t, 5)
+	hanging.Symbol = "HANG"
+	ctx, leave := context.WithCancel(t.Context())
+	require.NoError(t, b.in.StoreBars(ctx, hanging, func(context.Context, pgx.Tx) (uuid.UUID, error) {
+		time.AfterFunc(publishWait/4, leave)
+		return uuid.New(), nil
+	}))
+	require.Error(t, ctx.Err(), "it waited for a slot, and its caller ended")
+	require.Equal(t, 3, b.pub.asked())
+	require.Equal(t, 5, b.count(t, "outbox"))
+}
+
+// A transaction that has to be repeated stores and publishes each bar once.
+func TestBarsOfARepeatedTransaction(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	_, err := b.pool.Exec(t.Context(), `
+		create sequence attempts;
+		create function fail_once() returns trigger language plpgsql as $$
+		begin
+			if nextval('attempts') = 1 then raise exception 'x' using errcode = 'serialization_failure'; end if;
+			return null;
+		end $$;
+		create constraint trigger fail_once after insert on raw_responses deferrable initially deferred for each row execute function fail_once()`)
+	require.NoError(t, err)
+	attempts := 0
+	require.NoError(t, b.in.StoreBars(t.Context(), manyBars(t, 3), func(context.Context, pgx.Tx) (uuid.UUID, error) {
+		attempts++
+		return uuid.New(), nil
+	}))
+	require.Equal(t, 2, attempts)
+	b.empty(t)
+	require.Len(t, b.pub.records, 3)
+	require.Equal(t, 1, b.count(t, "raw_responses"))
 }
 
 // Events that are under way when their caller ends are published all the same.

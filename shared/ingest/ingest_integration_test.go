@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -39,11 +38,15 @@ type publisher struct {
 	mu      sync.Mutex
 	err     error
 	slow    time.Duration // how long an acknowledgement takes
+	calls   int
 	records []kafkaclient.Record
 }
 
-// Produce refuses the key NEVER, and blocks on the key HANG until ctx ends.
+// Produce refuses the key NEVER, fails on the key DOWN, and blocks on the key HANG until ctx ends.
 func (p *publisher) Produce(ctx context.Context, r kafkaclient.Record) error {
+	p.mu.Lock()
+	p.calls++
+	p.mu.Unlock()
 	if string(r.Key) == "HANG" {
 		<-ctx.Done()
 		return fault.Wrap(ctx.Err(), fault.Unavailable, "broker_unavailable", "x")
@@ -57,6 +60,9 @@ func (p *publisher) Produce(ctx context.Context, r kafkaclient.Record) error {
 	defer p.mu.Unlock()
 	if string(r.Key) == "NEVER" {
 		return fault.New(fault.Invalid, "message_too_large", "x")
+	}
+	if string(r.Key) == "DOWN" {
+		return fault.New(fault.Unavailable, "broker_unavailable", "x")
 	}
 	if p.err != nil {
 		return p.err
@@ -228,6 +234,12 @@ func many(n int, key string) []string {
 	return keys
 }
 
+func (p *publisher) asked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls
+}
+
 func (p *publisher) published() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -249,6 +261,19 @@ func TestRefusedRowsDoNotBlockOthers(t *testing.T) {
 	require.LessOrEqual(t, most, 2*time.Second)
 }
 
+// A broker that acknowledged a row is available, however many others it fails for.
+func TestFailingRowsDoNotBlockOthers(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	b.rows(t, "A")
+	b.rows(t, many(35, "DOWN")...)
+	b.rows(t, "B")
+	n, err := b.in.Sweep(t.Context(), 10)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	require.Equal(t, 35, b.count(t, "outbox"))
+}
+
 func TestHangingRowsDoNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{})
@@ -256,15 +281,19 @@ func TestHangingRowsDoNotBlockOthers(t *testing.T) {
 	b.rows(t, many(60, "A")...)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan int, 1)
+	var err error
 	go func() {
-		n, _ := b.in.Sweep(ctx, 10) // failed rows are counted below
+		var n int
+		n, err = b.in.Sweep(ctx, 10)
 		done <- n
 	}()
 	require.Eventually(t, func() bool { return b.pub.published() == 60 }, 4*time.Second, 5*time.Millisecond)
 	require.Empty(t, done, "the nine still hang")
 	stop()
 	require.Equal(t, 60, <-done)
+	require.NoError(t, err)
 	require.Equal(t, 9, b.count(t, "outbox"))
+	require.Zero(t, b.count(t, "outbox where next_attempt_at > now() + interval '2 seconds'"), "rescheduled, although the tick has ended")
 }
 
 // An unavailable broker does not delay the whole backlog: only rows that were tried are backed off.
@@ -302,7 +331,9 @@ func TestMetrics(t *testing.T) {
 	set := metrics.NewSet()
 	b.in.Observe(set)
 	zeros := map[string]float64{}
-	for _, outcome := range outcomes {
+	for _, outcome := range []string{
+		"ok", "symbol_not_found", "provider_auth", "provider_malformed", "provider_rate_limited", "provider_timeout", "provider_unavailable",
+	} {
 		zeros[fmt.Sprintf("marketdata_provider_calls_total{provider=%q,outcome=%q}", "fake", outcome)] = 0
 	}
 	require.Equal(t, zeros, scrape.Values(t, set.WritePrometheus), "nothing of an outbox that it has not swept")
@@ -319,30 +350,6 @@ func TestMetrics(t *testing.T) {
 	require.InDelta(t, 3600, scrape.Values(t, set.WritePrometheus)["marketdata_outbox_oldest_age_seconds"], 60)
 }
 
-// Old bodies are deleted, a few at a time and the oldest first. The rows and newer bodies stay.
-func TestRetentionDropsOnlyBodies(t *testing.T) {
-	t.Parallel()
-	b := setup(t, provider{})
-	_, err := b.pool.Exec(t.Context(), `
-		insert into raw_responses (id, provider, symbol, status, body, received_at)
-		select gen_random_uuid(), 'fake', 'S' || i, 200, 'body', now() - i * interval '1 hour' from generate_series(1, 10) i`)
-	require.NoError(t, err)
-	kept := func() (names []string) {
-		rows, err := b.pool.Query(t.Context(), "select symbol from raw_responses where body is not null order by received_at desc")
-		require.NoError(t, err)
-		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err)
-		return names
-	}
-	for _, want := range []int64{3, 2, 0} {
-		n, err := b.in.DropBodies(t.Context(), 5*time.Hour+time.Minute, 3)
-		require.NoError(t, err)
-		require.Equal(t, want, n)
-	}
-	require.Equal(t, []string{"S1", "S2", "S3", "S4", "S5"}, kept())
-	require.Equal(t, 10, b.count(t, "raw_responses"))
-}
-
 func TestStorageErrorIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b := setup(t, provider{quote: quote(t, "AAPL")})
@@ -350,6 +357,10 @@ func TestStorageErrorIsUnavailable(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
+	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
+	_, err = b.in.store(t.Context(), item(t, b.in, "AAPL", make([]byte, alone+1)))
+	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
+	_, err = b.in.Sweep(t.Context(), 10)
 	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
 	require.Zero(t, b.count(t, "raw_responses"), "both or nothing")
 	require.Empty(t, b.pub.records)

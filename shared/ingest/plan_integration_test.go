@@ -7,10 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/postgres"
+	"marketdata/shared/testenv/scrape"
 )
 
 // The cost of a sweep depends on the rows that it claims, not on the size of the backlog.
@@ -39,6 +41,57 @@ func TestUpkeepUsesIndexes(t *testing.T) {
 	_, err = tx.Exec(t.Context(), postgres.ByIndex(storeWait)) // as measure does
 	require.NoError(t, err)
 	require.Contains(t, plan(measureQuery), "Index Scan using outbox_pk")
+
+	set := metrics.NewSet()
+	b.in.Observe(set)
+	require.NoError(t, b.in.measure(t.Context()))
+	require.InDelta(t, 10_000, scrape.Values(t, set.WritePrometheus)["marketdata_outbox_rows"], 0, "it stops counting there")
+}
+
+// The row that has been due longest goes first.
+func TestRowsAreClaimedInTheOrderInWhichTheyWereDue(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	b.rows(t, "A", "B", "C")
+	_, err := b.pool.Exec(t.Context(), `
+		update outbox
+		set next_attempt_at = now() - case key when 'A' then interval '1 second' when 'B' then interval '1 hour' else interval '1 minute' end`)
+	require.NoError(t, err)
+	for _, want := range []string{"B", "C", "A"} {
+		due, err := b.in.claim(t.Context(), 1)
+		require.NoError(t, err)
+		require.Len(t, due, 1)
+		require.Equal(t, want, string(due[0].Key))
+	}
+}
+
+// Old bodies are deleted, a few at a time and the oldest first. The rows and newer bodies stay.
+func TestRetentionDropsOnlyBodies(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	_, err := b.pool.Exec(t.Context(), `
+		insert into raw_responses (id, provider, symbol, status, body, received_at)
+		select gen_random_uuid(), 'fake', 'S' || i, 200, 'body', now() - i * interval '1 hour' from generate_series(1, 10) i`)
+	require.NoError(t, err)
+	kept := func() (names []string) {
+		rows, err := b.pool.Query(t.Context(), "select symbol from raw_responses where body is not null order by received_at desc")
+		require.NoError(t, err)
+		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return names
+	}
+	for _, want := range []struct {
+		dropped int64
+		left    []string
+	}{
+		{3, []string{"S1", "S2", "S3", "S4", "S5", "S6", "S7"}}, {2, []string{"S1", "S2", "S3", "S4", "S5"}}, {0, []string{"S1", "S2", "S3", "S4", "S5"}},
+	} {
+		n, err := b.in.DropBodies(t.Context(), 5*time.Hour+time.Minute, 3)
+		require.NoError(t, err)
+		require.Equal(t, want.dropped, n)
+		require.Equal(t, want.left, kept())
+	}
+	require.Equal(t, 10, b.count(t, "raw_responses"))
 }
 
 // Deletes do not scan the rows that were deleted since the table was last analyzed.

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/fault"
 	"marketdata/shared/kafkaclient"
 	"marketdata/shared/market"
 	"marketdata/shared/priceevent"
@@ -120,7 +121,8 @@ func TestRefusedQuoteFailsNoOther(t *testing.T) {
 	wg.Wait()
 	for i, err := range errs {
 		if i == 5 {
-			require.Error(t, err)
+			require.Equal(t, fault.CodeStorageUnavailable, fault.CodeOf(err))
+			require.Equal(t, fault.Unavailable, fault.KindOf(err), "the values were validated, so it is not the client's fault")
 			continue
 		}
 		require.NoError(t, err)
