@@ -2,13 +2,18 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/coalesce"
+	"marketdata/shared/fault"
+	"marketdata/shared/priceevent"
 )
 
 // A batch is split if one of its events may be the cause, and only then: an outage would otherwise cost a commit for each event.
@@ -32,4 +37,62 @@ func TestErrorsThatSplitABatch(t *testing.T) {
 	} {
 		require.Equal(t, c.split, spoilsBatch(fmt.Errorf("write points: %w", c.err)), name)
 	}
+}
+
+// The platform delivers an event again unless it alone is to blame.
+func TestErrorsOfACommit(t *testing.T) {
+	t.Parallel()
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for name, c := range map[string]struct {
+		ctx  context.Context //nolint:containedctx // of the case
+		err  error
+		kind fault.Kind
+		code string
+	}{
+		"a full queue":        {t.Context(), coalesce.ErrFull, fault.Unavailable, "overloaded"},
+		"a replica that ends": {t.Context(), coalesce.ErrClosed, fault.Unavailable, "shutting_down"},
+		"a panic":             {gone, &coalesce.PanicError{Value: "x"}, fault.Invalid, "panic"},
+		"a caller that left":  {gone, context.Canceled, fault.Unavailable, "cancelled"},
+		"an outage":           {t.Context(), &pgconn.PgError{Code: "57P01"}, fault.Unavailable, "storage_unavailable"},
+		"a refusal":           {t.Context(), &pgconn.PgError{Code: "22003"}, fault.Invalid, "storage_refused"},
+	} {
+		err := classify(c.ctx, fmt.Errorf("commit: %w", c.err))
+		require.Equal(t, c.code, fault.CodeOf(err), name)
+		require.Equal(t, c.kind, fault.KindOf(err), name)
+	}
+}
+
+type applierFunc func(all []priceevent.Observation) ([]Effect, error)
+
+func (f applierFunc) Apply(_ context.Context, all []priceevent.Observation) ([]Effect, error) {
+	return f(all)
+}
+
+// Each transaction is observed with its size and duration, whatever becomes of it.
+func TestTransactionsAreObserved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		type observation struct {
+			events int
+			took   time.Duration
+		}
+		var all []observation
+		var down error
+		b := NewBatcher(applierFunc(func(all []priceevent.Observation) ([]Effect, error) {
+			time.Sleep(time.Second)
+			return make([]Effect, len(all)), down
+		}), func(events int, took time.Duration) { all = append(all, observation{events, took}) })
+		for range 3 {
+			go func() { _, _ = b.Commit(t.Context(), priceevent.Observation{}) }() // observed below
+			synctest.Wait()
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		down = errors.New("x")
+		_, err := b.Commit(t.Context(), priceevent.Observation{})
+		require.Error(t, err)
+		b.Close()
+		require.Equal(t, []observation{{1, time.Second}, {2, time.Second}, {1, time.Second}}, all)
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"math"
 	"math/big"
 	"math/rand/v2"
 	"os"
@@ -102,6 +103,9 @@ func TestRangesAreHalfOpen(t *testing.T) {
 		require.NoError(t, err)
 	}
 	reads := NewReader(s.pool)
+	endless, err := reads.Points(t.Context(), key("S"), series.Range{From: math.MinInt64, To: math.MaxInt64}, 10)
+	require.NoError(t, err)
+	require.Len(t, endless, 5)
 	for _, read := range []func(context.Context, series.Key, series.Range, int) ([]series.Point, error){reads.Points, reads.PointsBefore} {
 		points, err := read(t.Context(), key("S"), series.Range{From: 1_000_000, To: 3_000_000}, 10)
 		require.NoError(t, err)
@@ -201,27 +205,6 @@ func TestNoAverageBeforeTheFirstPoint(t *testing.T) {
 	_, err := NewReader(s.pool).LatestAverage(t.Context(), series.Key{Symbol: "AAPL", Provider: "yfinance"}, 5)
 	require.Equal(t, "average_not_found", fault.CodeOf(err))
 	require.Equal(t, fault.NotFound, fault.KindOf(err))
-}
-
-func TestEffectsOfOneBatch(t *testing.T) {
-	t.Parallel()
-	s := New(testenv.Postgres(t), []int{5})
-	p := model.Prices(t, "1", "2")
-	first := model.Observation("A", model.Instant.Add(time.Hour), p[0])
-	better, same, other := first, first, model.Observation("B", model.Instant, p[0])
-	better.Correction = 1
-	better.Price = p[1]
-	late := model.Observation("A", model.Instant, p[0])
-	effects, err := s.Apply(t.Context(), []priceevent.Observation{first, other, same})
-	require.NoError(t, err)
-	require.ElementsMatch(t, []Outcome{Inserted, Duplicate}, []Outcome{effects[0].Outcome, effects[2].Outcome}, "one of two equals")
-	require.Equal(t, Effect{Outcome: Inserted}, effects[1])
-	effects, err = s.Apply(t.Context(), []priceevent.Observation{late, first, better})
-	require.NoError(t, err)
-	require.Equal(t, []Effect{{Outcome: Inserted, Late: true}, {Outcome: Duplicate}, {Outcome: Corrected}}, effects)
-	effects, err = s.Apply(t.Context(), []priceevent.Observation{better, late})
-	require.NoError(t, err)
-	require.Equal(t, []Effect{{Outcome: Duplicate}, {Outcome: Duplicate}}, effects)
 }
 
 // An event that the database alone refuses must not take its neighbours along, nor be tried for ever.
