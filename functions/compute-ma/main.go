@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	log := service.NewLogger("compute-ma", cfg.LogLevel)
-	service.TuneGC(200) // 200 deliveries at once keep a good deal alive
+	service.LimitMemory(200, 96) // 200 deliveries at once keep a good deal alive
 	srv := service.New(cfg.Config, log)
 	defer srv.Trace("compute-ma")()
 	clients, err := backing.Open(srv, cfg.Backing)

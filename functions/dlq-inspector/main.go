@@ -46,7 +46,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log := service.NewLogger("dlq-inspector", cfg.LogLevel)
-	service.LimitMemory(44) // a bulk replay has 512 letters in flight: with 32 MiB a third of its time went into collecting
+	service.LimitMemory(400, 44) // a bulk replay has 512 letters in flight: with 32 MiB a third of its time went into collecting
 	srv := service.New(cfg.Config, log)
 	defer srv.Trace("dlq-inspector")()
 	clients, err := backing.Open(srv, cfg.Backing)

@@ -35,7 +35,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log := service.NewLogger("get-latest", cfg.LogLevel)
-	service.LimitMemory(48)
+	service.LimitMemory(400, 48)
 	srv := service.New(cfg.Config, log)
 	defer srv.Trace("get-latest")()
 	clients, err := backing.Open(srv, cfg.Backing)

@@ -39,7 +39,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log := service.NewLogger("poll", cfg.LogLevel)
-	service.LimitMemory(48)
+	service.LimitMemory(400, 48)
 	srv := service.New(cfg.Config, log)
 	defer srv.Trace("poll")()
 	clients, err := backing.Open(srv, cfg.Backing)

@@ -16,18 +16,21 @@ func TuneGC(percent int) {
 	}
 }
 
-// LimitMemory is [TuneGC] with 400 percent and a soft limit on what Go holds, in MiB, unless GOMEMLIMIT in the environment has set one.
-// Garbage may gather to four times what lives, and a collection in the middle of a burst finds much alive that is garbage a second
-// later; the limit bounds that. Whenever what lives comes near the limit, as with thousands of connections, the limit rises with it:
-// otherwise the function would do little but collect.
-func LimitMemory(mebibytes int64) {
-	TuneGC(400)
+// LimitMemory is [TuneGC] with a soft limit on what Go holds, in MiB, unless GOMEMLIMIT in the environment has set one. A collection in the
+// middle of a burst finds much alive that is garbage a second later; the limit bounds what gathers until the next one. Whenever what lives
+// comes near the limit, as with thousands of connections, the limit rises with it, up to [mostMemory]: otherwise the function would do
+// little but collect.
+func LimitMemory(percent int, mebibytes int64) {
+	TuneGC(percent)
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		l := &limit{least: mebibytes << 20, now: mebibytes << 20}
 		debug.SetMemoryLimit(l.now)
 		runtime.SetFinalizer(l, follow)
 	}
 }
+
+// mostMemory leaves room for what Go does not count, such as librdkafka's buffers, in a container of 256 MiB, where more would be the end.
+const mostMemory = 160 << 20
 
 // limit is garbage at each collection, and lives on.
 type limit struct{ least, now int64 }
@@ -40,7 +43,7 @@ func follow(l *limit) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
 	lives := int64(samples[0].Value.Uint64() + samples[1].Value.Uint64()) //nolint:gosec // bytes in memory
-	if now := max(l.least, lives+lives/4+beside); now != l.now {
+	if now := min(max(l.least, lives+lives/4+beside), mostMemory); now != l.now {
 		l.now = now
 		debug.SetMemoryLimit(now)
 	}

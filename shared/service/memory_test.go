@@ -15,10 +15,10 @@ func TestTheEnvironmentOverridesLimitMemory(t *testing.T) { //nolint:paralleltes
 	before := debug.SetMemoryLimit(math.MaxInt64)
 	percent := debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })
-	LimitMemory(32)
+	LimitMemory(400, 32)
 	require.EqualValues(t, 32<<20, debug.SetMemoryLimit(-1))
 	debug.SetMemoryLimit(100 << 20) // as GOMEMLIMIT does
-	LimitMemory(32)
+	LimitMemory(400, 32)
 	require.EqualValues(t, 100<<20, debug.SetMemoryLimit(-1))
 	require.Equal(t, 400, debug.SetGCPercent(50)) // as GOGC does
 	TuneGC(200)
@@ -30,7 +30,7 @@ func TestLimitMemoryRisesWithWhatLives(t *testing.T) { //nolint:paralleltest // 
 	before := debug.SetMemoryLimit(math.MaxInt64)
 	percent := debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })
-	LimitMemory(48)
+	LimitMemory(400, 48)
 	limit := func(reached func(int64) bool) {
 		t.Helper()
 		for end := time.Now().Add(10 * time.Second); !reached(debug.SetMemoryLimit(-1)); runtime.Gosched() { // finalizers run in their own time
@@ -43,6 +43,10 @@ func TestLimitMemoryRisesWithWhatLives(t *testing.T) { //nolint:paralleltest // 
 		alive[i] = make([]byte, 1<<20)
 	}
 	limit(func(now int64) bool { return now > 125<<20 })
+	for range 100 {
+		alive = append(alive, make([]byte, 1<<20))
+	}
+	limit(func(now int64) bool { return now == mostMemory })
 	runtime.KeepAlive(alive)
 	limit(func(now int64) bool { return now == 48<<20 })
 }
