@@ -27,6 +27,7 @@ type observer struct {
 	metrics *metrics.Set
 	defects *metrics.Counter
 	routine summaries
+	refused summaries
 	tracing *trace.Tracing // nil: none
 	counts  sync.Map       // routeStatus to routeMetrics, to avoid building a metric's name for each request
 }
@@ -118,6 +119,9 @@ func (o *observer) record(r *http.Request, state *request.State, status int, ela
 		level = slog.LevelError
 		o.defects.Inc()
 	case quiet[route]: // a dependency that changes has a line of its own
+		level = slog.LevelDebug
+	case status >= 500 && fault.CodeOf(state.Err) == fault.CodeOverloaded:
+		o.refused.add(route, elapsed)
 		level = slog.LevelDebug
 	case status >= 500:
 		level = slog.LevelWarn

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"log/slog"
 	"sync"
 	"time"
 )
@@ -9,10 +8,10 @@ import (
 // summaryEvery is how long routine events are counted before one log line sums them up.
 const summaryEvery = 10 * time.Second
 
-// summaries logs events that went as they should: one line for many. A line for each costs more than the event does, and says
-// nothing that the metrics do not. Safe for concurrent use.
+// summaries logs requests of one kind, events that went as they should or requests that were refused because of an overload: one line for
+// many. A line for each costs more than the request does, and says nothing that the metrics do not. Safe for concurrent use.
 type summaries struct {
-	log *slog.Logger
+	log func(route string, n int, times ...any) // one line
 
 	mu     sync.Mutex
 	routes map[string]*summary
@@ -51,8 +50,7 @@ func (s *summaries) flush() {
 		s.timer = nil
 	}
 	for route, sum := range s.routes {
-		s.log.Info("events", "route", route, "events", sum.events,
-			"mean_ms", milliseconds(sum.total/time.Duration(sum.events)), "worst_ms", milliseconds(sum.worst))
+		s.log(route, sum.events, "mean_ms", milliseconds(sum.total/time.Duration(sum.events)), "worst_ms", milliseconds(sum.worst))
 	}
 	clear(s.routes)
 }

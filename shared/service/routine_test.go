@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/shared/fault"
 	"marketdata/shared/problem"
 	"marketdata/shared/request"
 	"marketdata/shared/testenv/call"
@@ -64,5 +65,26 @@ func TestRoutineEventsAreSummedUp(t *testing.T) {
 		logs.Reset()
 		time.Sleep(time.Minute)
 		require.Empty(t, logs.String(), "nothing happened, so nothing is logged")
+	})
+}
+
+// A crowd that is refused does not fill the log.
+func TestRefusalsOfAnOverloadAreSummedUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, logs := newService(t)
+		s.Mux.HandleFunc("GET /things", func(w http.ResponseWriter, r *http.Request) {
+			problem.Write(w, r, fault.New(fault.Unavailable, fault.CodeOverloaded, "too many requests are in flight"))
+		})
+		for range 1000 {
+			w := call.Do(s.Handler(), http.MethodGet, "/things", "")
+			require.Equal(t, http.StatusServiceUnavailable, w.Code)
+			require.Equal(t, "1", w.Header().Get("Retry-After"))
+		}
+		require.Empty(t, logs.String())
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 1, strings.Count(logs.String(), "\n"))
+		require.Contains(t, logs.String(), `"level":"WARN","msg":"requests refused: overloaded","route":"GET /things","requests":1000`)
 	})
 }

@@ -183,6 +183,7 @@ func (s *Service) stopAtTheEnd(ctx context.Context, server *http.Server, addr ne
 		_ = server.Close() // the listener is closed, and what remains is cut
 	}
 	s.observe.routine.flush()
+	s.observe.refused.flush()
 	s.Log.Info("stopped")
 }
 

@@ -49,7 +49,15 @@ func New(config Config, log *slog.Logger, checks ...Check) *Service {
 	s := &Service{Mux: http.NewServeMux(), Metrics: metrics.NewSet(), Log: log, config: config, leaving: make(chan struct{}), stopping: make(chan struct{})}
 	metric.Describe(help)
 	s.Needs(checks...)
-	s.observe = &observer{mux: s.Mux, log: log, metrics: s.Metrics, defects: s.Metrics.NewCounter("marketdata_internal_errors_total"), routine: summaries{log: log}}
+	s.observe = &observer{
+		mux: s.Mux, log: log, metrics: s.Metrics, defects: s.Metrics.NewCounter("marketdata_internal_errors_total"),
+		routine: summaries{log: func(route string, n int, times ...any) {
+			log.Info("events", append([]any{"route", route, "events", n}, times...)...)
+		}},
+		refused: summaries{log: func(route string, n int, times ...any) {
+			log.Warn("requests refused: overloaded", append([]any{"route", route, "requests", n}, times...)...)
+		}},
+	}
 	alive := func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	}
