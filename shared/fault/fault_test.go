@@ -54,8 +54,8 @@ func TestCauseIsKeptButNotInDetail(t *testing.T) {
 
 func TestWithoutACause(t *testing.T) {
 	t.Parallel()
-	err := fault.New(fault.NotFound, "symbol_not_found", "no symbol %q", "XXXX")
-	require.Equal(t, `no symbol "XXXX"`, err.Detail)
-	require.Equal(t, `symbol_not_found: no symbol "XXXX"`, err.Error())
+	err := fault.New(fault.NotFound, "symbol_not_found", "no symbol %q", "NOSUCH")
+	require.Equal(t, `no symbol "NOSUCH"`, err.Detail)
+	require.Equal(t, `symbol_not_found: no symbol "NOSUCH"`, err.Error())
 	require.NoError(t, err.Unwrap())
 }
