@@ -41,6 +41,11 @@ type flooded struct {
 // Clients run on the same machine as the system. Ten times what a fast route sustains is more than they can send, or more than the machine
 // can refuse: then all connections are in use, and the factor says how much was sent.
 func (m *run) floodRoutes(ctx context.Context) error {
+	stop, err := m.startSources(ctx, nil) // ticks publish what functions under load leave in the outbox
+	if err != nil {
+		return err
+	}
+	defer stop()
 	routes := m.floods()
 	// What the queries read.
 	events := routes[0]
