@@ -29,7 +29,7 @@ func (m *run) floods() []flooded {
 	token := "Authorization: Bearer " + m.env["DLQ_TOKEN"]
 	misses := m.env[variable("get-latest")] + "/prices/latest?provider=yfinance&symbol=LOAD"
 	search := get("dlq-inspector", "search", "/dlq/messages?q=event+77", token)
-	search.prepare = func(ctx context.Context) error { // the letters before; ticks would do it
+	search.prepare = func(ctx context.Context) error { // the letters before, all at once; ticks take their time
 		if _, err := m.pool.Exec(ctx, indexLetters); err != nil {
 			return fmt.Errorf("index letters: %w", err)
 		}

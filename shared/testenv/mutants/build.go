@@ -43,11 +43,9 @@ func (p pkg) build(ctx context.Context, dir string, all []mutation) (program str
 		if err != nil {
 			return "", nil, err
 		}
-		args := []string{"test", "-c", "-tags=integration", "-vet=off", "-o", program, "-overlay=" + overlay, p.path}
-		c := exec.CommandContext(ctx, "go", args...)                  //nolint:gosec // our own arguments
-		flags := os.Getenv("GOFLAGS") + " -gcflags=" + p.path + "=-e" //nolint:forbidigo // of the go command; -e: all errors at once
-		c.Env = append(os.Environ(), "GOFLAGS="+flags)
-		output, err := c.CombinedOutput()
+		// -e: all errors at once. The flag adds to those of GOFLAGS.
+		args := []string{"test", "-c", "-tags=integration", "-vet=off", "-gcflags=" + p.path + "=-e", "-o", program, "-overlay=" + overlay, p.path}
+		output, err := exec.CommandContext(ctx, "go", args...).CombinedOutput() //nolint:gosec // our own arguments
 		if err == nil {
 			return program, verdicts, nil
 		}
