@@ -5,11 +5,13 @@ package wire
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -19,11 +21,12 @@ import (
 const timeout = 30 * time.Second
 
 // Conn is one keep-alive connection. It connects on the first request, and reconnects after an error or when the server has
-// closed it. Not safe for concurrent use: one request is in flight at a time.
+// closed it, also if it did so after the last response. Not safe for concurrent use: one request is in flight at a time.
 type Conn struct {
 	address string
 	conn    net.Conn
 	r       *bufio.Reader
+	used    time.Time
 }
 
 // New returns a connection to the host of an http:// URL. It does not connect.
@@ -52,6 +55,9 @@ type answer struct {
 }
 
 func (c *Conn) send(request []byte) (a answer, err error) {
+	if c.conn != nil && time.Since(c.used) > restless && c.hungUp() {
+		c.Close()
+	}
 	if c.conn == nil {
 		dialer := net.Dialer{Timeout: timeout}
 		if c.conn, err = dialer.DialContext(context.Background(), "tcp", c.address); err != nil {
@@ -60,10 +66,23 @@ func (c *Conn) send(request []byte) (a answer, err error) {
 		c.r = bufio.NewReader(c.conn)
 	}
 	a, closes, err := c.exchange(request)
+	c.used = time.Now()
 	if err != nil || closes {
 		c.Close()
 	}
 	return a, err
+}
+
+// restless is how long a connection must have been idle for a look at it to be worth its time.
+const restless = 200 * time.Millisecond
+
+// hungUp returns whether the server has closed an idle connection, as HTTP clients find out before they use it.
+func (c *Conn) hungUp() bool {
+	if err := c.conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return true
+	}
+	_, err := c.r.Peek(1)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func (c *Conn) exchange(request []byte) (a answer, closes bool, err error) {
