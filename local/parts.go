@@ -182,6 +182,9 @@ func startGateway(gate net.Listener, functions map[string][]string, watch health
 	return func(ctx context.Context) { stop(ctx); h.Close() }, nil
 }
 
+// seats of a local server: what stands in front of several functions has the connections of all.
+const seats = 8 * service.Seats
+
 // serveOn serves h on an address until it is stopped.
 func serveOn(ctx context.Context, addr string, h http.Handler) (url string, stop stopFunc, err error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
@@ -193,6 +196,6 @@ func serveOn(ctx context.Context, addr string, h http.Handler) (url string, stop
 
 func serve(l net.Listener, h http.Handler) (stop stopFunc) {
 	server := service.NewServer(h, slog.New(slog.DiscardHandler))
-	go func() { _ = server.Serve(service.Bounded(l)) }() // ends with Close
+	go func() { _ = server.Serve(service.Bounded(l, seats)) }() // ends with Close
 	return func(context.Context) { _ = server.Close() }
 }

@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "rebuild" {
 		return rebuild(ctx, points, log)
 	}
-	listener, err := service.Listen(ctx, cfg.Config)
+	listener, err := service.Listen(ctx, cfg.Config, service.Seats+cfg.StreamMaxClients)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func serveInsertOnly(ctx context.Context) error {
 		events: events, rehearsals: points, maxBytes: cfg.MaxEventBytes, log: log, now: time.Now, metrics: m,
 		deadLetters: deadletter.Writer{Producer: producer, Topic: cfg.Backing.Topics.DeadLetters},
 	}).routes(srv.Mux)
-	listener, err := service.Listen(ctx, cfg.Config)
+	listener, err := service.Listen(ctx, cfg.Config, service.Seats)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := service.Listen(ctx, cfg.Config)
+	listener, err := service.Listen(ctx, cfg.Config, service.Seats)
 	if err != nil {
 		return err
 	}

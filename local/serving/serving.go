@@ -50,7 +50,7 @@ func (p *Platform) Add(ctx context.Context, name string, spec Spec, start Starte
 		Rewrite: forward, Transport: r, ErrorHandler: fail, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}}, p.log)
 	p.revisions, p.servers = append(p.revisions, r), append(p.servers, server)
-	go func() { _ = server.Serve(service.Bounded(listener)) }() // ends with Close
+	go func() { _ = server.Serve(service.Bounded(listener, 2*service.Seats)) }() // ends with Close
 	return "http://" + listener.Addr().String(), nil
 }
 

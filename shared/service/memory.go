@@ -30,7 +30,7 @@ func LimitMemory(percent int, mebibytes int64) {
 }
 
 // mostMemory leaves room for what Go does not count, such as librdkafka's buffers, in a container of 256 MiB, where more would be the end.
-const mostMemory = 160 << 20
+const mostMemory = 176 << 20
 
 // limit is garbage at each collection, and lives on.
 type limit struct{ least, now int64 }
@@ -43,7 +43,7 @@ func follow(l *limit) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
 	lives := int64(samples[0].Value.Uint64() + samples[1].Value.Uint64()) //nolint:gosec // bytes in memory
-	if now := min(max(l.least, lives+lives/4+beside), mostMemory); now != l.now {
+	if now := min(max(l.least, 2*lives+beside), mostMemory); now != l.now {
 		l.now = now
 		debug.SetMemoryLimit(now)
 	}

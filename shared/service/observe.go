@@ -102,6 +102,14 @@ func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// turnAway records a request that found no connection free, after it has waited so long.
+func (o *observer) turnAway(waited time.Duration) {
+	m := o.metricsOf("none", http.StatusServiceUnavailable)
+	m.requests.Inc()
+	m.duration.Update(waited.Seconds())
+	o.refused.add("none", waited)
+}
+
 // maxLoggedError bounds an error in a log line, in bytes: enough for a stack.
 const maxLoggedError = 8 << 10
 

@@ -22,8 +22,9 @@ func Main(function string, run func(ctx context.Context) error) {
 }
 
 // NewServer makes an HTTP/1 server that no client can hold up: a request must arrive within 30 s, and an idle connection is
-// closed after two minutes. Serve it on a [Bounded] listener, which does the same for answers. The answer to a request that has a body
-// may stream for longer than that only if its handler calls http.ResponseController.SetReadDeadline with the zero time first.
+// closed after two minutes. Serve it on a [Bounded] listener, which does the same for answers, and bounds connections. The answer to a
+// request that has a body may stream for longer than that only if its handler calls http.ResponseController.SetReadDeadline with the
+// zero time first.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // TLS, and HTTP/2 with it, end at the platform's proxy
@@ -34,6 +35,7 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnState:         track,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
@@ -51,88 +53,21 @@ func LimitSendBuffer(r *http.Request, bytes int) {
 	}
 }
 
-const (
-	writePatience = 20 * time.Second // for a client to take writeChunk bytes
-	writeChunk    = 256 << 10
-)
-
-// Bounded makes every connection of l give up on a client that stops reading. The bound is on progress, not on the whole
-// answer (as http.Server's WriteTimeout is): a long answer goes on for as long as the client takes 256 KiB within 20 s, and
-// a stream that is silent for a while is not cut. A deadline that a handler sets itself counts instead, if it is at least 20 s away.
-func Bounded(l net.Listener) net.Listener { return boundedListener{l} }
-
-type boundedListener struct{ net.Listener }
-
-// Accept gives the next connection.
-func (l boundedListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &boundedConn{Conn: c}, nil
-}
-
-type boundedConn struct {
-	net.Conn
-	until time.Time // the write deadline that is set
-}
-
-// SetWriteDeadline notes the deadline: http.Server removes it after each answer.
-func (c *boundedConn) SetWriteDeadline(t time.Time) error {
-	c.until = t
-	return c.Conn.SetWriteDeadline(t)
-}
-
-// Write writes b in chunks, each with its own deadline.
-func (c *boundedConn) Write(b []byte) (written int, err error) {
-	for {
-		// Most answers find a deadline that is far enough away: setting one costs more than reading the clock.
-		if now := time.Now(); c.until.Sub(now) < writePatience {
-			if err := c.SetWriteDeadline(now.Add(2 * writePatience)); err != nil {
-				return written, err
-			}
-		}
-		n, err := c.Conn.Write(b[:min(len(b), writeChunk)])
-		written += n
-		if b = b[n:]; err != nil || len(b) == 0 {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				c.dropUnsent()
-			}
-			return written, err
-		}
-	}
-}
-
-// dropUnsent makes the kernel forget what the client did not take, up to some megabytes, as soon as the connection closes.
-func (c *boundedConn) dropUnsent() {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // the connection is lost either way
-	}
-}
-
-// CloseWrite lets net/http end a connection in order.
-func (c *boundedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
-
 // Listen takes the function's port. Call it first: a port that is taken is known before anything is opened, and a client that
-// connects while the function is still being put together waits a moment instead of being refused.
-func Listen(ctx context.Context, config Config) (net.Listener, error) {
+// connects while the function is still being put together waits a moment instead of being refused. For seats, see [Bounded].
+func Listen(ctx context.Context, config Config, seats int) (net.Listener, error) {
 	var l net.ListenConfig
 	l.SetMultipathTCP(false) // no client uses it, and probing for it costs more than listen itself
 	listener, err := l.Listen(ctx, "tcp", net.JoinHostPort(config.Host, fmt.Sprint(config.Port)))
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	return opened{Bounded(listener), thisMoment()}, nil
+	return opened{newBounded(listener, seats, mostReserved, mostWaiting), thisMoment()}, nil
 }
 
 // opened is the listener of a function, and when it was opened.
 type opened struct {
-	net.Listener
+	*boundedListener
 	moment
 }
 
@@ -147,6 +82,7 @@ func (s *Service) Run(ctx context.Context, listener net.Listener) error {
 	server.BaseContext = func(net.Listener) context.Context { return requests }
 	if l, ok := listener.(opened); ok {
 		s.observeStart(l.moment)
+		l.refused = s.observe.turnAway
 	}
 	ended := make(chan struct{})
 	go func() {

@@ -28,7 +28,7 @@ func serve(t *testing.T, h http.Handler) (dial func() net.Conn) {
 	t.Helper()
 	p := pipes.New()
 	server := service.NewServer(h, slog.New(slog.DiscardHandler))
-	go func() { _ = server.Serve(service.Bounded(p)) }()
+	go func() { _ = server.Serve(service.Bounded(p, service.Seats)) }()
 	t.Cleanup(func() { close(p); _ = server.Close() })
 	return p.Dial
 }
@@ -261,7 +261,7 @@ func running(t *testing.T, timeout time.Duration, mount func(*service.Service)) 
 	s = service.New(service.Config{Host: "127.0.0.1", ShutdownTimeout: timeout}, slog.New(slog.DiscardHandler))
 	mount(s)
 	ctx, cancel := context.WithCancel(t.Context())
-	listener, err := service.Listen(ctx, service.Config{Host: "127.0.0.1"})
+	listener, err := service.Listen(ctx, service.Config{Host: "127.0.0.1"}, service.Seats)
 	require.NoError(t, err)
 	ended = make(chan error, 1)
 	go func() { ended <- s.Run(ctx, listener) }()
@@ -296,7 +296,7 @@ func TestNotReadyFromTheSignalOn(t *testing.T) {
 	t.Parallel()
 	c := service.Config{Host: "127.0.0.1", ShutdownTimeout: time.Second, ShutdownDelay: time.Hour}
 	s := service.New(c, slog.New(slog.DiscardHandler))
-	listener, err := service.Listen(t.Context(), c)
+	listener, err := service.Listen(t.Context(), c, service.Seats)
 	require.NoError(t, err)
 	defer listener.Close() //nolint:errcheck // the function is still serving when the test ends
 	ctx, stop := context.WithCancel(t.Context())
@@ -355,11 +355,11 @@ func TestOneBudgetForTheWholeStop(t *testing.T) {
 
 func TestAPortInUseIsReported(t *testing.T) {
 	t.Parallel()
-	l, err := service.Listen(t.Context(), service.Config{Host: "127.0.0.1"})
+	l, err := service.Listen(t.Context(), service.Config{Host: "127.0.0.1"}, service.Seats)
 	require.NoError(t, err)
 	defer l.Close() //nolint:errcheck // nothing was accepted
 	addr, ok := l.Addr().(*net.TCPAddr)
 	require.True(t, ok)
-	_, err = service.Listen(t.Context(), service.Config{Host: "127.0.0.1", Port: addr.Port})
+	_, err = service.Listen(t.Context(), service.Config{Host: "127.0.0.1", Port: addr.Port}, service.Seats)
 	require.ErrorIs(t, err, syscall.EADDRINUSE)
 }

@@ -17,7 +17,7 @@ import (
 func TestTheStartIsMeasured(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
-	listener, err := service.Listen(ctx, service.Config{Host: "127.0.0.1"})
+	listener, err := service.Listen(ctx, service.Config{Host: "127.0.0.1"}, service.Seats)
 	require.NoError(t, err)
 	s := service.New(service.Config{}, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)

@@ -100,7 +100,7 @@ func setup(t *testing.T, maxClients int, duration time.Duration) *bundle {
 		Stopping: b.stopping, Log: log, Metrics: b.srv.Metrics,
 	}).Routes(b.routes, unlimited)
 	server := service.NewServer(b.srv.Handler(), slog.New(slog.DiscardHandler))
-	go func() { _ = server.Serve(service.Bounded(b.conns)) }()
+	go func() { _ = server.Serve(service.Bounded(b.conns, service.Seats)) }()
 	t.Cleanup(func() { close(b.conns); _ = server.Close() })
 	return b
 }

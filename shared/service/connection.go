@@ -1,0 +1,92 @@
+package service
+
+import (
+	"container/list"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+type boundedConn struct {
+	net.Conn
+	until time.Time // the write deadline that is set
+	head  []byte    // was read before the connection had a seat
+
+	listener *boundedListener
+	seated   bool          // these belong to the listener's mutex
+	asks     bool          // whether a header has arrived that the server has not read
+	place    *list.Element // in quiet; nil: it carries a request, or has no seat
+	turn     chan struct{} // closed when it gets the seat that it waits for
+	since    time.Time     // when it turned quiet
+}
+
+// Read gives the head first.
+func (c *boundedConn) Read(b []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(b, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// SetWriteDeadline notes the deadline: http.Server removes it after each answer.
+func (c *boundedConn) SetWriteDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetWriteDeadline(t)
+}
+
+const (
+	writePatience = 20 * time.Second // for a client to take writeChunk bytes
+	writeChunk    = 256 << 10
+)
+
+// Write writes b in chunks, each with its own deadline.
+func (c *boundedConn) Write(b []byte) (written int, err error) {
+	for {
+		// Most answers find a deadline that is far enough away: setting one costs more than reading the clock.
+		if now := time.Now(); c.until.Sub(now) < writePatience {
+			if err := c.SetWriteDeadline(now.Add(2 * writePatience)); err != nil {
+				return written, err
+			}
+		}
+		n, err := c.Conn.Write(b[:min(len(b), writeChunk)])
+		written += n
+		if b = b[n:]; err != nil || len(b) == 0 {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.dropUnsent()
+			}
+			return written, err
+		}
+	}
+}
+
+// dropUnsent makes the kernel forget what the client did not take, up to some megabytes, as soon as the connection closes.
+func (c *boundedConn) dropUnsent() {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // the connection is lost either way
+	}
+}
+
+// CloseWrite lets net/http end a connection in order.
+func (c *boundedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// unread returns whether something has arrived that nobody has read.
+func (c *boundedConn) unread() (arrived bool) {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { // if it is closed, nothing has
+				n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+				arrived = err == nil && n > 0
+			})
+		}
+	}
+	return arrived
+}
