@@ -12,7 +12,6 @@ import (
 	"marketdata/functions/compute-ma/internal/averages"
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/functions/compute-ma/internal/store"
-	"marketdata/shared/crowd"
 	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
@@ -48,7 +47,7 @@ type receiver struct {
 
 // routes mounts the receiver. Nothing limits the rate of events.
 func (h *receiver) routes(mux *http.ServeMux) {
-	turns := crowd.New(ingress.Together, ingress.InLine)
+	turns := ingress.Turns()
 	mux.Handle("POST /{$}", ingress.Handler{MaxBytes: h.maxBytes, Handle: ingress.InTurn(turns, h.receive), Refuse: h.refuse})
 	mux.HandleFunc("POST /dry-run", h.dryRun)
 }

@@ -12,7 +12,6 @@ import (
 	"marketdata/functions/dlq-inspector/internal/intake"
 	"marketdata/functions/dlq-inspector/internal/letter"
 	"marketdata/functions/dlq-inspector/internal/replay"
-	"marketdata/shared/crowd"
 	"marketdata/shared/fault"
 	"marketdata/shared/ingress"
 	"marketdata/shared/metric"
@@ -43,7 +42,7 @@ type upkeep interface {
 }
 
 func (r *receiver) routes(mux *http.ServeMux) {
-	turns := crowd.New(ingress.Together, ingress.InLine)
+	turns := ingress.Turns()
 	take := ingress.InTurn(turns, r.take)
 	unreadable := func(ctx context.Context, d ingress.Delivery, _ error) error { return take(ctx, d) } // it is a letter, too
 	mux.Handle("POST /{$}", r.intake.Admit(ingress.Handler{MaxBytes: letter.MaxRequestBytes, Handle: ingress.InTurn(turns, r.event), Refuse: unreadable}))

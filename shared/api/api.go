@@ -213,7 +213,7 @@ func requestIDOf(ctx huma.Context) string {
 // Handle mounts an operation whose handler returns plain errors; they become problem documents by their fault kind. The first
 // middleware is the outermost. A few requests of the operation are worked on at a time; see package crowd.
 func Handle[I, O any](a *API, op huma.Operation, handler func(context.Context, *I) (*O, error), around ...service.Middleware) {
-	turns := crowd.New(together, inLine)
+	turns := crowd.New(together, patience)
 	if op.Method == http.MethodGet {
 		a.mount(op, inTurn(turns, wrap(register(a, op, handler), around)))
 		return

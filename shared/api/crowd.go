@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"time"
 
 	"marketdata/shared/crowd"
 	"marketdata/shared/problem"
@@ -11,8 +12,8 @@ import (
 // Postgres: they would only use memory, and each would take as long as all of them.
 const together = 8
 
-// inLine is how many others wait: an operation that has less than this many answers a second is slow already.
-const inLine = 256
+// patience is how long the others wait for their turn.
+const patience = time.Second / 2
 
 // inTurn gives requests without a body their turns. A turn is for the time until the answer begins: a client that reads slowly has none.
 func inTurn(c crowd.Crowd, next http.Handler) http.Handler {

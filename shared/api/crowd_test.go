@@ -18,7 +18,7 @@ import (
 	"marketdata/shared/testenv/call"
 )
 
-// More requests than are worked on at a time wait a second for their turn; then they are refused, with the time to come back. When the
+// More requests than are worked on at a time wait half a second for their turn; then they are refused, with the time to come back. When the
 // function is free again, so is every turn.
 func TestRequestsBeyondACrowdWaitAndAreRefused(t *testing.T) {
 	t.Parallel()
@@ -28,8 +28,8 @@ func TestRequestsBeyondACrowdWaitAndAreRefused(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, _ := newFunction(t)
 				free := make(chan struct{})
-				began := 0
-				handle := func(context.Context, *struct{}) (*struct{}, error) { began++; <-free; return nil, nil } //nolint:nilnil // 204
+				var began atomic.Int64
+				handle := func(context.Context, *struct{}) (*struct{}, error) { began.Add(1); <-free; return nil, nil } //nolint:nilnil // 204
 				api.Handle(s.api, huma.Operation{OperationID: "work", Method: method, Path: "/work", DefaultStatus: http.StatusNoContent}, handle)
 				statuses := make(chan int, 100)
 				send := func(n int) {
@@ -47,9 +47,9 @@ func TestRequestsBeyondACrowdWaitAndAreRefused(t *testing.T) {
 					synctest.Wait()
 				}
 				send(12)
-				require.Equal(t, 8, began)
+				require.EqualValues(t, 8, began.Load())
 				require.Empty(t, statuses, "four wait")
-				time.Sleep(999 * time.Millisecond)
+				time.Sleep(499 * time.Millisecond)
 				send(1)
 				require.Empty(t, statuses)
 				time.Sleep(time.Millisecond)

@@ -60,7 +60,7 @@ func HandleTable[I, O any](
 		}}, nil
 	})
 	a.Document(func(doc *huma.OpenAPI) { describeTable(doc.Paths[op.Path].Get) })
-	a.mount(op, inTurn(crowd.New(together, inLine), wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.mount(op, inTurn(crowd.New(together, patience), wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Accept")
 		r = r.WithContext(context.WithValue(r.Context(), limitKey{}, r.URL.Query().Has("limit")))
 		switch wanted, err := wantsCSV(r); {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -97,12 +98,9 @@ func InTurn(c crowd.Crowd, handle Func) Func {
 	}
 }
 
-// Together is how many deliveries are worked on at a time: as many as transactions and batches take, so that more would not be faster.
-// InLine is how many others wait for their turn.
-const (
-	Together = 512
-	InLine   = 1024
-)
+// Turns returns the crowd of a function's deliveries. As many are worked on at a time as transactions and batches take: more would not be
+// faster.
+func Turns() crowd.Crowd { return crowd.New(512, time.Second/2) }
 
 // Handler receives events. It is used in place of the SDK's HTTP server, which does not let us set body limit, status and error
 // body, and leaks requests when a client disconnects (see the README's decisions).

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/stretchr/testify/require"
@@ -31,7 +32,7 @@ func TestEventsBeyondTheCrowdAreDeliveredAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				turns, handled := crowd.New(1, 1), 0
+				turns, handled := crowd.New(1, time.Second), 0
 				handle := ingress.InTurn(turns, func(context.Context, ingress.Delivery) error { handled++; return nil })
 				require.NoError(t, turns.Enter(t.Context()))
 				err := handle(t.Context(), c.delivery)

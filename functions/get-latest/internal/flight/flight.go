@@ -34,7 +34,7 @@ const (
 	outcomeKept = 2 * time.Second // how long an error is shared
 	margin      = time.Second     // by which the lease outlives the fetch, for scheduling delays and the last round trips
 	together    = 128             // flights to one provider: if it is slow, others are not, and neither are prices in the cache
-	inLine      = 512             // flights that wait for others
+	patience    = time.Second     // for others to end
 )
 
 // Fetch gets a price from its provider and stores it. It must end when ctx does. [ingest.Ingester.Fetch] is one.
@@ -79,7 +79,7 @@ func (g *Group) Do(ctx context.Context, provider string, symbol market.Symbol) (
 		g.running.Add(1)
 		defer g.running.Done()
 		growStack()
-		turns, _ := g.turns.LoadOrStore(provider, crowd.New(together, inLine))
+		turns, _ := g.turns.LoadOrStore(provider, crowd.New(together, patience))
 		mine := turns.(crowd.Crowd) //nolint:forcetypeassert // nothing else is stored
 		if err := mine.Enter(g.closed); err != nil {
 			return pricecache.Entry{}, err
