@@ -230,6 +230,7 @@ func TestARefusalMayEndTheConnection(t *testing.T) {
 		"body on demand":   "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
 		"two lengths":      "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
 		"no HTTP":          "hello\r\n\r\n",
+		"two ends":         "GET / HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\r\n\r\n",
 		"header too large": "GET / HTTP/1.1\r\nHost: h\r\nX-Large: " + fmt.Sprintf("%05000d", 0),
 	} {
 		t.Run(name, func(t *testing.T) {

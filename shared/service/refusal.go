@@ -86,8 +86,9 @@ func (c *boundedConn) refuse(end int, last bool) (open bool) {
 			_ = c.Conn.Close()
 		}
 	}()
-	r, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(c.head[:end]), end))
-	if err != nil {
+	reader := bufio.NewReaderSize(bytes.NewReader(c.head[:end]), end)
+	r, err := http.ReadRequest(reader)
+	if err != nil || reader.Buffered() > 0 { // net/http finds an earlier end of the header
 		r = &http.Request{Close: true} // whatever it is, there is no seat for it
 	}
 	// Nobody waits for a body whose client waits for us, or for one that is long.
