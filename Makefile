@@ -108,7 +108,7 @@ ROWS ?=
 load: build ## load-test the whole system, with references from the same run (SHORT=1, ROWS="backlog poll")
 	@exec $(BIN)/local load $(if $(SHORT),-short) $(ROWS)
 
-overload: build ## offer each route ten times what it sustains, for half a minute, and 10,000 connections that send nothing (eleven minutes)
+overload: build ## offer each route ten times what it sustains, for a minute, and 10,000 connections that send nothing (25 minutes)
 	@exec $(BIN)/local load overload
 
 sim: build ## play 60 days of followed histories, with all that may go wrong, on a simulated clock (SIM_SEEDS=100; SIM_SEED=17 plays one)

@@ -42,7 +42,7 @@ type sizes struct {
 var (
 	full = sizes{
 		rounds: 5, round: 2 * time.Second, backlog: 100_000, letters: 100_000, replays: 20_000, listed: 1_000_000,
-		jobs: 10_000, symbols: 500, interval: time.Minute, periods: 3, flooding: 30 * time.Second,
+		jobs: 10_000, symbols: 500, interval: time.Minute, periods: 3, flooding: time.Minute,
 	}
 	short = sizes{
 		rounds: 1, round: time.Second, backlog: 10_000, letters: 5_000, replays: 1_000, listed: 20_000,

@@ -17,7 +17,7 @@ const (
 	overloadFactor  = 10
 	sustained       = 16 // requests in flight when a route is alone
 	mostInFlight    = 10_000
-	overloadP99     = 2 * time.Second // of an admitted request
+	overloadP99     = 2500 * time.Millisecond // of an admitted request: it may wait for a seat and for its turn, on a machine that is busy
 	recoverWithin   = 5 * time.Second
 	recoveredAnswer = 250 * time.Millisecond // of a request to a function that has recovered
 	recoveredFor    = time.Second

@@ -50,12 +50,15 @@ func (m *run) floods() []flooded {
 			return []byte(`{"symbols":["AAPL"],"interval":86400,"provider":"yfinance"}`), []string{asJSON}
 		}, "select count(*) from polling_jobs"),
 		get("poll", "jobs", "/prices/poll?limit=20"),
+		m.floodOneJob(),
 		post("poll", "new backfill", "/prices/backfill", func(n int) ([]byte, []string) {
 			return fmt.Appendf(nil, `{"symbols":["LOAD%d"],"interval":"1d","provider":"yfinance","start":"2024-03-01","end":"2024-03-20"}`, n%floodSymbols), []string{asJSON}
 		}, "select count(*) from backfills where exists (select from backfill_series where backfill_id = id)"),
 		post("dlq-inspector", "dead letters", "/", func(n int) ([]byte, []string) { return []byte("no event " + strconv.Itoa(n)), nil },
 			"select count(*) from dead_letters"),
+		get("poll", "backfills", "/prices/backfill?limit=20"),
 		get("dlq-inspector", "causes", "/dlq/groups", token),
+		get("dlq-inspector", "counts", "/dlq/stats", token),
 		search,
 	}, m.letterFloods(token, &at)...)
 	for i := range routes {
@@ -64,6 +67,22 @@ func (m *run) floods() []flooded {
 		}
 	}
 	return routes
+}
+
+// floodOneJob asks for the jobs that the row before it has made.
+func (m *run) floodOneJob() flooded {
+	base := m.env[variable("poll")] + "/prices/poll/"
+	var ids []string
+	return flooded{
+		name: "one job", function: "poll",
+		prepare: func(ctx context.Context) error {
+			if err := m.pool.QueryRow(ctx, "select array(select id from polling_jobs limit 1000)").Scan(&ids); err != nil || len(ids) == 0 {
+				return fmt.Errorf("find jobs: %d, %w", len(ids), err)
+			}
+			return nil
+		},
+		next: func(i int) []byte { return wire.Request("GET", base+ids[max(i, -i)%len(ids)], nil, m.clients.next()) },
+	}
 }
 
 // rows returns a function that runs a query for a count.
@@ -102,7 +121,14 @@ func (m *run) letterFloods(token string, at *atomic.Int64) []flooded {
 		},
 		{
 			name: "new bulk replay", function: "dlq-inspector", prepare: some, next: func(int) []byte { return post(base+"replays", `{"ids":["`+one()+`"],"force":true}`) },
-			kept: m.rows("select count(*) from dead_letter_replays"),
+			kept: m.rows("select count(*) from dead_letter_replays where action = 'replay'"),
+		},
+		{name: "bulk replays", function: "dlq-inspector", next: func(int) []byte {
+			return wire.Request("GET", base+"replays?limit=20", nil, token, m.clients.next())
+		}},
+		{
+			name: "new bulk discard", function: "dlq-inspector", prepare: some, next: func(int) []byte { return post(base+"discards", `{"ids":["`+one()+`"]}`) },
+			kept: m.rows("select count(*) from dead_letter_replays where action = 'discard'"),
 		},
 	}
 }
