@@ -151,7 +151,7 @@ func (c *checker) seriesComplete() error {
 			bars[b.Start.UnixMicro()] = b.Close
 			k := pointKey{f.symbol, series, b.Start.UnixMicro()}
 			p, found := c.points[k]
-			if b.Final && !found && b.Start.Before(c.faultsEnd.Add(-6*time.Minute)) || b.Final && !found && f.interval == "1m" && b.Start.Before(c.faultsEnd.Add(-time.Minute)) {
+			if b.Final && !found && c.overdue(f.interval, b.Start) {
 				return differs("bar %s is not stored: want %s", k, b.Close)
 			}
 			if found && p.price.Cmp(b.Close.rat()) != 0 {
@@ -165,6 +165,19 @@ func (c *checker) seriesComplete() error {
 		}
 	}
 	return nil
+}
+
+// overdue returns whether a final bar must have been fetched. The bar of a day is asked for ten minutes after a session in New York or a day
+// has ended.
+func (c *checker) overdue(interval string, start time.Time) bool {
+	switch interval {
+	case "1m":
+		return start.Before(c.faultsEnd.Add(-time.Minute))
+	case "1d":
+		return start.Before(c.now.Add(-24*time.Hour - 15*time.Minute))
+	default:
+		return start.Before(c.faultsEnd.Add(-6 * time.Minute))
+	}
 }
 
 // atRest: nothing is left to do.
