@@ -16,6 +16,7 @@ type boundedConn struct {
 
 	listener *boundedListener
 	seated   bool          // these belong to the listener's mutex
+	begun    bool          // whether the next header has begun to arrive
 	asks     bool          // whether a header has arrived that the server has not read
 	place    *list.Element // in quiet; nil: it carries a request, or has no seat
 	turn     chan struct{} // closed when it gets the seat that it waits for
@@ -29,7 +30,11 @@ func (c *boundedConn) Read(b []byte) (int, error) {
 		c.head = c.head[n:]
 		return n, nil
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.listener.hear(c)
+	}
+	return n, err
 }
 
 // SetWriteDeadline notes the deadline: http.Server removes it after each answer.

@@ -237,5 +237,16 @@ func (l *boundedListener) track(c *boundedConn, state http.ConnState) {
 		l.seats--
 		l.pass()
 	}
-	c.asks = false
+	c.asks, c.begun = false, false
+}
+
+// hear gives a quiet connection another second when its next header begins to arrive, but not for what follows: the server may need the time
+// to read it, and its client must not take the time to send it.
+func (l *boundedListener) hear(c *boundedConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.place != nil && !c.begun {
+		c.begun, c.since = true, time.Now()
+		l.quiet.MoveToBack(c.place)
+	}
 }

@@ -203,6 +203,34 @@ func TestAnIdleConnectionKeepsItsSeatForAWhile(t *testing.T) {
 	})
 }
 
+// So does one whose request has begun to arrive, for a second from then on, whatever else arrives.
+func TestAConnectionThatBeginsARequestKeepsItsSeatForAWhile(t *testing.T) {
+	t.Parallel()
+	inCrowd(t, 1, func(c crowded) {
+		slow := c.dial()
+		c.get(slow, "/")
+		statuses := make(chan int)
+		ask := func() {
+			conn := c.dial()
+			go func() {
+				status, _ := c.get(conn, "/")
+				statuses <- status
+			}()
+		}
+		time.Sleep(500 * time.Millisecond)
+		ask()
+		time.Sleep(400 * time.Millisecond)
+		send(c.T, slow, "GET / HTTP/1.1\r\n")
+		time.Sleep(100 * time.Millisecond)
+		ask()
+		time.Sleep(400 * time.Millisecond)
+		send(c.T, slow, "Host: h\r\n")
+		require.Equal(c, http.StatusServiceUnavailable, <-statuses, "the seat is taken")
+		require.Equal(c, http.StatusOK, <-statuses, "it was taken for long enough")
+		c.requireClosed(slow)
+	})
+}
+
 func TestTheRefusalOfAHEADHasNoBody(t *testing.T) {
 	t.Parallel()
 	inCrowd(t, 1, func(c crowded) {

@@ -41,7 +41,7 @@ func FuzzRefuse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		conn := &recorded{in: bytes.NewReader(sent)}
-		c := &boundedConn{Conn: conn}
+		c := &boundedConn{Conn: conn, listener: newBounded(nil, 0, 0, 0)}
 		end, err := c.readHead()
 		if err != nil {
 			return
