@@ -127,7 +127,7 @@ func (m *run) letterFloods(token string, at *atomic.Int64) []flooded {
 			return wire.Request("GET", base+"replays?limit=20", nil, token, m.clients.next())
 		}},
 		{
-			name: "new bulk discard", function: "dlq-inspector", prepare: some, next: func(int) []byte { return post(base+"discards", `{"ids":["`+one()+`"]}`) },
+			name: "new bulk discard", function: "dlq-inspector", prepare: some, next: func(int) []byte { return post(base+"discards", `{"ids":["`+one()+`"],"reason":"overload"}`) },
 			kept: m.rows("select count(*) from dead_letter_replays where action = 'discard'"),
 		},
 	}
