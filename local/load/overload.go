@@ -111,6 +111,9 @@ func (m *run) flood(ctx context.Context, r flooded) error {
 	for _, what := range slices.Sorted(maps.Keys(o.Other)) {
 		wrong = errors.Join(wrong, fmt.Errorf("%d times: %s", o.Other[what], what))
 	}
+	if o.HungUp > o.Sent/1000 {
+		wrong = errors.Join(wrong, fmt.Errorf("%d requests were sent while their connections were closed", o.HungUp))
+	}
 	if o.P99 > overloadP99 {
 		wrong = errors.Join(wrong, fmt.Errorf("of the admitted requests a hundredth took longer than %s", rounded(o.P99)))
 	}

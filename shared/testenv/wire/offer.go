@@ -21,6 +21,7 @@ type Offered struct {
 	Hits     int // those of them that came from a cache
 	P50, P99 time.Duration
 	Refused  int            // answers 429 and 503 that say when to come back
+	HungUp   int            // requests that were sent while the server closed their connection, which had been idle
 	Other    map[string]int // all else, by what it was
 	Drained  time.Duration  // from the end of the offer to the last answer
 	CPU      time.Duration  // that this process took for it
@@ -80,6 +81,7 @@ type caller struct {
 type answers struct {
 	took                []time.Duration // of those that were admitted
 	sent, hits, refused int
+	hungUp              int
 	other               map[string]int
 }
 
@@ -130,6 +132,8 @@ func (c *callers) hangUp() []*caller {
 func (a *answers) count(got answer, err error, took time.Duration) {
 	a.sent++
 	switch {
+	case errors.Is(err, errHungUp):
+		a.hungUp++
 	case err != nil:
 		a.other[cause(err)]++
 	case got.status < 300:
@@ -149,6 +153,7 @@ func (o *Offered) add(all []*caller) {
 	var took []time.Duration
 	for _, a := range all {
 		o.Sent, o.Hits, o.Refused = o.Sent+a.sent, o.Hits+a.hits, o.Refused+a.refused
+		o.HungUp += a.hungUp
 		took = append(took, a.took...)
 		for what, n := range maps.All(a.other) {
 			o.Other[what] += n

@@ -14,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -63,15 +64,24 @@ func (c *Conn) send(request []byte) (a answer, err error) {
 		if c.conn, err = dialer.DialContext(context.Background(), "tcp", c.address); err != nil {
 			return a, fmt.Errorf("connect: %w", err)
 		}
-		c.r = bufio.NewReader(c.conn)
+		c.r, c.used = bufio.NewReader(c.conn), time.Time{}
 	}
+	kept := !c.used.IsZero()
 	a, closes, err := c.exchange(request)
+	if kept && (errors.Is(err, errNoAnswer) || errors.Is(err, syscall.EPIPE)) {
+		err = errHungUp
+	}
 	c.used = time.Now()
 	if err != nil || closes {
 		c.Close()
 	}
 	return a, err
 }
+
+// errHungUp says that the server closed a connection that had been idle while the request was on its way. Clients send such a request again.
+var errHungUp = errors.New("the server closed an idle connection")
+
+var errNoAnswer = errors.New("the server closed the connection without an answer")
 
 // restless is how long a connection must have been idle for a look at it to be worth its time.
 const restless = 200 * time.Millisecond
@@ -91,6 +101,9 @@ func (c *Conn) exchange(request []byte) (a answer, closes bool, err error) {
 	}
 	if _, err := c.conn.Write(request); err != nil {
 		return a, true, fmt.Errorf("send: %w", err)
+	}
+	if _, err := c.r.Peek(1); errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return a, true, errNoAnswer
 	}
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
