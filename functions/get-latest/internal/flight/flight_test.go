@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,16 +32,18 @@ type bundle struct {
 	calls    atomic.Int64
 	started  chan struct{} // receives from each fetch as it begins
 	result   chan error    // ends one fetch in flight: with this error, or with a price if it is nil
+	log      bytes.Buffer  // of all replicas
 }
 
 func setup(t *testing.T, replicas int, timeout time.Duration) *bundle {
 	t.Helper()
 	b := &bundle{server: miniredis.RunT(t), started: make(chan struct{}, 100), result: make(chan error)}
+	log := slog.New(slog.NewTextHandler(&b.log, nil))
 	for range replicas {
 		client := redis.NewClient(&redis.Options{Addr: b.server.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1})
 		t.Cleanup(func() { require.NoError(t, client.Close()) })
 		b.cache = pricecache.New(client, "price:", time.Minute, 10*time.Minute)
-		b.replicas = append(b.replicas, New(client, "flight:", b.cache, b.fetch, timeout, slog.New(slog.DiscardHandler)))
+		b.replicas = append(b.replicas, New(client, "flight:", b.cache, b.fetch, timeout, log))
 	}
 	t.Cleanup(func() {
 		for _, g := range b.replicas {
@@ -62,9 +65,15 @@ func (b *bundle) fetch(ctx context.Context, provider string, symbol market.Symbo
 	case <-ctx.Done():
 		return ingest.Result{}, fault.Wrap(ctx.Err(), fault.Unavailable, "provider_timeout", "x")
 	}
+	return ingest.Result{Quote: quoteOf(provider, symbol), RawResponseID: rawID}, nil
+}
+
+func quoteOf(provider string, symbol market.Symbol) market.Quote {
 	price, err := market.ParsePrice("150.25")
-	quote := market.Quote{Symbol: symbol, Provider: provider, Price: price, ObservedAt: time.UnixMicro(1).UTC()}
-	return ingest.Result{Quote: quote, RawResponseID: rawID}, err
+	if err != nil {
+		panic(err)
+	}
+	return market.Quote{Symbol: symbol, Provider: provider, Price: price, ObservedAt: time.UnixMicro(1).UTC()}
 }
 
 // leave calls the first replica, and cancels the call once it fetches.
@@ -149,6 +158,7 @@ func TestErrorIsSharedForTwoSeconds(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.EqualValues(t, 2, b.calls.Load())
+	require.Empty(t, b.log.String())
 }
 
 func TestOneReplicaTakesOverFromADeadHolder(t *testing.T) {
@@ -273,6 +283,7 @@ func TestWaitIsBounded(t *testing.T) {
 	g := b.replicas[0]
 	_, err := g.locks.look(t.Context(), series{"yfinance", "AAPL"}, "another") // its lease never expires: Redis' clock stands still
 	require.NoError(t, err)
+	require.Greater(t, g.MaxWait(), g.locks.lease+50*time.Millisecond, "the holder may die at once, and its successor may take all its time")
 	began := time.Now()
 	_, err = g.Do(t.Context(), "yfinance", "AAPL")
 	require.Equal(t, "provider_timeout", fault.CodeOf(err))

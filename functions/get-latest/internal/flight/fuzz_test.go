@@ -18,6 +18,7 @@ func FuzzFailure(f *testing.F) {
 	f.Add(`{"kind":99,"code":"x","retry_after_ms":-1}`, "a\x00b", "%s%!d", -1, int64(-1))
 	f.Add("{junk", "\u2028", "<&>", 1, int64(7))
 	f.Add("0", "\xd7", "\xb4", 5, int64(1434))
+	f.Add(`{"code":"x"}`, "provider_auth", "x", 5, int64(0))
 	f.Add("null", "x", "\xff", 3, int64(1))
 	f.Fuzz(func(t *testing.T, text, code, detail string, kind int, ms int64) {
 		read, ok := fault.As(decodeFailure(text))
