@@ -33,6 +33,7 @@ func TestIfNoneMatch(t *testing.T) {
 		require.Empty(t, w.Body.String(), name)
 		require.Equal(t, tag, w.Header().Get("ETag"), name)
 		require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"), name)
+		require.NotContains(t, w.Header(), "Content-Type", name)
 	}
 	for _, line := range []string{`"other"`, strings.Trim(tag, `"`), `"` + tag, "junk, " + tag, "W/", `"`, ",,", "*x", `"a", *`} {
 		w, _ := b.get(t, "/prices/latest?symbol=AAPL", "If-None-Match", line)
@@ -60,13 +61,33 @@ func TestBatch(t *testing.T) {
 	require.Equal(t, 1, b.fetch.count("yfinance MSFT"))
 }
 
-// X-Cache of a batch is the worst of its symbols; a symbol without a price counts as a miss.
+// The tag of a batch is that of its symbols and their prices.
+func TestTagOfABatch(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	tags := map[string]bool{}
+	for _, symbols := range []string{"AAPL", "AAPL,MSFT", "MSFT"} {
+		w, _ := b.get(t, "/prices/latest?symbols="+symbols)
+		tags[w.Header().Get("ETag")] = true
+	}
+	b.later(time.Minute)
+	b.failing(t, map[string]error{"yfinance": outage("provider_timeout")})
+	w, _ := b.get(t, "/prices/latest?symbols=AAPL")
+	require.Equal(t, "STALE", w.Header().Get("X-Cache"))
+	tags[w.Header().Get("ETag")] = true
+	require.Len(t, tags, 4)
+	require.NotContains(t, tags, "")
+}
+
+// X-Cache of a batch is the worst of its symbols; a symbol without a price counts as a miss. Nobody may keep a batch with an error, or with
+// an old price.
 func TestXCacheOfABatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.get(t, "/prices/latest?symbols=OLD,OLDER")
 	b.later(2 * time.Minute)
 	b.get(t, "/prices/latest?symbols=HOT,WARM")
+	b.later(10 * time.Second)
 	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
 		if symbol != "NEW" {
 			return ingest.Result{}, outage("provider_timeout")
@@ -79,6 +100,11 @@ func TestXCacheOfABatch(t *testing.T) {
 		w, _ := b.get(t, "/prices/latest?symbols="+symbols)
 		require.Equal(t, http.StatusOK, w.Code, symbols)
 		require.Equal(t, want, w.Header().Get("X-Cache"), symbols)
+		control := "max-age=0"
+		if symbols == "HOT,WARM" || symbols == "HOT,NEW" {
+			control = "max-age=60"
+		}
+		require.Equal(t, control, w.Header().Get("Cache-Control"), symbols)
 	}
 }
 
@@ -124,7 +150,7 @@ func TestBadSymbolDoesNotFailOthers(t *testing.T) {
 		}
 		return resultOf(t, provider, symbol, "7"), nil
 	}
-	w, body := b.get(t, "/prices/latest?symbols=AAPL,NONE,A%20B,,AWAY", "X-Request-ID", "abc")
+	w, body := b.get(t, "/prices/latest?symbols=AAPL,NONE,A%20B,,AWAY", "X-Request-ID", "abc", "If-None-Match", "*")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Len(t, body["prices"], 1)
 	errs, ok := body["errors"].(map[string]any)
@@ -137,7 +163,7 @@ func TestBadSymbolDoesNotFailOthers(t *testing.T) {
 		require.NotEmpty(t, problem["title"])
 	}
 	require.Equal(t, "max-age=0", w.Header().Get("Cache-Control"))
-	require.Empty(t, w.Header().Get("ETag"))
+	require.NotContains(t, w.Header(), "Etag")
 }
 
 // The hand-written encoder and encoding/json agree byte for byte.

@@ -1,24 +1,36 @@
 package latest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"marketdata/shared/ingest"
+	"marketdata/shared/market"
 )
 
 func TestMissReturnsTheDocumentedBody(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.fetch.fetch = func(_ context.Context, provider string, symbol market.Symbol) (ingest.Result, error) {
+		r := resultOf(t, provider, symbol, "150.250000000000000001")
+		r.Quote.Currency = "GBp"
+		return r, nil
+	}
 	w, _ := b.get(t, "/prices/latest?symbol=aapl&provider=yfinance")
 	require.Equal(t, http.StatusOK, w.Code)
+	require.True(t, w.Flushed, "the client does not wait for the log")
 	//nolint:testifylint // byte for byte: JSONEq would convert the digits to float64
-	require.Equal(t, `{"symbol":"AAPL","price":150.250000000000000001,"timestamp":"2024-03-20T10:30:00Z","provider":"yfinance"}`+"\n", w.Body.String())
+	require.Equal(t, `{"symbol":"AAPL","price":150.250000000000000001,"timestamp":"2024-03-20T10:30:00Z","provider":"yfinance","currency":"GBp"}`+"\n", w.Body.String())
+	require.Equal(t, strconv.Itoa(w.Body.Len()), w.Header().Get("Content-Length"))
 	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
 	require.Equal(t, "MISS", w.Header().Get("X-Cache"))
 	require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"))
@@ -38,6 +50,7 @@ func TestHitNeverFetches(t *testing.T) {
 	require.Equal(t, "50", w.Header().Get("Age"))
 	require.Equal(t, "max-age=60", w.Header().Get("Cache-Control"), "caches subtract Age themselves")
 	require.Equal(t, 1, b.fetch.count("yfinance AAPL"))
+	require.Empty(t, b.log.String())
 }
 
 func TestCacheErrorFailsNoRequest(t *testing.T) {
@@ -50,6 +63,7 @@ func TestCacheErrorFailsNoRequest(t *testing.T) {
 	w, body := b.get(t, "/prices/latest?symbols=AAPL,MSFT")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Len(t, body["prices"], 2)
+	require.Equal(t, 3, strings.Count(b.log.String(), "could not read the cache"), "of each symbol")
 }
 
 func TestErrors(t *testing.T) {
@@ -134,4 +148,19 @@ func TestHitIsOneRoundTrip(t *testing.T) {
 		b.get(t, "/prices/latest?"+query)
 		require.Zero(t, b.gate.ridden, query)
 	}
+}
+
+// The flight of a miss reads the cache once more, and nothing else does.
+func TestCommandsOfAMiss(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	commands := 0
+	for range 2 { // the first opens a connection, and loads the script
+		b.redis.Del("price:yfinance:AAPL")
+		before := b.redis.CommandCount()
+		w, _ := b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
+		require.Equal(t, "MISS", w.Header().Get("X-Cache"))
+		commands = b.redis.CommandCount() - before
+	}
+	require.Equal(t, 2+4+6, commands, "of the gate, of the flight, and the script that stores the price, with its five")
 }

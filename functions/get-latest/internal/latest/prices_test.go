@@ -82,6 +82,36 @@ func TestAutoReturnsTheFirstPriceOfTheChain(t *testing.T) {
 	require.NotContains(t, body, "fallback_from")
 }
 
+// Prices of the second provider, fresh or old, are used as soon as the first has none.
+func TestAutoUsesWhatIsCachedOfTheSecondProvider(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.get(t, "/prices/latest?symbol=AAPL&provider=finnhub")
+	for _, want := range []string{"HIT", "STALE"} {
+		b.failing(t, map[string]error{"yfinance": outage("provider_timeout"), "finnhub": outage("provider_auth"), "binance": notFound})
+		w, body := b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
+		require.Equal(t, want, w.Header().Get("X-Cache"))
+		require.Equal(t, "finnhub", body["provider"])
+		require.Equal(t, "yfinance", body["fallback_from"])
+		require.Equal(t, "provider_timeout", body["fallback_reason"])
+		b.later(time.Minute)
+	}
+}
+
+// A price that becomes too old while the provider hangs is not answered.
+func TestAPriceThatBecomesTooOldMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.get(t, "/prices/latest?symbol=AAPL")
+	b.later(10*time.Minute - 500*time.Millisecond)
+	b.fetch.fetch = func(ctx context.Context, _ string, _ market.Symbol) (ingest.Result, error) {
+		<-ctx.Done() // a second
+		return ingest.Result{}, outage("provider_timeout")
+	}
+	w, _ := b.get(t, "/prices/latest?symbol=AAPL")
+	require.Equal(t, http.StatusGatewayTimeout, w.Code)
+}
+
 func TestAutoReturnsTheMostUsefulError(t *testing.T) {
 	t.Parallel()
 	auth, malformed, limited, away := outage("provider_auth"), outage("provider_malformed"), outage("provider_rate_limited"), outage("provider_unavailable")
@@ -95,6 +125,10 @@ func TestAutoReturnsTheMostUsefulError(t *testing.T) {
 		"not found over auth and malformed": {[]error{auth, notFound, malformed}, "symbol_not_found", 3},
 		"malformed over auth":               {[]error{auth, malformed, auth}, "provider_malformed", 3},
 		"the first of equals":               {[]error{away, limited, auth}, "provider_unavailable", 3},
+		"a timeout over not found":          {[]error{notFound, outage("provider_timeout"), auth}, "provider_timeout", 3},
+		"an overload over not found":        {[]error{notFound, outage("overloaded"), auth}, "overloaded", 3},
+		"not found after malformed":         {[]error{malformed, notFound, auth}, "symbol_not_found", 3},
+		"a storage error over all":          {[]error{away, outage("storage_unavailable"), auth}, "storage_unavailable", 2},
 		"a storage error ends the chain":    {[]error{notFound, outage("storage_unavailable"), away}, "storage_unavailable", 2},
 		"an unknown error ranks no higher":  {[]error{auth, auth, errors.New("defect")}, "provider_auth", 3},
 	}

@@ -1,6 +1,7 @@
 package latest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -86,6 +87,7 @@ type bundle struct {
 	api     *API
 	service *service.Service
 	routes  *api.API
+	log     bytes.Buffer
 }
 
 func setup(t *testing.T) *bundle {
@@ -97,11 +99,11 @@ func setup(t *testing.T) *bundle {
 	}
 	b.client = redis.NewClient(&redis.Options{Addr: b.redis.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1})
 	t.Cleanup(func() { require.NoError(t, b.client.Close()) })
-	log := slog.New(slog.DiscardHandler)
+	log := slog.New(slog.NewTextHandler(&b.log, nil))
 	cache := pricecache.New(b.client, "price:", time.Minute, 10*time.Minute)
 	flights := flight.New(b.client, "flight:", cache, b.fetch.Fetch, time.Second, log)
 	t.Cleanup(flights.Close)
-	b.service = service.New(service.Config{}, log)
+	b.service = service.New(service.Config{}, slog.New(slog.DiscardHandler))
 	b.gate = &openGate{client: b.client}
 	b.api = New(Config{
 		Gate: b.gate, Cache: cache, Flights: flights, Chain: []string{"yfinance", "finnhub", "binance"}, Log: log, Metrics: b.service.Metrics,
