@@ -198,7 +198,10 @@ func TestAutoReturnsTheMostUsefulFailure(t *testing.T) {
 		"away, then not found":          {fault.CodeProviderTimeout, fault.CodeSymbolNotFound, fault.CodeProviderTimeout, 2},
 		"malformed, then not found":     {fault.CodeProviderMalformed, fault.CodeSymbolNotFound, fault.CodeSymbolNotFound, 2},
 		"refused key, then malformed":   {fault.CodeProviderAuth, fault.CodeProviderMalformed, fault.CodeProviderMalformed, 2},
+		"not found, then limited":       {fault.CodeSymbolNotFound, fault.CodeProviderRateLimited, fault.CodeProviderRateLimited, 2},
 		"of equals the first":           {fault.CodeProviderUnavailable, fault.CodeProviderTimeout, fault.CodeProviderUnavailable, 2},
+		"of useless ones the first":     {fault.CodeProviderAuth, fault.CodeInternal, fault.CodeProviderAuth, 2},
+		"storage away over all":         {fault.CodeProviderTimeout, fault.CodeStorageUnavailable, fault.CodeStorageUnavailable, 2},
 		"storage away: nobody can help": {fault.CodeStorageUnavailable, fault.CodeSymbolNotFound, fault.CodeStorageUnavailable, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -217,6 +220,40 @@ func TestAutoReturnsTheMostUsefulFailure(t *testing.T) {
 			require.Equal(t, c.calls, calls)
 		})
 	}
+}
+
+// A symbol was asked for if any provider of the chain was asked. Out of time beats what was found out before, and ends the chain.
+func TestAutoSaysWhetherAnyProviderWasAsked(t *testing.T) {
+	t.Parallel()
+	notFound, spent := fault.New(fault.NotFound, fault.CodeSymbolNotFound, "x"), polltest.Limited(time.Hour)
+	for name, c := range map[string]struct {
+		first, second error // of the budgets
+		asked         bool
+	}{"both": {nil, nil, true}, "the first": {nil, spent, true}, "the second": {spent, nil, true}, "none": {spent, spent, false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnit()
+				u.ingest.Room = func(provider string) error {
+					if provider == "first" {
+						return c.first
+					}
+					return c.second
+				}
+				u.ingest.Answer = func(context.Context, string, market.Symbol) error { return notFound }
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				require.Equal(t, c.asked, u.auto(ctx, "AAPL")["AAPL"].Asked)
+			})
+		})
+	}
+	u := newUnit()
+	ctx, cancel := context.WithCancel(t.Context())
+	u.Chain = []string{"first", "second", "third"}
+	u.ingest.Answer = func(context.Context, string, market.Symbol) error { cancel(); return notFound }
+	r := u.auto(ctx, "AAPL")["AAPL"]
+	require.Equal(t, Result{Asked: true, Result: jobs.Result{Symbol: "AAPL", Outcome: jobs.OutOfTime}}, r)
+	require.Equal(t, map[string]int{"first symbol_not_found": 1, "second out_of_time": 1}, u.counted)
 }
 
 // A series that an earlier fetch serves is not fetched again.

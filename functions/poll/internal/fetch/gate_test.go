@@ -38,6 +38,24 @@ func TestFetchesWaitForTheBudget(t *testing.T) {
 	})
 }
 
+// A budget that does not say how long to wait is asked every 10 ms.
+func TestABudgetThatDoesNotSayHowLongToWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		asked := 0
+		u.ingest.Room = func(string) error {
+			if asked++; asked > 100 {
+				return nil
+			}
+			return polltest.Limited(0)
+		}
+		began := time.Now()
+		require.Equal(t, jobs.OK, u.fetch(t.Context(), "p", "AAPL")["AAPL"].Outcome)
+		require.Equal(t, time.Second, time.Since(began))
+	})
+}
+
 // Auto waits only for the budget of the last provider in its chain.
 func TestAutoSkipsASpentBudgetWhileThereIsAnotherProvider(t *testing.T) {
 	t.Parallel()
