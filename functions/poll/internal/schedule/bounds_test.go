@@ -30,19 +30,62 @@ func withJobs(n int, symbols ...market.Symbol) *unit {
 // A tick whose store does not answer fails, so that it is sent again, whatever it asked the store.
 func TestATickFailsIfItsStoreDoes(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"Due", "Claim", "Acquire", "Backoffs", "Paused", "ForgetKeys", "DropRuns"} {
+	for _, method := range []string{"Due", "Claim", "Acquire", "Backoffs", "Probe", "PauseWaiting", "Paused", "ForgetKeys", "DropRuns"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				u := newUnit("AAPL")
 				down := fault.New(fault.Unavailable, fault.CodeStorageUnavailable, "x")
 				u.store.errs = map[string]error{method: down}
+				u.store.off = map[string]jobs.Backoff{"other": {}}
+				if method == "Probe" {
+					u.store.off = map[string]jobs.Backoff{"yfinance": {Due: true}}
+				}
 				u.tick.Troubles = func(map[string]jobs.Backoff, int) {}
 				require.ErrorIs(t, u.tick.Run(t.Context()), down)
 			})
 		})
 	}
 }
+
+// The errors of all providers are reported, of jobs that are due now and of those that will be soon.
+func TestATickFailsWithTheErrorsOfAllProviders(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit()
+		u.store.errs = map[string]error{}
+		for i := range 4 {
+			provider := fmt.Sprint("p", i)
+			u.store.due = append(u.store.due, DueProvider{Provider: provider, Now: i%2 == 0, Soon: i > 0})
+			u.store.errs["Claim "+provider] = fault.New(fault.Unavailable, fault.CodeStorageUnavailable, "%s", provider)
+		}
+		err := u.tick.Run(t.Context())
+		for _, down := range u.store.errs {
+			require.ErrorIs(t, err, down)
+		}
+	})
+}
+
+// The sweep's error fails the tick, after the jobs have run. Events that it published are counted all the same.
+func TestATickFailsIfItsSweepDoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit("AAPL")
+		down, swept := fault.New(fault.Unavailable, fault.CodeStorageUnavailable, "x"), 0
+		u.tick.Outbox, u.tick.Swept = sweep{u.ingest, down}, func(n int) { swept += n }
+		require.ErrorIs(t, u.tick.Run(t.Context()), down)
+		require.Equal(t, 3, swept)
+		require.Equal(t, map[market.Symbol]jobs.Outcome{"AAPL": jobs.OK}, u.store.outcomes())
+	})
+}
+
+// sweep publishes three events, and fails.
+type sweep struct {
+	*polltest.Ingest
+	err error
+}
+
+func (s sweep) Sweep(context.Context, int) (int, error) { return 3, s.err }
 
 // Results are written in statements of bounded size, each job once.
 func TestWritesAreBounded(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -27,36 +28,46 @@ type fakeStore struct {
 	claims   []Claim
 	wrote    []Batch
 	renewed  int
-	series   map[string]int     // renewals of a series, by provider and symbol
-	claimed  []int              // claims of each call
-	writeErr error              // of every write; nil: none
-	busy     func(w *Want) bool // nil: none is
-	errs     map[string]error   // of other methods, by name
-	old      int64              // runs to drop
-	drops    int                // calls of DropRuns
+	jobs     map[string]int                      // renewals of a job
+	series   map[string]int                      // renewals of a series, by provider and symbol
+	claimed  []int                               // claims of each call
+	writeErr error                               // of every write; nil: none
+	busy     func(provider string, w *Want) bool // nil: none is
+	errs     map[string]error                    // of other methods, by name, or by name and provider with a space between them
+	old      int64                               // runs to drop
+	drops    int                                 // calls of DropRuns
+	due      []DueProvider                       // nil: jobs of provider
+	off      map[string]jobs.Backoff             // a write of an answer ends one
+	grants   map[string]bool                     // probes that Probe grants, each once
+	lose     int                                 // runs that each write does not record
+	paused   []PausedJob                         // by each write, and by PauseWaiting
+	waited   []map[string]jobs.Backoff           // given to PauseWaiting
 }
 
 func (f *fakeStore) Due(context.Context, time.Duration) (time.Time, []DueProvider, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.due != nil {
+		return time.Now(), f.due, nil
+	}
 	return time.Now(), []DueProvider{{Provider: cmp.Or(f.provider, "yfinance"), Now: true}}, f.errs["Due"]
 }
 
-func (f *fakeStore) Claim(_ context.Context, _ string, _ uuid.UUID, _ time.Time, limit int, _ bool) ([]Claim, error) {
+func (f *fakeStore) Claim(_ context.Context, provider string, _ uuid.UUID, _ time.Time, limit int, _ bool) ([]Claim, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	claims := f.claims[:min(limit, len(f.claims))]
 	f.claims = f.claims[len(claims):]
 	f.claimed = append(f.claimed, len(claims))
-	return claims, f.errs["Claim"]
+	return claims, cmp.Or(f.errs["Claim"], f.errs["Claim "+provider])
 }
 
-func (f *fakeStore) Acquire(_ context.Context, _ uuid.UUID, _ string, wants []*Want) (a Acquired, err error) {
-	if err := f.errs["Acquire"]; err != nil {
+func (f *fakeStore) Acquire(_ context.Context, _ uuid.UUID, provider string, wants []*Want) (a Acquired, err error) {
+	if err := cmp.Or(f.errs["Acquire"], f.errs["Acquire "+provider]); err != nil {
 		return a, err
 	}
 	for _, w := range wants {
-		if f.busy != nil && f.busy(w) {
+		if f.busy != nil && f.busy(provider, w) {
 			a.Busy = append(a.Busy, w)
 		} else {
 			a.Owned = append(a.Owned, w)
@@ -65,17 +76,20 @@ func (f *fakeStore) Acquire(_ context.Context, _ uuid.UUID, _ string, wants []*W
 	return a, nil
 }
 
-func (f *fakeStore) Renew(_ context.Context, _ uuid.UUID, _ []string, provider string, symbols []market.Symbol) error {
+func (f *fakeStore) Renew(_ context.Context, _ uuid.UUID, ids []string, provider string, symbols []market.Symbol) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.renewed++
 	if f.series == nil {
-		f.series = map[string]int{}
+		f.series, f.jobs = map[string]int{}, map[string]int{}
+	}
+	for _, id := range ids {
+		f.jobs[id]++
 	}
 	for _, s := range symbols {
 		f.series[provider+" "+string(s)]++
 	}
-	return nil
+	return f.errs["Renew"]
 }
 
 func (f *fakeStore) Write(_ context.Context, _ uuid.UUID, b Batch) (Written, error) {
@@ -85,16 +99,33 @@ func (f *fakeStore) Write(_ context.Context, _ uuid.UUID, b Batch) (Written, err
 		return Written{}, f.writeErr
 	}
 	f.wrote = append(f.wrote, b)
-	return Written{Recorded: len(b.Jobs)}, nil
+	if b.Answered {
+		delete(f.off, b.Provider)
+	}
+	return Written{Recorded: max(0, len(b.Jobs)-f.lose), Paused: f.paused}, nil
 }
 
 func (f *fakeStore) Backoffs(context.Context) (map[string]jobs.Backoff, error) {
-	return nil, f.errs["Backoffs"]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.off), f.errs["Backoffs"]
 }
-func (f *fakeStore) Probe(context.Context, string) (bool, error) { return false, nil }
-func (f *fakeStore) PauseWaiting(context.Context, map[string]jobs.Backoff) ([]PausedJob, error) {
-	return nil, nil
+
+func (f *fakeStore) Probe(_ context.Context, provider string) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	granted := f.grants[provider]
+	delete(f.grants, provider)
+	return granted, f.errs["Probe"]
 }
+
+func (f *fakeStore) PauseWaiting(_ context.Context, off map[string]jobs.Backoff) ([]PausedJob, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waited = append(f.waited, off)
+	return f.paused, f.errs["PauseWaiting"]
+}
+
 func (f *fakeStore) Paused(context.Context) (int, error) { return 7, f.errs["Paused"] }
 
 func (f *fakeStore) ForgetKeys(context.Context) error { return f.errs["ForgetKeys"] }
@@ -233,6 +264,7 @@ func TestAutoRenewsTheLeasesOfItsSeries(t *testing.T) {
 		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 1}, outcomes)
 		require.Equal(t, 14*time.Second, took)
 		require.Equal(t, map[string]int{"slow AAPL": 1, "quick AAPL": 1, "auto AAPL": 2}, u.store.series)
+		require.Equal(t, map[string]int{"job": 2}, u.store.jobs, "once each time")
 	})
 }
 
@@ -259,7 +291,7 @@ func TestATickWaitsForABusySeries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit("AAPL", "MSFT")
 		began := time.Now()
-		u.store.busy = func(w *Want) bool { return w.Symbol == "AAPL" && time.Since(began) < 3*time.Second }
+		u.store.busy = func(_ string, w *Want) bool { return w.Symbol == "AAPL" && time.Since(began) < 3*time.Second }
 		outcomes, took := u.run(t)
 		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 2}, outcomes)
 		require.Equal(t, 3*time.Second, took)
@@ -274,10 +306,17 @@ func TestWants(t *testing.T) {
 	claims := []Claim{
 		{Scheduled: at(0), Interval: 5 * time.Second, Symbols: []market.Symbol{"A", "B", "A"}},
 		{Scheduled: at(3), Interval: time.Hour, Symbols: []market.Symbol{"B"}},
+		{Scheduled: at(-2), Interval: 3 * time.Second, Resumed: at(9), Symbols: []market.Symbol{"C", "B"}},
+		{Scheduled: at(1), Interval: time.Hour, Resumed: at(8), Symbols: []market.Symbol{"B"}},
 	}
 	all := collectWants(claims, time.Minute)
-	require.Len(t, all, 2)
+	require.Len(t, all, 3)
 	require.Equal(t, Want{Request: fetch.Request{Symbol: "A", Planned: at(0)}, jobs: []int32{0}, Since: at(0), Fresh: at(-5), Period: 5 * time.Second}, *all[0])
-	require.Equal(t, Want{Request: fetch.Request{Symbol: "B", Planned: at(0)}, jobs: []int32{0, 1}, Since: at(3), Fresh: at(-5), Period: 5 * time.Second}, *all[1])
+	require.Equal(t, Want{
+		Request: fetch.Request{Symbol: "B", Planned: at(-2)}, jobs: []int32{0, 1, 2, 3}, Since: at(9), Resumed: at(9), Fresh: at(-5), Period: 3 * time.Second,
+	}, *all[1])
+	require.Equal(t, Want{
+		Request: fetch.Request{Symbol: "C", Planned: at(-2)}, jobs: []int32{2}, Since: at(9), Resumed: at(9), Fresh: at(-5), Period: 3 * time.Second,
+	}, *all[2])
 	require.Equal(t, []*Want{all[0], all[1]}, claims[0].wants, "each symbol once, though the job names it twice")
 }
