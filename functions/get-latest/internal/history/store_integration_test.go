@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/fault"
@@ -15,15 +16,30 @@ import (
 	"marketdata/shared/timerange"
 )
 
+// withoutIndexes returns a pool whose queries read tables in the order in which rows were inserted: an index must not hide that a query
+// lacks an order.
+func withoutIndexes(t *testing.T, pool *pgxpool.Pool) *pgxpool.Pool {
+	t.Helper()
+	config := pool.Config()
+	for _, scan := range []string{"enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan"} {
+		config.ConnConfig.RuntimeParams[scan] = "off"
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
 func TestHistoryReadsPricePoints(t *testing.T) {
 	t.Parallel()
-	pool := testenv.Postgres(t)
+	pool := withoutIndexes(t, testenv.Postgres(t))
 	store := &pgPoints{pool}
 	at := func(s int) time.Time { return time.Date(2024, 3, 20, 10, 30, s, 123456000, time.UTC) }
-	for s, price := range []string{"1", "0.000000000000000001", "12345678901234567890.123456789012345678", "4", "5"} {
+	prices := []string{"1", "0.000000000000000001", "12345678901234567890.123456789012345678", "4", "5"}
+	for _, s := range []int{3, 0, 4, 2, 1} {
 		_, err := pool.Exec(t.Context(), `
 			insert into price_points (symbol, provider, observed_at, price, raw_response_id)
-			values ('AAPL', 'yfinance', $1, $2::numeric, $3), ('AAPL', 'finnhub', $1, 9, $3), ('AAP', 'yfinance', $1, 9, $3)`, at(s), price, rawID)
+			values ('AAPL', 'yfinance', $1, $2::numeric, $3), ('AAPL', 'finnhub', $1, 9, $3), ('AAP', 'yfinance', $1, 9, $3)`, at(s), prices[s], rawID)
 		require.NoError(t, err)
 	}
 	open, err := timerange.Parse("", "")
