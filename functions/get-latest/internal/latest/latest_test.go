@@ -53,6 +53,32 @@ func TestHitNeverFetches(t *testing.T) {
 	require.Empty(t, b.log.String())
 }
 
+// A price of one provider is no price of another.
+func TestEachProviderHasItsOwnPrices(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, want := range []string{"MISS", "HIT"} {
+		for _, provider := range []string{"yfinance", "finnhub"} {
+			w, body := b.get(t, "/prices/latest?symbol=AAPL&provider="+provider)
+			require.Equal(t, provider, body["provider"])
+			require.Equal(t, want, w.Header().Get("X-Cache"))
+		}
+	}
+}
+
+// A request that the limiter refuses costs no call, whether it is valid or not, and has no other answer.
+func TestARefusedRequestIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.gate.shut = true
+	for _, query := range []string{"symbol=AAPL", "symbols=AAPL,MSFT", "symbol=A%20B"} {
+		w, _ := b.get(t, "/prices/latest?"+query)
+		require.Equal(t, http.StatusTooManyRequests, w.Code, query)
+		require.Empty(t, w.Body.String(), query)
+	}
+	require.Empty(t, b.fetch.calls)
+}
+
 func TestCacheErrorFailsNoRequest(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -63,7 +89,10 @@ func TestCacheErrorFailsNoRequest(t *testing.T) {
 	w, body := b.get(t, "/prices/latest?symbols=AAPL,MSFT")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Len(t, body["prices"], 2)
-	require.Equal(t, 3, strings.Count(b.log.String(), "could not read the cache"), "of each symbol")
+	b.failing(t, map[string]error{"yfinance": outage("provider_timeout")})
+	_, body = b.get(t, "/prices/latest?symbol=AAPL&provider=auto")
+	require.Equal(t, "finnhub", body["provider"])
+	require.Equal(t, 5, strings.Count(b.log.String(), "could not read the cache"), "of each symbol, and of each provider")
 }
 
 func TestErrors(t *testing.T) {

@@ -96,6 +96,7 @@ func TestAutoUsesWhatIsCachedOfTheSecondProvider(t *testing.T) {
 		require.Equal(t, "provider_timeout", body["fallback_reason"])
 		b.later(time.Minute)
 	}
+	require.NotContains(t, b.log.String(), "could not read the cache")
 }
 
 // A price that becomes too old while the provider hangs is not answered.

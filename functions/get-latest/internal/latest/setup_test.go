@@ -62,20 +62,24 @@ func resultOf(t *testing.T, provider string, symbol market.Symbol, price string)
 	}}
 }
 
-// openGate admits every request, and runs the caller's reads in a pipeline as the limiter does.
+// openGate admits every request unless it is shut, and runs the caller's reads in a pipeline as the limiter does.
 type openGate struct {
 	client *redis.Client
+	shut   bool
 	ridden int // commands in the last pipeline
 }
 
-func (g *openGate) Admit(_ http.ResponseWriter, r *http.Request, ride func(redis.Pipeliner)) (client string, ok bool) {
+func (g *openGate) Admit(w http.ResponseWriter, r *http.Request, ride func(redis.Pipeliner)) (client string, ok bool) {
 	p := g.client.Pipeline()
 	if ride != nil {
 		ride(p)
 	}
 	g.ridden = p.Len()
 	_, _ = p.Exec(r.Context()) // each command keeps its own error
-	return "", true
+	if g.shut {
+		w.WriteHeader(http.StatusTooManyRequests)
+	}
+	return "", !g.shut
 }
 
 type bundle struct {
