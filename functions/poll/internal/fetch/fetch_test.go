@@ -113,6 +113,7 @@ func TestFailures(t *testing.T) {
 		"unclassified":                     {nil, errors.New("x"), "internal", true, false},
 		"budget spent":                     {polltest.Limited(time.Hour), nil, "provider_rate_limited", false, false},
 		"budget not counted":               {unavailable(fault.CodeStorageUnavailable), nil, "storage_unavailable", false, false},
+		"budget that fails otherwise":      {errors.New("x"), nil, "internal", false, false},
 		"provider that the budget has not": {fault.New(fault.Invalid, fault.CodeUnknownProvider, "x"), nil, "unknown_provider", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +124,9 @@ func TestFailures(t *testing.T) {
 				u.ingest.Answer = func(context.Context, string, market.Symbol) error { return c.answer }
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
+				began := time.Now()
 				r := u.fetch(ctx, "p", "AAPL")["AAPL"]
+				require.Zero(t, time.Since(began))
 				want := Result{Asked: c.asked, Outage: c.outage, Result: jobs.Result{Symbol: "AAPL", Outcome: c.want}}
 				if c.want == fault.CodeProviderRateLimited && c.outage {
 					want.RetryAfter = time.Hour
@@ -338,9 +341,10 @@ func TestOutOfTime(t *testing.T) {
 			u := newUnit()
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			r := c.fetch(u, ctx, "AAPL")["AAPL"]
-			require.Equal(t, Result{Result: jobs.Result{Symbol: "AAPL", Outcome: jobs.OutOfTime}}, r)
-			require.Equal(t, map[string]int{c.by + " out_of_time": 1}, u.counted)
+			for symbol, r := range c.fetch(u, ctx, polltest.Symbols(Slots)...) { // though there are slots for all
+				require.Equal(t, Result{Result: jobs.Result{Symbol: symbol, Outcome: jobs.OutOfTime}}, r)
+			}
+			require.Equal(t, map[string]int{c.by + " out_of_time": Slots}, u.counted)
 			require.Empty(t, u.ingest.Calls)
 			require.Empty(t, u.log.String(), "it is not a failure of the symbol")
 		})

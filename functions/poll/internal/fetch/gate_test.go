@@ -189,6 +189,7 @@ func TestAProviderThatHangsIsSkippedAndProbed(t *testing.T) {
 		require.Equal(t, map[string]int{"second": Slots}, by)
 		require.Equal(t, 5*time.Second, took)
 		require.Equal(t, Slots+1, asked, "one probe")
+		require.Equal(t, 2*Slots, u.counted["first provider_timeout"], "symbols that skip it count, too")
 
 		hangs = false
 		time.Sleep(probeStep)
