@@ -42,6 +42,7 @@ func TestATickFailsIfItsStoreDoes(t *testing.T) {
 					u.store.off = map[string]jobs.Backoff{"yfinance": {Due: true}}
 				}
 				u.tick.Troubles = func(map[string]jobs.Backoff, int) {}
+				u.tick.History = historyFunc(func(context.Context) error { return nil })
 				require.ErrorIs(t, u.tick.Run(t.Context()), down)
 			})
 		})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"marketdata/functions/poll/internal/fetch"
 	"marketdata/functions/poll/internal/jobs"
 	"marketdata/functions/poll/internal/polltest"
 	"marketdata/shared/fault"
@@ -137,6 +138,9 @@ func TestAutoProbesAProviderOfItsChain(t *testing.T) {
 				}
 				u.run(t)
 				require.Equal(t, c.calls, calls)
+				for _, b := range u.store.wrote {
+					require.False(t, b.Answered && b.Provider == jobs.Auto, "auto is no provider that could answer")
+				}
 			})
 		})
 	}
@@ -167,6 +171,20 @@ func TestAutoWaitsForABusySeries(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A job of auto takes what an earlier fetch of a provider's series found.
+func TestAutoIsServedByAnEarlierFetch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit("AAPL")
+		u.store.provider = jobs.Auto
+		u.store.served = map[string]fetch.Result{"slow": {Asked: true, Result: jobs.Result{Symbol: "AAPL", Outcome: jobs.OK, Provider: "slow"}}}
+		outcomes, took := u.run(t)
+		require.Equal(t, map[jobs.Outcome]int{jobs.OK: 1}, outcomes)
+		require.Zero(t, took)
+		require.Empty(t, u.ingest.Calls)
+	})
 }
 
 // If the store does not say whether a series of a provider is free, its symbol fails, but not the tick.

@@ -33,6 +33,7 @@ type fakeStore struct {
 	claimed  []int                               // claims of each call
 	writeErr error                               // of every write; nil: none
 	busy     func(provider string, w *Want) bool // nil: none is
+	served   map[string]fetch.Result             // of a provider's series, by an earlier fetch
 	errs     map[string]error                    // of other methods, by name, or by name and provider with a space between them
 	old      int64                               // runs to drop
 	drops    int                                 // calls of DropRuns
@@ -67,7 +68,9 @@ func (f *fakeStore) Acquire(_ context.Context, _ uuid.UUID, provider string, wan
 		return a, err
 	}
 	for _, w := range wants {
-		if f.busy != nil && f.busy(provider, w) {
+		if r, ok := f.served[provider]; ok {
+			a.Served = append(a.Served, Finished{w, r})
+		} else if f.busy != nil && f.busy(provider, w) {
 			a.Busy = append(a.Busy, w)
 		} else {
 			a.Owned = append(a.Owned, w)
