@@ -95,6 +95,22 @@ func TestALookIsOneRoundTrip(t *testing.T) {
 	require.Equal(t, 4, b.server.CommandCount()-before, "the lock, the error, the price and the clock")
 }
 
+// A fetch that nobody waits for costs two round trips: the look, and the price that also releases the lock.
+func TestCommandsOfAFetch(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 1, time.Minute)
+	commands := 0
+	for range 2 { // the first opens a connection, and loads the script
+		b.server.Del("price:yfinance:AAPL")
+		before := b.server.CommandCount()
+		go func() { b.result <- nil }()
+		_, err := b.replicas[0].Do(t.Context(), "yfinance", "AAPL")
+		require.NoError(t, err)
+		commands = b.server.CommandCount() - before
+	}
+	require.Equal(t, 4+6, commands, "of the look, and the script with its five")
+}
+
 // A replica that ends does not wait for another one's fetch.
 func TestCloseEndsAWait(t *testing.T) {
 	t.Parallel()
