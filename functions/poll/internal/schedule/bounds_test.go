@@ -57,7 +57,7 @@ func TestATickFailsWithTheErrorsOfAllProviders(t *testing.T) {
 		u.store.errs = map[string]error{}
 		for i := range 4 {
 			provider := fmt.Sprint("p", i)
-			u.store.due = append(u.store.due, DueProvider{Provider: provider, Now: i%2 == 0, Soon: i > 0})
+			u.store.due = append(u.store.due, DueProvider{Provider: provider, Now: i%2 == 0, Soon: true})
 			u.store.errs["Claim "+provider] = fault.New(fault.Unavailable, fault.CodeStorageUnavailable, "%s", provider)
 		}
 		err := u.tick.Run(t.Context())

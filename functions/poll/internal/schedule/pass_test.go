@@ -284,6 +284,7 @@ func TestJobsThatWaitArePaused(t *testing.T) {
 					}
 				}
 				require.ElementsMatch(t, c.waited, waited)
+				require.Len(t, u.store.waited, min(1, len(c.off)))
 				require.Equal(t, len(u.store.wrote)+len(u.store.waited), strings.Count(u.log.String(), "job paused"))
 			})
 		})

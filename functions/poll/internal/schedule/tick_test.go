@@ -31,6 +31,7 @@ type fakeStore struct {
 	jobs     map[string]int                      // renewals of a job
 	series   map[string]int                      // renewals of a series, by provider and symbol
 	claimed  []int                               // claims of each call
+	writes   int                                 // calls of Write
 	writeErr error                               // of every write; nil: none
 	busy     func(provider string, w *Want) bool // nil: none is
 	served   map[string]fetch.Result             // of a provider's series, by an earlier fetch
@@ -98,6 +99,7 @@ func (f *fakeStore) Renew(_ context.Context, _ uuid.UUID, ids []string, provider
 func (f *fakeStore) Write(_ context.Context, _ uuid.UUID, b Batch) (Written, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.writes++
 	if f.writeErr != nil {
 		return Written{}, f.writeErr
 	}
@@ -184,6 +186,9 @@ func (u *unit) run(t *testing.T) (outcomes map[jobs.Outcome]int, took time.Durat
 	outcomes = map[jobs.Outcome]int{}
 	for _, o := range u.store.outcomes() {
 		outcomes[o]++
+	}
+	for _, b := range u.store.wrote {
+		require.False(t, b.isEmpty(), "nothing is written for nothing")
 	}
 	return outcomes, time.Since(began)
 }
@@ -284,6 +289,7 @@ func TestAFailedWriteEndsThePass(t *testing.T) {
 		began := time.Now()
 		require.ErrorIs(t, u.tick.Run(t.Context()), u.store.writeErr)
 		require.LessOrEqual(t, time.Since(began), 3*time.Second)
+		require.Equal(t, 1, u.store.writes)
 		require.LessOrEqual(t, len(u.ingest.Order), 3*fetch.Slots)
 	})
 }
