@@ -98,6 +98,12 @@ func setup(t *testing.T, p provider) bundle {
 	return b
 }
 
+func (b bundle) exec(t *testing.T, sql string) {
+	t.Helper()
+	_, err := b.pool.Exec(t.Context(), sql)
+	require.NoError(t, err)
+}
+
 func (b bundle) count(t *testing.T, table string) (n int) {
 	t.Helper()
 	require.NoError(t, b.pool.QueryRow(t.Context(), "select count(*) from "+table).Scan(&n))
@@ -119,6 +125,7 @@ func TestFetchStoresAndPublishes(t *testing.T) {
 	require.Equal(t, 1, b.count(t, "raw_responses"))
 	b.empty(t)
 	require.Len(t, b.pub.records, 1)
+	require.Equal(t, "price-events", b.pub.records[0].Topic)
 	o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, r.RawResponseID, o.RawResponseID)
@@ -144,7 +151,7 @@ func TestSweepPublishesUnpublishedEvents(t *testing.T) {
 	b := setup(t, provider{quote: quote(t, "AAPL")})
 	down := errors.New("broker is down")
 	b.pub.setError(down)
-	_, err := b.in.Fetch(t.Context(), "fake", "AAPL")
+	r, err := b.in.Fetch(t.Context(), "fake", "AAPL")
 	require.NoError(t, err, "the quote is stored")
 	b.acknowledged(t)
 	require.Equal(t, 1, b.count(t, "outbox"))
@@ -170,6 +177,10 @@ func TestSweepPublishesUnpublishedEvents(t *testing.T) {
 	}
 	require.Equal(t, priceevent.Type, headers["ce_type"])
 	require.Equal(t, "AAPL", string(b.pub.records[0].Key))
+	require.Equal(t, "price-events", b.pub.records[0].Topic)
+	o, err := priceevent.Decode(b.pub.records[0].Value, 0, time.Now())
+	require.NoError(t, err)
+	require.Equal(t, r.RawResponseID, o.RawResponseID)
 }
 
 // acknowledged waits until no event awaits its acknowledgement.
@@ -214,8 +225,7 @@ func TestCloseWaitsForEventsInFlight(t *testing.T) {
 // due makes every row due.
 func (b bundle) due(t *testing.T) {
 	t.Helper()
-	_, err := b.pool.Exec(t.Context(), "update outbox set next_attempt_at = now()")
-	require.NoError(t, err)
+	b.exec(t, "update outbox set next_attempt_at = now()")
 }
 
 func (b bundle) rows(t *testing.T, keys ...string) {

@@ -45,14 +45,14 @@ func (b bundle) hold(t *testing.T) (release func()) {
 	return func() { require.NoError(t, tx.Rollback(t.Context())) }
 }
 
-// blocked waits until a statement waits for the lock.
-func (b bundle) blocked(t *testing.T) {
+// blocked waits until at least as many statements wait for the lock.
+func (b bundle) blocked(t *testing.T, statements int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var n int
 		require.NoError(t, b.pool.QueryRow(t.Context(),
 			"select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()").Scan(&n))
-		return n > 0
+		return n >= statements
 	}, 2*time.Second, time.Millisecond)
 }
 
@@ -74,7 +74,7 @@ func TestFetchesInFlightShareATransaction(t *testing.T) {
 			}
 		})
 		if i == 0 {
-			b.blocked(t)
+			b.blocked(t, 1)
 		}
 	}
 	release()
@@ -100,6 +100,27 @@ func TestFetchesInFlightShareATransaction(t *testing.T) {
 	require.Equal(t, ids[0], left)
 }
 
+// A batch of large responses would be in memory several times.
+func TestLargeResponsesDoNotShareATransaction(t *testing.T) {
+	t.Parallel()
+	b := setup(t, provider{})
+	release := b.hold(t)
+	const large = 2 // the pool has four connections
+	errs := make(chan error, large)
+	for range large {
+		one := item(t, b.in, "AAPL", make([]byte, alone+1))
+		go func() {
+			_, err := b.in.store(t.Context(), one)
+			errs <- err
+		}()
+	}
+	b.blocked(t, large)
+	release()
+	for range large {
+		require.NoError(t, <-errs)
+	}
+}
+
 // A quote that Postgres refuses does not fail the others of its transaction.
 func TestRefusedQuoteFailsNoOther(t *testing.T) {
 	t.Parallel()
@@ -114,7 +135,7 @@ func TestRefusedQuoteFailsNoOther(t *testing.T) {
 		}
 		wg.Go(func() { _, errs[i] = b.in.store(t.Context(), one) })
 		if i == 0 {
-			b.blocked(t)
+			b.blocked(t, 1)
 		}
 	}
 	release()
