@@ -116,3 +116,12 @@ func TestWithoutPostgresNoCallIsAllowed(t *testing.T) {
 	require.Equal(t, "storage_unavailable", fault.CodeOf(err))
 	require.False(t, f.redis.Exists("limit:budget:alpha_vantage"))
 }
+
+// A call that cannot be counted must not be made, even if the count could be read.
+func TestACallThatCannotBeCountedIsNotAllowed(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, "5/1d")
+	_, err := f.pool.Exec(t.Context(), "alter table provider_day_counts rename constraint provider_day_counts_pk to gone")
+	require.NoError(t, err)
+	require.Equal(t, "storage_unavailable", fault.CodeOf(f.replicas[0].Take(t.Context(), "alpha_vantage")))
+}
