@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"math"
 	"net/http"
 	"testing"
 	"time"
@@ -57,13 +58,17 @@ func TestHeaderFamilies(t *testing.T) {
 			headersOf("ce_kafkatopic", "t", "ce_knativekafkapartition", "3", "ce_knativekafkaoffset", "9", "ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "413", "ce_knativeerrordata", problem),
 			&kafkaclient.Place{Topic: "t", Partition: 3, Offset: 9}, "body_too_large", "the event is larger",
 		},
-		"knative with raw text":  {headersOf("ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "500", "ce_knativeerrordata", "oops!"), nil, "http_500", "the function answered with status 500: oops!"},
-		"knative without answer": {headersOf("ce_knativeerrordest", "http://f"), nil, "delivery_failed", "no answer from the function"},
-		"a message alone":        {headersOf("kafka_dlt-exception-message", "m", "ce_knativeerrorcode", "500"), nil, "unknown", "m"},
-		"an empty code":          {headersOf("dlq-code", "", "dlq-reason", "r", "dlq-function", "f"), nil, "unknown", "r"},
-		"nothing":                {nil, nil, "unknown", ""},
-		"a place that is none":   {headersOf("dlq-topic", "t", "dlq-partition", "-1", "dlq-offset", "x"), nil, "unknown", ""},
-		"invalid bytes":          {headersOf("dlq-code", "a\xff\x00b"), nil, "a\xff\x00b", ""},
+		"knative with raw text":   {headersOf("ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "500", "ce_knativeerrordata", "oops!"), nil, "http_500", "the function answered with status 500: oops!"},
+		"knative with other JSON": {headersOf("ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "500", "ce_knativeerrordata", `{"x":1}`), nil, "http_500", `the function answered with status 500: {"x":1}`},
+		"knative without answer":  {headersOf("ce_knativeerrordest", "http://f"), nil, "delivery_failed", "no answer from the function"},
+		"a message alone":         {headersOf("kafka_dlt-exception-message", "m", "ce_knativeerrorcode", "500"), nil, "unknown", "m"},
+		"an empty code":           {headersOf("dlq-code", "", "dlq-reason", "r", "dlq-function", "f"), nil, "unknown", "r"},
+		"nothing":                 {nil, nil, "unknown", ""},
+		"a place that is none":    {headersOf("dlq-topic", "t", "dlq-partition", "-1", "dlq-offset", "x"), nil, "unknown", ""},
+		"the first place":         {headersOf("dlq-topic", "t", "dlq-partition", "0", "dlq-offset", "0"), &kafkaclient.Place{Topic: "t"}, "unknown", ""},
+		"the last partition":      {headersOf("dlq-topic", "t", "dlq-partition", "2147483647", "dlq-offset", "9"), &kafkaclient.Place{Topic: "t", Partition: math.MaxInt32, Offset: 9}, "unknown", ""},
+		"a partition of 33 bits":  {headersOf("dlq-topic", "t", "dlq-partition", "2147483648", "dlq-offset", "9"), nil, "unknown", ""},
+		"invalid bytes":           {headersOf("dlq-code", "a\xff\x00b"), nil, "a\xff\x00b", ""},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -86,8 +91,8 @@ func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	failed := time.Date(2024, 1, 2, 3, 4, 5, 6, time.UTC)
 	for name, header := range map[string]http.Header{
-		"KafkaSource": {"Ce-Kafkatopic": {"prices"}, "Ce-Knativekafkapartition": {"3"}, "Ce-Knativekafkaoffset": {"9"}},
-		"OpenFaaS":    {"X-Topic": {"prices"}, "X-Kafka-Partition": {"3"}, "X-Kafka-Offset": {"9"}},
+		"KafkaSource": {"Ce-Kafkatopic": {"prices"}, "Ce-Knativekafkapartition": {"3"}, "Ce-Knativekafkaoffset": {"1234567"}},
+		"OpenFaaS":    {"X-Topic": {"prices"}, "X-Kafka-Partition": {"3"}, "X-Kafka-Offset": {"1234567"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -99,7 +104,7 @@ func TestRoundTrip(t *testing.T) {
 				}))
 				written := p.records[0]
 				require.Equal(t, deadletter.Delivered(header), deadletter.Origin(written.Headers))
-				require.Equal(t, &kafkaclient.Place{Topic: "prices", Partition: 3, Offset: 9}, deadletter.Origin(written.Headers))
+				require.Equal(t, &kafkaclient.Place{Topic: "prices", Partition: 3, Offset: 1234567}, deadletter.Origin(written.Headers))
 				require.Equal(t, deadletter.Failure{Code: "invalid_price", Reason: "no price", Function: "f", FailedAt: failed}, deadletter.FailureOf(written.Headers))
 				cut := deadletter.CutOf(written.Headers)
 				require.Equal(t, len(written.Value) < size, cut != nil)
@@ -112,10 +117,23 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// A family without a name for the function does not take a header without a name for it.
+func TestAHeaderWithoutANameIsNoFunction(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, deadletter.FailureOf(headersOf("__streams.errors.message", "m", "", "f")).Function)
+}
+
+func TestTheFirstRecordIsDelivered(t *testing.T) {
+	t.Parallel()
+	h := http.Header{"X-Topic": {"t"}, "X-Kafka-Partition": {"0"}, "X-Kafka-Offset": {"0"}}
+	require.Equal(t, &kafkaclient.Place{Topic: "t"}, deadletter.Delivered(h))
+}
+
 func TestDeliveredNeedsTheWholePlace(t *testing.T) {
 	t.Parallel()
 	for name, h := range map[string]http.Header{
 		"nothing": {}, "no offset": {"X-Topic": {"t"}, "X-Kafka-Partition": {"1"}}, "a negative offset": {"X-Topic": {"t"}, "X-Kafka-Partition": {"1"}, "X-Kafka-Offset": {"-1"}},
+		"a negative partition":   {"X-Topic": {"t"}, "X-Kafka-Partition": {"-1"}, "X-Kafka-Offset": {"1"}},
 		"a partition of 33 bits": {"X-Topic": {"t"}, "X-Kafka-Partition": {"4294967296"}, "X-Kafka-Offset": {"1"}},
 		"names of both":          {"Ce-Kafkatopic": {"t"}, "X-Kafka-Partition": {"1"}, "X-Kafka-Offset": {"1"}},
 	} {

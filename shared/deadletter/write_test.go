@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	otel "go.opentelemetry.io/otel/trace"
 
 	"marketdata/shared/deadletter"
 	"marketdata/shared/fault"
@@ -76,6 +77,48 @@ func TestRecordOfAConnectorDelivery(t *testing.T) {
 
 	h.Del("X-Kafka-Key-Enc")
 	require.Equal(t, "AQI=", string(deadletter.Letter{Header: h, Err: errors.New("boom")}.Record("dlq").Key), "a key that is text")
+}
+
+// Only the key of a plain record is in base64. What is not is the key itself.
+func TestKeyOfARecord(t *testing.T) {
+	t.Parallel()
+	const plain = "dev.knative.kafka.event"
+	for name, c := range map[string]struct {
+		header http.Header
+		want   string
+	}{
+		"plain record":           {http.Header{"Ce-Type": {plain}, "Ce-Key": {"AQI="}}, "\x01\x02"},
+		"plain record, text":     {http.Header{"Ce-Type": {plain}, "Ce-Key": {"AQ I="}}, "AQ I="},
+		"event with a key":       {http.Header{"Ce-Type": {"t"}, "Ce-Key": {"AQI="}, "Ce-Partitionkey": {"AAPL"}}, "AAPL"},
+		"connector, not base64":  {http.Header{"X-Kafka-Key": {"AQ I="}, "X-Kafka-Key-Enc": {"b64"}}, "AQ I="},
+		"plain record, no key":   {http.Header{"Ce-Type": {plain}, "Ce-Partitionkey": {"AAPL"}}, "AAPL"},
+		"neither a key nor text": {http.Header{"Ce-Type": {plain}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, c.want, string(deadletter.Letter{Header: c.header, Err: errors.New("x")}.Record("dlq").Key))
+		})
+	}
+}
+
+// Texts that anybody could make long are cut: the reason, and the name of a topic.
+func TestTextsAreCut(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 3000)
+	n := names(deadletter.Letter{Header: http.Header{"X-Topic": {long}}, Err: fault.New(fault.Invalid, "c", "%s", long)}.Record("dlq"))
+	require.Len(t, n["dlq-reason"], 2000)
+	require.Len(t, n["dlq-topic"], 249)
+}
+
+// With tracing, a letter continues the trace of the function that refused its event. The delivery keeps its own header.
+func TestALetterContinuesTheTrace(t *testing.T) {
+	t.Parallel()
+	const delivered = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	h, p := http.Header{"Traceparent": {delivered}}, &topic{bound: 1 << 20}
+	ctx := otel.ContextWithSpanContext(t.Context(), otel.NewSpanContext(otel.SpanContextConfig{TraceID: otel.TraceID{1}, SpanID: otel.SpanID{2}}))
+	require.NoError(t, deadletter.Writer{Producer: p, Topic: "dlq"}.Write(ctx, deadletter.Letter{Header: h, Err: errors.New("x")}))
+	require.Equal(t, "00-01000000000000000000000000000000-0200000000000000-00", names(p.records[0])["traceparent"])
+	require.Equal(t, delivered, h.Get("Traceparent"))
 }
 
 // A replay needs the attributes, and knows them by the names that a KafkaSource's letters have.
@@ -188,6 +231,7 @@ func TestALetterThatIsTooLargeSaysWhatIsMissing(t *testing.T) {
 			require.Equal(t, []string{"price-events", "3", "9"}, []string{n["dlq-topic"], n["dlq-partition"], n["dlq-offset"]}, "the place of the whole")
 			require.Equal(t, "1", n["ce_id"])
 			require.True(t, bytes.HasPrefix(c.letter.Body, r.Value))
+			require.Less(t, r.Bytes(), deadletter.SinkBytes, "every later hop takes it")
 			if _, cut := n["dlq-value-bytes"]; !cut {
 				require.Equal(t, c.letter.Body, r.Value)
 			}
@@ -231,10 +275,11 @@ func TestHeadersOfTheEventAreKeptFirst(t *testing.T) {
 // A KafkaSink must have room for the whole event, and for what the source adds to it.
 func TestFitsSink(t *testing.T) {
 	t.Parallel()
-	room := deadletter.SinkBytes - 8<<10 - deadletter.Letter{}.Record("").Bytes()
+	const sink = 1 << 20 // max.request.size of its producer
+	room := sink - 8<<10 - deadletter.Letter{}.Record("").Bytes()
 	require.True(t, deadletter.Letter{Body: make([]byte, room)}.FitsSink())
 	require.False(t, deadletter.Letter{Body: make([]byte, room+1)}.FitsSink())
-	require.False(t, deadletter.Letter{Body: []byte("{"), Size: deadletter.SinkBytes}.FitsSink(), "only its beginning was read")
+	require.False(t, deadletter.Letter{Body: []byte("{"), Size: sink}.FitsSink(), "only its beginning was read")
 }
 
 // Trouble with the broker is not a matter of size.
