@@ -205,6 +205,17 @@ func TestTimesOfAConnection(t *testing.T) {
 	require.InDelta(t, 3*time.Second, net.writeLeft.Load(), float64(time.Second))
 }
 
+// A request waits two seconds for a connection and for its answer, and not less than it takes to find out that Redis is silent.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	for timeout, want := range map[time.Duration]time.Duration{50 * time.Millisecond: 2 * time.Second, 3 * time.Second: 3 * time.Second} {
+		_, _, client, _ := newNetwork(t)
+		l, _ := newLimiter(t, client, timeout, 4)
+		require.Equal(t, want, l.pulse.patience)
+		require.Equal(t, want, l.client.Options().PoolTimeout)
+	}
+}
+
 // A read goes on while other connections receive something, up to its patience, and then once more for half of the timeout.
 func TestAReadLastsWhileRedisHasAPulse(t *testing.T) {
 	t.Parallel()
