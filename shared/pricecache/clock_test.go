@@ -118,6 +118,42 @@ func TestOtherJumpsOfTheClocks(t *testing.T) {
 	require.False(t, found)
 }
 
+// A quote may be ahead of the later clock by five minutes. One that is further ahead does not keep others out.
+func TestTheFurthestTimeAhead(t *testing.T) {
+	t.Parallel()
+	for name, back := range map[string][2]time.Duration{"both clocks agree": {}, "redis is behind": {-time.Hour, 0}, "ours is behind": {0, -time.Hour}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := setup(t)
+			later := c.redis
+			c.move(back[0], back[1])
+			put := func(price string, at time.Time) string {
+				exact, err := market.ParsePrice(price)
+				require.NoError(t, err)
+				e, err := c.cache.Put(t.Context(), market.Quote{Symbol: "AAPL", Provider: "yfinance", Price: exact, ObservedAt: at}, uuid.New())
+				require.NoError(t, err)
+				return e.Quote.Price.String()
+			}
+			require.Equal(t, "3", put("3", later.Add(ahead)))
+			require.Equal(t, "3", put("4", later.Add(time.Second)))
+			require.Equal(t, "5", put("5", later.Add(ahead+time.Microsecond)))
+			require.Equal(t, "6", put("6", later.Add(time.Second)))
+		})
+	}
+}
+
+// An error of Redis is not taken for a foreign value: who reads the log has to know.
+func TestErrorsOfRedis(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.server.SetError("LOADING Redis is loading the dataset in memory")
+	_, found, err := c.cache.Get(t.Context(), "yfinance", "AAPL")
+	require.ErrorContains(t, err, "LOADING")
+	require.False(t, found)
+	_, err = c.cache.Put(t.Context(), market.Quote{Symbol: "AAPL", Provider: "yfinance"}, uuid.New())
+	require.ErrorContains(t, err, "LOADING")
+}
+
 // An entry whose age is not known is an error.
 func TestWithoutTheTimeOfRedis(t *testing.T) {
 	t.Parallel()
