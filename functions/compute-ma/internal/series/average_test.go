@@ -85,6 +85,12 @@ func TestWindowsThatAreNotFullHaveNoAverage(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3", "4"}, fixed(series.EMA(four, 1, nil), 0), "of one point the average is the price")
 }
 
+func TestDigitsOfAverages(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "1.833333333333", series.WMA(closes(t, "1", "2", "2"), 3)[0].String())
+	require.Equal(t, "1.666666666666666666666666666667", series.EMA(closes(t, "1", "1", "2"), 2, nil)[1].String(), "18 more than are shown")
+}
+
 // An ema can be cut anywhere: going on from its state gives the very digits.
 func TestEMAGoesOnFromItsState(t *testing.T) {
 	t.Parallel()

@@ -7,9 +7,9 @@
 package series
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
-	"math"
 	"math/big"
 	"slices"
 )
@@ -29,15 +29,7 @@ type Newest struct{ Points []Point }
 // Put merges a point in; a price for an instant that is there replaces it. changed is false if the point is older than all of a
 // full set: then no mean moves.
 func (n *Newest) Put(p Point) (changed bool) {
-	i, found := slices.BinarySearchFunc(n.Points, p.At, func(q Point, at int64) int {
-		switch {
-		case q.At > at:
-			return -1
-		case q.At < at:
-			return 1
-		}
-		return 0
-	})
+	i, found := slices.BinarySearchFunc(n.Points, p.At, func(q Point, at int64) int { return cmp.Compare(at, q.At) })
 	switch {
 	case found:
 		n.Points[i] = p
@@ -111,69 +103,63 @@ func Decode(b []byte) (Newest, error) {
 	if len(b) == 0 || b[0] != version {
 		return Newest{}, ErrEncoding
 	}
-	r := reader{rest: b[1:]}
+	rest := reader(b[1:])
 	points := make([]Point, 0, MaxPoints+1) // room for one more: Put inserts, then cuts
 	at := int64(0)
-	for len(r.rest) > 0 && !r.bad {
-		at += r.varint()
-		p := Point{At: at, Price: Value{scale: r.byte()}}
-		if p.Price.small = r.uvarint(); p.Price.small == 0 {
-			p.Price.wide = new(big.Int).SetBytes(r.bytes(r.uvarint()))
-			r.bad = r.bad || p.Price.wide.IsUint64() // a small one has one form only
+	for len(rest) > 0 {
+		at += rest.varint()
+		p := Point{At: at, Price: Value{scale: rest.byte()}}
+		if p.Price.small = rest.uvarint(); p.Price.small == 0 {
+			p.Price.wide = new(big.Int).SetBytes(rest.bytes(rest.uvarint()))
+			if p.Price.wide.IsUint64() { // a small one has one form only, and 0 is none
+				return Newest{}, ErrEncoding
+			}
 		}
 		if n := len(points); n == MaxPoints || n > 0 && points[n-1].At <= at {
 			return Newest{}, ErrEncoding
 		}
 		points = append(points, p)
 	}
-	if r.bad {
-		return Newest{}, ErrEncoding
-	}
 	return Newest{points}, nil
 }
 
-// reader takes values off the front; bad is set once there were too few bytes.
-type reader struct {
-	rest []byte
-	bad  bool
-}
+// reader takes values off the front. Where bytes are missing, the value is 0 and nothing is left, so that the price is 0, which none is.
+type reader []byte
 
 func (r *reader) advance(n int) {
 	if n <= 0 {
-		r.bad, r.rest = true, nil
+		*r = nil
 		return
 	}
-	r.rest = r.rest[n:]
+	*r = (*r)[n:]
 }
 
 func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.rest)
+	v, n := binary.Varint(*r)
 	r.advance(n)
 	return v
 }
 
 func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
+	v, n := binary.Uvarint(*r)
 	r.advance(n)
 	return v
 }
 
 func (r *reader) byte() byte {
-	if len(r.rest) == 0 {
-		r.bad = true
+	if len(*r) == 0 {
 		return 0
 	}
-	b := r.rest[0]
-	r.rest = r.rest[1:]
+	b := (*r)[0]
+	*r = (*r)[1:]
 	return b
 }
 
 func (r *reader) bytes(n uint64) []byte {
-	if n > math.MaxUint8 || n > uint64(len(r.rest)) {
-		r.bad, r.rest = true, nil
+	if n > uint64(len(*r)) {
 		return nil
 	}
-	b := r.rest[:n]
-	r.rest = r.rest[n:]
+	b := (*r)[:n]
+	*r = (*r)[n:]
 	return b
 }

@@ -59,6 +59,7 @@ func TestPutSaysWhetherAnythingMoved(t *testing.T) {
 	}
 	require.False(t, n.Put(point(99, "5")), "older than all of a full set")
 	require.True(t, n.Put(point(100, "2")), "a corrected price")
+	require.Equal(t, point(100, "2"), n.Points[49], "of 50")
 	require.True(t, n.Put(point(1000, "3")))
 	require.Equal(t, int64(101), n.Points[series.MaxPoints-1].At, "the oldest makes room")
 }
@@ -110,6 +111,7 @@ func TestOtherBytesAreRefused(t *testing.T) {
 		"too many points":     encode(many...),
 		"small value as wide": {1, 40, 0, 0, 1, 7},
 		"length of zero":      {1, 40, 0, 0, 0},
+		"a time too long":     {1, 128, 128, 128, 128, 128, 128, 128, 128, 128, 2},
 	}
 	for n := len(encode(newer)) + 1; n < len(whole); n++ {
 		refused["cut at "+strconv.Itoa(n)] = whole[:n]

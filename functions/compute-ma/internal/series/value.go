@@ -1,6 +1,7 @@
 package series
 
 import (
+	"math"
 	"math/big"
 	"math/bits"
 	"strconv"
@@ -29,11 +30,8 @@ func NewValue(d decimal.Decimal) Value {
 
 // trimmed takes over c.
 func trimmed(c *big.Int, scale int) Value {
-	if c.IsUint64() {
-		return trimmedSmall(c.Uint64(), scale)
-	}
 	quotient, remainder := new(big.Int), new(big.Int)
-	for scale > 0 {
+	for scale > 0 && !c.IsUint64() {
 		if quotient.QuoRem(c, ten, remainder); remainder.Sign() != 0 {
 			break
 		}
@@ -41,7 +39,7 @@ func trimmed(c *big.Int, scale int) Value {
 		scale--
 	}
 	if c.IsUint64() {
-		return Value{small: c.Uint64(), scale: uint8(scale)} //nolint:gosec // at most 255, see NewValue
+		return trimmedSmall(c.Uint64(), scale)
 	}
 	return Value{wide: c, scale: uint8(scale)} //nolint:gosec // at most 255, see NewValue
 }
@@ -82,17 +80,16 @@ func (v Value) String() string {
 	if scale == 0 {
 		return digits
 	}
-	if missing := scale + 1 - len(digits); missing > 0 {
-		digits = strings.Repeat("0", missing) + digits
-	}
+	digits = strings.Repeat("0", max(scale+1-len(digits), 0)) + digits
 	return digits[:len(digits)-scale] + "." + digits[len(digits)-scale:]
 }
 
-// extraPlaces are the digits past the points' greatest scale of a mean that does not end.
+// extraPlaces are the digits past the points' greatest scale of a mean that does not end. One that ends has no more of them for any
+// window of up to 8191 points: the first fraction with 13 digits is one over 2^13.
 const extraPlaces = 12
 
 // Mean is exact where the decimal expansion of sum/n ends, to its last digit; where it does not end it is rounded to the
-// values' greatest scale + 12 places (a tie cannot arise: it would end). values must not be empty.
+// values' greatest scale + 12 places (a tie cannot arise: it would end). values must not be empty, nor more than 8191.
 func Mean(values []Value) Value {
 	if v, ok := smallMean(values); ok {
 		return v
@@ -127,24 +124,18 @@ func smallMean(values []Value) (mean Value, ok bool) {
 // smallQuotient gives sum/n as [Mean] rounds it, where sum has scale digits after the point. ok is false where machine words
 // are too small.
 func smallQuotient(sum uint64, scale int, n uint64) (mean Value, ok bool) {
-	places := decimalPlaces(sum, n)
-	if places < 0 {
-		places = extraPlaces
-	}
-	if places >= len(powers) {
-		return Value{}, false
-	}
-	hi, lo := bits.Mul64(sum, powers[places])
-	if hi >= n {
-		return Value{}, false // the quotient would not fit
-	}
-	quotient, remainder := bits.Div64(hi, lo, n)
-	if remainder >= n-remainder && remainder != 0 {
-		if quotient++; quotient == 0 {
-			return Value{}, false
+	quotient, remainder := sum/n, sum%n
+	for places := 0; remainder != 0 && places < extraPlaces; places++ { // long division
+		if quotient >= math.MaxUint64/10 {
+			return Value{}, false // the next digit might not fit
 		}
+		quotient, remainder = quotient*10+remainder*10/n, remainder*10%n
+		scale++
 	}
-	return trimmedSmall(quotient, scale+places), true
+	if remainder > n-remainder {
+		quotient++
+	}
+	return trimmedSmall(quotient, scale), true
 }
 
 // powers are 10^0 to 10^19, all that fit a word.
@@ -155,29 +146,6 @@ var powers = func() (p [20]uint64) {
 	}
 	return p
 }()
-
-// decimalPlaces gives the places at which the expansion of sum/n ends, -1 if it does not: in lowest terms a fraction
-// over 2^a·5^b has exactly max(a, b) decimal places, and one over anything else has no end.
-func decimalPlaces(sum, n uint64) int {
-	for a, b := sum, n; ; { // Euclid
-		if b == 0 {
-			n /= a
-			break
-		}
-		a, b = b, a%b
-	}
-	twos, fives := 0, 0
-	for ; n%2 == 0; n /= 2 {
-		twos++
-	}
-	for ; n%5 == 0; n /= 5 {
-		fives++
-	}
-	if n != 1 {
-		return -1
-	}
-	return max(twos, fives)
-}
 
 // wideMean is Mean for values of any size.
 func wideMean(values []Value) Value {
@@ -193,14 +161,7 @@ func wideMean(values []Value) Value {
 
 // wideQuotient is smallQuotient for sums of any size. It takes sum over.
 func wideQuotient(sum *big.Int, scale int, n uint64) Value {
-	places := decimalPlaces(new(big.Int).Mod(sum, new(big.Int).SetUint64(n)).Uint64(), n) // gcd(sum, n) = gcd(sum mod n, n)
-	if places < 0 {
-		places = extraPlaces
-	}
-	divisor := new(big.Int).SetUint64(n)
-	quotient, remainder := sum.QuoRem(sum.Mul(sum, power(places)), divisor, new(big.Int))
-	if remainder.Lsh(remainder, 1).Cmp(divisor) >= 0 {
-		quotient.Add(quotient, big.NewInt(1))
-	}
-	return trimmed(quotient, scale+places)
+	sum.Mul(sum, power(extraPlaces)).Lsh(sum, 1)
+	sum.Add(sum, new(big.Int).SetUint64(n)) // half of what it is divided by
+	return trimmed(sum.Quo(sum, new(big.Int).SetUint64(2*n)), scale+extraPlaces)
 }

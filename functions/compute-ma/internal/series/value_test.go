@@ -41,6 +41,8 @@ func TestMean(t *testing.T) {
 		"nothing lost between sizes":  {[]string{"99999999999999999999", "0.000000000000000001"}, "49999999999999999999.5000000000000000005"},
 		"a sum that no word can hold": {[]string{"18446744073709551615", "18446744073709551615", "1"}, "12297829382473034410.333333333333"},
 		"a mean that no word holds":   {[]string{"18446744073709551615", "18446744073709551612"}, "18446744073709551613.5"},
+		"a last digit too many":       {[]string{"1844674407370955161", "1844674407370955161", "1844674407370955163"}, "1844674407370955161.666666666667"},
+		"scales 20 places apart":      {[]string{"2", "2e-20"}, "1.00000000000000000001"},
 		"less than one":               {[]string{"0.5", "0.000000000000000001"}, "0.2500000000000000005"},
 	}
 	for name, c := range cases {
@@ -118,6 +120,26 @@ func TestValueHasOneFormForEqualNumbers(t *testing.T) {
 	}
 	require.Equal(t, "0.000000000000000001", values(t, "1e-18")[0].String())
 	require.Equal(t, "99999999999999999999.999999999999999999", values(t, "99999999999999999999.999999999999999999")[0].String())
+}
+
+// Most means are computed in machine words.
+func TestMeansOfWordsDoNotAllocate(t *testing.T) { //nolint:paralleltest // counts allocations
+	for want, all := range map[string][]series.Value{
+		"1.35":                 values(t, "1.2", "1.5"),
+		"1.333333333333":       values(t, "1", "1", "2"),
+		"18446744073709551615": values(t, "18446744073709551615"),
+	} {
+		run := series.NewWindow(all)
+		for _, v := range all {
+			run.Add(v)
+		}
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			if run.Mean() != series.Mean(all) {
+				panic("another mean")
+			}
+		}), want)
+		require.Equal(t, want, run.Mean().String())
+	}
 }
 
 func BenchmarkMean(b *testing.B) {

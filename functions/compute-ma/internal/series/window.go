@@ -51,15 +51,15 @@ func (w *Window) units(v Value) *big.Int {
 // Mean is [Mean] of the values in the window, of which there must be one.
 func (w *Window) Mean() Value {
 	scale := w.unit
-	for scale > 0 && w.scales[scale] == 0 {
+	for w.scales[scale] == 0 {
 		scale--
 	}
 	// No value has more digits than scale, so this is exact.
-	sum, n := new(big.Int).Quo(&w.sum, w.powers[w.unit-scale]), uint64(w.count) //nolint:gosec // not negative
+	sum, n := w.term.Quo(&w.sum, w.powers[w.unit-scale]), uint64(w.count) //nolint:gosec // not negative
 	if sum.IsUint64() {
 		if mean, ok := smallQuotient(sum.Uint64(), scale, n); ok {
 			return mean
 		}
 	}
-	return wideQuotient(sum, scale, n)
+	return wideQuotient(new(big.Int).Set(sum), scale, n)
 }
