@@ -33,17 +33,19 @@ import (
 type fakeReader struct {
 	average series.Average
 	history []series.Point
-	err     error
+	err     error // of all reads but Adjusting
 
 	listed []store.Listed
 
+	gate              chan struct{} // unless it is nil, points are not read before it is closed
 	adjusting, frozen bool
+	adjustingErr      error
 	checked           []int64
 }
 
 func (s *fakeReader) Adjusting(_ context.Context, _ series.Key, first, last int64) (bool, error) {
 	s.checked = append(s.checked, first, last)
-	return s.adjusting && s.frozen, s.err
+	return s.adjusting && s.frozen, s.adjustingErr
 }
 
 func (s *fakeReader) Series(_ context.Context, after series.Key, limit int) (all []store.Listed, last series.Key, more bool, err error) {
@@ -60,9 +62,12 @@ func (s *fakeReader) Series(_ context.Context, after series.Key, limit int) (all
 }
 
 func (s *fakeReader) Snapshot(_ context.Context, f func(averages.Reader) error) error {
-	s.frozen = true
-	defer func() { s.frozen = false }()
-	return f(s)
+	frozen := *s
+	frozen.frozen = true
+	s.history = nil // as if the points were deleted meanwhile
+	err := f(&frozen)
+	s.history, s.checked = frozen.history, frozen.checked
+	return err
 }
 
 func (s *fakeReader) LatestAverage(context.Context, series.Key, int) (series.Average, error) {
@@ -76,6 +81,9 @@ func (s *fakeReader) ComputeAverage(ctx context.Context, k series.Key, window in
 }
 
 func (s *fakeReader) Points(_ context.Context, _ series.Key, r series.Range, limit int) ([]series.Point, error) {
+	if s.gate != nil {
+		<-s.gate
+	}
 	var out []series.Point
 	for _, p := range s.history {
 		if p.At >= r.From && p.At < r.To && len(out) < limit {
@@ -269,6 +277,7 @@ func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
 		first := read(query + "&expand_underlying=true&limit=1")
 		require.Equal(t, expanded.Averages[1], read(query + "&expand_underlying=true&limit=1&page_token=" + *first.Next).Averages[0])
 	}
+	require.Empty(t, read("window=500&expand_underlying=true&limit=200").Averages, "100,000 points are allowed")
 	exact := read("window=5")
 	require.Equal(t, "93.913", string(exact.Averages[0].Average))
 	require.Empty(t, read("window=500").Averages)
@@ -310,7 +319,7 @@ func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
 	for query, code := range map[string]string{
 		"kind=hma": "invalid_parameter", "window=0": "invalid_parameter", "window=501": "invalid_parameter", "start=yesterday": "invalid_parameter",
 		"start=2024-01-02&end=2024-01-01": "invalid_parameter", "limit=0": "invalid_parameter", "page_token=x": "invalid_parameter",
-		"window=6&page_token=" + token: "invalid_parameter", "expand_underlying=true&limit=10000&window=11": "invalid_parameter",
+		"window=6&page_token=" + token: "invalid_parameter", "expand_underlying=true&limit=9091&window=11": "invalid_parameter",
 		"provider=X": "invalid_provider",
 	} {
 		t.Run(query, func(t *testing.T) {
@@ -320,34 +329,4 @@ func TestAverageHistoryPagesJoinWithoutASeam(t *testing.T) {
 			require.Contains(t, w.Body.String(), `"code":"`+code+`"`)
 		})
 	}
-}
-
-// A series of bars that is adjusting says so; one of quotes is not looked up.
-func TestAdjusting(t *testing.T) {
-	t.Parallel()
-	b := setup()
-	b.store.adjusting = true
-	b.store.average = series.Average{Window: 5, Mean: value(t, "1.5"), PointsUsed: 5, AsOf: 9, Oldest: 4}
-	for at := range int64(8) {
-		b.store.history = append(b.store.history, series.Point{At: at, Price: value(t, "1.5")})
-	}
-	for query, c := range map[string]struct {
-		checked []int64 // the range of the points used
-		says    bool
-	}{
-		"latest?symbol=A&provider=yfinance-1d":                            {[]int64{4, 9}, true},
-		"latest?symbol=A&provider=yfinance":                               {nil, false},
-		"history?symbol=A&provider=yfinance-1d&window=2":                  {[]int64{0, 7}, true},
-		"history?symbol=A&provider=yfinance-1d&window=2&limit=3":          {[]int64{0, 4}, true},
-		"history?symbol=A&provider=yfinance-1d&window=2&kind=ema&limit=3": {[]int64{0, 4}, true},
-		"history?symbol=A&provider=yfinance&window=2":                     {nil, false},
-	} {
-		b.store.checked = nil
-		w := b.get("/averages/" + query)
-		require.Equal(t, 200, w.Code, w.Body.String())
-		require.Equal(t, c.checked, b.store.checked, query)
-		require.Equal(t, c.says, strings.Contains(w.Body.String(), `"adjusting":true`), "%s: %s", query, w.Body)
-	}
-	b.store.adjusting = false
-	require.NotContains(t, b.get("/averages/latest?symbol=A&provider=yfinance-1d").Body.String(), "adjusting")
 }

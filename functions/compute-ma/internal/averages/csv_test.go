@@ -84,6 +84,8 @@ func TestCSVSaysAdjusting(t *testing.T) {
 	require.True(t, strings.HasPrefix(w.Body.String(), "as_of,average,adjusting\r\n1970-01-01T00:00:04Z,"), w.Body.String())
 	w = b.get("/averages/history?symbol=TALIB&format=csv&expand_underlying=true")
 	require.Equal(t, http.StatusBadRequest, w.Code)
+	w = b.get("/averages/history?symbol=TALIB&format=csv&start=yesterday")
+	require.Equal(t, http.StatusBadRequest, w.Code)
 	b.store.err = fault.New(fault.Unavailable, fault.CodeStorageUnavailable, "x")
 	w = b.get("/averages/history?symbol=TALIB&format=csv")
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)

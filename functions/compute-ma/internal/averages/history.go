@@ -240,7 +240,7 @@ func shown(k kind, v decimal.Decimal) api.Number {
 
 func underlying(in *historyQuery, points []series.Point, values []decimal.Decimal, state *decimal.Decimal, first, i int) (api.Number, []underlyingRow) {
 	var previous api.Number
-	from := max(first+i-in.Window+1, 0)
+	from := first + i - in.Window + 1
 	if in.Kind == ema && (i > 0 || state != nil) {
 		from = first + i
 		if i > 0 {

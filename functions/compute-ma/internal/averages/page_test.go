@@ -8,6 +8,7 @@ import (
 
 	"marketdata/functions/compute-ma/internal/series"
 	"marketdata/shared/api"
+	"marketdata/shared/service"
 )
 
 // The key of page tokens can be guessed if the database has no password. A token holds no state that an ema cannot have all the same.
@@ -28,4 +29,18 @@ func TestAGuessedTokenHoldsNoOtherState(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, state, c.ema.String())
 	}
+}
+
+// A token is signed with what all replicas of one system share, and no other system has.
+func TestTokensOfAnotherSystem(t *testing.T) {
+	t.Parallel()
+	in, key := &historyQuery{Kind: ema, Window: 5}, series.Key{Symbol: "A", Provider: "p"}
+	query := func(databaseURL service.Secret) api.Query {
+		return New(Config{Secret: databaseURL}).queryOf(in, key, series.Range{})
+	}
+	in.PageToken = api.Token(query("postgres://u:p@h/d"), &cursor{After: 1, State: "150.25"})
+	_, err := readCursor(query("postgres://u:p@h/d"), in)
+	require.NoError(t, err)
+	_, err = readCursor(query("postgres://u:q@h/d"), in)
+	require.ErrorIs(t, err, api.ErrPageToken)
 }

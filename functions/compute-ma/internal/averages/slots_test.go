@@ -2,6 +2,7 @@ package averages
 
 import (
 	"context"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,4 +22,13 @@ func TestASlotIsRefusedWhenTimeIsUp(t *testing.T) {
 	require.False(t, fault.Permanent(err))
 	s.give()
 	require.NoError(t, s.take(t.Context()))
+}
+
+func TestHistoriesLeaveHalfOfTheCPUs(t *testing.T) { //nolint:paralleltest // sets GOMAXPROCS
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for cpus, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 2, 16: 8} {
+		runtime.GOMAXPROCS(cpus)
+		require.Equal(t, want, cap(newSlots()), cpus)
+		require.Equal(t, cpus, runtime.GOMAXPROCS(0))
+	}
 }
