@@ -33,6 +33,7 @@ type states struct {
 	mu    sync.Mutex
 	now   map[series.Key]series.State
 	reads []time.Time
+	sent  int           // states
 	took  time.Duration // of a read
 	err   error
 }
@@ -46,6 +47,7 @@ func (s *states) States(_ context.Context, keys []series.Key, versions []string)
 		}
 	}
 	err := s.err
+	s.sent += len(changed)
 	s.mu.Unlock()
 	time.Sleep(s.took)
 	if err != nil {
@@ -64,6 +66,16 @@ func (s *states) set(t *testing.T, symbol string, n int) {
 	s.now[k] = series.State{Key: k, Version: fmt.Sprint("v", n), Price: price, AsOf: int64(n) * 1e6, Averages: []series.Average{
 		{Window: 5, PointsUsed: 2, Mean: price}, {Window: 2, PointsUsed: 2, Mean: price},
 	}}
+}
+
+// touch gives the state of a series another version, as a rebuild does.
+func (s *states) touch(symbol string, asOf int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := series.Key{Symbol: symbol, Provider: "yfinance"}
+	state := s.now[k]
+	state.Version, state.AsOf = state.Version+"'", asOf
+	s.now[k] = state
 }
 
 func (s *states) fail(err error) {

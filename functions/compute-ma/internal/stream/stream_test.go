@@ -94,12 +94,19 @@ func TestChangesAreConflated(t *testing.T) {
 		clients.Wait()
 		reads := b.states.readTimes()
 		require.InDelta(t, 10/.273, len(reads), 5)
-		for i := range reads[1:] {
-			require.GreaterOrEqual(t, reads[i+1].Sub(reads[i]), 270*time.Millisecond)
-		}
+		requireOneReader(t, reads)
+		require.InDelta(t, .003*float64(len(reads)), b.metrics(t)["marketdata_compute_ma_stream_read_duration_seconds_sum"], .001)
 		time.Sleep(time.Minute)
 		require.Len(t, b.states.readTimes(), len(reads), "without clients there is nothing to read")
 	})
+}
+
+// requireOneReader fails if there is not a pause behind each read of 3 ms.
+func requireOneReader(t *testing.T, reads []time.Time) {
+	t.Helper()
+	for i := range reads[1:] {
+		require.Equal(t, 273*time.Millisecond, reads[i+1].Sub(reads[i]))
+	}
 }
 
 // A client that comes after all others have gone gets its states, too.
@@ -171,7 +178,7 @@ func TestAClientThatNeverReadsIsClosed(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.InDelta(t, 0, b.metrics(t)["marketdata_compute_ma_stream_clients"], 0)
 		require.InDelta(t, 1, b.metrics(t)["marketdata_compute_ma_stream_stalled_total"], 0)
-		require.Contains(t, b.log.String(), `"ended":"not reading"`)
+		require.Contains(t, b.log.String(), `"states":0,"ended":"not reading"`)
 		require.NoError(t, c.Close())
 	})
 }
@@ -199,6 +206,7 @@ func TestAnOutageOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, 10, 10*time.Second)
+		b.states.took = 3 * time.Millisecond
 		b.states.set(t, "A", 0)
 		go func() {
 			time.Sleep(2 * time.Second)
@@ -210,13 +218,16 @@ func TestAnOutageOfTheDatabase(t *testing.T) {
 		}()
 		const gone = ": the states cannot be read at the moment; the stream goes on by itself\n\n"
 		var clients sync.WaitGroup
-		for after, want := range map[time.Duration][]string{
-			0:               {"retry: 1000\n\n", "1.5", gone, ": the states can be read again\n\n", "2.5"},
-			3 * time.Second: {"retry: 1000\n\n", gone, "1.5", ": the states can be read again\n\n", "2.5"},
+		for symbols, want := range map[string][]string{
+			"A":   {"retry: 1000\n\n", "1.5", gone, ": the states can be read again\n\n", "2.5"},
+			"A,A": {"retry: 1000\n\n", gone, "1.5", ": the states can be read again\n\n", "2.5"}, // comes during the outage
+			"B":   {"retry: 1000\n\n", gone, ": the states can be read again\n\n"},               // so does this one
 		} {
 			clients.Go(func() {
-				time.Sleep(after)
-				c := b.open(t, "A")
+				if symbols != "A" {
+					time.Sleep(3 * time.Second)
+				}
+				c := b.open(t, symbols)
 				var got []string
 				each(t, c, func(e event) bool {
 					if e.data.Symbol != "" {
@@ -230,7 +241,71 @@ func TestAnOutageOfTheDatabase(t *testing.T) {
 			})
 		}
 		clients.Wait()
+		requireOneReader(t, b.states.readTimes())
 		require.Equal(t, 2, strings.Count(b.log.String(), "states for streams"), "one line for each change")
+	})
+}
+
+// A state that is as it was, and one that cannot be sent, are read once and not sent. Others go on.
+func TestStatesThatAreNotSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, 10, 10*time.Second)
+		b.states.set(t, "A", 1)
+		go func() {
+			for _, asOf := range []int64{1e6, 1e18} { // the last is beyond the year 9999
+				time.Sleep(2 * time.Second)
+				b.states.touch("A", asOf)
+			}
+			time.Sleep(2 * time.Second)
+			b.states.set(t, "B", 2)
+		}()
+		c := b.open(t, "A,B")
+		var got []string
+		each(t, c, func(e event) bool {
+			if e.data.Symbol != "" {
+				got = append(got, fmt.Sprint(e.data.Symbol, " ", e.data.Price))
+			}
+			return true
+		})
+		require.Equal(t, []string{"A 2.5", "B 3.5"}, got)
+		require.NoError(t, c.Close())
+		synctest.Wait()
+		require.Equal(t, 4, b.states.sent, "each once")
+		require.Contains(t, b.log.String(), `"states":2,`)
+		require.Equal(t, 1, strings.Count(b.log.String(), "state cannot be sent"))
+	})
+}
+
+// Clients that go, while their states are read or while they are sent, disturb nobody.
+func TestClientsThatGo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, 10, 10*time.Second)
+		b.states.took = time.Second
+		b.states.set(t, "A", 1)
+		b.states.set(t, "B", 1)
+		stays := b.open(t, "B")
+		time.Sleep(1500 * time.Millisecond)
+		during := b.open(t, "A")
+		time.Sleep(time.Second) // the second read has begun
+		require.NoError(t, during.Close())
+		synctest.Wait()
+		writing := b.open(t, "B") // what it is sent waits to be read
+		time.Sleep(time.Second)
+		require.NoError(t, writing.Close())
+		synctest.Wait()
+		require.InDelta(t, 0, b.metrics(t)["marketdata_compute_ma_stream_stalled_total"], 0)
+		require.Equal(t, 2, strings.Count(b.log.String(), `"states":0,"ended":"client"`))
+		var prices []string
+		each(t, stays, func(e event) bool {
+			if e.data.Symbol != "" {
+				prices = append(prices, string(e.data.Price))
+			}
+			return true
+		})
+		require.Equal(t, []string{"2.5"}, prices)
+		require.NoError(t, stays.Close())
 	})
 }
 
