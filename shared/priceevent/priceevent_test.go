@@ -50,6 +50,7 @@ func TestDecodeRefuses(t *testing.T) {
 	cases := map[string]struct{ data, code string }{
 		"no data":              {"", "no_data"},
 		"bytes":                {"\x00\xff\x01", "undecodable"},
+		"white space":          {" \n", "undecodable"},
 		"truncated":            {valid[:40], "undecodable"},
 		"two documents":        {valid + valid, "undecodable"},
 		"array":                {"[]", "invalid_schema"},

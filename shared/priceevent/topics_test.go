@@ -36,6 +36,7 @@ func TestTopicsThatKafkaRefuses(t *testing.T) {
 			require.NotContains(t, topics.Validate().Error(), "DEAD_LETTER_TOPIC")
 		})
 	}
+	require.NoError(t, priceevent.Topics{Events: strings.Repeat("a", 249), DeadLetters: "b"}.Validate())
 	require.ErrorContains(t, priceevent.Topics{Events: "a", DeadLetters: "a"}.Validate(), "DEAD_LETTER_TOPIC is the same as PRICE_EVENTS_TOPIC")
 	require.EqualError(t, priceevent.Topics{}.Validate(), `PRICE_EVENTS_TOPIC: "" is not a name of 1 to 249 letters, digits, '.', '_' and '-'
 DEAD_LETTER_TOPIC: "" is not a name of 1 to 249 letters, digits, '.', '_' and '-'`)
