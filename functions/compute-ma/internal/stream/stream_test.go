@@ -297,6 +297,7 @@ func TestClientsThatGo(t *testing.T) {
 		synctest.Wait()
 		require.InDelta(t, 0, b.metrics(t)["marketdata_compute_ma_stream_stalled_total"], 0)
 		require.Equal(t, 2, strings.Count(b.log.String(), `"states":0,"ended":"client"`))
+		b.states.set(t, "B", 2)
 		var prices []string
 		each(t, stays, func(e event) bool {
 			if e.data.Symbol != "" {
@@ -304,7 +305,7 @@ func TestClientsThatGo(t *testing.T) {
 			}
 			return true
 		})
-		require.Equal(t, []string{"2.5"}, prices)
+		require.Equal(t, []string{"2.5", "3.5"}, prices)
 		require.NoError(t, stays.Close())
 	})
 }
