@@ -88,9 +88,7 @@ func parseBound(name, text string, absent time.Time) (bound, error) {
 // below returns the digits after the microseconds of a valid time.
 func below(text string) string {
 	_, fraction, _ := strings.Cut(text, ".")
-	if end := strings.IndexFunc(fraction, func(c rune) bool { return c < '0' || c > '9' }); end >= 0 {
-		fraction = fraction[:end]
-	}
+	fraction = strings.TrimSuffix(fraction, strings.TrimLeft(fraction, "0123456789")) // the zone
 	return strings.TrimRight(fraction[min(6, len(fraction)):], "0")
 }
 
