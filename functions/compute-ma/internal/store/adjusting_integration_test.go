@@ -35,12 +35,13 @@ func TestAdjusting(t *testing.T) {
 		require.NoError(t, err)
 		return v
 	}
+	exec("insert into bar_series (symbol, provider, since, adjusting) values ('A', 'a-1d', $1::uuid, true), ('0', 'p-1d', $1::uuid, true)", id(9)) // others
 	require.False(t, adjusting(0, 9), "poll does not know it")
 	exec("insert into bar_series (symbol, provider) values ('A', 'p-1d')")
 	require.False(t, adjusting(0, 9), "no split was seen")
-	exec("update bar_series set since = $1::uuid, adjusting = true", id(5))
+	exec("update bar_series set since = $1::uuid, adjusting = true where symbol = 'A' and provider = 'p-1d'", id(5))
 	require.True(t, adjusting(7, 9))
-	exec("update bar_series set adjusting = false")
+	exec("update bar_series set adjusting = false where symbol = 'A' and provider = 'p-1d'")
 	require.False(t, adjusting(5, 9))
 	require.True(t, adjusting(4, 9), "a point that its new response has not reached")
 

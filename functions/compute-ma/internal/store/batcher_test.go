@@ -63,10 +63,37 @@ func TestErrorsOfACommit(t *testing.T) {
 	}
 }
 
-type applierFunc func(all []priceevent.Observation) ([]Effect, error)
+type applierFunc func(ctx context.Context, all []priceevent.Observation) ([]Effect, error)
 
-func (f applierFunc) Apply(_ context.Context, all []priceevent.Observation) ([]Effect, error) {
-	return f(all)
+func (f applierFunc) Apply(ctx context.Context, all []priceevent.Observation) ([]Effect, error) {
+	return f(ctx, all)
+}
+
+// A transaction has at most 200 events and 10 s. Of those that wait, 2000 at most, the platform delivers the others again.
+func TestLimitsOfOneReplica(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		b := NewBatcher(applierFunc(func(ctx context.Context, all []priceevent.Observation) ([]Effect, error) {
+			end, limited := ctx.Deadline()
+			require.True(t, limited)
+			require.Equal(t, 10*time.Second, time.Until(end))
+			sizes = append(sizes, len(all))
+			time.Sleep(time.Second)
+			return make([]Effect, len(all)), nil
+		}), func(int, time.Duration) {})
+		commit := func() { _, _ = b.Commit(t.Context(), priceevent.Observation{}) }
+		go commit()
+		synctest.Wait()
+		for range 2000 {
+			go commit()
+		}
+		synctest.Wait()
+		_, err := b.Commit(t.Context(), priceevent.Observation{})
+		require.Equal(t, fault.CodeOverloaded, fault.CodeOf(err))
+		b.Close()
+		require.Equal(t, []int{1, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200}, sizes)
+	})
 }
 
 // Each transaction is observed with its size and duration, whatever becomes of it.
@@ -79,7 +106,7 @@ func TestTransactionsAreObserved(t *testing.T) {
 		}
 		var all []observation
 		var down error
-		b := NewBatcher(applierFunc(func(all []priceevent.Observation) ([]Effect, error) {
+		b := NewBatcher(applierFunc(func(_ context.Context, all []priceevent.Observation) ([]Effect, error) {
 			time.Sleep(time.Second)
 			return make([]Effect, len(all)), down
 		}), func(events int, took time.Duration) { all = append(all, observation{events, took}) })

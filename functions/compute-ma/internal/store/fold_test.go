@@ -83,6 +83,9 @@ func TestFold(t *testing.T) {
 		"duplicate, but the row is stale": {
 			[]priceevent.Observation{at(t, "A", 0, "4", 0)}, []Outcome{Duplicate}, state{newest(t, 0, 3), true}, []Effect{{Outcome: Duplicate}}, "10",
 		},
+		"new point that was read with the others": {
+			[]priceevent.Observation{at(t, "A", 2, "4", 0)}, []Outcome{Inserted}, state{newest(t, 0, 3), true}, []Effect{{Outcome: Inserted}}, "7",
+		},
 		"correction of the newest point": {
 			[]priceevent.Observation{at(t, "A", 2, "4", 1)}, []Outcome{Corrected}, state{newest: newest(t, 0, 3)}, []Effect{{Outcome: Corrected}}, "7",
 		},

@@ -41,14 +41,11 @@ func (h *heldSeries) add(more []series.Key) map[series.Key]bool {
 	defer h.mu.Unlock()
 	now := time.Now()
 	maps.DeleteFunc(h.until, func(_ series.Key, until time.Time) bool { return until.Before(now) })
-	if len(more) > 0 && h.until == nil {
+	if h.until == nil {
 		h.until = map[series.Key]time.Time{}
 	}
 	for _, k := range more {
 		h.until[k] = now.Add(holdMemory)
-	}
-	if len(h.until) == 0 {
-		return nil
 	}
 	all := make(map[series.Key]bool, len(h.until))
 	for k := range h.until {
@@ -62,7 +59,6 @@ const freeSeries = `
 	select k.n
 	from unnest($1::text[], $2::text[]) with ordinality as k (symbol, provider, n)
 	join price_series s on s.symbol = k.symbol and s.provider = k.provider
-	order by k.n
 	for update of s skip locked`
 
 // findHeld returns the series whose rows are locked now.

@@ -104,6 +104,34 @@ func TestQueriesThatHangLeaveEventsAlone(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// An error of a read is one, also where there would be nothing to return.
+func TestReadsThatFail(t *testing.T) {
+	t.Parallel()
+	pool := testenv.Postgres(t)
+	reads, k := NewReader(pool), series.Key{Symbol: "S", Provider: "p"}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, read := range map[string]func(ctx context.Context) error{
+		"points":        func(ctx context.Context) error { _, err := reads.Points(ctx, k, everything, 1); return err },
+		"points before": func(ctx context.Context) error { _, err := reads.PointsBefore(ctx, k, everything, 1); return err },
+		"stored":        func(ctx context.Context) error { _, err := reads.LatestAverage(ctx, k, 5); return err },
+		"computed":      func(ctx context.Context) error { _, err := reads.ComputeAverage(ctx, k, 7); return err },
+		"states": func(ctx context.Context) error {
+			_, err := reads.States(ctx, []series.Key{k}, []string{""})
+			return err
+		},
+		"series":    func(ctx context.Context) error { _, _, _, err := reads.Series(ctx, series.Key{}, 1); return err },
+		"adjusting": func(ctx context.Context) error { _, err := reads.Adjusting(ctx, k, 0, 1); return err },
+	} {
+		require.Equal(t, fault.Unavailable, fault.KindOf(read(over)), name)
+	}
+	_, err := pool.Exec(t.Context(), "alter table price_points rename column price to cost")
+	require.NoError(t, err)
+	_, err = reads.ComputeAverage(t.Context(), k, 7)
+	require.Error(t, err)
+	require.NotEqual(t, fault.CodeAverageNotFound, fault.CodeOf(err))
+}
+
 // Reads work in every mode in which pgx can send them.
 func TestPointsAreReadInEveryMode(t *testing.T) {
 	t.Parallel()

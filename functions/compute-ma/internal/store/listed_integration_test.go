@@ -34,9 +34,11 @@ func TestSeriesInPages(t *testing.T) {
 	}
 	exec("insert into price_series (symbol, provider) values ('BARE', 'p')") // no point yet
 	exec("update price_series set newest = null where symbol = 'A'")         // the price is read from the points
+	pages := 0
 	read := func(limit int) (all []Listed) {
 		t.Helper()
-		for after, more := (series.Key{}), true; more; {
+		pages = 0
+		for after, more := (series.Key{}), true; more; pages++ {
 			var page []Listed
 			var err error
 			page, after, more, err = reads.Series(t.Context(), after, limit)
@@ -51,10 +53,15 @@ func TestSeriesInPages(t *testing.T) {
 	for _, limit := range []int{1, 3, 4, 100} {
 		all := read(limit)
 		require.Len(t, all, len(want), limit)
+		require.Equal(t, (len(want)+limit-1)/limit, pages, limit)
 		for i, l := range all {
 			require.Equal(t, Listed{State: want[i]}, l, limit)
 		}
 	}
+	none, _, more, err := reads.Series(t.Context(), series.Key{Symbol: "D"}, 1)
+	require.NoError(t, err)
+	require.Empty(t, none, "nothing follows the last one")
+	require.False(t, more)
 	exec("delete from price_points where symbol = 'A'")
 	for _, l := range read(1) {
 		require.NotEqual(t, "A", l.Symbol, "never a zero price; its page is empty, and the next one follows")
@@ -65,6 +72,8 @@ func TestSeriesInPages(t *testing.T) {
 	require.True(t, read(4)[2].Adjusting)
 	exec("update bar_series set adjusting = false")
 	require.False(t, read(4)[2].Adjusting, "all points are of this generation")
+	exec("update bar_series set since = (select raw_response_id from price_points where symbol = 'C' order by raw_response_id limit 1)")
+	require.False(t, read(4)[2].Adjusting, "which begins with one of them")
 	exec("update bar_series set since = 'ffffffff-0000-0000-0000-000000000000'")
 	require.True(t, read(4)[2].Adjusting, "points are from before the split")
 }

@@ -112,6 +112,42 @@ func TestSeriesAreLockedInOrder(t *testing.T) {
 	require.Equal(t, []int{1, 2, 3}, order)
 }
 
+// What is read in an order has it whatever the plan: the planner may choose another index, or none.
+func TestRowsAreInOrderWhateverThePlan(t *testing.T) {
+	t.Parallel()
+	tx, err := testenv.Postgres(t).Begin(t.Context())
+	require.NoError(t, err)
+	defer tx.Rollback(t.Context()) //nolint:errcheck // nothing is kept
+	for _, sql := range []string{
+		`insert into price_points (symbol, provider, observed_at, price, raw_response_id)
+			select 'S', 'p', timestamptz '2020-01-01Z' + make_interval(secs => i * 7 % 10), 1, gen_random_uuid() from generate_series(0, 9) i`,
+		"insert into price_series (symbol, provider, windows) select 'S' || i * 7 % 10, 'p', '{5}' from generate_series(0, 9) i",
+		"set local enable_indexscan = off",
+		"set local enable_bitmapscan = off",
+	} {
+		_, err := tx.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	for name, c := range map[string]struct {
+		sql  string
+		args []any
+		want []string
+	}{
+		"up":     {"select to_char(observed_at at time zone 'UTC', 'SS') from (" + selectPointsUp + ") points", nil, []string{"00", "01", "02"}},
+		"down":   {"select to_char(observed_at at time zone 'UTC', 'SS') from (" + selectPointsDown + ") points", nil, []string{"09", "08", "07"}},
+		"series": {"select symbol from (" + selectSeries + ") page", []any{"", "", 3}, []string{"S0", "S1", "S2"}},
+	} {
+		if c.args == nil {
+			c.args = []any{"S", "p", "2020-01-01Z", "2020-01-02Z", 3}
+		}
+		rows, err := tx.Query(t.Context(), c.sql, c.args...)
+		require.NoError(t, err)
+		got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		require.Equal(t, c.want, got, name)
+	}
+}
+
 // So does the stream, for a hundred series of many.
 func TestStatesAreFoundByIndex(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -74,12 +75,12 @@ func (s *Reader) PointsBefore(ctx context.Context, k series.Key, r series.Range,
 	return points, postgres.Classify(err)
 }
 
-// everything is the range of all points: none is before 1970, and RFC 3339 ends with the year 9999.
-var everything = series.Range{From: 0, To: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()}
+// everything is the range of all points: none is before 1970.
+var everything = series.Range{To: math.MaxInt64}
 
 func readPoints(ctx context.Context, db querier, query string, k series.Key, r series.Range, limit int) ([]series.Point, error) {
-	from, to := time.UnixMicro(max(r.From, everything.From)), time.UnixMicro(min(r.To, everything.To))
-	rows, err := db.Query(ctx, query, k.Symbol, k.Provider, from, to, limit)
+	from := max(r.From, 0) // Postgres' times do not begin as early as ours
+	rows, err := db.Query(ctx, query, k.Symbol, k.Provider, time.UnixMicro(from), time.UnixMicro(r.To), limit)
 	if err != nil {
 		return nil, fmt.Errorf("read points: %w", err)
 	}

@@ -70,9 +70,11 @@ func TestStatesThatChanged(t *testing.T) {
 	require.Equal(t, []string{"B 2.5 2.5 2.5"}, read())
 
 	// A row that does not hold its newest points, see the README on rebuilding.
-	_, err = s.pool.Exec(t.Context(), "update price_series set newest = null where symbol = 'A'")
-	require.NoError(t, err)
-	require.Equal(t, []string{"A 1 2.5 2.125"}, read())
+	for _, damaged := range []string{"null", `'\x01'`, `'\xff'`} {
+		_, err = s.pool.Exec(t.Context(), "update price_series set newest = "+damaged+" where symbol = 'A'")
+		require.NoError(t, err)
+		require.Equal(t, []string{"A 1 2.5 2.125"}, read())
+	}
 	_, err = s.pool.Exec(t.Context(), "delete from price_points where symbol = 'A'; update price_series set newest = null where symbol = 'A'")
 	require.NoError(t, err)
 	require.Empty(t, read(), "never a zero price")

@@ -361,6 +361,29 @@ func TestRebuildFollowsThePoints(t *testing.T) {
 	require.Zero(t, n)
 }
 
+// A rebuild that fails says so, and does not count the series as done.
+func TestARebuildThatFails(t *testing.T) {
+	t.Parallel()
+	s := New(testenv.Postgres(t), []int{5})
+	exec := func(sql string) {
+		t.Helper()
+		_, err := s.pool.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	fails := func(text string) {
+		t.Helper()
+		n, err := s.Rebuild(t.Context())
+		require.ErrorContains(t, err, text)
+		require.Zero(t, n)
+	}
+	_, err := s.Apply(t.Context(), []priceevent.Observation{observed(t, "A", 1)})
+	require.NoError(t, err)
+	exec("alter table price_series add constraint refuses_five check (averages is null or 5 <> all (averages)) not valid")
+	fails("rebuild A from p: ")
+	exec("delete from price_series; alter table price_series add constraint refuses_a check (symbol <> 'A')")
+	fails("insert series: ")
+}
+
 // Postgres answers the commit of a failed transaction with ROLLBACK, and no error. Such a batch is not committed.
 func TestARollbackIsNoCommit(t *testing.T) {
 	t.Parallel()
