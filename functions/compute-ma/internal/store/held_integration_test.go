@@ -111,7 +111,7 @@ func TestReadsThatFail(t *testing.T) {
 	reads, k := NewReader(pool), series.Key{Symbol: "S", Provider: "p"}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, read := range map[string]func(ctx context.Context) error{
+	all := map[string]func(ctx context.Context) error{
 		"points":        func(ctx context.Context) error { _, err := reads.Points(ctx, k, everything, 1); return err },
 		"points before": func(ctx context.Context) error { _, err := reads.PointsBefore(ctx, k, everything, 1); return err },
 		"stored":        func(ctx context.Context) error { _, err := reads.LatestAverage(ctx, k, 5); return err },
@@ -122,11 +122,22 @@ func TestReadsThatFail(t *testing.T) {
 		},
 		"series":    func(ctx context.Context) error { _, _, _, err := reads.Series(ctx, series.Key{}, 1); return err },
 		"adjusting": func(ctx context.Context) error { _, err := reads.Adjusting(ctx, k, 0, 1); return err },
-	} {
+	}
+	for name, read := range all {
 		require.Equal(t, fault.Unavailable, fault.KindOf(read(over)), name)
 	}
-	_, err := pool.Exec(t.Context(), "alter table price_points rename column price to cost")
+	delete(all, "adjusting") // reads no price
+	_, err := New(pool, []int{5}).Apply(t.Context(), []priceevent.Observation{observed(t, "S", 1)})
 	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), "update price_series set averages = '{NaN}'; update price_points set price = 'NaN'")
+	require.NoError(t, err)
+	for name, read := range all {
+		require.Error(t, read(t.Context()), name)
+	}
+	_, err = pool.Exec(t.Context(), "update price_series set averages = '{5}', newest = null; alter table price_points rename column price to cost")
+	require.NoError(t, err)
+	require.Error(t, all["states"](t.Context()), "the price is read from the points")
+	require.Error(t, all["series"](t.Context()))
 	_, err = reads.ComputeAverage(t.Context(), k, 7)
 	require.Error(t, err)
 	require.NotEqual(t, fault.CodeAverageNotFound, fault.CodeOf(err))
