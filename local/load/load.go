@@ -129,7 +129,9 @@ func Run(ctx context.Context, o Options) error {
 	if slices.Contains(o.Rows, "overload") {
 		symbols = floodSymbols
 	}
-	s, err := startSystem(ctx, binDir, symbols)
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	s, err := startSystem(ctx, binDir, symbols, fail)
 	if err != nil {
 		return err
 	}
@@ -150,6 +152,9 @@ func Run(ctx context.Context, o Options) error {
 		m.say("measuring %s", r.name)
 		if err := r.measure(m, ctx); err != nil {
 			m.print()
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
 			return fmt.Errorf("%s: %w\n%s", r.name, err, s.logTail("sources"))
 		}
 	}

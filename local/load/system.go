@@ -29,19 +29,20 @@ type system struct {
 	pool  *pgxpool.Pool
 	redis *redis.Client
 	stop  func()
+	fail  func(cause error) // ends the measurement
 }
 
 // functions lists the functions in the order of the report.
 var functions = []string{"get-latest", "poll", "compute-ma", "dlq-inspector"}
 
 // startSystem starts the backing services, the exchange and the built functions, and returns once they are ready.
-func startSystem(ctx context.Context, binDir string, symbols int) (_ *system, err error) {
+func startSystem(ctx context.Context, binDir string, symbols int, fail func(error)) (_ *system, err error) {
 	// Not under TMPDIR, which Postgres' user may be unable to enter.
 	dir, err := os.MkdirTemp("/var/tmp", "marketdata-load-")
 	if err != nil {
 		return nil, fmt.Errorf("create data folder: %w", err)
 	}
-	s := &system{dir: dir, bin: binDir, stop: func() { _ = os.RemoveAll(dir) }} // best effort: it is a temporary folder
+	s := &system{dir: dir, bin: binDir, fail: fail, stop: func() { _ = os.RemoveAll(dir) }} // best effort: it is a temporary folder
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -95,7 +96,8 @@ func (s *system) logTail(name string) string {
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
-// spawn runs one of our programs in a process group of its own until stop is called. Its log goes to a file.
+// spawn runs one of our programs in a process group of its own until stop is called. Its log goes to a file. If it ends before, so does the
+// measurement.
 func (s *system) spawn(ctx context.Context, name, localDir string, env []string, path string, args ...string) (stop func(), err error) {
 	log, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // our own file
 	if err != nil {
@@ -122,10 +124,18 @@ func (s *system) spawn(ctx context.Context, name, localDir string, env []string,
 		cancel()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+		_ = log.Close() // nothing is buffered
+		if ctx.Err() == nil {
+			s.fail(fmt.Errorf("%s ended: %s", name, cmd.ProcessState))
+		}
+	}()
 	return func() {
 		cancel()
-		_ = cmd.Wait()  // ended by our signal
-		_ = log.Close() // nothing is buffered
+		<-ended
 	}, nil
 }
 
