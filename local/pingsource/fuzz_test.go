@@ -1,6 +1,7 @@
 package pingsource
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,8 @@ func FuzzParse(f *testing.F) {
 		{"", "UTC @every 5s"},
 		{"0 0 13 * 5", ""},
 		{"30 2 * mar sun", "Europe/Berlin"},
+		{"0 0 */2 1 0", ""},
+		{"0 0 */1,3 1 0", ""},
 		{"* * * * *", "../UTC"},
 	} {
 		f.Add(c[0], c[1], int64(1_767_262_832_000_000_001))
@@ -62,11 +65,20 @@ func FuzzParse(f *testing.F) {
 // fits reports whether the fields of a schedule name a time: second, minute, hour, day of the month, month, day of the week.
 func fits(fields []string, at time.Time) bool {
 	day, weekday := named(fields[3], at.Day(), 31), named(fields[5], int(at.Weekday()), 6)
-	if !strings.Contains(fields[3], "*") && !strings.Contains(fields[5], "*") {
+	if !anyDay(fields[3]) && !anyDay(fields[5]) {
 		day, weekday = day || weekday, true // as in cron: one of both is enough
 	}
 	return named(fields[0], at.Second(), 59) && named(fields[1], at.Minute(), 59) && named(fields[2], at.Hour(), 23) && day &&
 		named(fields[4], int(at.Month()), 12) && weekday
+}
+
+// anyDay reports whether a field has a * that names all days. One with a step does not, to the library of Knative's PingSource.
+func anyDay(field string) bool {
+	return slices.ContainsFunc(strings.Split(field, ","), func(part string) bool {
+		span, step, stepped := strings.Cut(part, "/")
+		every, _ := strconv.Atoi(step)
+		return strings.HasPrefix(span, "*") && (!stepped || every == 1)
+	})
 }
 
 // named reports whether a field names a number: a list of numbers, ranges and *, each with or without a step.
