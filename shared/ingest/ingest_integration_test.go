@@ -289,19 +289,11 @@ func TestHangingRowsDoNotBlockOthers(t *testing.T) {
 	b := setup(t, provider{})
 	b.rows(t, many(9, "HANG")...)
 	b.rows(t, many(60, "A")...)
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan int, 1)
-	var err error
-	go func() {
-		var n int
-		n, err = b.in.Sweep(ctx, 10)
-		done <- n
-	}()
+	stop, done := b.beginSweep(t)
 	require.Eventually(t, func() bool { return b.pub.published() == 60 }, 4*time.Second, 5*time.Millisecond)
 	require.Empty(t, done, "the nine still hang")
 	stop()
-	require.Equal(t, 60, <-done)
-	require.NoError(t, err)
+	require.Equal(t, swept{60, nil}, <-done)
 	require.Equal(t, 9, b.count(t, "outbox"))
 	require.Zero(t, b.count(t, "outbox where next_attempt_at > now() + interval '2 seconds'"), "rescheduled, although the tick has ended")
 }
