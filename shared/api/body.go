@@ -48,6 +48,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	switch {
 	case errors.As(err, &over):
 		return nil, fault.New(fault.Invalid, fault.CodeBodyTooLarge, "the body is larger than %d bytes", limit)
+	case fault.KindOf(err) == fault.Unavailable: // it was cut off for others, see service.Bounded
+		return nil, err
 	case err != nil: // it ended early, or was too slow
 		return nil, fault.Wrap(err, fault.Invalid, fault.CodeIncompleteRequest, "the request body is incomplete")
 	}

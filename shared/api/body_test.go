@@ -2,15 +2,20 @@ package api_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/stretchr/testify/require"
 
 	"marketdata/shared/api"
+	"marketdata/shared/fault"
 	"marketdata/shared/testenv/call"
 )
 
@@ -40,6 +45,14 @@ const id = "0190f5d8-0000-7000-8000-000000000001"
 
 func wishes(t *testing.T) func(body string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
+	handler := wishHandler(t)
+	return func(body string, header ...string) *httptest.ResponseRecorder {
+		return call.Do(handler, http.MethodPost, "/wishes/"+id, body, append([]string{"Content-Type", "application/json"}, header...)...)
+	}
+}
+
+func wishHandler(t *testing.T) http.Handler {
+	t.Helper()
 	s, _ := newFunction(t)
 	api.Handle(s.api, huma.Operation{OperationID: "wish", Method: http.MethodPost, Path: "/wishes/{id}"},
 		func(_ context.Context, in *wish) (*granted, error) {
@@ -47,9 +60,7 @@ func wishes(t *testing.T) func(body string, header ...string) *httptest.Response
 			out.Body.Count, out.Body.Big = in.Body.Count, in.Body.Big
 			return out, nil
 		})
-	return func(body string, header ...string) *httptest.ResponseRecorder {
-		return call.Do(s.Handler(), http.MethodPost, "/wishes/"+id, body, append([]string{"Content-Type", "application/json"}, header...)...)
-	}
+	return s.Handler()
 }
 
 func TestABodyIsWhatItsSchemaSays(t *testing.T) {
@@ -152,6 +163,28 @@ func TestOtherMediaTypesAndCodingsAreRefused(t *testing.T) {
 	}
 	for _, header := range [][]string{{"Content-Type", "application/json; charset=utf-8"}, {"Content-Type", ""}, {"Content-Encoding", "identity"}} {
 		require.Equal(t, http.StatusOK, post(`{}`, header...).Code, header)
+	}
+}
+
+// What becomes of a body that does not arrive is the client's fault, unless the server has cut it off for others.
+func TestABodyThatDoesNotArrive(t *testing.T) {
+	t.Parallel()
+	handler := wishHandler(t)
+	for err, want := range map[error]int{
+		io.ErrUnexpectedEOF:    http.StatusBadRequest,
+		os.ErrDeadlineExceeded: http.StatusBadRequest,
+		fault.New(fault.Unavailable, fault.CodeOverloaded, "others wait").After(time.Second): http.StatusServiceUnavailable,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/wishes/"+id, io.MultiReader(strings.NewReader("{"), iotest.ErrReader(err)))
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		require.Equal(t, want, w.Code, err)
+		code, after := "incomplete_request", ""
+		if want == http.StatusServiceUnavailable {
+			code, after = "overloaded", "1"
+		}
+		require.Equal(t, code, call.Problem(t, w).Code)
+		require.Equal(t, after, w.Header().Get("Retry-After"))
 	}
 }
 

@@ -158,7 +158,7 @@ const (
 // caller must not lose.
 func Read(r *http.Request, maxBytes int64) (Delivery, error) {
 	d := Delivery{Header: r.Header, StatusIgnored: fromConnector(r.Header)}
-	if err := d.read(r, max(maxBytes, keptBytes)); err != nil { // the sender disconnected, and will redeliver
+	if err := d.read(r, max(maxBytes, keptBytes)); err != nil { // the sender disconnected or was too slow, and will redeliver
 		return Delivery{}, fault.Wrap(err, fault.Unavailable, fault.CodeIncompleteRequest, "the request's body ended early")
 	}
 	if d.Size > maxBytes {

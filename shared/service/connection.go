@@ -5,8 +5,11 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"marketdata/shared/fault"
 )
 
 type boundedConn struct {
@@ -15,10 +18,12 @@ type boundedConn struct {
 	head  []byte    // was read before the connection had a seat
 
 	listener *boundedListener
+	lost     atomic.Bool   // whether it has lost its seat while the body of its request arrived
 	seated   bool          // these belong to the listener's mutex
+	busy     bool          // whether the server works on a request, or reads its body
 	begun    bool          // whether the next header has begun to arrive
 	asks     bool          // whether a header has arrived that the server has not read
-	place    *list.Element // in quiet; nil: it carries a request, or has no seat
+	place    *list.Element // in quiet; nil: its client waits for the server, or it has no seat
 	turn     chan struct{} // closed when it gets the seat that it waits for
 	since    time.Time     // when it turned quiet
 }
@@ -30,9 +35,18 @@ func (c *boundedConn) Read(b []byte) (int, error) {
 		c.head = c.head[n:]
 		return n, nil
 	}
+	// While a handler works, net/http reads a single byte, to see its client hang up. All else it reads is a header or a body.
+	if len(b) > 1 {
+		c.listener.listen(c)
+	} else {
+		c.listener.work(c)
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.listener.hear(c)
+	}
+	if err != nil && c.lost.Load() {
+		err = fault.Wrap(err, fault.Unavailable, fault.CodeOverloaded, "the body took too long while other requests waited").After(time.Second)
 	}
 	return n, err
 }
@@ -85,8 +99,8 @@ func (c *boundedConn) CloseWrite() error {
 
 // unread returns whether something has arrived that nobody has read.
 func (c *boundedConn) unread() (arrived bool) {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		if raw, err := tcp.SyscallConn(); err == nil {
+	if socket, ok := c.Conn.(syscall.Conn); ok {
+		if raw, err := socket.SyscallConn(); err == nil {
 			_ = raw.Control(func(fd uintptr) { // if it is closed, nothing has
 				n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 				arrived = err == nil && n > 0

@@ -29,7 +29,8 @@ const (
 // Bounded bounds the connections of a server of [NewServer], in number and in patience.
 //
 // The server has so many seats. While they are taken, a new connection gets one only after the header of its request has arrived: a seat that
-// becomes free, or that of a connection that has been without a request for a second. So neither slow clients nor idle ones keep others out.
+// becomes free, or that of a connection whose client has been silent for a second, or has taken that long for a header or a body. So neither
+// slow clients nor idle ones keep others out.
 // If there is none within a second, the answer is 503 overloaded. More than 10,240 connections without a seat are not accepted.
 //
 // Every connection gives up on a client that stops reading. The bound is on progress, not on the whole answer (as http.Server's WriteTimeout
@@ -59,7 +60,7 @@ type boundedListener struct {
 
 	mu    sync.Mutex
 	seats int       // that are taken
-	quiet list.List // of *boundedConn with seats but without a request, the one that has been quiet for longest first
+	quiet list.List // of *boundedConn with seats whose clients have yet to send, the one that has been quiet for longest first
 	line  list.List // of *boundedConn that wait for a seat
 }
 
@@ -189,7 +190,7 @@ func (l *boundedListener) pass() {
 	}
 }
 
-// free closes a connection that carries no request. mu is held.
+// free takes the seat of a connection whose client has yet to send a request, or the rest of one. mu is held.
 func (l *boundedListener) free() bool {
 	const tries = 16 // bounds the time; those beyond them have been quiet for less
 	e := l.quiet.Front()
@@ -202,7 +203,12 @@ func (l *boundedListener) free() bool {
 			l.quiet.Remove(e)
 			c.seated, c.place = false, nil
 			l.seats--
-			_ = c.Conn.Close() // its client has no request that could be lost
+			if c.busy { // its handler refuses the request
+				c.lost.Store(true)
+				_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // if it fails, so does reading
+			} else {
+				_ = c.Conn.Close() // its client has no request that could be lost
+			}
 			return true
 		}
 		e = e.Next()
@@ -220,15 +226,19 @@ func track(conn net.Conn, state http.ConnState) {
 func (l *boundedListener) track(c *boundedConn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !c.seated { // it was closed for another one
+	if !c.seated { // it made room for another one
+		if state == http.StateIdle {
+			_ = c.Conn.Close()
+		}
 		return
 	}
 	if c.place != nil {
 		l.quiet.Remove(c.place)
 		c.place = nil
 	}
+	c.busy = state == http.StateActive // the header has arrived
 	switch state {
-	case http.StateActive: // the header has arrived
+	case http.StateActive:
 	case http.StateNew, http.StateIdle:
 		if !c.asks {
 			c.since, c.place = time.Now(), l.quiet.PushBack(c)
@@ -248,5 +258,24 @@ func (l *boundedListener) hear(c *boundedConn) {
 	if c.place != nil && !c.begun {
 		c.begun, c.since = true, time.Now()
 		l.quiet.MoveToBack(c.place)
+	}
+}
+
+// listen notes that the server reads from c. From the first time on, the rest of a request has as much time as a header.
+func (l *boundedListener) listen(c *boundedConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.seated && c.place == nil {
+		c.begun, c.since, c.place = true, time.Now(), l.quiet.PushBack(c)
+	}
+}
+
+// work notes that the request of c has arrived.
+func (l *boundedListener) work(c *boundedConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.place != nil {
+		l.quiet.Remove(c.place)
+		c.place = nil
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 
@@ -70,7 +72,11 @@ func (c *boundedConn) readHead() (end int, err error) {
 		searched = max(len(c.head)-len(headEnd), 0)
 		c.head = slices.Grow(c.head, 512)
 		n, err := c.Conn.Read(c.head[len(c.head):min(cap(c.head), mostHead)])
-		if c.head = c.head[:len(c.head)+n]; err != nil {
+		c.head = c.head[:len(c.head)+n]
+		if errors.Is(err, os.ErrDeadlineExceeded) && len(c.head) == 0 && c.unread() { // it has begun to arrive while this goroutine waited for its turn
+			err = c.Conn.SetReadDeadline(time.Now().Add(headerPatience))
+		}
+		if err != nil {
 			return 0, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -87,6 +88,49 @@ func TestAFreeSeatIsTakenAtOnce(t *testing.T) {
 		require.ErrorIs(t, err, net.ErrClosed)
 		close(p)
 	})
+}
+
+// tardy is a connection whose deadline is over when the first byte arrives.
+type tardy struct {
+	*net.TCPConn
+	over bool
+}
+
+func (c *tardy) Read(b []byte) (int, error) {
+	if !c.over {
+		c.over = true
+		_, err := c.TCPConn.Read(nil) // nothing is read
+		return 0, errors.Join(err, os.ErrDeadlineExceeded)
+	}
+	return c.TCPConn.Read(b)
+}
+
+// A busy function may find a header late, after the patience for it is over. Its client must not take that for a hang-up.
+func TestAHeaderThatIsFoundLateIsRead(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	for _, header := range []string{"GET / HTTP/1.1\r\nHost: h\r\n\r\n", ""} {
+		client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+		require.NoError(t, err)
+		end, err := l.Accept()
+		require.NoError(t, err)
+		_, err = io.WriteString(client, header)
+		require.NoError(t, err)
+		c := boundedConn{Conn: &tardy{TCPConn: end.(*net.TCPConn)}} //nolint:forcetypeassert // it is TCP
+		if header == "" {
+			_, err = c.readHead()
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		} else {
+			require.Eventually(t, c.unread, time.Minute, time.Millisecond)
+			n, err := c.readHead()
+			require.NoError(t, err)
+			require.Equal(t, len(header), n)
+		}
+		require.NoError(t, client.Close())
+		require.NoError(t, end.Close())
+	}
 }
 
 // failing fails once.
