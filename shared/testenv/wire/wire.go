@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,7 +26,7 @@ type Conn struct {
 	address string
 	conn    net.Conn
 	r       *bufio.Reader
-	used    time.Time
+	kept    bool // whether it has answered a request
 }
 
 // New returns a connection to the host of an http:// URL. It does not connect.
@@ -56,7 +55,7 @@ type answer struct {
 }
 
 func (c *Conn) send(request []byte) (a answer, err error) {
-	if c.conn != nil && time.Since(c.used) > restless && c.hungUp() {
+	if c.conn != nil && c.hungUp() {
 		c.Close()
 	}
 	if c.conn == nil {
@@ -64,14 +63,13 @@ func (c *Conn) send(request []byte) (a answer, err error) {
 		if c.conn, err = dialer.DialContext(context.Background(), "tcp", c.address); err != nil {
 			return a, fmt.Errorf("connect: %w", err)
 		}
-		c.r, c.used = bufio.NewReader(c.conn), time.Time{}
+		c.r, c.kept = bufio.NewReader(c.conn), false
 	}
-	kept := !c.used.IsZero()
 	a, closes, err := c.exchange(request)
-	if kept && (errors.Is(err, errNoAnswer) || errors.Is(err, syscall.EPIPE)) {
+	if c.kept && (errors.Is(err, errNoAnswer) || errors.Is(err, syscall.EPIPE)) {
 		err = errHungUp
 	}
-	c.used = time.Now()
+	c.kept = true
 	if err != nil || closes {
 		c.Close()
 	}
@@ -83,16 +81,23 @@ var errHungUp = errors.New("the server closed an idle connection")
 
 var errNoAnswer = errors.New("the server closed the connection without an answer")
 
-// restless is how long a connection must have been idle for a look at it to be worth its time.
-const restless = 200 * time.Millisecond
-
-// hungUp returns whether the server has closed an idle connection, as HTTP clients find out before they use it.
-func (c *Conn) hungUp() bool {
-	if err := c.conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+// hungUp returns whether the server has closed an idle connection, as HTTP clients find out before they use it. It does not wait: what a
+// server does while a client that is busy waits for its turn would look like a hang-up.
+func (c *Conn) hungUp() (closed bool) {
+	conn, ok := c.conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
 		return true
 	}
-	_, err := c.r.Peek(1)
-	return !errors.Is(err, os.ErrDeadlineExceeded)
+	closed = true
+	_ = raw.Control(func(fd uintptr) { // if it fails, the connection is closed
+		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		closed = !errors.Is(err, syscall.EAGAIN)
+	})
+	return closed
 }
 
 func (c *Conn) exchange(request []byte) (a answer, closes bool, err error) {
