@@ -52,6 +52,9 @@ func (m *run) floodRoutes(ctx context.Context) error {
 	if _, err := wire.Load(ctx, m.env[variable(events.function)], inFlight, m.round, events.next, wire.Expect(http.StatusNoContent)); err != nil {
 		return err
 	}
+	if err := m.holdConnections(ctx); err != nil {
+		return err
+	}
 	m.say("\n| route | sustained | offered | sent | factor | admitted | refused | p99 of the admitted | memory at most | recovered after | cores of the clients |")
 	m.say("|---|---|---|---|---|---|---|---|---|---|---|")
 	var failures error
@@ -63,7 +66,7 @@ func (m *run) floodRoutes(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	return errors.Join(failures, m.holdConnections(ctx))
+	return failures
 }
 
 // flood is one route's line of the table.

@@ -9,9 +9,11 @@ import (
 	"marketdata/shared/testenv/wire"
 )
 
-// holdConnections opens many connections to each function that send nothing, or half of a header, and watches good requests among them.
+// holdConnections opens many connections to each function that send nothing, half of a header, or half of a body, and watches good requests
+// among them.
 func (m *run) holdConnections(ctx context.Context) error {
 	const held = 10_000
+	halves := []string{"", "GET / HTTP/1.1\r\nHost: h\r\nX-Slow:", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhalf"}
 	m.say("\n| %d connections that send nothing, or half of a request | good requests | p99 | memory at most | closed after |\n|---|---|---|---|---|", held)
 	paths := map[string]string{
 		"get-latest": "/prices/history?symbol=AAPL&provider=yfinance&limit=1", "poll": "/prices/poll?limit=1",
@@ -26,13 +28,11 @@ func (m *run) holdConnections(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s: connection %d: %w", function, i, err)
 			}
-			if i%2 == 0 {
-				if _, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: h\r\nX-Slow:")); err != nil {
-					return fmt.Errorf("%s: %w", function, err)
-				}
+			if _, err := c.Write([]byte(halves[i%len(halves)])); err != nil {
+				return fmt.Errorf("%s: %w", function, err)
 			}
 			go func() {
-				_, _ = c.Read(make([]byte, 512)) // until the function closes it; an answer 408 may come first
+				_, _ = c.Read(make([]byte, 512)) // until the function closes it; an answer may come first
 				_ = c.Close()
 				closed <- struct{}{}
 			}()

@@ -51,16 +51,18 @@ func (m *run) floods() []flooded {
 		}, "select count(*) from polling_jobs"),
 		get("poll", "jobs", "/prices/poll?limit=20"),
 		m.floodOneJob(),
-		post("poll", "new backfill", "/prices/backfill", func(n int) ([]byte, []string) {
-			return fmt.Appendf(nil, `{"symbols":["LOAD%d"],"interval":"1d","provider":"yfinance","start":"2024-03-01","end":"2024-03-20"}`, n%floodSymbols), []string{asJSON}
-		}, "select count(*) from backfills where exists (select from backfill_series where backfill_id = id)"),
 		post("dlq-inspector", "dead letters", "/", func(n int) ([]byte, []string) { return []byte("no event " + strconv.Itoa(n)), nil },
 			"select count(*) from dead_letters"),
-		get("poll", "backfills", "/prices/backfill?limit=20"),
 		get("dlq-inspector", "causes", "/dlq/groups", token),
 		get("dlq-inspector", "counts", "/dlq/stats", token),
 		search,
 	}, m.letterFloods(token, &at)...)
+	routes = append(routes, // last: it takes a while until the backfills are done
+		post("poll", "new backfill", "/prices/backfill", func(n int) ([]byte, []string) {
+			return fmt.Appendf(nil, `{"symbols":["LOAD%d"],"interval":"1d","provider":"yfinance","start":"2024-03-01","end":"2024-03-20"}`, n%floodSymbols), []string{asJSON}
+		}, "select count(*) from backfills where exists (select from backfill_series where backfill_id = id)"),
+		get("poll", "backfills", "/prices/backfill?limit=20"),
+	)
 	for i := range routes {
 		if name := routes[i].name; name == "events" || name == "dead letters" {
 			routes[i].alone = 200 // those in flight share a transaction
