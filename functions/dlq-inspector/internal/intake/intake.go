@@ -24,7 +24,7 @@ import (
 
 // Limits of one replica. Deliveries beyond them wait, and after a while they are refused as Unavailable.
 const (
-	saveBatch    = 100
+	saveBatch    = 500
 	saveQueue    = 2_000
 	saveTimeout  = 10 * time.Second // well below the 45 s that the platform gives a request
 	roomWait     = 15 * time.Second
