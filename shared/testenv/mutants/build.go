@@ -20,34 +20,37 @@ import (
 // build compiles the package's tests once for all mutants of its functions. Each is a copy of the function, with a name of its own; the
 // function itself calls the copy whose number is in the variable MUTANT. Building takes most of the time that a mutant would take
 // otherwise. A mutant's number is its index plus one, its verdict is [invalid] if it does not compile, and [alone] if it is not in the
-// program, because it is outside of functions.
-func (p pkg) build(ctx context.Context, dir string, all []mutation) (program string, verdicts []verdict, err error) {
+// program, because it is outside of functions. Its home is the function that it changes, as the program calls it in the file whose path is
+// in the variable MUTANT_CALLS.
+func (p pkg) build(ctx context.Context, dir string, all []mutation) (program string, verdicts []verdict, homes []string, err error) {
 	program = filepath.Join(dir, "program.test")
-	verdicts = make([]verdict, len(all))
+	verdicts, homes = make([]verdict, len(all)), make([]string, len(all))
 	for {
 		files := map[string]string{filepath.Join(p.dir, "mutants_switch.go"): fmt.Sprintf(chosen, p.name)}
 		owners := map[string]int{} // of lines
 		for _, name := range p.files {
 			f, err := newSwitched(filepath.Join(p.dir, name))
 			if err != nil {
-				return "", nil, err
+				return "", nil, nil, err
 			}
 			for i, m := range all {
-				if m.path == f.path && verdicts[i] == "" && !f.add(i, m) {
-					verdicts[i] = alone
+				if m.path == f.path && verdicts[i] == "" {
+					if homes[i] = f.add(i, m); homes[i] == "" {
+						verdicts[i] = alone
+					}
 				}
 			}
 			files[f.path] = f.text(owners)
 		}
 		overlay, err := writeOverlay(dir, files)
 		if err != nil {
-			return "", nil, err
+			return "", nil, nil, err
 		}
 		// -e: all errors at once. The flag adds to those of GOFLAGS.
 		args := []string{"test", "-c", "-tags=integration", "-vet=off", "-gcflags=" + p.path + "=-e", "-o", program, "-overlay=" + overlay, p.path}
 		output, err := exec.CommandContext(ctx, "go", args...).CombinedOutput() //nolint:gosec // our own arguments
 		if err == nil {
-			return program, verdicts, nil
+			return program, verdicts, homes, nil
 		}
 		found := false
 		for _, match := range compileError.FindAllStringSubmatch(string(output), -1) {
@@ -56,7 +59,7 @@ func (p pkg) build(ctx context.Context, dir string, all []mutation) (program str
 			}
 		}
 		if !found {
-			return "", nil, fmt.Errorf("%s", output)
+			return "", nil, nil, fmt.Errorf("%s", output)
 		}
 	}
 }
@@ -68,9 +71,23 @@ const chosen = `package %s
 import (
 	"os"
 	"strconv"
+	"sync"
 )
 
-var mutantChosen = func() int { n, _ := strconv.Atoi(os.Getenv("MUTANT")); return n }()
+var (
+	mutantChosen   = func() int { n, _ := strconv.Atoi(os.Getenv("MUTANT")); return n }()
+	mutantCalls, _ = os.OpenFile(os.Getenv("MUTANT_CALLS"), os.O_APPEND|os.O_WRONLY, 0)
+	mutantCalled   sync.Map
+)
+
+func mutantIn(function string) int {
+	if mutantCalls != nil {
+		if _, known := mutantCalled.LoadOrStore(function, true); !known {
+			_, _ = mutantCalls.WriteString(function + "\n")
+		}
+	}
+	return mutantChosen
+}
 `
 
 // switched is a source file whose functions call mutants of themselves.
@@ -122,15 +139,20 @@ func recovers(f *ast.FuncDecl) (found bool) {
 	return found
 }
 
-// add returns false if the mutation is not in the body of a function.
-func (s *switched) add(index int, m mutation) bool {
+// add returns the name of the function whose body has the mutation, "" if it is in none.
+func (s *switched) add(index int, m mutation) (home string) {
 	for _, f := range s.functions {
 		if s.offset(f.Body.Lbrace) < m.from && m.to < s.offset(f.Body.End()) {
 			s.mutants[f] = append(s.mutants[f], numbered{index, m})
-			return true
+			return s.name(f)
 		}
 	}
-	return false
+	return ""
+}
+
+// name returns a name of a function that no other one in the package has.
+func (s *switched) name(f *ast.FuncDecl) string {
+	return fmt.Sprintf("%s:%d %s", filepath.Base(s.path), s.offset(f.Pos()), f.Name.Name)
 }
 
 // text returns the file, and sets the owners of the lines of its mutants.
@@ -149,7 +171,7 @@ func (s *switched) text(owners map[string]int) string {
 		}
 		from, name, end := s.offset(f.Pos()), s.offset(f.Name.End()), s.offset(f.End())
 		body := s.offset(f.Body.Lbrace) + 1
-		head.WriteString(string(s.source[last:body]) + " switch mutantChosen { ")
+		head.WriteString(string(s.source[last:body]) + " switch mutantIn(" + strconv.Quote(s.name(f)) + ") { ")
 		last = body
 		for _, m := range mutants {
 			suffix := "Mutant" + strconv.Itoa(m.index+1)

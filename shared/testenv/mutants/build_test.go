@@ -8,6 +8,7 @@ import (
 	"go/types"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -50,9 +51,10 @@ func TestFunctionsCallTheirMutants(t *testing.T) {
 	require.NoError(t, err)
 	s, err := newSwitched(path)
 	require.NoError(t, err)
-	within := map[int]bool{}
+	within, homes := map[int]bool{}, map[int]string{}
 	for i, m := range all {
-		within[i] = s.add(i, m)
+		home := s.add(i, m)
+		within[i], homes[i] = home != "", home
 		body := m.line < 18 && m.line != 12 || m.line == 12 && strings.Contains(m.String(), "1 + 1")
 		require.Equal(t, body, within[i], "%s: not of a function that recovers, nor of a variable", m)
 	}
@@ -74,12 +76,13 @@ func TestFunctionsCallTheirMutants(t *testing.T) {
 		require.True(t, ok, e)
 		invalid[index] = true
 	}}
-	chosen, err := parser.ParseFile(files, "chosen.go", "package x\nvar mutantChosen int", 0)
+	chosen, err := parser.ParseFile(files, "chosen.go", "package x\nfunc mutantIn(string) int { return 0 }", 0)
 	require.NoError(t, err)
 	_, _ = config.Check("x", files, []*ast.File{parsed, chosen}, nil) // Error has got the errors
 	for i, m := range all {
 		require.Equal(t, strings.HasSuffix(m.String(), "`first(n, 3)` → ``"), invalid[i], m.String())
 		if within[i] {
+			require.Regexp(t, fmt.Sprintf(`mutantIn\("%s"\) .* case %d: `, regexp.QuoteMeta(homes[i]), i+1), text)
 			require.Equal(t, 2, strings.Count(text, fmt.Sprint("Mutant", i+1, "("))+strings.Count(text, fmt.Sprint("Mutant", i+1, "[")), m.String())
 		}
 	}

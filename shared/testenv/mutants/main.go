@@ -99,17 +99,20 @@ func (p pkg) try(ctx context.Context, scratch string, end time.Time, random *ran
 		}
 	}
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	program, verdicts, err := p.build(ctx, scratch, all)
+	program, verdicts, homes, err := p.build(ctx, scratch, all)
 	if err != nil {
 		return s, err
 	}
 	began := time.Now()
-	output, err := p.runTests(ctx, program, 0, "-test.v", "-test.timeout=15m")
+	output, err := p.runTests(ctx, program, "MUTANT=0", "-test.v", "-test.timeout=15m")
 	if v, by := verdictOf(output, err); v != survived {
 		return s, fmt.Errorf("the tests fail without a mutant: %s", by)
 	}
-	slow := slowTests(output)
 	longest := max(5*time.Since(began), 30*time.Second) // a mutant may wait for ever
+	tests, err := p.callers(ctx, scratch, program, output)
+	if err != nil {
+		return s, err
+	}
 	for i, m := range all {
 		if time.Now().After(end) {
 			s.left = len(all) - i
@@ -125,7 +128,7 @@ func (p pkg) try(ctx context.Context, scratch string, end time.Time, random *ran
 				return s, err
 			}
 		default:
-			v, by = p.tryTests(ctx, program, i+1, slow, longest)
+			v, by = p.tryTests(ctx, program, i+1, tests[homes[i]], longest)
 		}
 		switch v {
 		case killed:
@@ -155,35 +158,72 @@ const (
 
 var failed = regexp.MustCompile(`--- FAIL: (\S+)`)
 
-// runTests runs a program of [pkg.build] on a mutant.
-func (p pkg) runTests(ctx context.Context, program string, mutant int, flags ...string) (output string, err error) {
+// runTests runs a program of [pkg.build] with a variable.
+func (p pkg) runTests(ctx context.Context, program, variable string, flags ...string) (output string, err error) {
 	c := exec.CommandContext(ctx, program, flags...) //nolint:gosec // our own program
-	c.Dir, c.Env = p.dir, append(os.Environ(), fmt.Sprint("MUTANT=", mutant))
+	c.Dir, c.Env = p.dir, append(os.Environ(), variable)
 	text, err := c.CombinedOutput()
 	return string(text), err
 }
 
-// tryTests runs the tests on a mutant, and the slow ones only if the others pass. by is the first test that failed.
-func (p pkg) tryTests(ctx context.Context, program string, mutant int, slow string, longest time.Duration) (v verdict, by string) {
-	for _, which := range []string{"-test.skip=" + slow, "-test.run=" + slow} {
-		if v, by = verdictOf(p.runTests(ctx, program, mutant, which, "-test.failfast", "-test.timeout="+longest.String())); v != survived {
+// tryTests runs the tests that call the mutant's function, the quick ones first. by is the first test that failed.
+func (p pkg) tryTests(ctx context.Context, program string, mutant int, tests [paces][]string, longest time.Duration) (v verdict, by string) {
+	v = survived
+	for _, names := range tests {
+		if len(names) == 0 {
+			continue
+		}
+		output, err := p.runTests(ctx, program, fmt.Sprint("MUTANT=", mutant), "-test.run="+those(names), "-test.failfast", "-test.timeout="+longest.String())
+		if v, by = verdictOf(output, err); v != survived {
 			break
 		}
 	}
 	return v, by
 }
 
+func those(tests []string) string { return "^(" + strings.Join(tests, "|") + ")$" }
+
+const paces = 3
+
+// pace sorts tests: most mutants are killed by those that take no time.
+func pace(took time.Duration) int {
+	switch {
+	case took < 100*time.Millisecond:
+		return 0
+	case took < time.Second:
+		return 1
+	}
+	return 2
+}
+
 var passed = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)`)
 
-// slowTests returns a pattern of the tests that take more than a second, which matches nothing if there are none.
-func slowTests(output string) string {
-	names := []string{"none"}
+// callers runs each test that has passed alone, and returns the tests that call a function, by its name and the pace of the test.
+func (p pkg) callers(ctx context.Context, scratch, program, output string) (map[string][paces][]string, error) {
+	tests := map[string][paces][]string{}
+	calls := filepath.Join(scratch, "calls")
 	for _, match := range passed.FindAllStringSubmatch(output, -1) {
-		if took, err := time.ParseDuration(match[2]); err == nil && took > time.Second {
-			names = append(names, match[1])
+		took, err := time.ParseDuration(match[2])
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(calls, nil, 0o600); err != nil {
+			return nil, err
+		}
+		if output, err := p.runTests(ctx, program, "MUTANT_CALLS="+calls, "-test.run="+those(match[1:2])); err != nil {
+			return nil, fmt.Errorf("%s fails alone: %s", match[1], output)
+		}
+		called, err := os.ReadFile(calls) //nolint:gosec // our own file
+		if err != nil {
+			return nil, err
+		}
+		for _, function := range strings.FieldsFunc(string(called), func(r rune) bool { return r == '\n' }) {
+			of := tests[function]
+			of[pace(took)] = append(of[pace(took)], match[1])
+			tests[function] = of
 		}
 	}
-	return "^(" + strings.Join(names, "|") + ")$"
+	return tests, nil
 }
 
 // testAlone runs the tests with a mutant that is not in a program of [pkg.build].
