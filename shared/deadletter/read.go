@@ -67,9 +67,7 @@ func FailureOf(headers []kafkaclient.Header) Failure {
 	if !f.read(headers) {
 		f.readKnative(headers)
 	}
-	if t, err := time.Parse(time.RFC3339Nano, Text(headers, failedAt)); err == nil {
-		f.FailedAt = t
-	}
+	f.FailedAt, _ = time.Parse(time.RFC3339Nano, Text(headers, failedAt)) // zero if they do not say
 	return f
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,7 +65,9 @@ func TestHeaderFamilies(t *testing.T) {
 		"a message alone":         {headersOf("kafka_dlt-exception-message", "m", "ce_knativeerrorcode", "500"), nil, "unknown", "m"},
 		"an empty code":           {headersOf("dlq-code", "", "dlq-reason", "r", "dlq-function", "f"), nil, "unknown", "r"},
 		"nothing":                 {nil, nil, "unknown", ""},
-		"a place that is none":    {headersOf("dlq-topic", "t", "dlq-partition", "-1", "dlq-offset", "x"), nil, "unknown", ""},
+		"a partition below 0":     {headersOf("dlq-topic", "t", "dlq-partition", "-1", "dlq-offset", "9"), nil, "unknown", ""},
+		"an offset below 0":       {headersOf("dlq-topic", "t", "dlq-partition", "3", "dlq-offset", "-1"), nil, "unknown", ""},
+		"an offset of letters":    {headersOf("dlq-topic", "t", "dlq-partition", "3", "dlq-offset", "x"), nil, "unknown", ""},
 		"the first place":         {headersOf("dlq-topic", "t", "dlq-partition", "0", "dlq-offset", "0"), &kafkaclient.Place{Topic: "t"}, "unknown", ""},
 		"the last partition":      {headersOf("dlq-topic", "t", "dlq-partition", "2147483647", "dlq-offset", "9"), &kafkaclient.Place{Topic: "t", Partition: math.MaxInt32, Offset: 9}, "unknown", ""},
 		"a partition of 33 bits":  {headersOf("dlq-topic", "t", "dlq-partition", "2147483648", "dlq-offset", "9"), nil, "unknown", ""},
@@ -77,6 +80,7 @@ func TestHeaderFamilies(t *testing.T) {
 			f := deadletter.FailureOf(c.headers)
 			require.Equal(t, c.code, f.Code)
 			require.Equal(t, c.reason, f.Reason)
+			require.Equal(t, strings.HasPrefix(name, "knative"), f.Function == "http://f")
 			if name == "ours" {
 				require.Equal(t, time.Date(2024, 2, 1, 0, 0, 0, 0, time.UTC), f.FailedAt)
 			} else {
@@ -118,6 +122,13 @@ func TestRoundTrip(t *testing.T) {
 }
 
 // A family without a name for the function does not take a header without a name for it.
+func TestTheSizeOfACutValueIsNotNegative(t *testing.T) {
+	t.Parallel()
+	for size, want := range map[string]*deadletter.Cut{"1": {Bytes: 1, SHA256: "ab"}, "0": {SHA256: "ab"}, "-1": nil, "x": nil} {
+		require.Equal(t, want, deadletter.CutOf(headersOf("dlq-value-bytes", size, "dlq-value-sha256", "AB")), size)
+	}
+}
+
 func TestAHeaderWithoutANameIsNoFunction(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, deadletter.FailureOf(headersOf("__streams.errors.message", "m", "", "f")).Function)

@@ -127,7 +127,7 @@ func TestAttributesOfAConnectorDelivery(t *testing.T) {
 	h := http.Header{}
 	for name, value := range map[string]string{
 		"X-Topic": "prices", "Content-Type": "text/plain", "X-Kafka-Content-Type": "application/json", "X-Kafka-Ce_type": "t", "X-Kafka-Ce_correction": "2",
-		"X-Kafka-Other": "x",
+		"X-Kafka-Other": "x", "Ce_other": "dropped",
 	} {
 		h.Set(name, value)
 	}
@@ -135,6 +135,7 @@ func TestAttributesOfAConnectorDelivery(t *testing.T) {
 	require.Equal(t, []string{"application/json", "t", "2", "x"}, []string{n["content-type"], n["ce_type"], n["ce_correction"], n["x-kafka-other"]})
 	require.NotContains(t, n, "x-kafka-ce_type")
 	require.NotContains(t, n, "x-kafka-content-type")
+	require.NotContains(t, n, "ce_other")
 }
 
 func TestEveryDeliveredHeaderIsKept(t *testing.T) {
@@ -247,6 +248,35 @@ func TestALetterThatIsTooLargeSaysWhatIsMissing(t *testing.T) {
 				require.Equal(t, len(many), kept+left, "each header is there or counted")
 			}
 		})
+	}
+}
+
+// What is cut has round sizes, and is no shorter than it has to be.
+func TestHowMuchOfALetterIsKept(t *testing.T) {
+	t.Parallel()
+	large := deadletter.Letter{
+		Header: http.Header{
+			"Ce-Big": {strings.Repeat("h", 1_000_000)}, "Ce-Partitionkey": {strings.Repeat("k", 1_000_000)},
+			"Ce-" + strings.Repeat("n", 253): {"256 bytes"}, "Ce-" + strings.Repeat("n", 254): {"257 bytes"},
+		},
+		Body: make([]byte, 2_000_000),
+	}
+	for bound, want := range map[int]struct{ value, key, header int }{2 << 20: {512 << 10, 128 << 10, 64 << 10}, 64 << 10: {16 << 10, 4 << 10, 4 << 10}} {
+		r := write(t, bound, large)
+		n := names(r)
+		require.Equal(t, []int{want.value, want.key, want.header}, []int{len(r.Value), len(r.Key), len(n["ce_big"])})
+		require.Equal(t, "256 bytes", n["ce_"+strings.Repeat("n", 253)])
+		require.Empty(t, n["ce_"+strings.Repeat("n", 254)])
+	}
+	many := http.Header{}
+	for i := range 5000 {
+		many.Set(fmt.Sprint("Ce-A", 1000+i), strings.Repeat("v", 60))
+	}
+	many["X-Kafka-Twice"] = []string{strings.Repeat("v", 60), strings.Repeat("v", 32)}
+	n := names(write(t, 1<<20, deadletter.Letter{Header: many, Body: make([]byte, 1_000_000)}))
+	require.Equal(t, "5001", n["dlq-headers-cut"], "one is not, though two look like it")
+	for i := range 5000 {
+		require.Equal(t, strings.Repeat("v", 32), n[fmt.Sprint("ce_a", 1000+i)], "all are there, cut in half until they fit")
 	}
 }
 

@@ -103,12 +103,10 @@ func (p pkg) try(ctx context.Context, scratch string, end time.Time, random *ran
 	if err != nil {
 		return s, err
 	}
-	began := time.Now()
 	output, err := p.runTests(ctx, program, "MUTANT=0", "-test.v", "-test.timeout=15m")
 	if v, by := verdictOf(output, err); v != survived {
 		return s, fmt.Errorf("the tests fail without a mutant: %s", by)
 	}
-	longest := max(5*time.Since(began), 30*time.Second) // a mutant may wait for ever
 	tests, err := p.callers(ctx, scratch, program, output)
 	if err != nil {
 		return s, err
@@ -124,11 +122,11 @@ func (p pkg) try(ctx context.Context, scratch string, end time.Time, random *ran
 		case invalid:
 			continue
 		case alone:
-			if v, by, err = p.testAlone(ctx, scratch, m, longest); err != nil {
+			if v, by, err = p.testAlone(ctx, scratch, m); err != nil {
 				return s, err
 			}
 		default:
-			v, by = p.tryTests(ctx, program, i+1, tests[homes[i]], longest)
+			v, by = p.tryTests(ctx, program, i+1, tests[homes[i]])
 		}
 		switch v {
 		case killed:
@@ -160,6 +158,7 @@ var failed = regexp.MustCompile(`--- FAIL: (\S+)`)
 
 // runTests runs a program of [pkg.build] with a variable.
 func (p pkg) runTests(ctx context.Context, program, variable string, flags ...string) (output string, err error) {
+	flags = append(flags, "-test.parallel=8") // tests of services wait more than they work
 	c := exec.CommandContext(ctx, program, flags...) //nolint:gosec // our own program
 	c.Dir, c.Env = p.dir, append(os.Environ(), variable)
 	text, err := c.CombinedOutput()
@@ -167,13 +166,14 @@ func (p pkg) runTests(ctx context.Context, program, variable string, flags ...st
 }
 
 // tryTests runs the tests that call the mutant's function, the quick ones first. by is the first test that failed.
-func (p pkg) tryTests(ctx context.Context, program string, mutant int, tests [paces][]string, longest time.Duration) (v verdict, by string) {
+func (p pkg) tryTests(ctx context.Context, program string, mutant int, tests [paces]group) (v verdict, by string) {
 	v = survived
-	for _, names := range tests {
-		if len(names) == 0 {
+	for _, g := range tests {
+		if len(g.names) == 0 {
 			continue
 		}
-		output, err := p.runTests(ctx, program, fmt.Sprint("MUTANT=", mutant), "-test.run="+those(names), "-test.failfast", "-test.timeout="+longest.String())
+		longest := 30*time.Second + 10*g.took // a mutant may wait for ever
+		output, err := p.runTests(ctx, program, fmt.Sprint("MUTANT=", mutant), "-test.run="+those(g.names), "-test.failfast", "-test.timeout="+longest.String())
 		if v, by = verdictOf(output, err); v != survived {
 			break
 		}
@@ -182,6 +182,12 @@ func (p pkg) tryTests(ctx context.Context, program string, mutant int, tests [pa
 }
 
 func those(tests []string) string { return "^(" + strings.Join(tests, "|") + ")$" }
+
+// group is tests of one pace.
+type group struct {
+	names []string
+	took  time.Duration // one after the other
+}
 
 const paces = 3
 
@@ -199,8 +205,8 @@ func pace(took time.Duration) int {
 var passed = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)`)
 
 // callers runs each test that has passed alone, and returns the tests that call a function, by its name and the pace of the test.
-func (p pkg) callers(ctx context.Context, scratch, program, output string) (map[string][paces][]string, error) {
-	tests := map[string][paces][]string{}
+func (p pkg) callers(ctx context.Context, scratch, program, output string) (map[string][paces]group, error) {
+	tests := map[string][paces]group{}
 	calls := filepath.Join(scratch, "calls")
 	for _, match := range passed.FindAllStringSubmatch(output, -1) {
 		took, err := time.ParseDuration(match[2])
@@ -219,7 +225,8 @@ func (p pkg) callers(ctx context.Context, scratch, program, output string) (map[
 		}
 		for _, function := range strings.FieldsFunc(string(called), func(r rune) bool { return r == '\n' }) {
 			of := tests[function]
-			of[pace(took)] = append(of[pace(took)], match[1])
+			g := &of[pace(took)]
+			g.names, g.took = append(g.names, match[1]), g.took+took
 			tests[function] = of
 		}
 	}
@@ -227,12 +234,12 @@ func (p pkg) callers(ctx context.Context, scratch, program, output string) (map[
 }
 
 // testAlone runs the tests with a mutant that is not in a program of [pkg.build].
-func (p pkg) testAlone(ctx context.Context, dir string, m mutation, longest time.Duration) (v verdict, by string, err error) {
+func (p pkg) testAlone(ctx context.Context, dir string, m mutation) (v verdict, by string, err error) {
 	overlay, err := writeOverlay(dir, map[string]string{m.path: string(m.applied())})
 	if err != nil {
 		return "", "", err
 	}
-	args := []string{"test", "-tags=integration", "-count=1", "-vet=off", "-overlay=" + overlay, "-failfast", "-timeout=" + longest.String(), p.path}
+	args := []string{"test", "-tags=integration", "-count=1", "-vet=off", "-overlay=" + overlay, "-failfast", "-timeout=5m", p.path}
 	output, err := exec.CommandContext(ctx, "go", args...).CombinedOutput() //nolint:gosec // our own arguments
 	v, by = verdictOf(string(output), err)
 	return v, by, nil
