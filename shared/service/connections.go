@@ -13,7 +13,7 @@ import (
 const Seats = 1024
 
 const (
-	mostReserved = 64    // seats for health checks and metrics: to kill a function because it is busy makes the others busier
+	mostReserved = 64    // seats for ticks, health checks and metrics: to kill a function because it is busy makes the others busier
 	mostWaiting  = 10240 // connections without a seat, with some 5 KB each; the kernel holds those beyond them
 
 	// seatPatience is how long a request waits for a seat. To refuse it at once would bring its client back at once.
@@ -145,7 +145,7 @@ func (l *boundedListener) sitDown(c *boundedConn) bool {
 // no request.
 func (l *boundedListener) findSeat(c *boundedConn) bool {
 	most := l.most
-	if watches(c.head) {
+	if urgent(c.head) {
 		most += l.reserved
 	}
 	l.mu.Lock()

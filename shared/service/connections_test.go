@@ -317,6 +317,26 @@ func TestABusyServerAnswersHealthChecks(t *testing.T) {
 	})
 }
 
+// Ticks have them, too: without ticks, a crowd of clients would keep jobs from running.
+func TestABusyServerTakesTicks(t *testing.T) {
+	t.Parallel()
+	inCrowd(t, 1, func(c crowded) {
+		c.begin()
+		for request, want := range map[string]int{
+			"POST / HTTP/1.1\r\nHost: h\r\nCe-Type: dev.knative.sources.ping\r\n\r\n":     http.StatusOK,
+			"POST / HTTP/1.1\r\nx-topic: cron-function\r\nHost: h\r\n\r\n":                http.StatusOK,
+			"POST / HTTP/1.1\r\nHost: h\r\nCe-Type: dev.knative.kafka.event\r\n\r\n":      http.StatusServiceUnavailable,
+			"POST /jobs HTTP/1.1\r\nHost: h\r\nCe-Type: dev.knative.sources.ping\r\n\r\n": http.StatusServiceUnavailable,
+			"GET / HTTP/1.1\r\nHost: h\r\nCe-Type: dev.knative.sources.ping\r\n\r\n":      http.StatusServiceUnavailable,
+			"POST / HTTP/1.1\r\nHost: h\r\nCe-Type: dev.knative.sources.ping2\r\n\r\n":    http.StatusServiceUnavailable,
+		} {
+			conn := c.dial()
+			send(c.T, conn, request)
+			require.Equal(c, want, c.response(bufio.NewReader(conn)).status, request)
+		}
+	})
+}
+
 // Refusals of requests that were never read count like others, and are summed up in the log.
 func TestRefusalsWithoutASeatAreCounted(t *testing.T) {
 	t.Parallel()
