@@ -62,6 +62,8 @@ func TestHeaderFamilies(t *testing.T) {
 		"knative with raw text":   {headersOf("ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "500", "ce_knativeerrordata", "oops!"), nil, "http_500", "the function answered with status 500: oops!"},
 		"knative with other JSON": {headersOf("ce_knativeerrordest", "http://f", "ce_knativeerrorcode", "500", "ce_knativeerrordata", `{"x":1}`), nil, "http_500", `the function answered with status 500: {"x":1}`},
 		"knative without answer":  {headersOf("ce_knativeerrordest", "http://f"), nil, "delivery_failed", "no answer from the function"},
+		"a status alone":          {headersOf("ce_knativeerrorcode", "500"), nil, "http_500", "the function answered with status 500"},
+		"a place without a topic": {headersOf("dlq-partition", "3", "dlq-offset", "9"), nil, "unknown", ""},
 		"a message alone":         {headersOf("kafka_dlt-exception-message", "m", "ce_knativeerrorcode", "500"), nil, "unknown", "m"},
 		"an empty code":           {headersOf("dlq-code", "", "dlq-reason", "r", "dlq-function", "f"), nil, "unknown", "r"},
 		"nothing":                 {nil, nil, "unknown", ""},
@@ -121,7 +123,6 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// A family without a name for the function does not take a header without a name for it.
 func TestTheSizeOfACutValueIsNotNegative(t *testing.T) {
 	t.Parallel()
 	for size, want := range map[string]*deadletter.Cut{"1": {Bytes: 1, SHA256: "ab"}, "0": {SHA256: "ab"}, "-1": nil, "x": nil} {
@@ -129,6 +130,7 @@ func TestTheSizeOfACutValueIsNotNegative(t *testing.T) {
 	}
 }
 
+// A family without a name for the function does not take a header without a name for it.
 func TestAHeaderWithoutANameIsNoFunction(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, deadletter.FailureOf(headersOf("__streams.errors.message", "m", "", "f")).Function)
@@ -138,6 +140,8 @@ func TestTheFirstRecordIsDelivered(t *testing.T) {
 	t.Parallel()
 	h := http.Header{"X-Topic": {"t"}, "X-Kafka-Partition": {"0"}, "X-Kafka-Offset": {"0"}}
 	require.Equal(t, &kafkaclient.Place{Topic: "t"}, deadletter.Delivered(h))
+	h = http.Header{"X-Topic": {"t"}, "X-Kafka-Partition": {"2147483647"}, "X-Kafka-Offset": {"9223372036854775807"}}
+	require.Equal(t, &kafkaclient.Place{Topic: "t", Partition: math.MaxInt32, Offset: math.MaxInt64}, deadletter.Delivered(h))
 }
 
 func TestDeliveredNeedsTheWholePlace(t *testing.T) {
@@ -145,7 +149,7 @@ func TestDeliveredNeedsTheWholePlace(t *testing.T) {
 	for name, h := range map[string]http.Header{
 		"nothing": {}, "no offset": {"X-Topic": {"t"}, "X-Kafka-Partition": {"1"}}, "a negative offset": {"X-Topic": {"t"}, "X-Kafka-Partition": {"1"}, "X-Kafka-Offset": {"-1"}},
 		"a negative partition":   {"X-Topic": {"t"}, "X-Kafka-Partition": {"-1"}, "X-Kafka-Offset": {"1"}},
-		"a partition of 33 bits": {"X-Topic": {"t"}, "X-Kafka-Partition": {"4294967296"}, "X-Kafka-Offset": {"1"}},
+		"a partition of 33 bits": {"X-Topic": {"t"}, "X-Kafka-Partition": {"2147483648"}, "X-Kafka-Offset": {"1"}},
 		"names of both":          {"Ce-Kafkatopic": {"t"}, "X-Kafka-Partition": {"1"}, "X-Kafka-Offset": {"1"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -136,6 +136,10 @@ func TestAttributesOfAConnectorDelivery(t *testing.T) {
 	require.NotContains(t, n, "x-kafka-ce_type")
 	require.NotContains(t, n, "x-kafka-content-type")
 	require.NotContains(t, n, "ce_other")
+	delete(h, "X-Kafka-Content-Type")
+	require.Equal(t, "text/plain", names(deadletter.Letter{Header: h}.Record("dlq"))["content-type"])
+	h["X-Kafka-Content-Type"] = []string{}
+	require.NotContains(t, names(deadletter.Letter{Header: h}.Record("dlq")), "content-type", "the connector's own is not the record's")
 }
 
 func TestEveryDeliveredHeaderIsKept(t *testing.T) {
