@@ -161,7 +161,10 @@ func whole(text string) (string, bool) {
 	if !strings.ContainsAny(text, ".eE") || len(text) > 40 {
 		return "", false
 	}
-	if _, exponent, found := strings.Cut(strings.ToLower(text), "e"); found {
+	if digits, exponent, found := strings.Cut(strings.ToLower(text), "e"); found {
+		if strings.Trim(digits, "-0.") == "" {
+			return "0", true
+		}
 		if n, err := strconv.Atoi(exponent); err != nil || n > 20 || n < -40 { // longer than any of our integers
 			return "", false
 		}

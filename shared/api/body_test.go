@@ -68,7 +68,7 @@ func TestABodyIsWhatItsSchemaSays(t *testing.T) {
 	post := wishes(t)
 	for body, want := range map[string]string{
 		`{"count":302.0}`: `"count":302,`, `{"count":3.02e2}`: `"count":302,`, `{"count":5E0}`: `"count":5,`, `{"big":9007199254740993}`: `"big":9007199254740993}`,
-		`{"big":1e18}`: `"big":1000000000000000000}`, `{"count":1,"inner":{},"names":["a"]}`: `"count":1,`, `{"names":null,"until":null}`: `"count":0,`,
+		`{"big":1e18}`: `"big":1000000000000000000}`, `{"big":-0.0E400}`: `"big":0}`, `{"count":1,"inner":{},"names":["a"]}`: `"count":1,`, `{"names":null,"until":null}`: `"count":0,`,
 		" {} \n": `"count":0,`, `{"rate":1.50}`: `"count":0,`,
 	} {
 		t.Run(body, func(t *testing.T) {

@@ -161,7 +161,7 @@ func FuzzTable(f *testing.F) {
 // afterwards.
 func FuzzBody(f *testing.F) {
 	for _, body := range []string{
-		`{"count":302.0,"names":["a"],"inner":{"note":"x"}}`, `{"inner":{"note":"\u0000"},"inner":{}}`, `{"count":1e20}`, `{"count":1e-400}`, "{}{}",
+		`{"count":302.0,"names":["a"],"inner":{"note":"x"}}`, `{"inner":{"note":"\u0000"},"inner":{}}`, `{"count":1e20}`, `{"count":0e21}`, `{"count":1e-400}`, "{}{}",
 		`{"names":null}`, `{"names":["\ud800"],"inner":{"note":"\u0000"},"inner":{}}`, `{"":{"":"\uD800"}}`, "\ufeff{}", "\"\xff\"", strings.Repeat("[", 100_000), strings.Repeat(`{"inner":`, 100_000), `{"count":00}`,
 	} {
 		f.Add([]byte(body))
@@ -194,7 +194,7 @@ func FuzzBody(f *testing.F) {
 		}
 		require.True(t, equal(before, after), "%s became %s", body, got)
 		read, _ := after.(map[string]any)
-		if count, ok := read["count"].(json.Number); ok {
+		if count, ok := read["count"].(json.Number); ok && len(count) <= 40 { // longer ones are refused
 			if n, ok := new(big.Rat).SetString(count.String()); ok && n.IsInt() && n.Num().IsInt64() {
 				_, err := count.Int64()
 				require.NoError(t, err, "huma reads whole numbers in plain digits only")

@@ -51,6 +51,9 @@ func FuzzMask(f *testing.F) {
 	f.Add("0000000\"", "0", "0")
 	f.Add("d0000000", "0", "0000000")
 	f.Fuzz(func(t *testing.T, key, before, after string) {
+		if len(key) > 256 { // keys are ours, and an expression of thousands of alternatives takes seconds
+			return
+		}
 		mask := newMask(key)
 		if len(key) < shortKey || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 			mask([]byte(before + key + after))
