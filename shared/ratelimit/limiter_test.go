@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -277,4 +279,16 @@ func TestLimiterSharesDoNotCountWhatRedisRefused(t *testing.T) {
 	net.set(true, false)
 	require.True(t, l.Take(t.Context(), "c", limits, shares).Allowed)
 	require.False(t, l.Take(t.Context(), "c", limits, shares).Allowed)
+}
+
+// A request that Redis has refused, or that has waited for a connection in vain, is not sent again: it might count twice.
+func TestWhatIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	_, _, client, _ := newNetwork(t)
+	l, _ := newLimiter(t, client, forever, 1)
+	for err, again := range map[error]bool{
+		io.EOF: true, redis.ErrPoolTimeout: false, redis.TxFailedErr: false,
+	} {
+		require.Equal(t, again, l.lost(fmt.Errorf("take: %w", err)), err)
+	}
 }

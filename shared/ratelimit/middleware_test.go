@@ -283,6 +283,11 @@ func TestHandlersKnowTheClient(t *testing.T) {
 	s.seen = func(ctx context.Context) { client = Client(ctx) }
 	require.Equal(t, http.StatusOK, s.post("/things", `{"n":1}`).Code)
 	require.Equal(t, "192.0.2.1", client)
+
+	s = newSite(t, Config{TrustedProxies: "192.0.2.0/24"}, things(Limit{10, time.Minute}))
+	s.seen = func(ctx context.Context) { client = Client(ctx) }
+	require.Equal(t, http.StatusOK, s.post("/things", `{"n":1}`, "X-Forwarded-For", "198.51.100.7").Code)
+	require.Equal(t, "198.51.100.7", client)
 }
 
 func TestOpenAPIDocumentsWhatTheLimiterAdds(t *testing.T) {
