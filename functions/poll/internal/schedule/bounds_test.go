@@ -44,6 +44,9 @@ func TestATickFailsIfItsStoreDoes(t *testing.T) {
 				u.tick.Troubles = func(map[string]jobs.Backoff, int) {}
 				u.tick.History = historyFunc(func(context.Context) error { return nil })
 				require.ErrorIs(t, u.tick.Run(t.Context()), down)
+				if method == "Backoffs" {
+					require.Empty(t, u.store.outcomes(), "while nobody knows whether the provider is away, it is not called")
+				}
 			})
 		})
 	}
