@@ -172,7 +172,7 @@ func (p pkg) tryTests(ctx context.Context, program string, mutant int, tests [pa
 		if len(g.names) == 0 {
 			continue
 		}
-		longest := 30*time.Second + 10*g.took // a mutant may wait for ever
+		longest := 30*time.Second + 3*g.took // a mutant may wait for ever
 		output, err := p.runTests(ctx, program, fmt.Sprint("MUTANT=", mutant), "-test.run="+those(g.names), "-test.failfast", "-test.timeout="+longest.String())
 		if v, by = verdictOf(output, err); v != survived {
 			break
