@@ -99,13 +99,32 @@ func (c *boundedConn) CloseWrite() error {
 
 // unread returns whether something has arrived that nobody has read.
 func (c *boundedConn) unread() (arrived bool) {
-	if socket, ok := c.Conn.(syscall.Conn); ok {
-		if raw, err := socket.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { // if it is closed, nothing has
-				n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-				arrived = err == nil && n > 0
-			})
-		}
-	}
+	c.control(func(fd int) { arrived = hasUnread(fd) })
 	return arrived
+}
+
+// hangUp ends the connection unless something has arrived that nobody has read. It does not wait, as Close does, until the goroutine that
+// reads has its turn: the client learns of it at once, or it would send what is lost. The server closes the connection then.
+func (c *boundedConn) hangUp() (done bool) {
+	found := c.control(func(fd int) {
+		if done = !hasUnread(fd); done {
+			_ = syscall.Shutdown(fd, syscall.SHUT_RDWR) // if it fails, the client has closed it
+		}
+	})
+	return done || !found && c.Conn.Close() == nil
+}
+
+// control calls f with the file descriptor. It returns false if there is none, or if it is closed.
+func (c *boundedConn) control(f func(fd int)) bool {
+	socket, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	return err == nil && raw.Control(func(fd uintptr) { f(int(fd)) }) == nil
+}
+
+func hasUnread(fd int) bool {
+	n, _, err := syscall.Recvfrom(fd, make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == nil && n > 0
 }

@@ -199,21 +199,28 @@ func (l *boundedListener) free() bool {
 		if time.Since(c.since) < leastQuiet {
 			return false
 		}
-		if !c.unread() {
+		if c.giveUp() {
 			l.quiet.Remove(e)
 			c.seated, c.place = false, nil
 			l.seats--
-			if c.busy { // its handler refuses the request
-				c.lost.Store(true)
-				_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // if it fails, so does reading
-			} else {
-				_ = c.Conn.Close() // its client has no request that could be lost
-			}
 			return true
 		}
 		e = e.Next()
 	}
 	return false
+}
+
+// giveUp ends what the server waits for, unless it has arrived. mu is held.
+func (c *boundedConn) giveUp() bool {
+	if !c.busy {
+		return c.hangUp()
+	}
+	if c.unread() {
+		return false
+	}
+	c.lost.Store(true)                          // the handler refuses the request
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // if it fails, so does reading
+	return true
 }
 
 // track is the server's ConnState.

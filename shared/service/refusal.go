@@ -101,10 +101,12 @@ func (c *boundedConn) refuse(end int, last bool) (open bool) {
 	}
 	// Nobody waits for a body whose client waits for us, or for one that is long.
 	open = !last && !r.Close && r.ContentLength >= 0 && r.ContentLength <= mostSkipped && r.Header.Get("Expect") == ""
+	answer := refusal(r, open)
+	// The patience is the client's: it begins when all is ready, since a goroutine of a busy function may have to wait for its turn before.
 	if c.Conn.SetDeadline(time.Now().Add(farewellPatience)) != nil {
 		return false
 	}
-	if _, err := c.Conn.Write(refusal(r, open)); err != nil {
+	if _, err := c.Conn.Write(answer); err != nil {
 		return false
 	}
 	if !open { // to close it with something unread would reset it before the client has read the answer

@@ -133,6 +133,33 @@ func TestAHeaderThatIsFoundLateIsRead(t *testing.T) {
 	}
 }
 
+// A connection that is given up is closed for its client at once, also while the goroutine that reads from it waits for its turn.
+func TestAClientLearnsOfAHangUpAtOnce(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	end, err := l.Accept()
+	require.NoError(t, err)
+	reading, turn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		if raw, err := end.(*net.TCPConn).SyscallConn(); err == nil {
+			_ = raw.Read(func(uintptr) bool { close(reading); <-turn; return true })
+		}
+	}()
+	<-reading
+	c := boundedConn{Conn: end}
+	require.True(t, c.hangUp())
+	_, err = client.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	close(turn)
+	<-done
+}
+
 // failing fails once.
 type failing struct {
 	pipes.Listener
