@@ -9,12 +9,12 @@ import (
 	"marketdata/shared/testenv/wire"
 )
 
-// holdConnections opens many connections to each function that send nothing, half of a header, or half of a body, and watches good requests
-// among them.
+// holdConnections opens many connections to each function that send nothing, half of a header, or half of a body. Until each of the latter
+// has had a seat for a second, good requests may be refused; then it watches them.
 func (m *run) holdConnections(ctx context.Context) error {
 	const held = 10_000
 	halves := []string{"", "GET / HTTP/1.1\r\nHost: h\r\nX-Slow:", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhalf"}
-	m.say("\n| %d connections that send nothing, or half of a request | good requests | p99 | memory at most | closed after |\n|---|---|---|---|---|", held)
+	m.say("\n| %d connections that send nothing, or half of a request | calm after | good requests | p99 | memory at most | closed after |\n|---|---|---|---|---|---|", held)
 	paths := map[string]string{
 		"get-latest": "/prices/history?symbol=AAPL&provider=yfinance&limit=1", "poll": "/prices/poll?limit=1",
 		"compute-ma": "/averages/latest?symbol=FLOOD1&provider=yfinance&window=5", "dlq-inspector": "/dlq/page/page.css",
@@ -37,7 +37,12 @@ func (m *run) holdConnections(ctx context.Context) error {
 				closed <- struct{}{}
 			}()
 		}
-		good, err := wire.Load(ctx, base, 10, m.round, func(int) []byte { return wire.Request("GET", base+paths[function], nil, m.clients.next()) }, wire.Expect(200))
+		next := func(int) []byte { return wire.Request("GET", base+paths[function], nil, m.clients.next()) }
+		calm, err := m.recovery(ctx, base, flooded{next: next})
+		if err != nil || calm > recoverWithin {
+			return fmt.Errorf("%s, beside idle connections: not calm after %s: %w", function, rounded(calm), err)
+		}
+		good, err := wire.Load(ctx, base, 10, m.round, next, wire.Expect(200))
 		if err != nil {
 			return fmt.Errorf("%s, beside idle connections: %w", function, err)
 		}
@@ -52,7 +57,7 @@ func (m *run) holdConnections(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.say("| %s | %s/s | %s | %s MiB | %s |", function, number(good.Rate), rounded(good.P99), number(peak/(1<<20)), rounded(time.Since(began)))
+		m.say("| %s | %s | %s/s | %s | %s MiB | %s |", function, rounded(calm), number(good.Rate), rounded(good.P99), number(peak/(1<<20)), rounded(time.Since(began)))
 	}
 	return nil
 }
