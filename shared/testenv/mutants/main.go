@@ -158,7 +158,7 @@ var failed = regexp.MustCompile(`--- FAIL: (\S+)`)
 
 // runTests runs a program of [pkg.build] with a variable.
 func (p pkg) runTests(ctx context.Context, program, variable string, flags ...string) (output string, err error) {
-	flags = append(flags, "-test.parallel=8") // tests of services wait more than they work
+	flags = append(flags, "-test.parallel=8")        // tests of services wait more than they work
 	c := exec.CommandContext(ctx, program, flags...) //nolint:gosec // our own program
 	c.Dir, c.Env = p.dir, append(os.Environ(), variable)
 	text, err := c.CombinedOutput()
