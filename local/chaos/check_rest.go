@@ -151,7 +151,7 @@ func (c *checker) seriesComplete() error {
 			bars[b.Start.UnixMicro()] = b.Close
 			k := pointKey{f.symbol, series, b.Start.UnixMicro()}
 			p, found := c.points[k]
-			if b.Final && !found && c.overdue(f.interval, b.Start) {
+			if b.Final && !found && c.overdue(f.provider, f.interval, b.Start) {
 				return differs("bar %s is not stored: want %s", k, b.Close)
 			}
 			if found && p.price.Cmp(b.Close.rat()) != 0 {
@@ -168,12 +168,14 @@ func (c *checker) seriesComplete() error {
 }
 
 // overdue returns whether a final bar must have been fetched. The bar of a day is asked for ten minutes after a session in New York or a day
-// has ended.
-func (c *checker) overdue(interval string, start time.Time) bool {
-	switch interval {
-	case "1m":
+// has ended. Twelve Data's counts as final six hours after the day.
+func (c *checker) overdue(provider, interval string, start time.Time) bool {
+	switch {
+	case interval == "1m":
 		return start.Before(c.faultsEnd.Add(-time.Minute))
-	case "1d":
+	case interval == "1d" && provider == "twelve_data":
+		return start.Before(c.now.Add(-30*time.Hour - 15*time.Minute))
+	case interval == "1d":
 		return start.Before(c.now.Add(-24*time.Hour - 15*time.Minute))
 	default:
 		return start.Before(c.faultsEnd.Add(-6 * time.Minute))

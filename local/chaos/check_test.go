@@ -164,20 +164,22 @@ func TestABarIsMissingOnceItWasDue(t *testing.T) {
 	t.Parallel()
 	close2100 := time.Date(2026, 11, 30, 21, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
-		interval   string
-		start, now time.Time
-		overdue    bool
+		provider, interval string
+		start, now         time.Time
+		overdue            bool
 	}{
-		{"1d", close2100.Truncate(24 * time.Hour), close2100.Add(5 * time.Minute), false},
-		{"1d", close2100.Truncate(24 * time.Hour), close2100.Add(3*time.Hour + 15*time.Minute), false},
-		{"1d", close2100.Truncate(24 * time.Hour), close2100.Add(3*time.Hour + 15*time.Minute + 1), true},
-		{"1m", close2100, close2100.Add(time.Minute), false},
-		{"1m", close2100, close2100.Add(time.Minute + 1), true},
-		{"5m", close2100, close2100.Add(6 * time.Minute), false},
-		{"5m", close2100, close2100.Add(6*time.Minute + 1), true},
+		{"yfinance", "1d", close2100.Truncate(24 * time.Hour), close2100.Add(5 * time.Minute), false},
+		{"yfinance", "1d", close2100.Truncate(24 * time.Hour), close2100.Add(3*time.Hour + 15*time.Minute), false},
+		{"yfinance", "1d", close2100.Truncate(24 * time.Hour), close2100.Add(3*time.Hour + 15*time.Minute + 1), true},
+		{"twelve_data", "1d", close2100.Truncate(24 * time.Hour), close2100.Add(9*time.Hour + 15*time.Minute), false},
+		{"twelve_data", "1d", close2100.Truncate(24 * time.Hour), close2100.Add(9*time.Hour + 15*time.Minute + 1), true},
+		{"yfinance", "1m", close2100, close2100.Add(time.Minute), false},
+		{"yfinance", "1m", close2100, close2100.Add(time.Minute + 1), true},
+		{"yfinance", "5m", close2100, close2100.Add(6 * time.Minute), false},
+		{"yfinance", "5m", close2100, close2100.Add(6*time.Minute + 1), true},
 	} {
 		checks := &checker{faultsEnd: c.now, facts: facts{now: c.now}}
-		require.Equal(t, c.overdue, checks.overdue(c.interval, c.start), c)
+		require.Equal(t, c.overdue, checks.overdue(c.provider, c.interval, c.start), c)
 	}
 }
 

@@ -23,8 +23,11 @@ const (
 )
 
 // daily is when daily bars become final (UTC): sessions in New York end at 20:00 or 21:00, those of Europe and Asia before, and the day
-// of a coin at midnight.
-var daily = []time.Duration{10 * time.Minute, 20*time.Hour + 10*time.Minute, 21*time.Hour + 10*time.Minute}
+// of a coin at midnight. Twelve Data does not say which exchange's day a bar is of, so that its bars wait for the last, until 06:00.
+var daily = []time.Duration{10 * time.Minute, 6*time.Hour + 10*time.Minute, firstDaily, firstDaily + time.Hour}
+
+// firstDaily is when a bar may be final on its own day.
+const firstDaily = 20*time.Hour + 10*time.Minute
 
 // wait sets when a series that is covered is asked for next. news means that the answer had a new bar, whole that it had no unfinished
 // one.
@@ -51,7 +54,7 @@ func (s *Series) wait(now time.Time, news, whole bool) {
 
 // nextDaily returns the first time after now at which the bar of a day, or a later one, may have become final.
 func nextDaily(now, day time.Time) time.Time {
-	from := latest(now, day.Truncate(24*time.Hour).Add(daily[1]-1)).UTC()
+	from := latest(now, day.Truncate(24*time.Hour).Add(firstDaily-1)).UTC()
 	for midnight := from.Truncate(24 * time.Hour); ; midnight = midnight.Add(24 * time.Hour) {
 		for _, at := range daily {
 			if t := midnight.Add(at); t.After(from) {

@@ -36,8 +36,9 @@ func TestWhenTheNextBarIsAskedFor(t *testing.T) {
 		"a day, after the session in summer":           {market.Day, "2024-06-03T00:00:00Z", "2024-06-03T10:00:00Z", "2024-06-03T20:10:00Z", 0, true},
 		"a day that is not final, after winter's":      {market.Day, "2024-06-03T00:00:00Z", "2024-06-03T20:10:02Z", "2024-06-03T21:10:00Z", 0, false},
 		"a day that is not final then: a coin's":       {market.Day, "2024-06-03T00:00:00Z", "2024-06-03T21:10:02Z", "2024-06-04T00:10:00Z", 0, false},
+		"a day that is not final then: Twelve Data's":  {market.Day, "2024-06-03T00:00:00Z", "2024-06-04T00:10:02Z", "2024-06-04T06:10:00Z", 0, false},
 		"a day that is there: the next one's session":  {market.Day, "2024-06-04T00:00:00Z", "2024-06-03T20:10:02Z", "2024-06-04T20:10:00Z", 0, true},
-		"a holiday: the next day's session":            {market.Day, "2024-06-03T00:00:00Z", "2024-06-04T00:10:02Z", "2024-06-04T20:10:00Z", 2, false},
+		"a holiday: the next day's session":            {market.Day, "2024-06-03T00:00:00Z", "2024-06-04T06:10:02Z", "2024-06-04T20:10:00Z", 2, false},
 		"the day before yesterday, after a long pause": {market.Day, "2024-06-01T00:00:00Z", "2024-06-03T20:30:00Z", "2024-06-03T21:10:00Z", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
