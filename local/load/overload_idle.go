@@ -39,8 +39,11 @@ func (m *run) holdConnections(ctx context.Context) error {
 		}
 		next := func(int) []byte { return wire.Request("GET", base+paths[function], nil, m.clients.next()) }
 		calm, err := m.recovery(ctx, base, flooded{next: next})
-		if err != nil || calm > recoverWithin {
-			return fmt.Errorf("%s, beside idle connections: not calm after %s: %w", function, rounded(calm), err)
+		if err != nil {
+			return fmt.Errorf("%s, beside idle connections: %w", function, err)
+		}
+		if calm > recoverWithin {
+			return fmt.Errorf("%s, beside idle connections, was calm only after %s", function, rounded(calm))
 		}
 		good, err := wire.Load(ctx, base, 10, m.round, next, wire.Expect(200))
 		if err != nil {

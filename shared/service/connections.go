@@ -30,8 +30,8 @@ const (
 //
 // The server has so many seats. While they are taken, a new connection gets one only after the header of its request has arrived: a seat that
 // becomes free, or that of a connection whose client has been silent for a second, or has taken that long for a header or a body. So neither
-// slow clients nor idle ones keep others out.
-// If there is none within a second, the answer is 503 overloaded. More than 10,240 connections without a seat are not accepted.
+// slow clients nor idle ones keep others out. If there is none within a second, the answer is 503 overloaded. More than 10,240 connections
+// without a seat are not accepted.
 //
 // Every connection gives up on a client that stops reading. The bound is on progress, not on the whole answer (as http.Server's WriteTimeout
 // is): a long answer goes on for as long as the client takes 256 KiB within 20 s, and a stream that is silent for a while is not cut. A
@@ -141,8 +141,8 @@ func (l *boundedListener) sitDown(c *boundedConn) bool {
 	return true
 }
 
-// findSeat gives c, whose request has arrived, a seat: a free one, one that becomes free while it waits, or that of a connection that carries
-// no request.
+// findSeat gives c, whose request has arrived, a seat: a free one, one that becomes free while it waits, or that of a connection whose
+// client has yet to send.
 func (l *boundedListener) findSeat(c *boundedConn) bool {
 	most := l.most
 	if urgent(c.head) {

@@ -47,17 +47,17 @@ func TestSlowBodiesKeepNobodyOut(t *testing.T) {
 // Once the body has arrived, its client waits for the server, and keeps its seat.
 func TestARequestWhoseBodyHasArrivedKeepsItsSeat(t *testing.T) {
 	t.Parallel()
-	for name, request := range map[string]string{
-		"known length":   "Content-Length: 8\r\n\r\nsome",
-		"unknown length": "Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n",
+	for name, request := range map[string]struct{ begin, end string }{
+		"known length":   {"Content-Length: 8\r\n\r\nsome", "more"},
+		"unknown length": {"Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n", "4\r\nmore\r\n0\r\n\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inCrowd(t, 1, func(c crowded) {
 				conn := c.dial()
-				send(c.T, conn, "POST /read HTTP/1.1\r\nHost: h\r\n"+request)
+				send(c.T, conn, "POST /read HTTP/1.1\r\nHost: h\r\n"+request.begin)
 				time.Sleep(500 * time.Millisecond)
-				send(c.T, conn, map[bool]string{true: "4\r\nmore\r\n0\r\n\r\n", false: "more"}[name == "unknown length"])
+				send(c.T, conn, request.end)
 				time.Sleep(time.Second)
 				status, _ := c.get(c.dial(), "/")
 				require.Equal(c, http.StatusServiceUnavailable, status)
