@@ -178,6 +178,7 @@ func TestAClientThatNeverReadsIsClosed(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.InDelta(t, 0, b.metrics(t)["marketdata_compute_ma_stream_clients"], 0)
 		require.InDelta(t, 1, b.metrics(t)["marketdata_compute_ma_stream_stalled_total"], 0)
+		synctest.Wait() // for the line of the log
 		require.Contains(t, b.log.String(), `"states":0,"ended":"not reading"`)
 		require.NoError(t, c.Close())
 	})
