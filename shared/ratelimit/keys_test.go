@@ -70,3 +70,24 @@ func TestWithoutAPIKeysRoutesAreOpen(t *testing.T) {
 	}
 	require.Equal(t, http.StatusTooManyRequests, s.post("/things", `{"n":1}`, keyHeader, "another").Code, "the address is the client")
 }
+
+func TestEntriesThatAreNoAPIKeys(t *testing.T) {
+	t.Parallel()
+	alice, bob := keyed("alice", "a-key", ":1/1m"), keyed("bob", "b-key", "")
+	for bad, why := range map[string]string{
+		keyed("alice", "a-key", ":hunter2"):                                  "API_KEYS: entry 2 has a limit that is not like 5/1m",
+		keyed("alice", "a-key", ":0/1m"):                                     "API_KEYS: entry 2 has a limit that is not like 5/1m",
+		alice + "," + keyed("alice", "other", ":2/1m"):                       "API_KEYS: entry 3 has a different limit for its name",
+		alice + "," + keyed("alice", "other", ""):                            "API_KEYS: entry 3 has a different limit for its name",
+		keyed("alice", "a-key", "") + "," + keyed("alice", "other", ":2/1m"): "API_KEYS: entry 3 has a different limit for its name",
+		alice + "," + keyed("alice", "other", ":hunter2"):                    "API_KEYS: entry 3 has a limit that is not like 5/1m",
+		keyed("alice", "a-key", ":"):                                         "API_KEYS: entry 2 is not a name, a colon and a SHA-256 in hex",
+	} {
+		ring, err := Keys(bob + "," + bad).parse()
+		require.EqualError(t, err, why)
+		_, found := ring.known.Find("b-key")
+		require.True(t, found, "the other entries are read")
+		_, found = ring.known.Find("other")
+		require.False(t, found)
+	}
+}

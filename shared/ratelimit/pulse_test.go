@@ -110,11 +110,12 @@ func TestLimiterReleasesWaitingRequestsIfRedisIsSilent(t *testing.T) {
 	l.now = func() time.Time { return start }
 	require.NoError(t, l.Warm(t.Context()))
 	net.set(false, true)
-	before := net.writes.Load()
+	session, before := l.session.Load(), net.writes.Load()
 	admitted, alone := burst(t, []*Limiter{l}, 50, Limit{8, time.Minute})
 	require.EqualValues(t, 2, admitted)
 	require.EqualValues(t, 50, alone)
 	require.Less(t, net.writes.Load()-before, int64(10), "few requests were sent before the first one timed out")
+	require.Error(t, session.ctx.Err(), "one that began to wait later is not left to its own timeout")
 	require.Equal(t, 1, strings.Count(logs.String(), "\n"))
 }
 
