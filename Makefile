@@ -108,8 +108,8 @@ ROWS ?=
 load: build ## load-test the whole system, with references from the same run (SHORT=1, ROWS="backlog poll")
 	@exec $(BIN)/local load $(if $(SHORT),-short) $(ROWS)
 
-overload: build ## offer each route ten times what it sustains, for a minute, and 10,000 connections that send nothing (25 minutes)
-	@exec $(BIN)/local load overload
+overload: build ## offer each route ten times what it sustains, for a minute, and 10,000 connections that send nothing (an hour; ROUTES='jobs|causes': only those)
+	@exec $(BIN)/local load $(if $(ROUTES),-routes '$(ROUTES)') overload
 
 sim: build ## play 60 days of followed histories, with all that may go wrong, on a simulated clock (SIM_SEEDS=100; SIM_SEED=17 plays one)
 	@$(BIN)/local exec -- env E2E_BIN_DIR=$(abspath $(BIN)) SIM_SEEDS=$(or $(SIM_SEEDS),$(if $(SIM_SEED),1,100)) SIM_SEED=$(SIM_SEED) \

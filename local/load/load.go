@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,10 +19,11 @@ import (
 
 // Options says what to measure.
 type Options struct {
-	BinDir string    // folder with the built programs
-	Short  bool      // a tenth of the size and one round: a check for collapse, not a measurement
-	Rows   []string  // names of rows; empty: all
-	Out    io.Writer // receives the table and the progress
+	BinDir string         // folder with the built programs
+	Short  bool           // a tenth of the size and one round: a check for collapse, not a measurement
+	Rows   []string       // names of rows; empty: all
+	Routes *regexp.Regexp // those that the row "overload" floods, by name; nil: all, and connections that are held
+	Out    io.Writer      // receives the table and the progress
 }
 
 // sizes are the sizes of the rows.
@@ -72,7 +74,8 @@ type figure struct {
 type run struct {
 	*system
 	sizes
-	reference string // URL of the reference servers
+	routes    *regexp.Regexp // of the Options
+	reference string         // URL of the reference servers
 	out       io.Writer
 	figures   []figure
 	clients   clients // shared by all rows: a client of one row may be at its limit in the next
@@ -136,7 +139,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer func() { s.stop() }()
-	m := &run{system: s, sizes: full, out: o.Out}
+	m := &run{system: s, sizes: full, routes: o.Routes, out: o.Out}
 	if o.Short {
 		m.sizes = short
 	}

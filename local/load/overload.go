@@ -33,6 +33,14 @@ type flooded struct {
 	prepare  func(ctx context.Context) error // nil: nothing
 	// kept returns how many of the requests that were admitted had the effect that they must have; nil: they have none.
 	kept func(ctx context.Context) (int, error)
+	// once says that a request changes something that can be changed once. It may be asked for again: that is refused with 404 or 409.
+	once    bool
+	measure func(ctx context.Context) error // in place of all that; nil: flood
+}
+
+// done returns whether a status is the answer of a function that did what it was asked to.
+func (r flooded) done(status int) bool {
+	return status < 300 || r.once && (status == http.StatusNotFound || status == http.StatusConflict)
 }
 
 // floodRoutes measures what each route sustains, offers it ten times that rate for a while, and then waits for it to recover: memory is
@@ -52,14 +60,23 @@ func (m *run) floodRoutes(ctx context.Context) error {
 	if _, err := wire.Load(ctx, m.env[variable(events.function)], inFlight, m.round, events.next, wire.Expect(http.StatusNoContent)); err != nil {
 		return err
 	}
-	if err := m.holdConnections(ctx); err != nil {
-		return err
+	if m.routes == nil {
+		if err := m.holdConnections(ctx); err != nil {
+			return err
+		}
 	}
 	m.say("\n| route | sustained | offered | sent | factor | admitted | refused | p99 of the admitted | memory at most | recovered after | cores of the clients |")
 	m.say("|---|---|---|---|---|---|---|---|---|---|---|")
 	var failures error
 	for _, r := range routes {
-		if err := m.flood(ctx, r); err != nil {
+		if m.routes != nil && !m.routes.MatchString(r.name) {
+			continue
+		}
+		measure := r.measure
+		if measure == nil {
+			measure = func(ctx context.Context) error { return m.flood(ctx, r) }
+		}
+		if err := measure(ctx); err != nil {
 			failures = errors.Join(failures, fmt.Errorf("%s: %w", r.name, err))
 		}
 		if ctx.Err() != nil {
@@ -88,10 +105,10 @@ func (m *run) flood(ctx context.Context, r flooded) error {
 		return err
 	}
 	alone, err := wire.Load(ctx, base, cmp.Or(r.alone, sustained), m.round, r.next, func(status int, _ string) error {
-		if status >= 300 {
-			return fmt.Errorf("status %d without any overload", status)
+		if r.done(status) {
+			return nil
 		}
-		return nil
+		return fmt.Errorf("status %d without any overload", status)
 	})
 	if err != nil {
 		return err
@@ -117,21 +134,30 @@ func (m *run) flood(ctx context.Context, r flooded) error {
 	if o.HungUp > o.Sent/1000 {
 		wrong = errors.Join(wrong, fmt.Errorf("%d requests were sent while their connections were closed", o.HungUp))
 	}
-	if o.P99 > overloadP99 {
-		wrong = errors.Join(wrong, fmt.Errorf("of the admitted requests a hundredth took longer than %s", rounded(o.P99)))
+	if o.Stale > 0 && !r.once {
+		wrong = errors.Join(wrong, fmt.Errorf("%d times: status 404 or 409", o.Stale))
+	}
+	wrong = errors.Join(wrong, withinBounds(r.function, o.P99, recovered, peak))
+	if r.kept != nil {
+		var after int
+		want := before + alone.Requests + o.Admitted - o.Hits - o.Stale // and those of the recovery
+		if err := await(ctx, time.Minute, func() (bool, error) { after, err = count(); return after >= want, err }, "lost"); err != nil {
+			wrong = errors.Join(wrong, fmt.Errorf("%d of %d accepted requests are %w", want-after, alone.Requests+o.Admitted, err))
+		}
+	}
+	return wrong
+}
+
+// withinBounds returns what an overloaded function did worse than it must. peak is in MiB.
+func withinBounds(function string, p99, recovered time.Duration, peak float64) (wrong error) {
+	if p99 > overloadP99 {
+		wrong = errors.Join(wrong, fmt.Errorf("of the admitted requests a hundredth took longer than %s", rounded(p99)))
 	}
 	if recovered > recoverWithin {
 		wrong = errors.Join(wrong, fmt.Errorf("it took %s to recover", rounded(recovered)))
 	}
 	if peak > overloadMemory {
-		wrong = errors.Join(wrong, fmt.Errorf("%s used %s MiB", r.function, number(peak)))
-	}
-	if r.kept != nil {
-		var after int
-		want := before + alone.Requests + o.Admitted - o.Hits // and those of the recovery
-		if err := await(ctx, time.Minute, func() (bool, error) { after, err = count(); return after >= want, err }, "lost"); err != nil {
-			wrong = errors.Join(wrong, fmt.Errorf("%d of %d accepted requests are %w", want-after, alone.Requests+o.Admitted, err))
-		}
+		wrong = errors.Join(wrong, fmt.Errorf("%s used %s MiB", function, number(peak)))
 	}
 	return wrong
 }
@@ -148,7 +174,7 @@ func (m *run) recovery(ctx context.Context, base string, r flooded) (time.Durati
 		start := time.Now()
 		status, _, err := conn.Do(r.next(-1 - int(m.recoveries.Add(1))))
 		end := time.Now()
-		if err != nil || status >= 300 || end.Sub(start) >= recoveredAnswer {
+		if err != nil || !r.done(status) || end.Sub(start) >= recoveredAnswer {
 			since = end
 		}
 		switch {

@@ -41,6 +41,7 @@ func (m *run) floods() []flooded {
 		get("compute-ma", "newest average", "/averages/latest?symbol=FLOOD1&provider=yfinance&window=5"),
 		get("compute-ma", "history of averages", "/averages/history?symbol=FLOOD1&provider=yfinance&window=5&limit=100"),
 		get("compute-ma", "series", "/averages/series?limit=100"),
+		{name: "streams", function: "compute-ma", measure: m.floodStreams},
 		get("get-latest", "price, cached", "/prices/latest?symbol=AAPL&provider=yfinance"),
 		{name: "price, fetched", function: "get-latest", next: func(int) []byte {
 			return wire.Request("GET", misses+strconv.FormatInt(at.Add(1)%floodSymbols, 10), nil, m.clients.next())
@@ -50,41 +51,30 @@ func (m *run) floods() []flooded {
 			return []byte(`{"symbols":["AAPL"],"interval":86400,"provider":"yfinance"}`), []string{asJSON}
 		}, "select count(*) from polling_jobs"),
 		get("poll", "jobs", "/prices/poll?limit=20"),
-		m.floodOneJob(),
+	}, m.jobFloods()...)
+	routes = append(routes,
 		post("dlq-inspector", "dead letters", "/", func(n int) ([]byte, []string) { return []byte("no event " + strconv.Itoa(n)), nil },
 			"select count(*) from dead_letters"),
+		get("dlq-inspector", "me", "/dlq/me", token),
+		get("dlq-inspector", "letters", "/dlq/messages?limit=20", token),
 		get("dlq-inspector", "causes", "/dlq/groups", token),
 		get("dlq-inspector", "counts", "/dlq/stats", token),
 		search,
-	}, m.letterFloods(token, &at)...)
+	)
+	routes = append(routes, m.letterFloods(token)...)
 	routes = append(routes, // last: it takes a while until the backfills are done
 		post("poll", "new backfill", "/prices/backfill", func(n int) ([]byte, []string) {
 			return fmt.Appendf(nil, `{"symbols":["LOAD%d"],"interval":"1d","provider":"yfinance","start":"2024-03-01","end":"2024-03-20"}`, n%floodSymbols), []string{asJSON}
 		}, "select count(*) from backfills where exists (select from backfill_series where backfill_id = id)"),
 		get("poll", "backfills", "/prices/backfill?limit=20"),
 	)
+	routes = append(routes, m.backfillFloods()...)
 	for i := range routes {
 		if name := routes[i].name; name == "events" || name == "dead letters" {
 			routes[i].alone = 200 // those in flight share a transaction
 		}
 	}
 	return routes
-}
-
-// floodOneJob asks for the jobs that the row before it has made.
-func (m *run) floodOneJob() flooded {
-	base := m.env[variable("poll")] + "/prices/poll/"
-	var ids []string
-	return flooded{
-		name: "one job", function: "poll",
-		prepare: func(ctx context.Context) error {
-			if err := m.pool.QueryRow(ctx, "select array(select id from polling_jobs limit 1000)").Scan(&ids); err != nil || len(ids) == 0 {
-				return fmt.Errorf("find jobs: %d, %w", len(ids), err)
-			}
-			return nil
-		},
-		next: func(i int) []byte { return wire.Request("GET", base+ids[max(i, -i)%len(ids)], nil, m.clients.next()) },
-	}
 }
 
 // rows returns a function that runs a query for a count.
@@ -94,43 +84,5 @@ func (m *run) rows(query string) func(ctx context.Context) (int, error) {
 			return 0, fmt.Errorf("count: %w", err)
 		}
 		return n, nil
-	}
-}
-
-// letterFloods lists the routes of letters that have to exist: those that the row of dead letters has stored. compute-ma refuses them
-// again, so that each can be replayed any number of times.
-func (m *run) letterFloods(token string, at *atomic.Int64) []flooded {
-	base := m.env[variable("dlq-inspector")] + "/dlq/"
-	var ids []string
-	some := func(ctx context.Context) error {
-		const q = "select array(select id::text from dead_letters where status = 'open' order by id limit 20000)" // none is in flight twice
-		if err := m.pool.QueryRow(ctx, q).Scan(&ids); err != nil || len(ids) == 0 {
-			return fmt.Errorf("find letters: %d, %w", len(ids), err)
-		}
-		return nil
-	}
-	one := func() string { return ids[int(at.Add(1))%len(ids)] }
-	post := func(target, body string) []byte {
-		return wire.Request("POST", target, []byte(body), token, "Content-Type: application/json", m.clients.next())
-	}
-	return []flooded{
-		{name: "one letter", function: "dlq-inspector", prepare: some, next: func(int) []byte {
-			return wire.Request("GET", base+"messages/"+one(), nil, token, m.clients.next())
-		}},
-		{
-			name: "replay of one letter", function: "dlq-inspector", prepare: some, next: func(int) []byte { return post(base+"messages/"+one()+"/replay", `{"force":true}`) },
-			kept: m.rows("select count(*) from dead_letter_audit where action = 'reopen'"), // after the verdict
-		},
-		{
-			name: "new bulk replay", function: "dlq-inspector", prepare: some, next: func(int) []byte { return post(base+"replays", `{"ids":["`+one()+`"],"force":true}`) },
-			kept: m.rows("select count(*) from dead_letter_replays where action = 'replay'"),
-		},
-		{name: "bulk replays", function: "dlq-inspector", next: func(int) []byte {
-			return wire.Request("GET", base+"replays?limit=20", nil, token, m.clients.next())
-		}},
-		{
-			name: "new bulk discard", function: "dlq-inspector", prepare: some, next: func(int) []byte { return post(base+"discards", `{"ids":["`+one()+`"],"reason":"overload"}`) },
-			kept: m.rows("select count(*) from dead_letter_replays where action = 'discard'"),
-		},
 	}
 }

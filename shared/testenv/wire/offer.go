@@ -17,8 +17,9 @@ import (
 type Offered struct {
 	Sent     int
 	NotSent  int // due while as many as permitted were in flight
-	Admitted int // answers with a status below 300
+	Admitted int // answers with a status below 300, 404 or 409
 	Hits     int // those of them that came from a cache
+	Stale    int // those of them with 404 or 409: what the request is about has gone, or was changed before
 	P50, P99 time.Duration
 	Refused  int            // answers 429 and 503 that say when to come back
 	HungUp   int            // requests that were sent while the server closed their connection, which had been idle
@@ -36,7 +37,7 @@ func Offer(ctx context.Context, target string, most int, rate float64, d time.Du
 	}
 	c := &callers{target: target, most: most, next: next}
 	var o Offered
-	before, began, due := cpu(), time.Now(), int(rate*d.Seconds())
+	before, began, due := CPU(), time.Now(), int(rate*d.Seconds())
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for i := 0; i < due; {
@@ -53,7 +54,7 @@ func Offer(ctx context.Context, target string, most int, rate float64, d time.Du
 	}
 	ended := time.Now()
 	answers := c.hangUp()
-	o.Drained, o.CPU = time.Since(ended), cpu()-before
+	o.Drained, o.CPU = time.Since(ended), CPU()-before
 	o.add(answers)
 	return o, nil
 }
@@ -79,10 +80,10 @@ type caller struct {
 }
 
 type answers struct {
-	took                []time.Duration // of those that were admitted
-	sent, hits, refused int
-	hungUp              int
-	other               map[string]int
+	took                       []time.Duration // of those that were admitted
+	sent, hits, stale, refused int
+	hungUp                     int
+	other                      map[string]int
 }
 
 // call lets an idle caller send the next request. It returns false if there is none.
@@ -141,6 +142,9 @@ func (a *answers) count(got answer, err error, took time.Duration) {
 		if got.cache == "HIT" {
 			a.hits++
 		}
+	case got.status == 404 || got.status == 409:
+		a.took = append(a.took, took)
+		a.stale++
 	case (got.status == 429 || got.status == 503) && got.retryAfter != "":
 		a.refused++
 	default:
@@ -152,8 +156,8 @@ func (o *Offered) add(all []*caller) {
 	o.Other = map[string]int{}
 	var took []time.Duration
 	for _, a := range all {
-		o.Sent, o.Hits, o.Refused = o.Sent+a.sent, o.Hits+a.hits, o.Refused+a.refused
-		o.HungUp += a.hungUp
+		o.Sent, o.Hits, o.Stale = o.Sent+a.sent, o.Hits+a.hits, o.Stale+a.stale
+		o.Refused, o.HungUp = o.Refused+a.refused, o.HungUp+a.hungUp
 		took = append(took, a.took...)
 		for what, n := range maps.All(a.other) {
 			o.Other[what] += n
@@ -173,8 +177,8 @@ func cause(err error) string {
 	return err.Error()
 }
 
-// cpu returns the processor time that this process has taken.
-func cpu() time.Duration {
+// CPU returns the processor time that this process has taken.
+func CPU() time.Duration {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		return 0

@@ -18,7 +18,7 @@ func TestOfferCountsWhatBecameOfRequests(t *testing.T) {
 	t.Parallel()
 	var n atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		switch n.Add(1) % 5 {
+		switch n.Add(1) % 6 {
 		case 0:
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(http.StatusTooManyRequests)
@@ -28,6 +28,8 @@ func TestOfferCountsWhatBecameOfRequests(t *testing.T) {
 		case 2:
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case 3:
+			w.WriteHeader(http.StatusConflict)
+		case 4:
 			panic(http.ErrAbortHandler)
 		default:
 			w.Header().Set("X-Cache", "HIT")
@@ -35,15 +37,16 @@ func TestOfferCountsWhatBecameOfRequests(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	o, err := wire.Offer(t.Context(), server.URL, 200, 200, time.Second, func(int) []byte { return wire.Request("GET", server.URL+"/", nil) })
+	o, err := wire.Offer(t.Context(), server.URL, 240, 240, time.Second, func(int) []byte { return wire.Request("GET", server.URL+"/", nil) })
 	require.NoError(t, err)
-	require.Equal(t, 200, o.Sent)
-	require.Equal(t, 40, o.Admitted)
+	require.Equal(t, 240, o.Sent)
+	require.Equal(t, 80, o.Admitted)
 	require.Equal(t, 40, o.Hits)
+	require.Equal(t, 40, o.Stale)
 	require.Equal(t, 80, o.Refused)
 	require.Equal(t, 40, o.Other["status 503"])
 	require.Equal(t, 40, o.HungUp+o.Other["the server closed the connection without an answer"], "on old connections and on new ones")
-	require.Equal(t, 160, o.Admitted+o.Refused+o.Other["status 503"])
+	require.Equal(t, 200, o.Admitted+o.Refused+o.Other["status 503"])
 	require.NotZero(t, o.P99)
 	require.NotZero(t, o.CPU)
 	require.Zero(t, o.NotSent)
