@@ -138,20 +138,20 @@ func (s *streams) follow(ctx context.Context) {
 func (s *streams) ask(ctx context.Context) (after time.Duration, err error) {
 	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", s.base[len("http://"):])
 	if err != nil {
-		return 0, fmt.Errorf("connect: %w", err)
+		return 0, errors.New("connect: " + wire.Cause(err))
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	defer conn.Close() //nolint:errcheck // nothing is written any more
 	target := s.base + "/averages/stream?provider=yfinance&symbols=" + newEvent("STREAM", 0).symbol
 	if _, err := conn.Write(wire.Request("GET", target, nil, s.run.clients.next())); err != nil {
-		return 0, errors.New("send")
+		return 0, errors.New("send: " + wire.Cause(err))
 	}
 	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1<<10), nil)
 	s.mu.Lock()
 	s.asked++
 	s.mu.Unlock()
 	if err != nil {
-		return 0, errors.New("no answer")
+		return 0, errors.New("no answer: " + wire.Cause(err))
 	}
 	defer resp.Body.Close() //nolint:errcheck // closed with its connection
 	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))

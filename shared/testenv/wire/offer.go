@@ -136,7 +136,7 @@ func (a *answers) count(got answer, err error, took time.Duration) {
 	case errors.Is(err, errHungUp):
 		a.hungUp++
 	case err != nil:
-		a.other[cause(err)]++
+		a.other[Cause(err)]++
 	case got.status < 300:
 		a.took = append(a.took, took)
 		if got.cache == "HIT" {
@@ -169,8 +169,8 @@ func (o *Offered) add(all []*caller) {
 	}
 }
 
-// cause is the text of an error without the addresses of its connection.
-func cause(err error) string {
+// Cause is the text of an error without the addresses of its connection.
+func Cause(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err.Error()
 	}
