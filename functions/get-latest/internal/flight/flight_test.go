@@ -333,7 +333,11 @@ func TestFailuresOnTheWire(t *testing.T) {
 		require.Equal(t, fault.KindOf(err), fault.KindOf(got))
 		require.Equal(t, fault.CodeOf(err), fault.CodeOf(got))
 	}
-	require.Equal(t, fault.Unavailable, fault.KindOf(decodeFailure("{junk")))
+	for _, text := range []string{"{junk", "", `{}`, `{"code":"symbol_not_found","kind":"none"}`} {
+		got := decodeFailure(text)
+		require.Equal(t, fault.Unavailable, fault.KindOf(got), text)
+		require.Equal(t, fault.CodeProviderUnavailable, fault.CodeOf(got), text)
+	}
 }
 
 // A provider that is slow takes turns from no other one, and its prices beyond a number are refused soon.
