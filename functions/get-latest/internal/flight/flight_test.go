@@ -299,7 +299,10 @@ func TestCloseHandsTheFetchToAnotherReplica(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 2, time.Minute)
 	b.leave(t)
+	lock := b.replicas[0].locks.keys(series{"yfinance", "AAPL"})[0]
+	require.True(t, b.server.Exists(lock))
 	b.replicas[0].Close()
+	require.False(t, b.server.Exists(lock), "Close returns once the lock is free")
 	b.replicas = b.replicas[1:]
 	results := b.ask(t, 3)
 	<-b.started
