@@ -106,8 +106,10 @@ func (s *streams) change(ctx context.Context, n int) (time.Time, error) {
 		switch status, _, err := conn.Do(request); {
 		case err == nil && status == http.StatusNoContent:
 			return asOf, nil
-		case err != nil || status != http.StatusServiceUnavailable: // which sources repeat
-			return asOf, fmt.Errorf("send an event: status %d, %w", status, err)
+		case err != nil:
+			return asOf, fmt.Errorf("send an event: %w", err)
+		case status != http.StatusServiceUnavailable: // which sources repeat
+			return asOf, fmt.Errorf("send an event: status %d", status)
 		}
 		if ctx.Err() != nil {
 			return asOf, context.Cause(ctx)

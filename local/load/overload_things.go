@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -28,8 +29,11 @@ func (s things) flood(name, method, path, body string) flooded {
 	return flooded{
 		name: name, function: s.function,
 		prepare: func(ctx context.Context) error {
-			if err := s.run.pool.QueryRow(ctx, "select array("+s.find+")").Scan(&ids); err != nil || len(ids) == 0 {
-				return fmt.Errorf("find what earlier rows have made: %d, %w", len(ids), err)
+			if err := s.run.pool.QueryRow(ctx, "select array("+s.find+")").Scan(&ids); err != nil {
+				return fmt.Errorf("find what earlier rows have made: %w", err)
+			}
+			if len(ids) == 0 {
+				return errors.New("earlier rows have made none")
 			}
 			return nil
 		},
