@@ -23,6 +23,12 @@ const MaxMessageBytes = 2 << 20
 // the bootstrap connection and the next one: with the default of 100, every cold start waits 50 ms for its first metadata.
 const reconnectMillis = 20
 
+// inFlight is one request at a time to a broker. If there were more, records could be lost that were acknowledged: a broker that has no
+// state of a producer takes any record for its first one. So it may refuse a request, as one that is just becoming the leader does, and
+// accept the next, and librdkafka concludes that it has both. Functions that scale to zero often have a new producer.
+// https://github.com/confluentinc/confluent-kafka-go/issues/921, KAFKA-15591.
+const inFlight = 1
+
 // Record is one record to produce.
 type Record struct {
 	Topic   string
@@ -88,6 +94,7 @@ func (p *Producer) open() (*kafka.Producer, error) {
 	producer, err := kafka.NewProducer(p.config.Map(kafka.ConfigMap{
 		"acks":                              "all",
 		"enable.idempotence":                true,
+		"max.in.flight":                     inFlight,
 		"linger.ms":                         10, // longer than an acknowledgement takes: when linger ends earlier, librdkafka spins until then
 		"message.max.bytes":                 MaxMessageBytes,
 		"message.timeout.ms":                30_000,
