@@ -36,6 +36,9 @@ func (m *machine) functions() []gojq.CompilerOption {
 	return []gojq.CompilerOption{
 		gojq.WithFunction(fnBinary, 4, 4, func(_ any, args []any) any {
 			operator, _ := args[2].(string)
+			if !operators[operator] {
+				return errMisplaced
+			}
 			out, err := binary(operator, args[0], args[1])
 			if err != nil {
 				text, _ := args[3].(string)
@@ -150,7 +153,14 @@ func decimalOf(v any) (decimal.Decimal, error) {
 	return decimal.Decimal{}, failed("%s is not a number", gojq.TypeOf(v))
 }
 
-// binary is an operator. Operands of other types are handled as jq does.
+var operators = map[string]bool{
+	"==": true, "!=": true, "<": true, "<=": true, ">": true, ">=": true, "+": true, "-": true, "*": true, "/": true, "%": true,
+}
+
+// errMisplaced ends a program that gojq compiles wrongly: `1 + (. as $a | . // $a | $a)` leaves a value too many among the operands.
+var errMisplaced = failed("jq mixes up the operands of this program")
+
+// binary is one of the operators. Operands of other types are handled as jq does.
 func binary(operator string, l, r any) (any, error) {
 	switch operator {
 	case "==", "!=", "<", "<=", ">", ">=":

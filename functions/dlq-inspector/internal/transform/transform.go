@@ -131,8 +131,14 @@ func (p *Program) Run(ctx context.Context, value []byte) ([]byte, error) {
 
 var errTooLarge = failed("the result has more than %d bytes", MaxBytes)
 
-// run returns the only result.
-func (m *machine) run(ctx context.Context, in any) (any, error) {
+// run returns the only result. A panic of the interpreter is an error of the program: otherwise, one program would end the function each
+// time its bulk replay goes on.
+func (m *machine) run(ctx context.Context, in any) (out any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			out, err = nil, failed("jq cannot run this program: %v", v)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
 	m.inexact = nil

@@ -161,6 +161,10 @@ func TestProgramsThatFail(t *testing.T) {
 		"reduce range(60) as $i (1; [., .]) | flatten":   {`1`, "the value is too large"},
 		"reduce range(60) as $i (\"x\"; . + .) | length": {`1`, "would make a value of more than"},
 		"reduce range(60) as $i ([1]; . + .) | length":   {`1`, "would make a value of more than"},
+		// gojq takes a load and the pop behind it away, but another branch jumps to the pop
+		". != (. as [$a] | $a // $a | $a)": {`[{}]`, "jq mixes up the operands"},
+		"1 + (. as [$a] | $a // $a | $a)":  {`[2]`, "jq mixes up the operands"},
+		"(. as [$a] | $a // $a | 5) * 2":   {`[2]`, "jq mixes up the operands"},
 	} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
