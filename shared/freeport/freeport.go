@@ -4,21 +4,26 @@ package freeport
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"strconv"
 )
 
-// Find returns a TCP port of 127.0.0.1 that was free a moment ago.
-func Find(ctx context.Context) (int, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+// Ports are below those that systems give to outgoing connections (Linux: from 32768). A connection of anybody could take one of those
+// before the child listens on it, and keep it for minutes.
+const lowest, highest = 20_000, 32_767
+
+const attempts = 100
+
+// Find returns a TCP port of 127.0.0.1 that was free a moment ago. Two callers rarely get the same one. Safe for concurrent use.
+func Find(ctx context.Context) (port int, err error) {
+	for range attempts {
+		port = lowest + rand.IntN(highest-lowest+1) //nolint:gosec // not a secret
+		var l net.Listener
+		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close() //nolint:errcheck // nothing was accepted
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.New("find a free port: not a TCP address")
-	}
-	return addr.Port, nil
+	return 0, fmt.Errorf("find a free port: %w", err)
 }
