@@ -19,7 +19,7 @@ const attempts = 100
 // Find returns a TCP port of 127.0.0.1 that was free a moment ago. Two callers rarely get the same one. Safe for concurrent use.
 func Find(ctx context.Context) (port int, err error) {
 	for range attempts {
-		port = lowest + rand.IntN(highest-lowest+1) //nolint:gosec // not a secret
+		port = lowest + rand.IntN(highest-lowest+1)
 		var l net.Listener
 		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
 			return port, l.Close()
