@@ -34,7 +34,7 @@ type streams struct {
 	mu             sync.Mutex
 	sent           map[time.Time]time.Time // when each state of the series was sent to compute-ma, by its as_of
 	asked, refused int
-	open           map[*listener]bool // the admitted ones
+	open           map[*listener]bool // those that are admitted, and have not ended
 	took           []time.Duration    // from when a change was sent until a client had it
 	other          map[string]int
 }
@@ -159,7 +159,7 @@ func (s *streams) ask(ctx context.Context) (after time.Duration, err error) {
 	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 	switch {
 	case resp.StatusCode == http.StatusOK:
-		return 0, s.read(resp)
+		return 0, s.read(ctx, resp)
 	case resp.StatusCode != http.StatusServiceUnavailable || seconds == 0:
 		return 0, fmt.Errorf("status %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
@@ -169,13 +169,14 @@ func (s *streams) ask(ctx context.Context) (after time.Duration, err error) {
 	return time.Duration(seconds) * time.Second, nil
 }
 
-// read reads the states of a stream.
-func (s *streams) read(resp *http.Response) error {
+// read reads the states of a stream until it ends, as each does after STREAM_DURATION, or ctx ends.
+func (s *streams) read(ctx context.Context, resp *http.Response) error {
 	l := &listener{}
 	s.mu.Lock()
 	s.open[l] = true
 	s.mu.Unlock()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
 		data, found := bytes.CutPrefix(lines.Bytes(), []byte("data: "))
 		if !found {
 			continue
@@ -195,7 +196,16 @@ func (s *streams) read(resp *http.Response) error {
 		s.mu.Unlock()
 		s.seen()
 	}
-	return errors.New("a stream ended")
+	if ctx.Err() != nil { // the client has hung up
+		return nil
+	}
+	s.mu.Lock()
+	delete(s.open, l)
+	s.mu.Unlock()
+	if err := lines.Err(); err != nil {
+		return errors.New("a stream broke: " + wire.Cause(err))
+	}
+	return nil
 }
 
 // behind returns how many streams have an older state than that.
