@@ -36,9 +36,6 @@ func (m *machine) functions() []gojq.CompilerOption {
 	return []gojq.CompilerOption{
 		gojq.WithFunction(fnBinary, 4, 4, func(_ any, args []any) any {
 			operator, _ := args[2].(string)
-			if !operators[operator] {
-				return errMisplaced
-			}
 			out, err := binary(operator, args[0], args[1])
 			if err != nil {
 				text, _ := args[3].(string)
@@ -153,19 +150,18 @@ func decimalOf(v any) (decimal.Decimal, error) {
 	return decimal.Decimal{}, failed("%s is not a number", gojq.TypeOf(v))
 }
 
-var operators = map[string]bool{
-	"==": true, "!=": true, "<": true, "<=": true, ">": true, ">=": true, "+": true, "-": true, "*": true, "/": true, "%": true,
-}
-
-// errMisplaced ends a program that gojq compiles wrongly: `1 + (. as $a | . // $a | $a)` leaves a value too many among the operands.
+// errMisplaced ends a program that gojq compiles wrongly: `1 + (. as [$a] | $a // $a | $a)` leaves a value too many among the operands.
 var errMisplaced = failed("jq mixes up the operands of this program")
 
-// binary is one of the operators. Operands of other types are handled as jq does.
+// binary is an operator. Operands of other types are handled as jq does.
 func binary(operator string, l, r any) (any, error) {
 	switch operator {
+	case "+", "-", "*", "/", "%":
 	case "==", "!=", "<", "<=", ">", ">=":
 		c, err := compare(l, r, new(int))
 		return map[string]bool{"==": c == 0, "!=": c != 0, "<": c < 0, "<=": c <= 0, ">": c > 0, ">=": c >= 0}[operator], err
+	default:
+		return nil, errMisplaced
 	}
 	if isNumber(l) && isNumber(r) {
 		return calculate(operator, l, r)
