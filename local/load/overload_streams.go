@@ -196,8 +196,10 @@ func (s *streams) read(ctx context.Context, resp *http.Response) error {
 		s.mu.Unlock()
 		s.seen()
 	}
-	if ctx.Err() != nil { // the client has hung up
+	select {
+	case <-ctx.Done(): // the client has hung up
 		return nil
+	default:
 	}
 	s.mu.Lock()
 	delete(s.open, l)
